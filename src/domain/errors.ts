@@ -1,0 +1,56 @@
+/**
+ * Every error that a caller can meet, in one table: code -> [HTTP status, message].
+ * A message says what to do next where there is something to do.
+ */
+export const ERRORS = {
+  INVALID_INPUT: [400, 'The request is invalid'],
+  UNAUTHENTICATED: [401, 'A valid bearer token is required'],
+  FORBIDDEN: [403, 'Your token gives no access to do this in this repository'],
+  NOT_FOUND: [404, 'There is nothing at this address; /docs lists what there is'],
+  KEY_NOT_FOUND: [404, 'No such API key in this repository'],
+  METHOD_NOT_ALLOWED: [405, 'This address does not take this method; see the Allow header'],
+  TIMEOUT: [408, 'The request did not arrive in time'],
+  CONFLICT: [409, 'Too many concurrent changes of the same key; try again'],
+  OTHER_LOG: [409, 'This position belongs to another log (restored or imported); start again without it'],
+  IDEMPOTENCY_KEY_USED: [
+    409,
+    'This Idempotency-Key made the key with this id; its secret can no longer be repeated. Use a new Idempotency-Key to create another key',
+  ],
+  KEY_QUARANTINED: [
+    409,
+    'The history of this key holds an event that this release cannot read, so it takes no change but DELETE',
+  ],
+  BODY_TOO_LARGE: [413, 'The request body is larger than 16 KiB'],
+  UNSUPPORTED_MEDIA_TYPE: [415, 'Send the body as application/json'],
+  EXPECTATION_FAILED: [417, 'The Expect header is not supported'],
+  IDEMPOTENCY_KEY_REUSED: [422, 'This Idempotency-Key was used for another request; use a new one'],
+  RATE_LIMITED: [429, 'Too many requests; wait for the seconds in Retry-After'],
+  HEADERS_TOO_LARGE: [431, 'The request headers are too large'],
+  INTERNAL: [500, 'Internal error; name the requestId when you report it'],
+  UNAVAILABLE: [503, 'Not done: a part that this needs is out of reach; try again'],
+  OUTCOME_UNKNOWN: [
+    503,
+    'Wholly done or not at all, which of them is unknown; repeat it with the same Idempotency-Key',
+  ],
+  BEHIND: [503, 'This instance has not yet reached the position in Keyledger-Min-Position; try again'],
+} as const satisfies Record<string, readonly [status: number, message: string]>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** An error of the table. `details` are added to the HTTP answer, so they never hold a secret. */
+export class KeyledgerError extends Error {
+  readonly code: ErrorCode;
+  readonly status: number;
+  readonly details: Readonly<Record<string, string>>;
+
+  constructor(
+    code: ErrorCode,
+    options: { message?: string; details?: Readonly<Record<string, string>>; cause?: unknown } = {},
+  ) {
+    super(options.message ?? ERRORS[code][1], { cause: options.cause });
+    this.name = 'KeyledgerError';
+    this.code = code;
+    this.status = ERRORS[code][0];
+    this.details = options.details ?? {};
+  }
+}

@@ -1,0 +1,115 @@
+import { z } from 'zod';
+import type { Actor } from '../domain/access.js';
+import {
+  AI_TYPES,
+  type ApiKeyEvent,
+  apiKeyIdOf,
+  type Occurred,
+  type Unreadable,
+} from '../domain/ai-api-key.js';
+import type { NewEvent, RecordedEvent } from './event-store.js';
+
+/**
+ * The boundary between the log's JSON and the domain's events: one schema and one version a type.
+ * A new shape is a new version; the upcaster at index n lifts data of version n + 1 to version n + 2.
+ */
+type Upcaster = (data: unknown) => unknown;
+type Codec<E extends ApiKeyEvent> = { upcasters: readonly Upcaster[]; data: z.ZodType<E['data']> };
+
+const key = { apiKeyId: z.string(), repoId: z.string() };
+
+const CODECS: { readonly [T in ApiKeyEvent['type']]: Codec<Extract<ApiKeyEvent, { type: T }>> } = {
+  ApiKeyCreated: {
+    upcasters: [],
+    data: z.object({
+      ...key,
+      name: z.string(),
+      aiType: z.enum(AI_TYPES),
+      accessKey: z.string(),
+      secretHash: z.string(),
+      sealedSecret: z.string(),
+      idempotency: z.object({ keyHash: z.string(), requestHash: z.string() }).optional(),
+    }),
+  },
+  ApiKeyRenamed: { upcasters: [], data: z.object({ ...key, name: z.string() }) },
+  ApiKeyDeleted: { upcasters: [], data: z.object(key) },
+};
+
+const schemaVersion = (codec: { upcasters: readonly Upcaster[] }) => codec.upcasters.length + 1;
+
+const Metadata = z.object({
+  schemaVersion: z.int().min(1),
+  occurredAt: z.iso.datetime(),
+  actor: z.object({ issuer: z.string(), subject: z.string() }),
+  requestId: z.string(),
+  $correlationId: z.string(),
+  $causationId: z.string(),
+});
+
+/** Who and what caused an event. Ids only: the log is kept for ever. */
+export type Cause = { readonly actor: Actor; readonly requestId: string; readonly commandId: string };
+
+/** A domain event as the log takes it. */
+export function encode(event: ApiKeyEvent, id: string, occurredAt: string, cause: Cause): NewEvent {
+  return {
+    id,
+    type: event.type,
+    data: event.data,
+    metadata: {
+      schemaVersion: schemaVersion(CODECS[event.type]),
+      occurredAt,
+      actor: cause.actor,
+      requestId: cause.requestId,
+      $correlationId: cause.requestId,
+      $causationId: cause.commandId,
+    } satisfies z.infer<typeof Metadata>,
+  };
+}
+
+export type Decoded = Occurred<ApiKeyEvent> & { readonly actor: Actor; readonly requestId: string };
+
+/**
+ * The domain event that a recorded event holds; Unreadable, with the reason, if this release cannot
+ * tell (unknown type or later version, wrong shape, another key's event in this key's stream, events
+ * missing before it).
+ * @param revision the one that must come next in its stream
+ * @throws UnattributableError if the stream belongs to no key, so that nobody knows what it may concern
+ */
+export function decode(recorded: RecordedEvent, revision: number): Decoded | Occurred<Unreadable> {
+  const apiKeyId = apiKeyIdOf(recorded.stream);
+  if (!apiKeyId) throw new UnattributableError(recorded);
+  const unreadable = (reason: string): Occurred<Unreadable> => ({
+    type: 'Unreadable',
+    reason,
+    data: { apiKeyId, repoId: RepoIdOnly.safeParse(recorded.data).data?.repoId },
+    occurredAt: recorded.recordedAt,
+  });
+
+  if (recorded.revision !== revision)
+    return unreadable(`revision ${recorded.revision} instead of ${revision}`);
+  const { type } = recorded;
+  if (!Object.hasOwn(CODECS, type)) return unreadable(`unknown event type ${type}`);
+  const codec: Codec<ApiKeyEvent> = CODECS[type as ApiKeyEvent['type']];
+  const metadata = Metadata.safeParse(recorded.metadata);
+  if (!metadata.success) return unreadable(`metadata: ${z.prettifyError(metadata.error)}`);
+  const version = metadata.data.schemaVersion;
+  if (version > schemaVersion(codec)) {
+    return unreadable(`${type} of schema version ${version}; this release knows ${schemaVersion(codec)}`);
+  }
+  const lifted = codec.upcasters.slice(version - 1).reduce((data, upcast) => upcast(data), recorded.data);
+  const data = codec.data.safeParse(lifted);
+  if (!data.success) return unreadable(`data: ${z.prettifyError(data.error)}`);
+  if (data.data.apiKeyId !== apiKeyId) return unreadable(`data of another key, ${data.data.apiKeyId}`);
+  const { occurredAt, actor, requestId } = metadata.data;
+  return { type, data: data.data, occurredAt, actor, requestId } as Decoded;
+}
+
+const RepoIdOnly = z.object({ repoId: z.string() });
+
+/** An event in a stream that looks like a key's and is none: going on could hide a revocation. */
+export class UnattributableError extends Error {
+  constructor({ stream, position, type }: RecordedEvent) {
+    super(`The ${type} at ${position} is in stream ${JSON.stringify(stream)}, which belongs to no key`);
+    this.name = 'UnattributableError';
+  }
+}

@@ -1,0 +1,78 @@
+import type { Position } from './position.js';
+
+/** The port to the log. `test/event-store-contract.ts` is its definition; adapters differ in nothing else. */
+export interface EventStore {
+  /** Made with the log and different for every log; the first half of its positions. */
+  readonly logId: string;
+
+  /**
+   * Appends all of the events or none, right behind the expected revision.
+   *
+   * Repeatable: if the stream already holds exactly these event ids at these places, nothing is
+   * written and the first result is returned. Bodies are not compared. The same id anywhere else
+   * is just another event.
+   *
+   * @param expected revision of the stream's last event; 'none' if the stream must not exist
+   * @throws KeyledgerError UNAVAILABLE (not done), OUTCOME_UNKNOWN (done wholly or not at all)
+   * @throws RangeError no events, or an event larger than MAX_EVENT_BYTES
+   */
+  append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult>;
+
+  /** The stream's events from its first; nothing if there is no such stream. */
+  readStream(stream: string): AsyncIterable<RecordedEvent>;
+
+  /**
+   * Every event after a position (from the first without one), in log order, up to the log's end
+   * as it is when the reading gets there.
+   * @throws KeyledgerError OTHER_LOG
+   */
+  readAll(after?: Position): AsyncIterable<RecordedEvent>;
+
+  /** Position of the last event; of the log's own beginning if there is none yet. */
+  end(): Promise<Position>;
+
+  /**
+   * Every event after a position, in log order and without gaps, and then each new one as it comes,
+   * in pages of what is there. Ends when the signal is aborted; throws when the log breaks.
+   * @throws KeyledgerError OTHER_LOG
+   */
+  subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page>;
+
+  close(): Promise<void>;
+}
+
+/** Largest data + metadata of one event as UTF-8 JSON, in bytes: what EventStoreDB takes by default. */
+export const MAX_EVENT_BYTES = 1024 * 1024;
+
+export type Expected = 'none' | number;
+
+export type NewEvent = {
+  readonly id: string;
+  readonly type: string;
+  readonly data: object;
+  readonly metadata: object;
+};
+
+/** An event as the log holds it. data and metadata are whatever JSON is there: only the codec gives them a type. */
+export type RecordedEvent = {
+  readonly id: string;
+  readonly stream: string;
+  /** 0 for the first event of a stream. */
+  readonly revision: number;
+  readonly position: Position;
+  readonly type: string;
+  readonly data: unknown;
+  readonly metadata: unknown;
+  /** The log's clock, RFC 3339. */
+  readonly recordedAt: string;
+};
+
+export type Page = {
+  readonly events: readonly RecordedEvent[];
+  /** True if the log held nothing behind this page when it was read. */
+  readonly caughtUp: boolean;
+};
+
+export type AppendResult =
+  | { readonly appended: true; readonly revision: number; readonly position: Position }
+  | { readonly appended: false; readonly actual: Expected };

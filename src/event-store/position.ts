@@ -1,0 +1,36 @@
+import { KeyledgerError } from '../domain/errors.js';
+
+declare const brand: unique symbol;
+
+/**
+ * A place in one log: `<log id>:<place>`, the place in hexadecimal of fixed width, so that positions
+ * of one log sort as text as their events do. To all but the adapters it is opaque.
+ */
+export type Position = string & { readonly [brand]: true };
+
+const SHAPE = /^[0-9a-f-]{36}:[0-9a-f]{16}(?:[0-9a-f]{16})?$/;
+const ID_LENGTH = 36;
+
+/** @param place fixed-width lower-case hexadecimal: 16 digits for one number, 32 for two */
+export const positionAt = (logId: string, place: string): Position => `${logId}:${place}` as Position;
+
+export const hex16 = (value: number | bigint): string => value.toString(16).padStart(16, '0');
+
+/**
+ * Reads a position that came from outside.
+ * @throws KeyledgerError INVALID_INPUT if it is none, OTHER_LOG if it is of another log
+ */
+export function parsePosition(text: string, logId: string): Position {
+  if (!SHAPE.test(text)) {
+    throw new KeyledgerError('INVALID_INPUT', { message: 'This is not a position that Keyledger gave' });
+  }
+  if (!text.startsWith(`${logId}:`)) throw new KeyledgerError('OTHER_LOG');
+  return text as Position;
+}
+
+/**
+ * The fixed-width place of a position in this log.
+ * @throws KeyledgerError OTHER_LOG
+ */
+export const placeOf = (position: Position, logId: string): string =>
+  parsePosition(position, logId).slice(ID_LENGTH + 1);

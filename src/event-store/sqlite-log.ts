@@ -1,0 +1,250 @@
+import { once } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
+import { KeyledgerError } from '../domain/errors.js';
+import {
+  type AppendResult,
+  type EventStore,
+  type Expected,
+  MAX_EVENT_BYTES,
+  type NewEvent,
+  type Page,
+  type RecordedEvent,
+} from './event-store.js';
+import { hex16, type Position, placeOf, positionAt } from './position.js';
+import { openLogFile } from './sqlite-schema.js';
+import type { Append, EncodedEvent, Reply } from './sqlite-writer.js';
+
+/** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
+const PAGE_SIZE = 512;
+/** Appends that one transaction takes at most, so that a burst does not delay its first ones for long. */
+const GROUP_SIZE = 1024;
+/** How often the file is asked whether another process wrote to it, in milliseconds. */
+const POLL_MS = 20;
+
+type Pending = { append: Append; resolve: (result: AppendResult) => void; reject: (error: Error) => void };
+
+/**
+ * Opens a SQLite file as a log; other processes may have it open too.
+ * @param onFatal called once if the disk failed in a way that leaves open what it holds: the process must end
+ * @throws Error see openLogFile
+ */
+export async function openSqliteLog(path: string, onFatal: (error: Error) => void): Promise<EventStore> {
+  const { db, logId } = openLogFile(path);
+  return new SqliteLog(path, db, logId, onFatal);
+}
+
+class SqliteLog implements EventStore {
+  readonly logId: string;
+  readonly #db: DatabaseSyncInstance;
+  readonly #writer: Worker;
+  readonly #onFatal: (error: Error) => void;
+  readonly #selectStream: StatementSyncInstance;
+  readonly #selectAfter: StatementSyncInstance;
+  readonly #selectEnd: StatementSyncInstance;
+  readonly #dataVersion: StatementSyncInstance;
+  readonly #sleepers = new Set<() => void>();
+  #queue: Pending[] = [];
+  #inFlight: Pending[] = [];
+  #poll: NodeJS.Timeout | undefined;
+  #seenVersion = 0;
+  #changes = 0;
+  #closed: Promise<void> | undefined;
+  #failed: Error | undefined;
+
+  constructor(path: string, db: DatabaseSyncInstance, logId: string, onFatal: (error: Error) => void) {
+    this.logId = logId;
+    this.#db = db;
+    this.#onFatal = onFatal;
+    const select = 'SELECT place, stream, revision, id, type, data, metadata, recorded_at FROM events';
+    this.#selectStream = db.prepare(
+      `${select} WHERE stream = ? AND revision > ? ORDER BY revision LIMIT ${PAGE_SIZE}`,
+    );
+    this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${PAGE_SIZE}`);
+    this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
+    this.#dataVersion = db.prepare('PRAGMA data_version');
+    this.#writer = new Worker(new URL('./sqlite-writer.js', import.meta.url), { workerData: path });
+    this.#writer.on('message', (reply: Reply) => this.#settle(reply));
+    this.#writer.on('error', (error) => this.#settle({ failure: error.message, outcome: 'unknown' }));
+  }
+
+  append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
+    if (events.length === 0) throw new RangeError('An append needs an event');
+    const append = { stream, expected, events: events.map(encoded) };
+    return new Promise((resolve, reject) => {
+      if (this.#closed || this.#failed) {
+        reject(new KeyledgerError('UNAVAILABLE', { cause: this.#failed ?? new Error('The log is closed') }));
+        return;
+      }
+      this.#queue.push({ append, resolve, reject });
+      this.#sendGroup();
+    });
+  }
+
+  async *readStream(stream: string): AsyncIterable<RecordedEvent> {
+    for (let last = -1; ; ) {
+      const rows = this.#selectStream.all(stream, last) as Row[];
+      for (const row of rows) yield this.#recorded(row);
+      if (rows.length < PAGE_SIZE) return;
+      last = (rows.at(-1) as Row).revision;
+      await setImmediate();
+    }
+  }
+
+  async *readAll(after?: Position): AsyncIterable<RecordedEvent> {
+    for (let place = this.#start(after); ; ) {
+      const rows = this.#selectAfter.all(place) as Row[];
+      for (const row of rows) yield this.#recorded(row);
+      if (rows.length < PAGE_SIZE) return;
+      place = (rows.at(-1) as Row).place;
+      await setImmediate();
+    }
+  }
+
+  async end(): Promise<Position> {
+    return this.#position((this.#selectEnd.get() as { place: number }).place);
+  }
+
+  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
+    let told = false;
+    for (let place = this.#start(after); !signal.aborted && !this.#closed; ) {
+      const seen = this.#changes;
+      const rows = this.#selectAfter.all(place) as Row[];
+      const caughtUp = rows.length < PAGE_SIZE;
+      place = rows.at(-1)?.place ?? place;
+      if (rows.length > 0 || !told) yield { events: rows.map((row) => this.#recorded(row)), caughtUp };
+      told = caughtUp;
+      await (caughtUp ? this.#changeSince(seen, signal) : setImmediate());
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#finish();
+    return this.#closed;
+  }
+
+  /** Waits until the log may have grown since the count of changes was `seen`, or the signal is aborted. */
+  #changeSince(seen: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#changes !== seen || signal.aborted || this.#closed) return resolve();
+      const wake = () => {
+        signal.removeEventListener('abort', wake);
+        this.#sleepers.delete(wake);
+        resolve();
+      };
+      signal.addEventListener('abort', wake);
+      this.#sleepers.add(wake);
+      this.#poll ??= setInterval(() => this.#pollFile(), POLL_MS);
+    });
+  }
+
+  /** data_version changes with each commit of another connection, the writer's and other processes'. */
+  #pollFile(): void {
+    const { data_version } = this.#dataVersion.get() as { data_version: number };
+    if (data_version !== this.#seenVersion) this.#wakeSubscribers();
+    this.#seenVersion = data_version;
+  }
+
+  #wakeSubscribers(): void {
+    this.#changes++;
+    for (const wake of [...this.#sleepers]) wake();
+  }
+
+  #start(after: Position | undefined): number {
+    return after === undefined ? 1 : Number.parseInt(placeOf(after, this.logId), 16);
+  }
+
+  #position(place: number): Position {
+    return positionAt(this.logId, hex16(place));
+  }
+
+  #recorded(row: Row): RecordedEvent {
+    return {
+      id: row.id,
+      stream: row.stream,
+      revision: row.revision,
+      position: this.#position(row.place),
+      type: row.type,
+      data: parsed(row.data),
+      metadata: parsed(row.metadata),
+      recordedAt: new Date(row.recorded_at).toISOString(),
+    };
+  }
+
+  /** Group commit: whatever arrives while one group is on its way to the disk is the next group. */
+  #sendGroup(): void {
+    if (this.#inFlight.length > 0 || this.#queue.length === 0) return;
+    this.#inFlight = this.#queue.splice(0, GROUP_SIZE);
+    this.#writer.postMessage(this.#inFlight.map(({ append }) => append));
+  }
+
+  #settle(reply: Reply): void {
+    const group = this.#inFlight;
+    this.#inFlight = [];
+    if ('outcomes' in reply) {
+      group.forEach(({ resolve }, i) => {
+        const outcome = reply.outcomes[i] as (typeof reply.outcomes)[number];
+        resolve(
+          'actual' in outcome
+            ? { appended: false, actual: outcome.actual }
+            : { appended: true, revision: outcome.revision, position: this.#position(outcome.place) },
+        );
+      });
+      this.#wakeSubscribers();
+    } else {
+      const cause = new Error(`The log could not be written: ${reply.failure}`);
+      const unknown = reply.outcome === 'unknown';
+      for (const { reject } of group) {
+        reject(new KeyledgerError(unknown ? 'OUTCOME_UNKNOWN' : 'UNAVAILABLE', { cause }));
+      }
+      if (unknown) this.#fail(cause);
+    }
+    this.#sendGroup();
+  }
+
+  /** After a failed fsync nobody knows what the disk holds, and the kernel does not say it twice. */
+  #fail(error: Error): void {
+    this.#failed = error;
+    for (const { reject } of this.#queue.splice(0))
+      reject(new KeyledgerError('UNAVAILABLE', { cause: error }));
+    this.#onFatal(error);
+  }
+
+  async #finish(): Promise<void> {
+    while (this.#inFlight.length > 0) await once(this.#writer, 'message');
+    await this.#writer.terminate();
+    clearInterval(this.#poll);
+    this.#wakeSubscribers();
+    this.#db.close();
+  }
+}
+
+type Row = {
+  place: number;
+  stream: string;
+  revision: number;
+  id: string;
+  type: string;
+  data: string;
+  metadata: string;
+  recorded_at: number;
+};
+
+function encoded({ id, type, data, metadata }: NewEvent): EncodedEvent {
+  const texts = [JSON.stringify(data), JSON.stringify(metadata)] as const;
+  const bytes = Buffer.byteLength(texts[0]) + Buffer.byteLength(texts[1]);
+  if (bytes > MAX_EVENT_BYTES) {
+    throw new RangeError(`An event of ${bytes} bytes is larger than the log's limit, ${MAX_EVENT_BYTES}`);
+  }
+  return [id, type, ...texts];
+}
+
+/** The JSON value of a column; text that is no JSON stays text, which no schema takes. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

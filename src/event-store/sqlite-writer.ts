@@ -1,0 +1,87 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import type { Expected } from './event-store.js';
+import { connect } from './sqlite-schema.js';
+
+/**
+ * The thread that writes a SQLite log. It waits for the disk, so that the event loop does not: one
+ * message is a group of appends, one group is one transaction, one transaction is one fsync.
+ */
+
+export type EncodedEvent = readonly [id: string, type: string, data: string, metadata: string];
+export type Append = {
+  readonly stream: string;
+  readonly expected: Expected;
+  readonly events: readonly EncodedEvent[];
+};
+/** place of the append's last event, or the revision that stood in the way. */
+export type Outcome = { readonly revision: number; readonly place: number } | { readonly actual: Expected };
+export type Reply =
+  | { readonly outcomes: readonly Outcome[] }
+  /** Nothing of the group is in the log, or (unknown) it may be: then nothing more is written. */
+  | { readonly failure: string; readonly outcome: 'not done' | 'unknown' };
+
+if (!parentPort) throw new Error('This module is a worker thread');
+const port = parentPort;
+const db = connect(workerData as string);
+
+const begin = db.prepare('BEGIN IMMEDIATE');
+const commit = db.prepare('COMMIT');
+const selectEnd = db.prepare('SELECT max(place) AS place FROM events');
+const selectLast = db.prepare('SELECT max(revision) AS revision FROM events WHERE stream = ?');
+const selectAt = db.prepare('SELECT id, place FROM events WHERE stream = ? AND revision = ?');
+const insert = db.prepare('INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)');
+
+port.on('message', (group: readonly Append[]) => port.postMessage(writeGroup(group)));
+
+function writeGroup(group: readonly Append[]): Reply {
+  let committing = false;
+  try {
+    begin.run();
+    const now = Date.now();
+    let place = (selectEnd.get() as { place: number }).place;
+    const outcomes = group.map(({ stream, expected, events }): Outcome => {
+      const last = (selectLast.get(stream) as { revision: number | null }).revision;
+      const actual: Expected = last ?? 'none';
+      if (expected !== actual) return repeated(stream, expected, events) ?? { actual };
+      let revision = last ?? -1;
+      for (const [id, type, data, metadata] of events) {
+        insert.run(++place, stream, ++revision, id, type, data, metadata, now);
+      }
+      return { revision, place };
+    });
+    committing = true;
+    commit.run();
+    return { outcomes };
+  } catch (error) {
+    return { failure: (error as Error).message, outcome: rollBack(committing, error) };
+  }
+}
+
+/** What a repeat of an append answers: the first result, if the same ids stand at the same places. */
+function repeated(stream: string, expected: Expected, events: readonly EncodedEvent[]): Outcome | undefined {
+  let revision = expected === 'none' ? -1 : expected;
+  let place = 0;
+  for (const [id] of events) {
+    const row = selectAt.get(stream, ++revision) as { id: string; place: number } | undefined;
+    if (row?.id !== id) return undefined;
+    place = row.place;
+  }
+  return { revision, place };
+}
+
+/**
+ * Was the failed group written? No, if SQLite failed before or while it wrote (a full disk: the log
+ * has no commit record). If fsync failed, the record may be in the file and come back after a crash.
+ */
+function rollBack(committing: boolean, error: unknown): 'not done' | 'unknown' {
+  const { errcode = 0 } = error as { errcode?: number };
+  try {
+    if (db.isTransaction) db.exec('ROLLBACK');
+  } catch {
+    return 'unknown';
+  }
+  return committing && FSYNC_FAILED.includes(errcode) ? 'unknown' : 'not done';
+}
+
+/** SQLITE_IOERR_FSYNC and SQLITE_IOERR_DIR_FSYNC, https://www.sqlite.org/rescode.html */
+const FSYNC_FAILED = [1034, 1290];

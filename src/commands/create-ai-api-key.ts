@@ -1,0 +1,67 @@
+import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
+import type { AiType } from '../domain/ai-api-key.js';
+import { KeyledgerError } from '../domain/errors.js';
+import type { Position } from '../event-store/position.js';
+import { hashOf, makeAccessKey, makeSecret } from '../security/credentials.js';
+import type { Keyring } from '../security/keyring.js';
+import { type CommandContext, handleCommand } from './handle-command.js';
+
+/** Namespace of key ids that are derived from an Idempotency-Key (RFC 9562, section 5.5). */
+const KEY_IDS = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
+
+export type CreateInput = {
+  readonly repoId: string;
+  readonly name: string;
+  readonly aiType: AiType;
+  readonly idempotencyKey?: string | undefined;
+};
+
+/** The only place outside the log's sealed form where the secret ever is. */
+export type CreatedKey = {
+  readonly id: string;
+  readonly key: string;
+  readonly secret: string;
+  readonly position: Position;
+};
+
+/**
+ * Creates a key. With an idempotency key the id is derived from (repository, caller, idempotency
+ * key): its stream starts once, and a repeat is answered from the event that started it.
+ * @throws KeyledgerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleCommand throws
+ */
+export async function createAiApiKey(
+  context: CommandContext & { readonly keyring: Keyring },
+  { repoId, name, aiType, idempotencyKey }: CreateInput,
+): Promise<CreatedKey> {
+  const { actor, keyring } = context;
+  const apiKeyId =
+    idempotencyKey === undefined
+      ? uuidV4()
+      : uuidV5(JSON.stringify([repoId, actor.issuer, actor.subject, idempotencyKey]), KEY_IDS);
+  const accessKey = makeAccessKey();
+  const secret = makeSecret();
+  const sealedFor = { apiKeyId, secretVersion: 1 };
+  const { before, changed, position } = await handleCommand(
+    context,
+    {
+      type: 'CreateAiApiKey',
+      apiKeyId,
+      repoId,
+      name,
+      aiType,
+      accessKey,
+      secretHash: hashOf(secret),
+      sealedSecret: keyring.seal(secret, sealedFor),
+      idempotency:
+        idempotencyKey === undefined
+          ? undefined
+          : { keyHash: hashOf(idempotencyKey), requestHash: hashOf(JSON.stringify([name, aiType])) },
+    },
+    'assume empty',
+  );
+  if (changed || !before) return { id: apiKeyId, key: accessKey, secret, position };
+
+  const first = keyring.open(before.sealedSecret, sealedFor, before.secretHash);
+  if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: apiKeyId } });
+  return { id: apiKeyId, key: before.accessKey, secret: first, position };
+}

@@ -1,0 +1,81 @@
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { hashOf } from './credentials.js';
+
+const ALGORITHM = 'aes-256-gcm';
+const FORMAT = 'v1';
+const KEY_BYTES = 32;
+/** NIST SP 800-38D: random nonces of 96 bits, fewer than 2^32 messages a key. */
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const ID = /^[A-Za-z0-9_-]{1,32}$/;
+
+/** What a sealed secret is bound to: it opens as nothing else. */
+export type SealedFor = { readonly apiKeyId: string; readonly secretVersion: number };
+
+/** Key-encryption keys (KEK) by id, newest first: the first seals, all open. */
+export class Keyring {
+  readonly #keks: ReadonlyMap<string, Buffer>;
+  readonly #newest: string;
+
+  /**
+   * @param text `id:base64` entries separated by commas or white space, newest first; each key of 32 bytes
+   * @throws Error what is wrong with it, without the key itself
+   */
+  constructor(text: string) {
+    const keks = new Map<string, Buffer>();
+    for (const entry of text.split(/[\s,]+/).filter(Boolean)) {
+      const colon = entry.indexOf(':');
+      const id = entry.slice(0, Math.max(colon, 0));
+      const kek = Buffer.from(entry.slice(colon + 1), 'base64');
+      if (!ID.test(id)) {
+        throw new Error(`master key ${keks.size + 1} must be id:base64, the id of A-Z a-z 0-9 _ -`);
+      }
+      if (kek.length !== KEY_BYTES) throw new Error(`master key ${id} has ${kek.length} bytes instead of 32`);
+      if (keks.has(id)) throw new Error(`master key ${id} is there twice`);
+      keks.set(id, kek);
+    }
+    const [newest] = keks.keys();
+    if (newest === undefined) throw new Error('there is no master key');
+    this.#keks = keks;
+    this.#newest = newest;
+  }
+
+  /** AES-256-GCM under the newest KEK: `v1.<KEK id>.<nonce>.<ciphertext and tag>`, in base64url. */
+  seal(secret: string, sealedFor: SealedFor): string {
+    const kekId = this.#newest;
+    const nonce = randomBytes(NONCE_BYTES);
+    const cipher = createCipheriv(ALGORITHM, this.#keks.get(kekId) as Buffer, nonce);
+    cipher.setAAD(associatedData(kekId, sealedFor));
+    const sealed = Buffer.concat([cipher.update(secret, 'utf8'), cipher.final(), cipher.getAuthTag()]);
+    return [FORMAT, kekId, nonce.toString('base64url'), sealed.toString('base64url')].join('.');
+  }
+
+  /**
+   * The secret; undefined if it cannot be opened: its KEK has been taken out of the keyring, it was
+   * sealed for something else or changed, or it has not the hash that it must have.
+   */
+  open(sealedSecret: string, sealedFor: SealedFor, secretHash: string): string | undefined {
+    const [format, kekId = '', nonce = '', body = ''] = sealedSecret.split('.');
+    const kek = this.#keks.get(kekId);
+    if (format !== FORMAT || !kek) return undefined;
+    try {
+      const sealed = Buffer.from(body, 'base64url');
+      const decipher = createDecipheriv(ALGORITHM, kek, Buffer.from(nonce, 'base64url'), {
+        authTagLength: TAG_BYTES,
+      });
+      decipher.setAAD(associatedData(kekId, sealedFor));
+      decipher.setAuthTag(sealed.subarray(-TAG_BYTES));
+      const secret =
+        decipher.update(sealed.subarray(0, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
+      return hashOf(secret) === secretHash ? secret : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+/** A fresh entry for a keyring. */
+export const makeMasterKey = (id: string): string => `${id}:${randomBytes(KEY_BYTES).toString('base64')}`;
+
+const associatedData = (kekId: string, { apiKeyId, secretVersion }: SealedFor): Buffer =>
+  Buffer.from(JSON.stringify(['keyledger/secret', FORMAT, apiKeyId, secretVersion, kekId]));

@@ -1,0 +1,129 @@
+#!/usr/bin/env node
+import { userInfo } from 'node:os';
+import { resolve } from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { history } from './audit/history.js';
+import { type Config, ConfigError, loadConfig } from './config.js';
+import { ROLES, type Role } from './domain/access.js';
+import { isApiKeyId } from './domain/ai-api-key.js';
+import { openEventStore } from './event-store/open.js';
+import { startService } from './main.js';
+import { mintToken } from './security/tokens.js';
+
+const STOP_LIMIT_MS = 9500;
+
+const program = new Command('keyledger')
+  .description('Event-sourced AI API keys. Settings come from the environment: see docs/operations.md')
+  .showHelpAfterError();
+
+program.command('serve').description('run the service').action(serve);
+
+program
+  .command('token')
+  .description('print a bearer token for a role in a repository')
+  .requiredOption('--repo <id>', 'repository id, or * for every repository')
+  .requiredOption('--role <role>', ROLES.join(', '), role)
+  .option('--subject <subject>', 'whom the token names', userInfo().username)
+  .option('--ttl <duration>', 'how long it is good for: 90s, 15m, 1h or 7d', seconds, 3600)
+  .action(token);
+
+program
+  .command('audit')
+  .description('what the log says')
+  .command('history')
+  .description('every event of a key, a deleted one too')
+  .argument('<apiKeyId>', 'id of the key')
+  .option('--json', 'one JSON object a line')
+  .action(auditHistory);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  console.error(error instanceof ConfigError ? error.message : `keyledger: ${(error as Error).message}`);
+  process.exitCode = 1;
+}
+
+async function serve(): Promise<void> {
+  const config = loadConfig(process.env);
+  let stopping = false;
+  const stop = async (code: number) => {
+    if (stopping) return;
+    stopping = true;
+    setTimeout(() => process.exit(code), STOP_LIMIT_MS).unref();
+    await service.stop();
+    process.exit(code);
+  };
+  const service = await startService(config, () => process.exit(70));
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0));
+  process.stdout.write(greeting(config, service.url));
+}
+
+function greeting({ EVENT_STORE_URL, DATA_DIR, generated, tokens }: Config, url: string): string {
+  const mint =
+    tokens.key instanceof URL
+      ? `comes from ${tokens.issuer}`
+      : `npx keyledger token --repo demo --role admin`;
+  const lines = [
+    `Keyledger listens on   ${url}`,
+    `Its log is             ${EVENT_STORE_URL}`,
+    `Its data directory is  ${resolve(DATA_DIR)}`,
+    ...generated.map(
+      (file) =>
+        `It made the key        ${resolve(file)} (keep a copy: without it nothing that it seals or signs opens)`,
+    ),
+    `Its docs are at        ${url}/docs`,
+    `A token                ${mint}`,
+  ];
+  return `\n${lines.join('\n')}\n\n`;
+}
+
+async function token({
+  repo,
+  role,
+  subject,
+  ttl,
+}: {
+  repo: string;
+  role: Role;
+  subject: string;
+  ttl: number;
+}) {
+  const { tokens, JWT_REPOS_CLAIM } = loadConfig(process.env);
+  const { key } = tokens;
+  if (key instanceof URL)
+    throw new ConfigError('JWT_JWKS_URL is set: tokens come from the issuer of that key set');
+  const grant = { subject, grants: { [repo]: role }, claim: JWT_REPOS_CLAIM, ttlSeconds: ttl };
+  console.log(await mintToken({ ...tokens, key }, grant, Date.now()));
+}
+
+async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Promise<void> {
+  if (!isApiKeyId(apiKeyId)) throw new Error(`${apiKeyId} is not the id of a key`);
+  const log = await openEventStore(loadConfig(process.env).EVENT_STORE_URL, (error) => {
+    throw error;
+  });
+  try {
+    let events = 0;
+    for await (const entry of history(log, apiKeyId)) {
+      events++;
+      const { type, at, actor, says } = entry;
+      const facts = Object.entries(says).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+      const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
+      console.log(json ? JSON.stringify(entry) : `${at}  ${type.padEnd(16)} by ${who}  ${facts.join(' ')}`);
+    }
+    if (events === 0) throw new Error(`There is no key ${apiKeyId} in this log`);
+  } finally {
+    await log.close();
+  }
+}
+
+function role(text: string): Role {
+  const known = ROLES.find((name) => name === text);
+  if (!known) throw new InvalidArgumentError(`It is one of ${ROLES.join(', ')}.`);
+  return known;
+}
+
+function seconds(text: string): number {
+  const [, amount, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  if (!amount || Number(amount) === 0) throw new InvalidArgumentError('Write it like 90s, 15m, 1h or 7d.');
+  return Number(amount) * { s: 1, m: 60, h: 3600, d: 86400 }[unit as 's' | 'm' | 'h' | 'd'];
+}

@@ -1,0 +1,205 @@
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { Keyring, makeMasterKey } from './security/keyring.js';
+import type { TokenSource } from './security/tokens.js';
+
+/** An empty variable is an unset one. */
+const text = z.string().optional();
+const integer = (max: number) => {
+  const rule = `must be a whole number from 0 to ${max}`;
+  return z
+    .string()
+    .regex(/^\d{1,9}$/, rule)
+    .transform(Number)
+    .refine((value) => value <= max, rule);
+};
+
+/** Every setting: its name in the environment, its default, what it is for. */
+const Environment = z.object({
+  /** Address to listen on. */
+  HOST: z.string().default('127.0.0.1'),
+  /** Port to listen on; 0 takes a free one. */
+  PORT: integer(65535).default(8080),
+  /** Port of its own for /metrics, on HOST; without it /metrics is on PORT. */
+  METRICS_PORT: integer(65535).optional(),
+  /** Where the default log and the generated keys lie. */
+  DATA_DIR: z.string().default('./data'),
+  /** The log. Default: sqlite:<DATA_DIR>/keyledger.db */
+  EVENT_STORE_URL: z
+    .string()
+    .regex(/^sqlite:./, 'must be sqlite:<file>')
+    .optional(),
+  /** What lists are served from. */
+  READ_MODEL_URL: z
+    .string()
+    .regex(/^memory:$/, 'must be memory:')
+    .default('memory:'),
+  /** Keys that seal secrets: id:base64 each, separated by commas, newest first. Default: made in DATA_DIR. */
+  MASTER_KEYS: text,
+  /** A file with the same. */
+  MASTER_KEYS_FILE: text,
+  /** Key set that signs the bearer tokens. */
+  JWT_JWKS_URL: z.url({ protocol: /^https?$/, error: 'must be an http(s) URL' }).optional(),
+  /** Shared secret that signs the bearer tokens (HS256), as UTF-8. Default: made in DATA_DIR. */
+  JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
+  /** Issuer that a token must have; must be set with JWT_JWKS_URL. Default: keyledger */
+  JWT_ISSUER: text,
+  /** Audience that a token must have; must be set with JWT_JWKS_URL. Default: keyledger */
+  JWT_AUDIENCE: text,
+  /** Claim that holds the repositories and roles of a token. */
+  JWT_REPOS_CLAIM: z.string().default('repos'),
+  /** Requests a minute and caller; 0 is off. */
+  RATE_LIMIT: integer(999_999_999).default(60_000),
+  /** Origins that browsers may call from, separated by commas; none without it. */
+  CORS_ORIGIN: z
+    .string()
+    .default('')
+    .transform((list) =>
+      list
+        .split(',')
+        .map((origin) => origin.trim())
+        .filter(Boolean),
+    ),
+  /** Proxies whose X-Forwarded-For is believed: true, or addresses and networks separated by commas. */
+  TRUST_PROXY: z
+    .string()
+    .default('false')
+    .transform((value) => (value === 'true' || value === 'false' ? value === 'true' : value)),
+  LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+  /** production: nothing is generated, a missing key is an error. */
+  NODE_ENV: text,
+});
+
+export type Config = Omit<z.infer<typeof Environment>, 'EVENT_STORE_URL'> & {
+  readonly EVENT_STORE_URL: string;
+  readonly keyring: Keyring;
+  readonly tokens: TokenSource;
+  /** Files with keys that were made just now. */
+  readonly generated: readonly string[];
+};
+
+/** A setting is wrong or missing; the message says which, and what to do. */
+export class ConfigError extends Error {}
+
+/**
+ * The settings from the environment, and the keys that they name; makes keys that are missing, but
+ * not in production.
+ * @throws ConfigError
+ */
+export function loadConfig(environment: NodeJS.ProcessEnv): Config {
+  const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  const parsed = Environment.safeParse(set);
+  if (!parsed.success) {
+    throw new ConfigError(
+      parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('\n'),
+    );
+  }
+  const settings = parsed.data;
+  const generated: string[] = [];
+  return {
+    ...settings,
+    EVENT_STORE_URL: settings.EVENT_STORE_URL ?? `sqlite:${join(settings.DATA_DIR, 'keyledger.db')}`,
+    keyring: loadKeyring(settings, generated),
+    tokens: loadTokenSource(settings, generated),
+    generated,
+  };
+}
+
+type Settings = z.infer<typeof Environment>;
+
+function loadKeyring(settings: Settings, generated: string[]): Keyring {
+  const { MASTER_KEYS, MASTER_KEYS_FILE } = settings;
+  if (MASTER_KEYS && MASTER_KEYS_FILE) throw new ConfigError('Set MASTER_KEYS or MASTER_KEYS_FILE, not both');
+  const [source, entries] = MASTER_KEYS
+    ? ['MASTER_KEYS', MASTER_KEYS]
+    : MASTER_KEYS_FILE
+      ? [MASTER_KEYS_FILE, readKeyFile(MASTER_KEYS_FILE)]
+      : ownKey(
+          settings,
+          'master.keys',
+          () => makeMasterKey('k1'),
+          generated,
+          'MASTER_KEYS to "k1:$(openssl rand -base64 32)"',
+        );
+  try {
+    return new Keyring(entries);
+  } catch (error) {
+    throw new ConfigError(`${source}: ${(error as Error).message}`);
+  }
+}
+
+function loadTokenSource(settings: Settings, generated: string[]): TokenSource {
+  const { JWT_JWKS_URL, JWT_SECRET, JWT_ISSUER, JWT_AUDIENCE } = settings;
+  if (JWT_JWKS_URL && JWT_SECRET) throw new ConfigError('Set JWT_JWKS_URL or JWT_SECRET, not both');
+  if (JWT_JWKS_URL) {
+    if (!JWT_ISSUER || !JWT_AUDIENCE) throw new ConfigError('JWT_JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE');
+    return { key: new URL(JWT_JWKS_URL), issuer: JWT_ISSUER, audience: JWT_AUDIENCE };
+  }
+  const secret =
+    JWT_SECRET ??
+    ownKey(
+      settings,
+      'signing.key',
+      () => randomBytes(32).toString('base64url'),
+      generated,
+      'JWT_JWKS_URL or JWT_SECRET',
+    )[1];
+  return {
+    key: new TextEncoder().encode(secret),
+    issuer: JWT_ISSUER ?? 'keyledger',
+    audience: JWT_AUDIENCE ?? 'keyledger',
+  };
+}
+
+/** The key in a file of DATA_DIR, which is made if it is not there. */
+function ownKey(
+  { DATA_DIR, NODE_ENV }: Settings,
+  name: string,
+  make: () => string,
+  generated: string[],
+  remedy: string,
+): [file: string, key: string] {
+  const file = join(DATA_DIR, name);
+  if (NODE_ENV === 'production') throw new ConfigError(`In production nothing is generated: set ${remedy}`);
+  if (!existsSync(file) && createOnce(file, make())) generated.push(file);
+  return [file, readKeyFile(file)];
+}
+
+function readKeyFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    throw new ConfigError(`Cannot read ${file}: ${(error as Error).message}`);
+  }
+}
+
+/** Creates a file with all of its content or not at all, readable by its owner only. @returns false if it was there */
+function createOnce(file: string, content: string): boolean {
+  const draft = `${file}.${process.pid}`;
+  try {
+    mkdirSync(join(file, '..'), { recursive: true, mode: 0o700 });
+    const descriptor = openSync(draft, 'w', 0o600);
+    writeSync(descriptor, `${content}\n`);
+    fsyncSync(descriptor);
+    closeSync(descriptor);
+    linkSync(draft, file);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw new ConfigError(`Cannot create ${file}: ${(error as Error).message}`);
+  } finally {
+    if (existsSync(draft)) unlinkSync(draft);
+  }
+}

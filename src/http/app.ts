@@ -1,0 +1,202 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import cors from '@fastify/cors';
+import helmet from '@fastify/helmet';
+import rateLimit from '@fastify/rate-limit';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  fastify,
+  type HTTPMethods,
+  LogController,
+} from 'fastify';
+import { jsonSchemaTransform, jsonSchemaTransformObject, validatorCompiler } from 'fastify-type-provider-zod';
+import { KeyledgerError } from '../domain/errors.js';
+import type { VerifyToken } from '../security/tokens.js';
+import { authenticate, authorise, rateLimitKey } from './auth.js';
+import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
+import { type Metrics, observeRequests } from './metrics.js';
+import { openApi } from './openapi.js';
+import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
+import { healthRoutes } from './routes/health.js';
+
+export type HttpDependencies = AiApiKeyDependencies & {
+  readonly verifyToken: VerifyToken;
+  readonly metrics: Metrics;
+  readonly logger: FastifyBaseLogger;
+  readonly settings: HttpSettings;
+};
+
+export type HttpSettings = {
+  /** Requests a minute and caller; 0 is off. */
+  readonly rateLimit: number;
+  readonly corsOrigins: readonly string[];
+  /** What of X-Forwarded-* is believed: see https://fastify.dev/docs/latest/Reference/Server/#trustproxy */
+  readonly trustProxy: boolean | string;
+  /** False if /metrics has a port of its own. */
+  readonly serveMetrics: boolean;
+};
+
+const BODY_LIMIT = 16 * 1024;
+const REQUEST_TIMEOUT_MS = 30_000;
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
+
+/** The HTTP server, not yet listening. Below, in the order of a request's life. */
+export async function makeApp(dependencies: HttpDependencies): Promise<FastifyInstance> {
+  const { settings, metrics, verifyToken, projector } = dependencies;
+  const app: FastifyInstance = fastify({
+    loggerInstance: dependencies.logger,
+    logController: new OneLineARequest({ requestIdLogLabel: 'requestId' }),
+    genReqId: requestId,
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    trustProxy: settings.trustProxy,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    http: { requireHostHeader: false },
+    routerOptions: { maxParamLength: 4096 },
+    clientErrorHandler: sendClientError,
+    frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id);
+      sendError(error, request, reply);
+    },
+  });
+  app.setErrorHandler(sendError);
+  app.setNotFoundHandler(() => {
+    throw new KeyledgerError('NOT_FOUND');
+  });
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(() => JSON.stringify);
+  acceptJson(app);
+  app.server.on('checkExpectation', sendExpectationFailed);
+
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+    if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+      throw new KeyledgerError('INVALID_INPUT', { message: 'The Host header is missing' });
+    }
+  });
+  observeRequests(app, metrics);
+  await app.register(helmet, {
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+    },
+  });
+  if (settings.corsOrigins.length > 0) {
+    await app.register(cors, {
+      origin: [...settings.corsOrigins],
+      methods: ['GET', 'POST', 'PUT', 'DELETE'],
+      exposedHeaders: [
+        'Keyledger-Position',
+        'X-Request-Id',
+        'Retry-After',
+        'RateLimit-Limit',
+        'RateLimit-Remaining',
+        'RateLimit-Reset',
+      ],
+    });
+  }
+  const addresses = collectAddresses(app);
+
+  await app.register(swagger, {
+    openapi: openApi,
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+  if (settings.serveMetrics) {
+    app.get('/metrics', { schema: { hide: true } }, async (_, reply) =>
+      reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+    );
+  }
+  await app.register(healthRoutes(projector));
+  await app.register(async (api) => {
+    api.decorateRequest('caller', undefined);
+    api.addHook('onRequest', async (_, reply) => void reply.header('cache-control', 'no-store'));
+    api.addHook('onRequest', authenticate(verifyToken));
+    if (settings.rateLimit > 0) {
+      await api.register(rateLimit, {
+        max: settings.rateLimit,
+        timeWindow: '1 minute',
+        keyGenerator: rateLimitKey,
+        enableDraftSpec: true,
+        errorResponseBuilder: () => new KeyledgerError('RATE_LIMITED'),
+      });
+    }
+    api.addHook('preParsing', authorise);
+    await api.register(aiApiKeyRoutes(dependencies));
+  });
+  refuseOtherMethods(app, addresses);
+  return app;
+}
+
+class OneLineARequest extends LogController {
+  override incomingRequest(): void {}
+
+  override requestCompleted(_: unknown, { method, url, log }: FastifyRequest, reply: FastifyReply): void {
+    const ms = Math.round(reply.elapsedTime * 10) / 10;
+    log.info({ method, url, status: reply.statusCode, ms }, 'answered');
+  }
+}
+
+/** The caller's request id if it is one, else a new one. */
+function requestId({ headers }: IncomingMessage): string {
+  const given = headers['x-request-id'];
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+}
+
+/** JSON in valid UTF-8 and nothing else; an empty body is no body. */
+function acceptJson(app: FastifyInstance): void {
+  const utf8 = new TextDecoder('utf-8', { fatal: true });
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    if (body.length === 0) return done(null, undefined);
+    try {
+      parse(request, utf8.decode(body as Buffer), (error, value) =>
+        error ? done(invalidJson(error)) : done(null, value),
+      );
+    } catch (error) {
+      done(invalidJson(error));
+    }
+  });
+}
+
+const invalidJson = (cause: unknown) =>
+  new KeyledgerError('INVALID_INPUT', {
+    message: 'body: must be valid JSON in UTF-8',
+    cause,
+  });
+
+/** Notes each address that is registered from now on. */
+function collectAddresses(app: FastifyInstance): ReadonlySet<string> {
+  const addresses = new Set<string>();
+  app.addHook('onRoute', ({ url }) => {
+    if (!url.includes('*')) addresses.add(url);
+  });
+  return addresses;
+}
+
+/** RFC 9110, section 15.5.6: a known address answers other methods with 405 and what it allows. */
+function refuseOtherMethods(app: FastifyInstance, addresses: ReadonlySet<string>): void {
+  for (const url of [...addresses]) {
+    const known = (method: string) => app.hasRoute({ url, method: method as HTTPMethods });
+    const allow = app.supportedMethods.filter(known).join(', ');
+    app.route({
+      url,
+      method: app.supportedMethods.filter((method) => !known(method)),
+      schema: { hide: true },
+      onRequest: async (_, reply) => {
+        reply.header('allow', allow);
+        throw new KeyledgerError('METHOD_NOT_ALLOWED');
+      },
+      handler: async () => undefined,
+    });
+  }
+}

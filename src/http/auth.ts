@@ -1,0 +1,50 @@
+import type { FastifyRequest } from 'fastify';
+import { type Caller, type Permission, permits } from '../domain/access.js';
+import { KeyledgerError } from '../domain/errors.js';
+import type { VerifyToken } from '../security/tokens.js';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who the bearer token says is asking, or why it says nothing. */
+    caller: Caller | KeyledgerError | undefined;
+  }
+  interface FastifyContextConfig {
+    /** What the caller must be allowed to do in the repository of the path. */
+    permission?: Permission;
+    /** What an unexpected failure says. */
+    failure?: string;
+  }
+}
+
+const BEARER = /^Bearer +([^\s,]+)$/i;
+
+/** First look at the token; whoever has none is counted by the rate limit all the same. */
+export const authenticate = (verify: VerifyToken) => async (request: FastifyRequest) => {
+  const token = BEARER.exec(request.headers.authorization ?? '')?.[1];
+  try {
+    if (!token) throw new KeyledgerError('UNAUTHENTICATED');
+    request.caller = await verify(token);
+  } catch (error) {
+    if (!(error instanceof KeyledgerError)) throw error;
+    request.caller = error;
+  }
+};
+
+/** Before the body is read. @throws KeyledgerError UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE */
+export async function authorise(request: FastifyRequest): Promise<void> {
+  const caller = callerOf(request);
+  const { permission } = request.routeOptions.config;
+  const { repoId } = request.params as { repoId: string };
+  if (!permission || !permits(caller, repoId, permission)) throw new KeyledgerError('FORBIDDEN');
+}
+
+/** @throws KeyledgerError UNAUTHENTICATED, UNAVAILABLE */
+export function callerOf({ caller }: FastifyRequest): Caller {
+  if (!caller) throw new KeyledgerError('UNAUTHENTICATED');
+  if (caller instanceof KeyledgerError) throw caller;
+  return caller;
+}
+
+/** Whom the rate limit counts: the caller, or the address of one who proves to be nobody. */
+export const rateLimitKey = ({ caller, ip }: FastifyRequest): string =>
+  caller && !(caller instanceof KeyledgerError) ? JSON.stringify([caller.issuer, caller.subject]) : ip;

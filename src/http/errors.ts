@@ -1,0 +1,102 @@
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
+import { v4 as uuid } from 'uuid';
+import { z } from 'zod';
+import { ERRORS, type ErrorCode, KeyledgerError } from '../domain/errors.js';
+
+/** What every error answers, whoever found it. */
+export const ErrorEnvelope = z
+  .object({
+    success: z.literal(false),
+    message: z.string(),
+    code: z.enum(Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]]),
+    requestId: z.string(),
+    id: z.string().optional().describe('The API key that an Idempotency-Key made'),
+  })
+  .meta({ id: 'Error' });
+
+const envelope = ({ code, message, details }: KeyledgerError, requestId: string) => ({
+  success: false as const,
+  message,
+  code,
+  requestId,
+  ...details,
+});
+
+const RETRY_AFTER_SECONDS = 1;
+
+/** Fastify's error handler: every error of a request leaves through here. */
+export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const known = toKeyledgerError(error, request);
+  if (known.code === 'INTERNAL') request.log.error({ err: error }, 'request failed');
+  else if (known.status === 503) request.log.warn({ err: error }, 'request not served');
+  if (known.status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS);
+  if (known.status === 401) {
+    const reason = request.headers.authorization === undefined ? '' : ', error="invalid_token"';
+    reply.header('www-authenticate', `Bearer realm="keyledger"${reason}`);
+  }
+  return reply
+    .code(known.status)
+    .type('application/json')
+    .send(JSON.stringify(envelope(known, request.id)));
+}
+
+/** What fastify reports by itself, in our words. */
+const FASTIFY_ERRORS: Readonly<Record<string, ErrorCode>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: 'BODY_TOO_LARGE',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'UNSUPPORTED_MEDIA_TYPE',
+};
+
+function toKeyledgerError(error: unknown, request: FastifyRequest): KeyledgerError {
+  if (error instanceof KeyledgerError) return error;
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    const problems = error.validation.map(({ instancePath, message }) =>
+      [instancePath.slice(1).replaceAll('/', '.') || error.validationContext, message].join(': '),
+    );
+    return new KeyledgerError('INVALID_INPUT', { message: problems.join('; ') });
+  }
+  const { code = '', statusCode = 500, message } = error as FastifyError;
+  const ours = FASTIFY_ERRORS[code];
+  if (ours) return new KeyledgerError(ours, { cause: error });
+  if (statusCode >= 400 && statusCode < 500) return new KeyledgerError('INVALID_INPUT', { message });
+  const { failure } = request.routeOptions?.config ?? {};
+  return new KeyledgerError('INTERNAL', failure ? { message: failure } : {});
+}
+
+/** What Node finds wrong before there is a request, with the envelope all the same. */
+export function sendClientError(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const requestId = uuid();
+  const known =
+    clientErrors[error.code ?? ''] ?? new KeyledgerError('INVALID_INPUT', { message: 'This is not HTTP' });
+  const body = JSON.stringify(envelope(known, requestId));
+  socket.end(
+    [
+      `HTTP/1.1 ${known.status} ${STATUS_CODES[known.status]}`,
+      'Connection: close',
+      'Content-Type: application/json; charset=utf-8',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      `X-Request-Id: ${requestId}`,
+      '',
+      body,
+    ].join('\r\n'),
+  );
+}
+
+/** What an Expect header other than 100-continue gets (RFC 9110, section 10.1.1). */
+export function sendExpectationFailed(_: IncomingMessage, response: ServerResponse): void {
+  const requestId = uuid();
+  const known = new KeyledgerError('EXPECTATION_FAILED');
+  response.writeHead(known.status, { 'content-type': 'application/json', 'x-request-id': requestId });
+  response.end(JSON.stringify(envelope(known, requestId)));
+}
+
+const clientErrors: Readonly<Record<string, KeyledgerError>> = {
+  HPE_HEADER_OVERFLOW: new KeyledgerError('HEADERS_TOO_LARGE'),
+  ERR_HTTP_REQUEST_TIMEOUT: new KeyledgerError('TIMEOUT'),
+};

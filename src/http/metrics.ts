@@ -1,0 +1,61 @@
+import type { FastifyInstance } from 'fastify';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Projector } from '../projections/projector.js';
+
+export type Metrics = ReturnType<typeof makeMetrics>;
+
+/** Every metric of the service. Labels are route patterns and codes, so their number is bounded. */
+export function makeMetrics() {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+  return {
+    registry,
+    requests: new Histogram({
+      name: 'keyledger_http_request_duration_seconds',
+      help: 'Answered requests',
+      labelNames: ['method', 'route', 'status'] as const,
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
+      registers,
+    }),
+    appends: new Counter({
+      name: 'keyledger_appends_total',
+      help: 'Appends acknowledged by the log, and those that found another revision than they expected',
+      labelNames: ['outcome'] as const,
+      registers,
+    }),
+  };
+}
+
+export function observeProjector({ registry }: Metrics, projector: Projector, clock: () => number): void {
+  const gauge = (name: string, help: string, value: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(value());
+      },
+    });
+  gauge('keyledger_projector_lag_seconds', 'Age of the last event seen while later ones wait', () =>
+    projector.lag(clock()),
+  );
+  gauge('keyledger_projector_position', 'Place in the log of the last event in the read model', () =>
+    Number.parseInt(projector.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),
+  );
+  gauge(
+    'keyledger_quarantined_streams',
+    'Keys whose history could not be decoded or folded',
+    () => projector.index.quarantined,
+  );
+}
+
+/** Times every answer. */
+export function observeRequests(app: FastifyInstance, { requests }: Metrics): void {
+  app.addHook('onResponse', async ({ method, routeOptions }, reply) => {
+    requests.observe(
+      { method, route: routeOptions.url ?? 'unknown', status: reply.statusCode },
+      reply.elapsedTime / 1000,
+    );
+  });
+}

@@ -1,0 +1,104 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { type Logger, pino } from 'pino';
+import type { Config } from './config.js';
+import { grantsFromClaim } from './domain/access.js';
+import { openEventStore } from './event-store/open.js';
+import { makeApp } from './http/app.js';
+import { type Metrics, makeMetrics, observeProjector } from './http/metrics.js';
+import { memoryReadModel } from './projections/memory-read-model.js';
+import { Projector } from './projections/projector.js';
+import { tokenVerifier } from './security/tokens.js';
+
+export type Service = { readonly url: string; stop(): Promise<void> };
+
+/** Requests under way get so long to finish when the service stops (milliseconds). */
+const GRACE_MS = 8000;
+
+/**
+ * The composition root: config -> log -> projector -> HTTP.
+ * @param onFatal called if the service cannot go on; it has logged why
+ * @throws Error the log cannot be opened, or the address is taken
+ */
+export async function startService(config: Config, onFatal: () => void): Promise<Service> {
+  const logger = makeLogger(config);
+  const clock = Date.now;
+  const metrics = makeMetrics();
+
+  const log = await openEventStore(config.EVENT_STORE_URL, (error) => {
+    logger.fatal({ err: error }, 'The log has failed');
+    onFatal();
+  });
+  const readModel = memoryReadModel();
+  const projector = new Projector(log, readModel, logger);
+  projector.start();
+  observeProjector(metrics, projector, clock);
+
+  const app = await makeApp({
+    log,
+    readModel,
+    projector,
+    clock,
+    keyring: config.keyring,
+    verifyToken: tokenVerifier(config.tokens, grantsFromClaim(config.JWT_REPOS_CLAIM), clock),
+    onAppend: (outcome) => metrics.appends.inc({ outcome }),
+    metrics,
+    logger,
+    settings: {
+      rateLimit: config.RATE_LIMIT,
+      corsOrigins: config.CORS_ORIGIN,
+      trustProxy: config.TRUST_PROXY,
+      serveMetrics: config.METRICS_PORT === undefined,
+    },
+  });
+  const metricsServer = config.METRICS_PORT === undefined ? undefined : serveMetrics(metrics);
+
+  const stop = async () => {
+    await finishRequests(app);
+    metricsServer?.close();
+    await projector.stop();
+    await readModel.close();
+    await log.close();
+    logger.flush();
+  };
+  try {
+    metricsServer?.listen(config.METRICS_PORT, config.HOST);
+    await app.listen({ host: config.HOST, port: config.PORT, listenTextResolver: () => 'listening' });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const { address, port } = app.server.address() as AddressInfo;
+  return { url: `http://${address.includes(':') ? `[${address}]` : address}:${port}`, stop };
+}
+
+function makeLogger({ LOG_LEVEL }: Config): Logger {
+  return pino({
+    level: LOG_LEVEL,
+    redact: [
+      'authorization',
+      'secret',
+      'key',
+      '*.authorization',
+      '*.secret',
+      '*.key',
+      'req.headers',
+      'headers',
+    ],
+  });
+}
+
+function serveMetrics({ registry }: Metrics) {
+  return createServer(async (_, response) => {
+    const text = await registry.metrics();
+    response.setHeader('content-type', registry.contentType).end(text);
+  });
+}
+
+/** Takes no new connection, answers what is under way, and cuts off what does not end in time. */
+async function finishRequests(app: FastifyInstance): Promise<void> {
+  const deadline = setTimeout(() => app.server.closeAllConnections(), GRACE_MS);
+  await app.close();
+  clearTimeout(deadline);
+}

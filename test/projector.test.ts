@@ -1,0 +1,287 @@
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { pino } from 'pino';
+import { v4 as uuid } from 'uuid';
+import { createAiApiKey } from '../src/commands/create-ai-api-key.js';
+import { deleteAiApiKey } from '../src/commands/delete-ai-api-key.js';
+import { renameAiApiKey } from '../src/commands/rename-ai-api-key.js';
+import { streamOf } from '../src/domain/ai-api-key.js';
+import { KeyledgerError } from '../src/domain/errors.js';
+import type { EventStore, NewEvent } from '../src/event-store/event-store.js';
+import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { memoryReadModel } from '../src/projections/memory-read-model.js';
+import { Projector } from '../src/projections/projector.js';
+import type { ReadModel } from '../src/projections/read-model.js';
+import { Keyring, makeMasterKey } from '../src/security/keyring.js';
+import { eventually } from './eventually.js';
+import { freshFolder } from './fresh.js';
+
+const logger = pino({ level: 'silent' });
+const keyring = new Keyring(makeMasterKey('k1'));
+const repoId = 'shop';
+
+let folder: ReturnType<typeof freshFolder>;
+let log: EventStore;
+let readModel: ReadModel;
+let projector: Projector;
+const closing: (() => Promise<void>)[] = [];
+
+const openLog = async (name: string) => {
+  const opened = await openSqliteLog(join(folder.path, name), (error) => {
+    throw error;
+  });
+  closing.push(() => opened.close());
+  return opened;
+};
+const startProjector = (from: EventStore, into: ReadModel) => {
+  const started = new Projector(from, into, logger);
+  started.start();
+  closing.push(() => started.stop());
+  return started;
+};
+const context = () => ({
+  log,
+  keyring,
+  clock: Date.now,
+  actor: { issuer: 'test', subject: 'ada' },
+  requestId: 'request-1',
+});
+const create = (name: string) => createAiApiKey(context(), { repoId, name, aiType: 'OPENAI' });
+const names = async () => (await readModel.list(repoId)).map(({ name }) => name);
+const caughtUp = async (one = projector) => expect(await one.waitFor(await log.end())).toBe(true);
+
+/** Appends an event that this release did not write. */
+async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
+  let last = -1;
+  for await (const { revision } of log.readStream(streamOf(apiKeyId))) last = revision;
+  const planted = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId, repoId }, metadata: {}, ...event };
+  await log.append(streamOf(apiKeyId), [planted], last < 0 ? 'none' : last);
+}
+const laterDeletion = {
+  metadata: { schemaVersion: 99, occurredAt: '2030-01-01T00:00:00.000Z', by: 'a later release' },
+};
+
+beforeEach(async () => {
+  folder = freshFolder();
+  log = await openLog('log.db');
+  readModel = memoryReadModel();
+  projector = startProjector(log, readModel);
+});
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+  folder.remove();
+});
+
+describe('the projector', () => {
+  it('is ready over an empty log, and tells its position', async () => {
+    await caughtUp();
+    expect(projector.unreadyBecause).toBeUndefined();
+    expect(projector.position).toBe(await log.end());
+    expect(projector.lag(Date.now())).toBe(0);
+  });
+
+  it('brings each change into list and verify index', async () => {
+    const a = await create('a');
+    const b = await create('b');
+    await renameAiApiKey(context(), { repoId, apiKeyId: a.id, name: 'A' });
+    await caughtUp();
+    expect(await names()).toEqual(['b', 'A']);
+    expect(projector.index.verify(a.key, a.secret)).toMatchObject({
+      valid: true,
+      key: { apiKeyId: a.id, name: 'A' },
+    });
+    expect(projector.index.verify(a.key, b.secret)).toEqual({ valid: false, reason: 'BAD_SECRET' });
+
+    const { position } = await deleteAiApiKey(context(), { repoId, apiKeyId: a.id });
+    expect(await projector.waitFor(position)).toBe(true);
+    expect(await names()).toEqual(['b']);
+    expect(projector.index.verify(a.key, a.secret)).toEqual({ valid: false, reason: 'DELETED' });
+  });
+
+  it('keeps sealed secrets out of index and read model', async () => {
+    const { key, secret } = await create('a');
+    await caughtUp();
+    expect(projector.index.verify(key, secret)).toMatchObject({ valid: true, key: { sealedSecret: '' } });
+    expect(Object.keys((await readModel.list(repoId))[0] ?? {})).not.toContain('secretHash');
+  });
+
+  it('starts from the log alone, and ends up with the same', async () => {
+    for (const name of ['a', 'b', 'c']) await create(name);
+    const again = memoryReadModel();
+    await caughtUp(startProjector(log, again));
+    await caughtUp();
+    expect(await again.list(repoId)).toEqual(await readModel.list(repoId));
+  });
+
+  it('says BEHIND for a position that does not come in time', async () => {
+    await caughtUp();
+    const end = await log.end();
+    const beyond = `${end.slice(0, -1)}f` as typeof end;
+    await expect(projector.readable(beyond)).rejects.toMatchObject({ code: 'BEHIND' });
+    await expect(projector.readable(end)).resolves.toBeUndefined();
+  });
+});
+
+describe('an event that cannot be decoded', () => {
+  it('fails closed: a broken deletion of a later version leaves a key that is neither good nor sound, and deletable', async () => {
+    const broken = await create('broken');
+    const sound = await create('sound');
+    await plant(broken.id, laterDeletion);
+    await renameAiApiKey(context(), { repoId, apiKeyId: sound.id, name: 'still sound' });
+    await caughtUp();
+
+    expect(projector.index.verify(broken.key, broken.secret)).toEqual({
+      valid: false,
+      reason: 'UNAVAILABLE',
+    });
+    expect(await readModel.get(repoId, broken.id)).toMatchObject({ status: 'unavailable' });
+    expect(projector.index.quarantined).toBe(1);
+    await expect(renameAiApiKey(context(), { repoId, apiKeyId: broken.id, name: 'x' })).rejects.toMatchObject(
+      {
+        code: 'KEY_QUARANTINED',
+      },
+    );
+    expect(projector.index.verify(sound.key, sound.secret).valid).toBe(true);
+    expect(projector.unreadyBecause).toBeUndefined();
+
+    await deleteAiApiKey(context(), { repoId, apiKeyId: broken.id });
+    await caughtUp();
+    expect(await names()).toEqual(['still sound']);
+    expect(projector.index.verify(broken.key, broken.secret).valid).toBe(false);
+    expect(projector.index.quarantined).toBe(0);
+  });
+
+  it('at the start of a stream is listed as unavailable and can be deleted', async () => {
+    const apiKeyId = uuid();
+    await plant(apiKeyId, { type: 'ApiKeyCreated', data: { apiKeyId, repoId, key: 'of a later release' } });
+    await caughtUp();
+    expect(await readModel.list(repoId)).toMatchObject([
+      { apiKeyId, status: 'unavailable', name: '(unreadable)' },
+    ]);
+    await deleteAiApiKey(context(), { repoId, apiKeyId });
+    await caughtUp();
+    expect(await readModel.list(repoId)).toEqual([]);
+  });
+
+  it('that belongs to no key stops the projector, which says why', async () => {
+    const { id } = await create('a');
+    await log.append(
+      'aiApiKey-nobody',
+      [{ id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId: id }, metadata: {} }],
+      'none',
+    );
+    await eventually(() => projector.unreadyBecause?.includes('aiApiKey-nobody') ?? false);
+    await expect(projector.readable(undefined)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  });
+
+  it('in a stream of something else is passed over', async () => {
+    await log.append(
+      'webhook-1',
+      [{ id: uuid(), type: 'WebhookRegistered', data: {}, metadata: {} }],
+      'none',
+    );
+    await create('a');
+    await caughtUp();
+    expect(await names()).toEqual(['a']);
+  });
+});
+
+describe('a read model that outlives the process', () => {
+  it('is resumed behind its checkpoint', async () => {
+    await create('a');
+    await caughtUp();
+    await projector.stop();
+    const before = await readModel.checkpoint();
+    await create('b');
+    const applied: string[] = [];
+    const watched: ReadModel = {
+      ...readModel,
+      apply: (items, checkpoint) => {
+        applied.push(...items.map(({ name }) => name));
+        return readModel.apply(items, checkpoint);
+      },
+    };
+    await caughtUp(startProjector(log, watched));
+    expect(before).toBeDefined();
+    expect(applied).toEqual(['b']);
+    expect(await names()).toEqual(['b', 'a']);
+  });
+
+  it('of another log is rebuilt from this one', async () => {
+    await create('a');
+    await caughtUp();
+    await projector.stop();
+    log = await openLog('other.db');
+    await create('of the other log');
+    await caughtUp(startProjector(log, readModel));
+    expect(await names()).toEqual(['of the other log']);
+  });
+
+  it('that is ahead of a restored log is rebuilt from it', async () => {
+    const { position } = await create('a');
+    await caughtUp();
+    await projector.stop();
+    const ahead = `${position.slice(0, -1)}f` as typeof position;
+    await readModel.apply([], { position: ahead, eventId: uuid() });
+    const next = startProjector(log, readModel);
+    await eventually(async () => (await readModel.checkpoint())?.position === position);
+    expect(next.unreadyBecause).toBeUndefined();
+    expect(await names()).toEqual(['a']);
+  });
+
+  it('that takes nothing for a while is caught up after, and holds the verify index up for no moment', async () => {
+    await projector.stop();
+    let down = true;
+    const moody: ReadModel = {
+      ...readModel,
+      apply: (...batch) => (down ? Promise.reject(new Error('gone')) : readModel.apply(...batch)),
+    };
+    const next = startProjector(log, moody);
+    const a = await create('a');
+    await eventually(() => next.index.verify(a.key, a.secret).valid);
+    expect(await readModel.list(repoId)).toEqual([]);
+    expect(next.lag(Date.now() + 5000)).toBeGreaterThan(4);
+    await create('b');
+    await deleteAiApiKey(context(), { repoId, apiKeyId: a.id });
+    down = false;
+    await eventually(async () => (await names()).join() === 'b');
+  });
+});
+
+describe('a log that breaks', () => {
+  it('is subscribed to again where it was left, without a gap and without a repeat', async () => {
+    await projector.stop();
+    let breaks = 3;
+    const breaking: EventStore = {
+      logId: log.logId,
+      append: (...args) => log.append(...args),
+      readStream: (stream) => log.readStream(stream),
+      readAll: (after) => log.readAll(after),
+      end: () => log.end(),
+      close: () => log.close(),
+      async *subscribe(after, signal) {
+        for await (const page of log.subscribe(after, signal)) {
+          yield page;
+          if (page.events.length > 0 && breaks-- > 0) throw new KeyledgerError('UNAVAILABLE');
+        }
+      },
+    };
+    const fresh = memoryReadModel();
+    const seen: number[] = [];
+    const counting: ReadModel = {
+      ...fresh,
+      apply: (items, checkpoint) => {
+        seen.push(...items.map(({ revision }) => revision));
+        return fresh.apply(items, checkpoint);
+      },
+    };
+    const next = startProjector(breaking, counting);
+    const { id } = await create('0');
+    for (let n = 1; n <= 5; n++) {
+      const { position } = await renameAiApiKey(context(), { repoId, apiKeyId: id, name: String(n) });
+      await eventually(() => next.position !== undefined && next.position >= position);
+    }
+    expect(breaks).toBeLessThan(0);
+    expect(seen).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+});

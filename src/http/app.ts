@@ -14,13 +14,13 @@ import {
   type HTTPMethods,
   LogController,
 } from 'fastify';
-import { jsonSchemaTransform, jsonSchemaTransformObject, validatorCompiler } from 'fastify-type-provider-zod';
+import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../domain/errors.js';
 import type { VerifyToken } from '../security/tokens.js';
 import { authenticate, authorise, rateLimitKey } from './auth.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
 import { type Metrics, observeRequests } from './metrics.js';
-import { openApi } from './openapi.js';
+import { openApi, transformObject } from './openapi.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
 import { healthRoutes } from './routes/health.js';
 
@@ -106,7 +106,7 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
   await app.register(swagger, {
     openapi: openApi,
     transform: jsonSchemaTransform,
-    transformObject: jsonSchemaTransformObject,
+    transformObject,
   });
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());

@@ -92,7 +92,9 @@ export function sendClientError(error: NodeJS.ErrnoException, socket: Socket): v
 export function sendExpectationFailed(_: IncomingMessage, response: ServerResponse): void {
   const requestId = uuid();
   const known = new KeyledgerError('EXPECTATION_FAILED');
-  response.writeHead(known.status, { 'content-type': 'application/json', 'x-request-id': requestId });
+  response.statusCode = known.status;
+  response.setHeader('content-type', 'application/json');
+  response.setHeader('x-request-id', requestId);
   response.end(JSON.stringify(envelope(known, requestId)));
 }
 

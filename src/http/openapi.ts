@@ -1,3 +1,5 @@
+import { jsonSchemaTransformObject } from 'fastify-type-provider-zod';
+
 /** The parts of /openapi.json that no route knows; the rest is generated from the zod schemas. */
 export const openApi = {
   openapi: '3.1.0',
@@ -15,5 +17,22 @@ export const openApi = {
       bearer: { type: 'http' as const, scheme: 'bearer', bearerFormat: 'JWT' },
     },
   },
-  tags: [{ name: 'API keys' }, { name: 'Health' }],
+  tags: [
+    { name: 'API keys', description: 'The AI API keys of a repository' },
+    { name: 'Health', description: 'For load balancers and orchestrators' },
+  ],
+};
+
+type TransformObject = typeof jsonSchemaTransformObject;
+
+/** Named schemas are those of answers: the variants for input, which no route refers to, are left out. */
+export const transformObject: TransformObject = (document) => {
+  const { components, ...rest } = jsonSchemaTransformObject(document) as {
+    components: { schemas: Record<string, object> };
+  };
+  const schemas = Object.entries(components.schemas).filter(([name]) => !name.endsWith('Input'));
+  return {
+    ...rest,
+    components: { ...components, schemas: Object.fromEntries(schemas) },
+  } as ReturnType<TransformObject>;
 };

@@ -1,0 +1,102 @@
+import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from '@jest/globals';
+import { type Child, spawnService } from './child-service.js';
+import { freshFolder } from './fresh.js';
+import type { Answer, Json } from './service.js';
+
+const folder = freshFolder();
+let child: Child;
+beforeAll(async () => {
+  child = await spawnService(folder.path, { LOG_LEVEL: 'trace', RATE_LIMIT: '0' });
+});
+afterAll(async () => {
+  await child.end('SIGKILL');
+  folder.remove();
+});
+
+/** Each route of the document with a good request and bad ones, where it has been driven. */
+const driven = new Set<string>();
+
+it('no plaintext secret is anywhere but in the answer that made it', async () => {
+  const token = await child.token('admin');
+  const secrets: string[] = [];
+  const others: Answer[] = [];
+  const keys = '/repo/shop/ai/apikey';
+  const drive = async (route: string, path: string, requests: Parameters<Child['ask']>[2][]) => {
+    driven.add(route);
+    const [method = ''] = route.split(' ');
+    for (const request of requests) {
+      const answer = await child.ask(method, path, request);
+      if (answer.status === 201) secrets.push(answer.json['secret'] as string);
+      else others.push(answer);
+    }
+  };
+  const body = { name: 'search', aiType: 'OPENAI' };
+  const once = { 'idempotency-key': 'once' };
+
+  await drive('POST /repo/{repoId}/ai/apikey', keys, [
+    { token, body },
+    { token, body, headers: once },
+    { token, body, headers: once },
+    { token, body: { ...body, name: 'another' }, headers: once },
+    { token, body: '{' },
+    { token, body: { name: 7 } },
+    { body },
+    { token: await child.token('viewer'), body },
+  ]);
+  const [known = ''] = secrets;
+  const wrongPlaces = [
+    { token, body: { name: known, aiType: known } },
+    { token, body: `{"${known}` },
+    { token: known, body },
+  ];
+  await drive('POST /repo/{repoId}/ai/apikey', keys, wrongPlaces);
+  await drive('GET /repo/{repoId}/ai/apikey', keys, [
+    { token },
+    {},
+    { token, headers: { 'keyledger-min-position': 'x' } },
+  ]);
+  const listed = (await child.ask('GET', keys, { token })).json['apiKeys'] as Json[];
+  const one = `${keys}/${listed[0]?.['id']}`;
+  await drive('PUT /repo/{repoId}/ai/apikey/{apikeyId}', one, [
+    { token, body: { name: 'x' } },
+    { token, body: { name: '' } },
+    {},
+  ]);
+  await drive('DELETE /repo/{repoId}/ai/apikey/{apikeyId}', one, [{ token }, { token }, {}]);
+  await drive('POST /repo/{repoId}/ai/apikey', keys, [{ token, body, headers: once }]);
+  await drive('GET /health/live', '/health/live', [{}]);
+  await drive('GET /health/ready', '/health/ready', [{}]);
+  await drive('GET', `/${randomUUID()}`, [{ token }]);
+  driven.delete('GET');
+
+  const { paths } = (await child.ask('GET', '/openapi.json')).json as { paths: Record<string, object> };
+  const routes = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+  );
+  expect([...driven].sort()).toEqual(routes.sort());
+
+  const metrics = (await child.ask('GET', '/metrics')).text;
+  const files = readdirSync(folder.path).map((file) => readFileSync(join(folder.path, file), 'latin1'));
+  const places = {
+    output: child.output(),
+    metrics,
+    answers: others.map(({ text }) => text).join('\n'),
+    files: files.join('\n'),
+  };
+  expect(secrets.length).toBeGreaterThanOrEqual(3);
+  expect(places.output.split('\n').length).toBeGreaterThan(15);
+  expect(places.files).toContain('ApiKeyCreated');
+  for (const secret of secrets) {
+    for (const [place, text] of Object.entries(places)) {
+      for (const form of [secret, Buffer.from(secret).toString('base64'), secret.slice(7, -6)]) {
+        expect([place, text.includes(form)]).toEqual([place, false]);
+      }
+    }
+  }
+  for (const text of [token, readFileSync(join(folder.path, 'master.keys'), 'utf8').trim().slice(3)]) {
+    expect(Object.values({ ...places, files: '' }).join('\n')).not.toContain(text);
+  }
+});

@@ -31,13 +31,12 @@ export async function startService(config: Config, onFatal: () => void): Promise
     onFatal();
   });
   const readModel = memoryReadModel();
-  const projector = new Projector(log, readModel, logger);
+  const projector = new Projector(log, readModel, logger, clock);
   projector.start();
-  observeProjector(metrics, projector, clock);
+  observeProjector(metrics, projector);
 
   const app = await makeApp({
     log,
-    readModel,
     projector,
     clock,
     keyring: config.keyring,

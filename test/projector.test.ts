@@ -11,7 +11,7 @@ import type { EventStore, NewEvent } from '../src/event-store/event-store.js';
 import { openSqliteLog } from '../src/event-store/sqlite-log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
-import type { ReadModel } from '../src/projections/read-model.js';
+import { type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
@@ -34,7 +34,7 @@ const openLog = async (name: string) => {
   return opened;
 };
 const startProjector = (from: EventStore, into: ReadModel) => {
-  const started = new Projector(from, into, logger);
+  const started = new Projector(from, into, logger, Date.now);
   started.start();
   closing.push(() => started.stop());
   return started;
@@ -77,7 +77,7 @@ describe('the projector', () => {
     await caughtUp();
     expect(projector.unreadyBecause).toBeUndefined();
     expect(projector.position).toBe(await log.end());
-    expect(projector.lag(Date.now())).toBe(0);
+    expect(projector.lag).toBe(0);
   });
 
   it('brings each change into list and verify index', async () => {
@@ -117,8 +117,8 @@ describe('the projector', () => {
     await caughtUp();
     const end = await log.end();
     const beyond = `${end.slice(0, -1)}f` as typeof end;
-    await expect(projector.readable(beyond)).rejects.toMatchObject({ code: 'BEHIND' });
-    await expect(projector.readable(end)).resolves.toBeUndefined();
+    await expect(projector.list(repoId, beyond)).rejects.toMatchObject({ code: 'BEHIND' });
+    await expect(projector.list(repoId, end)).resolves.toEqual([]);
   });
 });
 
@@ -171,7 +171,7 @@ describe('an event that cannot be decoded', () => {
       'none',
     );
     await eventually(() => projector.unreadyBecause?.includes('aiApiKey-nobody') ?? false);
-    await expect(projector.readable(undefined)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(projector.list(repoId, undefined)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 
   it('in a stream of something else is passed over', async () => {
@@ -186,86 +186,127 @@ describe('an event that cannot be decoded', () => {
   });
 });
 
-describe('a read model that outlives the process', () => {
-  it('is resumed behind its checkpoint', async () => {
-    await create('a');
-    await caughtUp();
+describe('a read model that is not in this process', () => {
+  it('that takes nothing for a while answers UNAVAILABLE, holds the verify index up for no moment, and is caught up after', async () => {
     await projector.stop();
-    const before = await readModel.checkpoint();
-    await create('b');
-    const applied: string[] = [];
-    const watched: ReadModel = {
-      ...readModel,
-      apply: (items, checkpoint) => {
-        applied.push(...items.map(({ name }) => name));
-        return readModel.apply(items, checkpoint);
-      },
-    };
-    await caughtUp(startProjector(log, watched));
-    expect(before).toBeDefined();
-    expect(applied).toEqual(['b']);
-    expect(await names()).toEqual(['b', 'a']);
-  });
-
-  it('of another log is rebuilt from this one', async () => {
-    await create('a');
-    await caughtUp();
-    await projector.stop();
-    log = await openLog('other.db');
-    await create('of the other log');
-    await caughtUp(startProjector(log, readModel));
-    expect(await names()).toEqual(['of the other log']);
-  });
-
-  it('that is ahead of a restored log is rebuilt from it', async () => {
-    const { position } = await create('a');
-    await caughtUp();
-    await projector.stop();
-    const ahead = `${position.slice(0, -1)}f` as typeof position;
-    await readModel.apply([], { position: ahead, eventId: uuid() });
-    const next = startProjector(log, readModel);
-    await eventually(async () => (await readModel.checkpoint())?.position === position);
-    expect(next.unreadyBecause).toBeUndefined();
-    expect(await names()).toEqual(['a']);
-  });
-
-  it('that takes nothing for a while is caught up after, and holds the verify index up for no moment', async () => {
-    await projector.stop();
+    readModel = memoryReadModel();
     let down = true;
     const moody: ReadModel = {
       ...readModel,
-      apply: (...batch) => (down ? Promise.reject(new Error('gone')) : readModel.apply(...batch)),
+      restore: (...all) => (down ? Promise.reject(new Error('gone')) : readModel.restore(...all)),
     };
     const next = startProjector(log, moody);
     const a = await create('a');
     await eventually(() => next.index.verify(a.key, a.secret).valid);
-    expect(await readModel.list(repoId)).toEqual([]);
-    expect(next.lag(Date.now() + 5000)).toBeGreaterThan(4);
+    expect(next.unreadyBecause).toBeUndefined();
+    await expect(next.list(repoId, undefined)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     await create('b');
     await deleteAiApiKey(context(), { repoId, apiKeyId: a.id });
     down = false;
-    await eventually(async () => (await names()).join() === 'b');
+    await caughtUp(next);
+    expect((await next.list(repoId, undefined)).map(({ name }) => name)).toEqual(['b']);
   });
+
+  it('that loses everything is never served as empty, and is restored', async () => {
+    await projector.stop();
+    let lost = false;
+    const fragile: ReadModel = {
+      ...readModel,
+      list: (of) => (lost ? Promise.reject(new ReadModelLost()) : readModel.list(of)),
+      restore: async (...all) => {
+        lost = false;
+        await readModel.restore(...all);
+      },
+    };
+    const next = startProjector(log, fragile);
+    await create('a');
+    await caughtUp(next);
+    await readModel.restore([], undefined, async () => false);
+    lost = true;
+    await expect(next.list(repoId, undefined)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await eventually(async () => (await names()).length > 0);
+    expect((await next.list(repoId, undefined)).map(({ name }) => name)).toEqual(['a']);
+  });
+
+  it('that loses everything while it is written to is restored whole', async () => {
+    await projector.stop();
+    let lost = false;
+    const fragile: ReadModel = {
+      ...readModel,
+      apply: async (...batch) => {
+        if (lost) throw new ReadModelLost();
+        await readModel.apply(...batch);
+      },
+      restore: async (...all) => {
+        lost = false;
+        await readModel.restore(...all);
+      },
+    };
+    const next = startProjector(log, fragile);
+    await create('a');
+    await caughtUp(next);
+    await readModel.restore([], undefined, async () => false);
+    lost = true;
+    await create('b');
+    await caughtUp(next);
+    expect((await next.list(repoId, undefined)).map(({ name }) => name)).toEqual(['b', 'a']);
+  });
+
+  it('is told what the log holds, so that it can tell a log that was restored', async () => {
+    const { position } = await create('a');
+    await caughtUp();
+    const checkpoint = await readModel.checkpoint(repoId);
+    expect(checkpoint?.position).toBe(position);
+    expect(await log.holds(position, checkpoint?.eventId ?? '')).toBe(true);
+    expect(await log.holds(position, uuid())).toBe(false);
+  });
+});
+
+describe('staleness', () => {
+  it('stays small while the log is quiet, and grows while the log does not answer', async () => {
+    await projector.stop();
+    let now = 0;
+    let silent = false;
+    const quiet: EventStore = passing(log, {
+      end: () => (silent ? Promise.reject(new Error('silent')) : log.end()),
+    });
+    const next = new Projector(quiet, readModel, logger, () => now);
+    next.start();
+    closing.push(() => next.stop());
+    await eventually(() => next.position !== undefined);
+    now = 60_000;
+    await eventually(() => next.staleness === 0);
+    silent = true;
+    now = 90_000;
+    expect(next.staleness).toBe(30);
+  });
+});
+
+/** The log with some of its calls replaced. */
+const passing = (through: EventStore, change: Partial<EventStore>): EventStore => ({
+  logId: through.logId,
+  append: (...args) => through.append(...args),
+  readStream: (stream) => through.readStream(stream),
+  readAll: (after) => through.readAll(after),
+  holds: (...args) => through.holds(...args),
+  end: () => through.end(),
+  subscribe: (...args) => through.subscribe(...args),
+  close: () => through.close(),
+  ...change,
 });
 
 describe('a log that breaks', () => {
   it('is subscribed to again where it was left, without a gap and without a repeat', async () => {
     await projector.stop();
     let breaks = 3;
-    const breaking: EventStore = {
-      logId: log.logId,
-      append: (...args) => log.append(...args),
-      readStream: (stream) => log.readStream(stream),
-      readAll: (after) => log.readAll(after),
-      end: () => log.end(),
-      close: () => log.close(),
+    const breaking = passing(log, {
       async *subscribe(after, signal) {
         for await (const page of log.subscribe(after, signal)) {
           yield page;
           if (page.events.length > 0 && breaks-- > 0) throw new KeyledgerError('UNAVAILABLE');
         }
       },
-    };
+    });
     const fresh = memoryReadModel();
     const seen: number[] = [];
     const counting: ReadModel = {
@@ -273,6 +314,10 @@ describe('a log that breaks', () => {
       apply: (items, checkpoint) => {
         seen.push(...items.map(({ revision }) => revision));
         return fresh.apply(items, checkpoint);
+      },
+      restore: (items, ...rest) => {
+        seen.push(...items.map(({ revision }) => revision));
+        return fresh.restore(items, ...rest);
       },
     };
     const next = startProjector(breaking, counting);

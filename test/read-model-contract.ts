@@ -18,6 +18,7 @@ const item = (apiKeyId: string, revision: number, change: Partial<ListItem> = {}
   deletedAt: null,
   revision,
   createdPosition: at(1),
+  position: at(revision + 1),
   ...change,
 });
 const deleted = { status: 'deleted', deletedAt: '2026-01-02T00:00:00.000Z' } as const;
@@ -26,14 +27,19 @@ const deleted = { status: 'deleted', deletedAt: '2026-01-02T00:00:00.000Z' } as 
 export function describeReadModel(name: string, open: () => Promise<ReadModel>): void {
   describe(`${name} as a read model`, () => {
     let model: ReadModel;
+    const nothing = async () => false;
+    const everything = async () => true;
+    const ids = async (repoId = 'shop') => (await model.list(repoId)).map(({ apiKeyId }) => apiKeyId);
     beforeAll(async () => {
       model = await open();
     });
-    beforeEach(() => model.clear());
+    beforeEach(() => model.restore([], undefined, nothing));
     afterAll(() => model.close());
 
-    it('is empty and nowhere at first', async () => {
-      expect(await model.checkpoint()).toBeUndefined();
+    it('restored from an empty log holds nothing, whatever it held', async () => {
+      await model.apply([item('a', 0)], checkpoint(1));
+      await model.restore([], undefined, nothing);
+      expect(await model.checkpoint('shop')).toBeUndefined();
       expect(await model.list('shop')).toEqual([]);
       expect(await model.get('shop', 'a')).toBeUndefined();
     });
@@ -43,12 +49,12 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
       await model.apply([a], checkpoint(7));
       expect(await model.list('shop')).toEqual([a]);
       expect(await model.get('shop', 'a')).toEqual(a);
-      expect(await model.checkpoint()).toEqual(checkpoint(7));
+      expect(await model.checkpoint('shop')).toEqual(checkpoint(7));
     });
 
     it('keeps repositories apart', async () => {
       await model.apply([item('a', 0), item('b', 0, { repoId: 'other' })], checkpoint(2));
-      expect((await model.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(['a']);
+      expect(await ids()).toEqual(['a']);
       expect(await model.get('shop', 'b')).toBeUndefined();
       expect(await model.list('constructor')).toEqual([]);
     });
@@ -58,7 +64,15 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
         item('abc'.charAt(i), 0, { createdPosition: at(place) }),
       );
       await model.apply([a, b, c] as ListItem[], checkpoint(11));
-      expect((await model.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(['c', 'a', 'b']);
+      expect(await ids()).toEqual(['c', 'a', 'b']);
+    });
+
+    it('lists thousands of keys whole', async () => {
+      const many = Array.from({ length: 2_500 }, (_, n) =>
+        item(`key-${n}`, 0, { createdPosition: at(n), position: at(n) }),
+      );
+      await model.apply(many, checkpoint(2_500));
+      expect(await model.list('shop')).toEqual(many.reverse());
     });
 
     it('leaves deleted keys out of the list but not out of reach', async () => {
@@ -72,29 +86,32 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
       await model.apply([item('a', 1)], checkpoint(3));
       await model.apply([item('a', 1)], checkpoint(3));
       expect(await model.list('shop')).toEqual([item('a', 1)]);
-      expect(await model.checkpoint()).toEqual(checkpoint(3));
+      expect(await model.checkpoint('shop')).toEqual(checkpoint(3));
     });
 
     it('never goes back: not to an earlier revision, not to an earlier checkpoint', async () => {
       await model.apply([item('a', 2, deleted)], checkpoint(9));
       await model.apply([item('a', 1), item('b', 0)], checkpoint(8));
       expect(await model.get('shop', 'a')).toMatchObject({ revision: 2, status: 'deleted' });
-      expect((await model.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(['b']);
-      expect(await model.checkpoint()).toEqual(checkpoint(9));
+      expect(await ids()).toEqual(['b']);
+      expect(await model.checkpoint('shop')).toEqual(checkpoint(9));
     });
 
-    it('moves its checkpoint without items too', async () => {
-      await model.apply([], checkpoint(4));
-      expect(await model.checkpoint()).toEqual(checkpoint(4));
+    it('restored holds these items and nothing else, if it was of another log', async () => {
+      await model.apply([item('a', 5), item('b', 0, { repoId: 'other' })], checkpoint(6));
+      await model.restore([item('a', 0), item('c', 0)], checkpoint(2), nothing);
+      expect((await ids()).sort()).toEqual(['a', 'c']);
+      expect(await model.get('shop', 'a')).toMatchObject({ revision: 0 });
+      expect(await ids('other')).toEqual([]);
+      expect(await model.checkpoint('shop')).toEqual(checkpoint(2));
     });
 
-    it('forgets everything when it is cleared', async () => {
+    it('restored behind where it was, in the same log, holds what came since', async () => {
       await model.apply([item('a', 0)], checkpoint(1));
-      await model.clear();
-      expect(await model.list('shop')).toEqual([]);
-      expect(await model.checkpoint()).toBeUndefined();
-      await model.apply([item('a', 0)], checkpoint(1));
-      expect(await model.list('shop')).toEqual([item('a', 0)]);
+      await model.restore([item('a', 1), item('b', 0, { position: at(3) })], checkpoint(3), everything);
+      expect((await ids()).sort()).toEqual(['a', 'b']);
+      expect(await model.get('shop', 'a')).toMatchObject({ revision: 1 });
+      expect(await model.checkpoint('shop')).toEqual(checkpoint(3));
     });
 
     it('ends up the same, however batches are repeated, delayed and mixed', async () => {
@@ -103,19 +120,17 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
       });
       await fc.assert(
         fc.asyncProperty(history, fc.array(fc.nat(20)), async (changes, order) => {
-          await model.clear();
+          await model.restore([], undefined, nothing);
           const revisions = new Map<string, number>();
           const batches = changes.map(({ key, dies }, place) => {
             const revision = revisions.get(key) ?? 0;
             revisions.set(key, revision + 1);
-            const created = { createdPosition: at(key.charCodeAt(0)) };
-            return { items: [item(key, revision, dies ? { ...created, ...deleted } : created)], place };
+            const where = { createdPosition: at(key.charCodeAt(0)), position: at(place) };
+            return { items: [item(key, revision, dies ? { ...where, ...deleted } : where)], place };
           });
-          const mixed = [
-            ...order.flatMap((n) => batches[n % Math.max(1, batches.length)] ?? []),
-            ...batches,
-          ].reverse();
-          for (const { items, place } of mixed) await model.apply(items, checkpoint(place));
+          const again = order.flatMap((n) => batches[n % Math.max(1, batches.length)] ?? []);
+          for (const { items, place } of [...again, ...batches].reverse())
+            await model.apply(items, checkpoint(place));
 
           const last = [...revisions].map(
             ([key, next]) =>
@@ -125,8 +140,8 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
           );
           for (const one of last) expect(await model.get('shop', one.apiKeyId)).toEqual(one);
           const alive = last.filter(({ status }) => status === 'active').map(({ apiKeyId }) => apiKeyId);
-          expect((await model.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(alive.sort().reverse());
-          expect(await model.checkpoint()).toEqual(
+          expect(await ids()).toEqual(alive.sort().reverse());
+          expect(await model.checkpoint('shop')).toEqual(
             changes.length ? checkpoint(changes.length - 1) : undefined,
           );
         }),

@@ -28,6 +28,9 @@ export interface EventStore {
    */
   readAll(after?: Position): AsyncIterable<RecordedEvent>;
 
+  /** Does the log hold this event at this position? Not if it was restored from an older copy, or is another. */
+  holds(position: Position, eventId: string): Promise<boolean>;
+
   /** Position of the last event; of the log's own beginning if there is none yet. */
   end(): Promise<Position>;
 
@@ -69,6 +72,8 @@ export type RecordedEvent = {
 
 export type Page = {
   readonly events: readonly RecordedEvent[];
+  /** How far the log has been read: that of the last event, or beyond it where nothing follows that is for us. */
+  readonly position: Position;
   /** True if the log held nothing behind this page when it was read. */
   readonly caughtUp: boolean;
 };

@@ -42,6 +42,7 @@ class SqliteLog implements EventStore {
   readonly #onFatal: (error: Error) => void;
   readonly #selectStream: StatementSyncInstance;
   readonly #selectAfter: StatementSyncInstance;
+  readonly #selectId: StatementSyncInstance;
   readonly #selectEnd: StatementSyncInstance;
   readonly #dataVersion: StatementSyncInstance;
   readonly #sleepers = new Set<() => void>();
@@ -62,6 +63,7 @@ class SqliteLog implements EventStore {
       `${select} WHERE stream = ? AND revision > ? ORDER BY revision LIMIT ${PAGE_SIZE}`,
     );
     this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${PAGE_SIZE}`);
+    this.#selectId = db.prepare('SELECT 1 FROM events WHERE place = ? AND id = ?');
     this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
     this.#dataVersion = db.prepare('PRAGMA data_version');
     this.#writer = new Worker(new URL('./sqlite-writer.js', import.meta.url), { workerData: path });
@@ -102,6 +104,11 @@ class SqliteLog implements EventStore {
     }
   }
 
+  async holds(position: Position, eventId: string): Promise<boolean> {
+    if (!position.startsWith(`${this.logId}:`)) return false;
+    return this.#selectId.get(this.#start(position), eventId) !== undefined;
+  }
+
   async end(): Promise<Position> {
     return this.#position((this.#selectEnd.get() as { place: number }).place);
   }
@@ -113,7 +120,9 @@ class SqliteLog implements EventStore {
       const rows = this.#selectAfter.all(place) as Row[];
       const caughtUp = rows.length < PAGE_SIZE;
       place = rows.at(-1)?.place ?? place;
-      if (rows.length > 0 || !told) yield { events: rows.map((row) => this.#recorded(row)), caughtUp };
+      if (rows.length > 0 || !told) {
+        yield { events: rows.map((row) => this.#recorded(row)), position: this.#position(place), caughtUp };
+      }
       told = caughtUp;
       await (caughtUp ? this.#changeSince(seen, signal) : setImmediate());
     }

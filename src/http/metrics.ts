@@ -27,7 +27,7 @@ export function makeMetrics() {
   };
 }
 
-export function observeProjector({ registry }: Metrics, projector: Projector, clock: () => number): void {
+export function observeProjector({ registry }: Metrics, projector: Projector): void {
   const gauge = (name: string, help: string, value: () => number) =>
     new Gauge({
       name,
@@ -37,8 +37,15 @@ export function observeProjector({ registry }: Metrics, projector: Projector, cl
         this.set(value());
       },
     });
-  gauge('keyledger_projector_lag_seconds', 'Age of the last event seen while later ones wait', () =>
-    projector.lag(clock()),
+  gauge(
+    'keyledger_projector_lag_seconds',
+    'Age of the last event seen while later ones wait',
+    () => projector.lag,
+  );
+  gauge(
+    'keyledger_staleness_seconds',
+    'For how long it has not been known that reads show all that the log holds',
+    () => projector.staleness,
   );
   gauge('keyledger_projector_position', 'Place in the log of the last event in the read model', () =>
     Number.parseInt(projector.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),

@@ -15,10 +15,12 @@ export type ListItem = {
   readonly revision: number;
   /** Orders the list. */
   readonly createdPosition: Position;
+  /** Of the key's last event. */
+  readonly position: Position;
 };
 
 /** The fold of the list: what an entry of the index looks like in it. No secret material. */
-export const listItem = ({ key, revision, createdPosition }: KeyEntry): ListItem => ({
+export const listItem = ({ key, revision, createdPosition, position }: KeyEntry): ListItem => ({
   apiKeyId: key.apiKeyId,
   repoId: key.repoId,
   name: key.name,
@@ -29,4 +31,5 @@ export const listItem = ({ key, revision, createdPosition }: KeyEntry): ListItem
   deletedAt: key.deletedAt,
   revision,
   createdPosition,
+  position,
 });

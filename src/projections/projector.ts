@@ -6,13 +6,14 @@ import { UnattributableError } from '../event-store/codec.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { type ListItem, listItem } from './list.js';
-import type { Checkpoint, ReadModel } from './read-model.js';
+import { type ReadModel, ReadModelLost } from './read-model.js';
 import { VerifyIndex } from './verify-index.js';
 
 /** How long a read waits for the position that it asks for, and a mutation for its own projection. */
 export const PATIENCE_MS = 1000;
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 5000;
+const ASK_FOR_END_MS = 1000;
 
 /**
  * The one loop from the log to what is read. It folds each page of events into the verify index, and
@@ -20,31 +21,43 @@ const LONGEST_DELAY_MS = 5000;
  * the index up: what waits for it is one document a key.
  */
 export class Projector {
+  readonly index = new VerifyIndex();
   readonly #log: EventStore;
   readonly #readModel: ReadModel;
   readonly #logger: BaseLogger;
+  readonly #clock: () => number;
   readonly #stop = new AbortController();
   readonly #waiting = new Set<{ position: Position; resolve: (reached: boolean) => void }>();
-  #index = new VerifyIndex();
-  /** Where the read model stands according to itself, until the log has been folded up to there. */
-  #resumed: Checkpoint | undefined;
+  #running: Promise<unknown> = Promise.resolve();
+
+  /** The last event in the index, and how far the log has been read. */
   #indexed: RecordedEvent | undefined;
+  #reached: Position | undefined;
+  #caughtUp = false;
+  #wasCaughtUp = false;
+  #halted: string | undefined;
+  /** When the log is known to have held nothing more than index and read model do. */
+  #freshAt: number;
+
+  /** What changed since the read model was last written to, one document a key. */
   #pending = new Map<string, ListItem>();
+  /** Does the read model hold everything but what is pending? */
+  #whole = false;
   #written: Position | undefined;
   #writing: Promise<void> = Promise.resolve();
   #writes = false;
-  #running: Promise<void> = Promise.resolve();
-  #caughtUp = false;
-  #halted: string | undefined;
 
-  constructor(log: EventStore, readModel: ReadModel, logger: BaseLogger) {
+  /** @param clock milliseconds since 1970 */
+  constructor(log: EventStore, readModel: ReadModel, logger: BaseLogger, clock: () => number) {
     this.#log = log;
     this.#readModel = readModel;
     this.#logger = logger;
+    this.#clock = clock;
+    this.#freshAt = clock();
   }
 
   start(): void {
-    this.#running = this.#run();
+    this.#running = Promise.all([this.#follow(), this.#askForEnd()]);
   }
 
   async stop(): Promise<void> {
@@ -54,27 +67,26 @@ export class Projector {
     await this.#writing;
   }
 
-  get index(): VerifyIndex {
-    return this.#index;
-  }
-
-  /** Why reads cannot be served, or undefined if they can. */
+  /** Why no traffic should be sent here, or undefined if it may: the index is behind or has stopped. */
   get unreadyBecause(): string | undefined {
     if (this.#halted) return this.#halted;
-    return this.#caughtUp && this.#written !== undefined
-      ? undefined
-      : 'The read model is being built from the log';
+    return this.#wasCaughtUp ? undefined : 'The log is being folded';
   }
 
-  /** Position of the last event that is in index and read model. */
+  /** How far the log has been brought into index and read model. */
   get position(): Position | undefined {
     return this.#written;
   }
 
   /** Age in seconds of the last event seen while there are later ones to come; 0 when caught up. */
-  lag(now: number): number {
+  get lag(): number {
     if (this.#caughtUp && this.#pending.size === 0) return 0;
-    return this.#indexed ? Math.max(0, now - Date.parse(this.#indexed.recordedAt)) / 1000 : 0;
+    return this.#indexed ? Math.max(0, this.#clock() - Date.parse(this.#indexed.recordedAt)) / 1000 : 0;
+  }
+
+  /** For how many seconds it has not been known that what is read here is all that the log holds. */
+  get staleness(): number {
+    return Math.max(0, this.#clock() - this.#freshAt) / 1000;
   }
 
   /** Waits until index and read model hold the event at a position. @returns false if they do not in time */
@@ -95,21 +107,29 @@ export class Projector {
   }
 
   /**
-   * Resolves when a read may be served, at or after a position if one is asked for.
+   * The keys of a repository that are not deleted, newest first, at or after a position if one is asked for.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async readable(atLeast: Position | undefined): Promise<void> {
+  async list(repoId: string, atLeast: Position | undefined): Promise<ListItem[]> {
     const reached = atLeast === undefined || (await this.waitFor(atLeast));
-    if (this.unreadyBecause) throw new KeyledgerError('UNAVAILABLE', { message: this.unreadyBecause });
+    if (this.#halted) throw new KeyledgerError('UNAVAILABLE', { message: this.#halted });
+    if (!this.#whole) {
+      throw new KeyledgerError('UNAVAILABLE', { message: 'The read model is being restored from the log' });
+    }
     if (!reached) throw new KeyledgerError('BEHIND');
+    try {
+      return await this.#readModel.list(repoId);
+    } catch (cause) {
+      if (cause instanceof ReadModelLost) this.#restore();
+      throw new KeyledgerError('UNAVAILABLE', { cause });
+    }
   }
 
-  async #run(): Promise<void> {
+  async #follow(): Promise<void> {
     const { signal } = this.#stop;
     for (let failures = 0; !signal.aborted && !this.#halted; failures++) {
       try {
-        if (!this.#indexed) this.#resumed = await this.#readModel.checkpoint();
-        for await (const page of this.#log.subscribe(this.#indexed?.position, signal)) {
+        for await (const page of this.#log.subscribe(this.#reached, signal)) {
           await this.#take(page);
           failures = 0;
         }
@@ -121,62 +141,84 @@ export class Projector {
     }
   }
 
-  async #take({ events, caughtUp }: Page): Promise<void> {
+  async #take({ events, position, caughtUp }: Page): Promise<void> {
     for (const event of events) {
-      const entry = isApiKeyStream(event.stream) ? this.#index.apply(event) : undefined;
-      if (this.#resumed) await this.#verifyResumption(event, this.#resumed);
-      else if (entry) this.#pending.set(entry.key.apiKeyId, listItem(entry));
+      if (isApiKeyStream(event.stream)) {
+        const entry = this.index.apply(event);
+        if (this.#whole || this.#writes) this.#pending.set(entry.key.apiKeyId, listItem(entry));
+      }
       this.#indexed = event;
+      this.#reached = event.position;
     }
-    if (caughtUp && this.#resumed) await this.#rebuild();
+    this.#reached = position;
     this.#caughtUp = caughtUp;
-    if (caughtUp && !this.#indexed) this.#written = await this.#log.end();
-    if (!this.#writes) this.#writing = this.#write();
-    this.#wake();
+    this.#wasCaughtUp ||= caughtUp;
+    this.#startWriting();
   }
 
-  /** A read model that has been here before goes on behind its last event, if the log has that event there. */
-  async #verifyResumption(event: RecordedEvent, resumed: Checkpoint): Promise<void> {
-    if (event.position < resumed.position) return;
-    if (event.position !== resumed.position || event.id !== resumed.eventId) await this.#rebuild();
-    this.#written = event.position;
-    this.#resumed = undefined;
+  #startWriting(): void {
+    if (!this.#writes && this.#wasCaughtUp) this.#writing = this.#write();
   }
 
-  /** The read model holds an event that the log does not: another log, or this one restored. */
-  async #rebuild(): Promise<never> {
-    this.#logger.warn('The read model is not of this log; it is rebuilt');
-    await this.#readModel.clear();
-    this.#index = new VerifyIndex();
-    this.#indexed = undefined;
-    this.#written = undefined;
-    throw new Error('started again from the beginning of the log');
+  #restore(): void {
+    if (this.#whole) this.#logger.warn('The read model has lost what it held; it is restored');
+    this.#whole = false;
+    this.#startWriting();
   }
 
-  /** Brings what is pending into the read model, for as long as there is something and it takes. */
+  /** Brings what is pending into the read model, or everything if it is not whole. */
   async #write(): Promise<void> {
     this.#writes = true;
-    for (let failures = 0; this.#indexed && !this.#resumed && this.#indexed.position !== this.#written; ) {
-      const { position, id } = this.#indexed;
+    for (let failures = 0; !this.#stop.signal.aborted && !this.#isWritten(); ) {
+      const reached = this.#reached;
+      const last = this.#indexed;
+      const checkpoint = last && { position: last.position, eventId: last.id };
       const batch = this.#pending;
       this.#pending = new Map();
       try {
-        await this.#readModel.apply([...batch.values()], { position, eventId: id });
-        this.#written = position;
+        if (!this.#whole) {
+          const items = [...this.index.entries()].map(listItem);
+          await this.#readModel.restore(items, checkpoint, (one) =>
+            this.#log.holds(one.position, one.eventId),
+          );
+        } else if (checkpoint && batch.size > 0) {
+          await this.#readModel.apply([...batch.values()], checkpoint);
+        }
+        this.#whole = true;
+        this.#written = reached;
         failures = 0;
         this.#wake();
       } catch (error) {
         this.#pending = new Map([...batch, ...this.#pending]);
-        if (this.#stop.signal.aborted) break;
+        if (error instanceof ReadModelLost) this.#restore();
         await this.#backOff('The read model takes nothing', error, failures++);
       }
     }
     this.#writes = false;
   }
 
+  #isWritten(): boolean {
+    return this.#whole && this.#reached === this.#written;
+  }
+
   #wake(): void {
     for (const waiter of this.#waiting) {
       if (this.#written !== undefined && waiter.position <= this.#written) waiter.resolve(true);
+    }
+  }
+
+  /** Hearing nothing does not tell a quiet log from one out of reach: ask. */
+  async #askForEnd(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      const asked = this.#clock();
+      try {
+        const end = await this.#log.end();
+        if (await this.waitFor(end)) this.#freshAt = asked;
+      } catch (error) {
+        this.#logger.debug({ err: error }, 'The log does not say where it ends');
+      }
+      await setTimeout(ASK_FOR_END_MS, undefined, { signal }).catch(() => undefined);
     }
   }
 

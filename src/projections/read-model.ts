@@ -4,25 +4,54 @@ import type { ListItem } from './list.js';
 /** How far a read model is: the last event that it holds. */
 export type Checkpoint = { readonly position: Position; readonly eventId: string };
 
-/** The port to what lists are served from. `test/read-model-contract.ts` is its definition. */
+/**
+ * The port to what lists are served from. `test/read-model-contract.ts` is its definition.
+ *
+ * A read model may outlive the process, be shared, lose everything, or go back in time. So it is
+ * first brought to hold all that there is (`restore`), then kept there (`apply`); whenever it finds
+ * that it no longer holds what it did, it says so instead of answering.
+ */
 export interface ReadModel {
-  /** Undefined if nothing was ever applied. */
-  checkpoint(): Promise<Checkpoint | undefined>;
+  /**
+   * Brings it to hold these items, which are everything up to the checkpoint. What it holds already
+   * stays, if `holds` says that the log has the event that it is at; else it starts again from nothing.
+   * @param checkpoint undefined if the log is empty
+   */
+  restore(
+    items: readonly ListItem[],
+    checkpoint: Checkpoint | undefined,
+    holds: (checkpoint: Checkpoint) => Promise<boolean>,
+  ): Promise<void>;
 
   /**
-   * Takes over each item unless a later revision of it is there, and with them, atomically, the
-   * checkpoint unless a later one is there. So batches may come twice, late or out of order.
+   * Takes over each item unless a later revision of it is there, and with them, atomically within a
+   * repository, the checkpoint unless a later one is there. So batches may come twice, late or out of order.
+   * @throws ReadModelLost
    */
   apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void>;
 
-  /** The keys of a repository that are not deleted, newest first by log position. */
+  /**
+   * The keys of a repository that are not deleted, newest first by log position.
+   * @throws ReadModelLost
+   */
   list(repoId: string): Promise<ListItem[]>;
 
-  /** One key, a deleted one too. */
+  /**
+   * One key, a deleted one too.
+   * @throws ReadModelLost
+   */
   get(repoId: string, apiKeyId: string): Promise<ListItem | undefined>;
 
-  /** Forgets everything, the checkpoint too. */
-  clear(): Promise<void>;
+  /** How far a repository is; undefined if nothing of it was ever applied. */
+  checkpoint(repoId: string): Promise<Checkpoint | undefined>;
 
   close(): Promise<void>;
+}
+
+/** The read model no longer holds what was applied to it: it was emptied, or went back in time. */
+export class ReadModelLost extends Error {
+  constructor() {
+    super('The read model has lost what it held');
+    this.name = 'ReadModelLost';
+  }
 }

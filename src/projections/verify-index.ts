@@ -9,6 +9,8 @@ export type KeyEntry = {
   readonly key: AiApiKey;
   readonly revision: number;
   readonly createdPosition: Position;
+  /** Of the key's last event. */
+  readonly position: Position;
 };
 
 /**
@@ -23,6 +25,7 @@ export function evolveEntry(entry: KeyEntry | undefined, recorded: RecordedEvent
     key: { ...evolve(entry?.key, event), sealedSecret: '', idempotency: undefined },
     revision: recorded.revision,
     createdPosition: entry?.createdPosition ?? recorded.position,
+    position: recorded.position,
   };
 }
 
@@ -58,6 +61,10 @@ export class VerifyIndex {
     if (key.status === 'unavailable') return { valid: false, reason: 'UNAVAILABLE' };
     if (key.status === 'deleted') return { valid: false, reason: 'DELETED' };
     return { valid: true, key };
+  }
+
+  entries(): Iterable<KeyEntry> {
+    return this.#entries.values();
   }
 
   /** How many keys have a history that could not be decoded or folded. */

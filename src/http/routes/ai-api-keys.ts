@@ -11,7 +11,6 @@ import type { EventStore } from '../../event-store/event-store.js';
 import { type Position, parsePosition } from '../../event-store/position.js';
 import type { ListItem } from '../../projections/list.js';
 import type { Projector } from '../../projections/projector.js';
-import type { ReadModel } from '../../projections/read-model.js';
 import type { Keyring } from '../../security/keyring.js';
 import { callerOf } from '../auth.js';
 import { ErrorEnvelope } from '../errors.js';
@@ -79,7 +78,6 @@ const tags = ['API keys'];
 export type AiApiKeyDependencies = {
   readonly log: EventStore;
   readonly keyring: Keyring;
-  readonly readModel: ReadModel;
   readonly projector: Projector;
   readonly clock: () => number;
   readonly onAppend: (outcome: AppendOutcome) => void;
@@ -87,7 +85,7 @@ export type AiApiKeyDependencies = {
 
 /** The four calls on the keys of a repository. */
 export const aiApiKeyRoutes =
-  ({ log, keyring, readModel, projector, clock, onAppend }: AiApiKeyDependencies): FastifyPluginAsyncZod =>
+  ({ log, keyring, projector, clock, onAppend }: AiApiKeyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const context = (request: FastifyRequest): CommandContext => {
       const { issuer, subject } = callerOf(request);
@@ -141,10 +139,11 @@ export const aiApiKeyRoutes =
           response: { 200: Listed, ...errors },
         },
       },
-      async (request) => {
+      async (request, reply) => {
         const minimum = request.headers['keyledger-min-position'];
-        await projector.readable(minimum === undefined ? undefined : parsePosition(minimum, log.logId));
-        const items = await readModel.list(request.params.repoId);
+        const atLeast = minimum === undefined ? undefined : parsePosition(minimum, log.logId);
+        const items = await projector.list(request.params.repoId, atLeast);
+        reply.header('keyledger-staleness', projector.staleness.toFixed(1));
         return { success: true as const, apiKeys: items.map(shown) };
       },
     );

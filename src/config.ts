@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { isRedisUrl } from './projections/redis-connection.js';
 import { Keyring, makeMasterKey } from './security/keyring.js';
 import type { TokenSource } from './security/tokens.js';
 
@@ -44,8 +45,13 @@ const Environment = z.object({
   /** What lists are served from. */
   READ_MODEL_URL: z
     .string()
-    .regex(/^memory:$/, 'must be memory:')
+    .refine((url) => url === 'memory:' || isRedisUrl(url), 'must be memory: or a redis:// URL')
     .default('memory:'),
+  /** What every key in Redis begins with. */
+  REDIS_PREFIX: z
+    .string()
+    .regex(/^[A-Za-z0-9:_-]{1,64}$/, 'must be 1 to 64 of letters, digits, ":", "_" and "-"')
+    .default('keyledger'),
   /** Keys that seal secrets: id:base64 each, separated by commas, newest first. Default: made in DATA_DIR. */
   MASTER_KEYS: text,
   /** A file with the same. */

@@ -7,7 +7,7 @@ import { grantsFromClaim } from './domain/access.js';
 import { openEventStore } from './event-store/open.js';
 import { makeApp } from './http/app.js';
 import { type Metrics, makeMetrics, observeProjector } from './http/metrics.js';
-import { memoryReadModel } from './projections/memory-read-model.js';
+import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
 import { tokenVerifier } from './security/tokens.js';
 
@@ -30,7 +30,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
     logger.fatal({ err: error }, 'The log has failed');
     onFatal();
   });
-  const readModel = memoryReadModel();
+  const readModel = openReadModel(config.READ_MODEL_URL, config.REDIS_PREFIX, logger);
   const projector = new Projector(log, readModel, logger, clock);
   projector.start();
   observeProjector(metrics, projector);

@@ -1,0 +1,83 @@
+import { Cluster, Redis } from 'ioredis';
+import type { BaseLogger } from 'pino';
+import { SCRIPTS } from './redis-scripts.js';
+
+const COMMAND_TIMEOUT_MS = 2000;
+const LONGEST_RECONNECT_DELAY_MS = 2000;
+
+/** A connection to one server, to a master behind Sentinels, or to a cluster. */
+export type Connection = Redis | Cluster;
+
+const SHAPE =
+  /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/@?#]+)(?:\/([^?#]*))?$/;
+
+export const isRedisUrl = (url: string): boolean => SHAPE.test(url);
+
+/**
+ * `redis://[user:password@]host:port[/db]`, `redis+sentinel://[user:password@]host:port,host:port/<master>[/db]`
+ * or `redis+cluster://[user:password@]host:port,host:port`; with `rediss` for TLS. Connects, and
+ * connects again, by itself; while there is no connection every command fails at once.
+ */
+export function connectRedis(url: string, logger: BaseLogger): Connection {
+  const connection = connect(url);
+  connection.on('error', (error: Error) =>
+    logger.warn({ err: { message: error.message } }, 'Redis is out of reach'),
+  );
+  connection.on('ready', () => void warnOfLoss(connection, logger));
+  return connection;
+}
+
+function connect(url: string): Connection {
+  const [, tls, kind, user = '', password = '', hostList = '', path = ''] = SHAPE.exec(url) ?? [];
+  const hosts = hostList.split(',').map(host);
+  const [first = '', second = ''] = path.split('/');
+  const options = {
+    ...(user ? { username: decodeURIComponent(user) } : {}),
+    ...(password ? { password: decodeURIComponent(password) } : {}),
+    ...(tls ? { tls: {} } : {}),
+    maxRetriesPerRequest: 0,
+    commandTimeout: COMMAND_TIMEOUT_MS,
+    connectTimeout: COMMAND_TIMEOUT_MS,
+  };
+  const common = { scripts: SCRIPTS, enableOfflineQueue: false };
+  if (kind === 'cluster') {
+    return new Cluster(hosts, { ...common, redisOptions: options, clusterRetryStrategy: reconnectDelay });
+  }
+  const single = { ...options, ...common, retryStrategy: reconnectDelay };
+  if (kind === 'sentinel') {
+    const sentinelTls = tls ? { sentinelTLS: {}, enableTLSForSentinelMode: true } : {};
+    return new Redis({ ...single, ...sentinelTls, sentinels: hosts, name: first, db: Number(second) });
+  }
+  return new Redis({ ...single, ...host(hostList), db: Number(first) });
+}
+
+function host(text: string): { host: string; port: number } {
+  const [, name = '', port = '6379'] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(text) ?? [];
+  return { host: name, port: Number(port) };
+}
+
+const reconnectDelay = (attempt: number): number =>
+  Math.min(50 * 2 ** attempt, LONGEST_RECONNECT_DELAY_MS) * (0.5 + Math.random() / 2);
+
+/** The read model can be restored, but not while it is evicted key by key: says what to set. */
+async function warnOfLoss(connection: Connection, logger: BaseLogger): Promise<void> {
+  const nodes = connection instanceof Cluster ? connection.nodes('master') : [connection];
+  for (const node of nodes) {
+    try {
+      const memory = await node.info('memory');
+      const policy = /maxmemory_policy:(\S+)/.exec(memory)?.[1];
+      if (policy && policy !== 'noeviction') {
+        logger.warn(`Redis may evict keys (maxmemory-policy ${policy}): set it to noeviction`);
+      }
+      const aof = /aof_enabled:1/.test(await node.info('persistence'));
+      const [, save] = aof ? [] : ((await node.config('GET', 'save')) as string[]);
+      if (!aof && save === '') {
+        logger.warn(
+          'Redis keeps nothing on disk (save "", appendonly no): after its restart lists are unavailable until they are restored',
+        );
+      }
+    } catch (error) {
+      logger.debug({ err: error }, 'Redis does not say how it is set up');
+    }
+  }
+}

@@ -1,0 +1,118 @@
+import type { Result } from 'ioredis';
+
+/**
+ * What must happen at once in a partition. Every key of a partition carries the same hash tag, so
+ * that a cluster keeps them together:
+ *
+ * | key | type | content |
+ * |---|---|---|
+ * | `<partition>:checkpoint` | hash | position, eventId: everything up to there is in; absent while it is being filled |
+ * | `<partition>:repos` | set | the repositories that it holds |
+ * | `<partition>:items:<repo>` | hash | key id -> revision, a blank, the document as JSON |
+ * | `<partition>:list:<repo>` | sorted set | `<created position>\|<key id>` of the keys that are not deleted, all of score 0 |
+ *
+ * `floor` is the position that the partition must have reached for the caller to believe it: after a
+ * flush or a failover it has not, and the answer is LOST.
+ */
+
+const CHECK = `
+local at = redis.call('HGET', KEYS[1], 'position')
+if ARGV[1] ~= '' and (not at or at < ARGV[1]) then return 'LOST' end
+`;
+
+/**
+ * KEYS: checkpoint, repos, then items and list of each repository.
+ * ARGV: floor, position and event id of the checkpoint (or ''), then of each item: number of its
+ * repository, repository id, key id, revision, member of the list, 1 if it is listed, JSON.
+ */
+const APPLY = `${CHECK}
+for i = 4, #ARGV, 7 do
+  local items, list = KEYS[1 + 2 * ARGV[i]], KEYS[2 + 2 * ARGV[i]]
+  local id, revision = ARGV[i + 2], ARGV[i + 3]
+  local known = redis.call('HGET', items, id)
+  if not known or tonumber(string.match(known, '^%d+')) < tonumber(revision) then
+    redis.call('SADD', KEYS[2], ARGV[i + 1])
+    redis.call('HSET', items, id, revision .. ' ' .. ARGV[i + 6])
+    if ARGV[i + 5] == '1' then redis.call('ZADD', list, 0, ARGV[i + 4])
+    else redis.call('ZREM', list, ARGV[i + 4]) end
+  end
+end
+if ARGV[2] ~= '' and (not at or at < ARGV[2]) then
+  redis.call('HSET', KEYS[1], 'position', ARGV[2], 'eventId', ARGV[3])
+end
+return 'OK'
+`;
+
+/** KEYS: checkpoint, list, items. ARGV: floor, upper end of the page as of ZREVRANGEBYLEX, its size. */
+const LIST = `${CHECK}
+local members = redis.call('ZREVRANGEBYLEX', KEYS[2], ARGV[2], '-', 'LIMIT', 0, ARGV[3])
+if #members == 0 then return {'', {}} end
+local ids = {}
+for i, member in ipairs(members) do ids[i] = string.match(member, '[^|]+$') end
+return {members[#members], redis.call('HMGET', KEYS[3], unpack(ids))}
+`;
+
+/** KEYS: checkpoint, items. ARGV: floor, key id. */
+const GET = `${CHECK}
+return redis.call('HGET', KEYS[2], ARGV[2])
+`;
+
+/** KEYS: checkpoint, repos. ARGV: name of the partition. */
+const CLEAR = `
+redis.call('DEL', KEYS[1])
+for _, repo in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  redis.call('UNLINK', ARGV[1] .. ':items:' .. repo, ARGV[1] .. ':list:' .. repo)
+end
+redis.call('DEL', KEYS[2])
+return 'OK'
+`;
+
+/** KEYS: lease. ARGV: who asks, for how many milliseconds. Returns 1 if the lease is theirs. */
+const LEASE = `
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+`;
+
+/** KEYS: lease. ARGV: who gives it back. */
+const RELEASE = `
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+`;
+
+/** As ioredis takes them: it sends the hash, and the text only to a server that does not know it yet. */
+export const SCRIPTS = {
+  keyledgerApply: { lua: APPLY },
+  keyledgerList: { lua: LIST, numberOfKeys: 3 },
+  keyledgerGet: { lua: GET, numberOfKeys: 2 },
+  keyledgerClear: { lua: CLEAR, numberOfKeys: 2 },
+  keyledgerLease: { lua: LEASE, numberOfKeys: 1 },
+  keyledgerRelease: { lua: RELEASE, numberOfKeys: 1 },
+};
+
+declare module 'ioredis' {
+  interface RedisCommander<Context> {
+    keyledgerApply(
+      keyCount: number,
+      ...keysAndArguments: (string | number)[]
+    ): Result<'OK' | 'LOST', Context>;
+    keyledgerList(
+      checkpoint: string,
+      list: string,
+      items: string,
+      floor: string,
+      upper: string,
+      size: number,
+    ): Result<'LOST' | [last: string, stored: (string | null)[]], Context>;
+    keyledgerGet(
+      checkpoint: string,
+      items: string,
+      floor: string,
+      id: string,
+    ): Result<string | null, Context>;
+    keyledgerClear(checkpoint: string, repos: string, partition: string): Result<'OK', Context>;
+    keyledgerLease(lease: string, holder: string, milliseconds: number): Result<0 | 1, Context>;
+    keyledgerRelease(lease: string, holder: string): Result<0 | 1, Context>;
+  }
+}

@@ -1,0 +1,157 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { pino } from 'pino';
+import { hex16, positionAt } from '../src/event-store/position.js';
+import type { ListItem } from '../src/projections/list.js';
+import type { ReadModel } from '../src/projections/read-model.js';
+import { isRedisUrl } from '../src/projections/redis-connection.js';
+import { openRedisReadModel } from '../src/projections/redis-read-model.js';
+import { eventually } from './eventually.js';
+import { describeReadModel } from './read-model-contract.js';
+import { type RedisServer, redisSource, startRedis } from './redis-server.js';
+
+const logger = pino({ level: 'silent' });
+const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
+const at = (place: number) => positionAt(LOG, hex16(place));
+const checkpoint = (place: number) => ({ position: at(place), eventId: `event-${place}` });
+const item = (apiKeyId: string, place: number, repoId = 'shop'): ListItem => ({
+  apiKeyId,
+  repoId,
+  name: apiKeyId,
+  accessKey: `FB_AI_${apiKeyId}`,
+  aiType: 'OPENAI',
+  status: 'active',
+  createdAt: '2026-01-01T00:00:00.000Z',
+  deletedAt: null,
+  revision: 0,
+  createdPosition: at(place),
+  position: at(place),
+});
+
+const whereThereIsRedis = redisSource ? describe : describe.skip;
+whereThereIsRedis('Redis', () => {
+  let server: RedisServer;
+  let admin: Redis;
+  const opened: ReadModel[] = [];
+  const open = async (prefix: string) => {
+    const model = openRedisReadModel(server.url, prefix, logger);
+    opened.push(model);
+    await eventually(() =>
+      model.checkpoint('any').then(
+        () => true,
+        () => false,
+      ),
+    );
+    return model;
+  };
+  const fresh = () => `test-${randomUUID()}`;
+  const yes = async () => true;
+  const no = async () => false;
+  beforeAll(async () => {
+    server = await startRedis();
+    admin = new Redis(server.url);
+  });
+  afterAll(async () => {
+    for (const model of opened) await model.close();
+    admin.disconnect();
+    await server.stop();
+  });
+
+  describeReadModel('Redis', () => open(fresh()));
+
+  const forget = async (prefix: string) => {
+    const keys = await admin.keys(`${prefix}:*`);
+    if (keys.length > 0) await admin.del(...keys);
+  };
+
+  it('that was emptied is lost, not empty', async () => {
+    const prefix = fresh();
+    const model = await open(prefix);
+    await model.restore([item('a', 1)], checkpoint(1), no);
+    await forget(prefix);
+    await expect(model.list('shop')).rejects.toThrow('lost');
+    await expect(model.get('shop', 'a')).rejects.toThrow('lost');
+    await expect(model.apply([item('b', 2)], checkpoint(2))).rejects.toThrow('lost');
+    await model.restore([item('a', 1), item('b', 2)], checkpoint(2), yes);
+    expect((await model.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(['b', 'a']);
+  });
+
+  it('that went back in time is lost, and goes on from where it is', async () => {
+    const prefix = fresh();
+    const [base] = [prefix];
+    const model = await open(prefix);
+    await model.restore([item('a', 1)], checkpoint(1), no);
+    const keys = await admin.keys(`${base}:*`);
+    const backup = await Promise.all(keys.map(async (key) => [key, await admin.dumpBuffer(key)] as const));
+    await model.apply([item('b', 2)], checkpoint(2));
+    await forget(prefix);
+    for (const [key, dump] of backup) if (dump) await admin.restore(key, 0, dump);
+    await expect(model.list('shop')).rejects.toThrow('lost');
+    await model.restore([item('a', 1), item('b', 2)], checkpoint(2), yes);
+    expect(await model.list('shop')).toHaveLength(2);
+  });
+
+  it('half filled by somebody who died is never served, and is filled anew', async () => {
+    const prefix = fresh();
+    const model = await open(prefix);
+    await model.restore([item('a', 1), item('b', 2)], checkpoint(2), no);
+    const [position] = (await admin.keys(`${prefix}:*checkpoint`)) as [string];
+    await admin.del(position);
+    await expect(model.list('shop')).rejects.toThrow('lost');
+    const next = await open(prefix);
+    await model.close();
+    await next.restore([item('b', 2)], checkpoint(2), yes);
+    expect((await next.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(['b']);
+  });
+
+  it('is written by one of its instances; the others see it written', async () => {
+    const prefix = fresh();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    await one.restore([], undefined, no);
+    await two.restore([], undefined, no);
+    await admin.config('RESETSTAT');
+    await Promise.all(
+      [one, two].map((model) => model.apply([item('a', 1), item('b', 2, 'other')], checkpoint(2))),
+    );
+    const stats = await admin.info('commandstats');
+    const writes = /cmdstat_hset:calls=(\d+)/.exec(stats)?.[1];
+    expect(Number(writes)).toBe(4);
+    for (const model of [one, two]) expect(await model.list('shop')).toHaveLength(1);
+  });
+
+  it('is written by another instance when the one that wrote is gone', async () => {
+    const prefix = fresh();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    await one.restore([item('a', 1)], checkpoint(1), no);
+    await two.restore([item('a', 1)], checkpoint(1), yes);
+    const waiting = two.apply([item('b', 2)], checkpoint(2));
+    await one.close();
+    await waiting;
+    expect(await two.list('shop')).toHaveLength(2);
+  });
+
+  it('keeps a repository on one node of a cluster', async () => {
+    const prefix = fresh();
+    const model = await open(prefix);
+    await model.apply([item('a', 1), item('b', 2, 'other')], checkpoint(2));
+    for (const repoId of ['shop', 'other']) {
+      const tags = (await admin.keys(`${prefix}:*:${repoId}`)).map((key) => /\{(\d+)\}/.exec(key)?.[1]);
+      expect(tags).toHaveLength(2);
+      expect(new Set(tags).size).toBe(1);
+    }
+  });
+});
+
+describe('a Redis URL', () => {
+  it.each([
+    'redis://127.0.0.1:6379',
+    'rediss://user:p%40ss@cache.example/2',
+    'redis+sentinel://:secret@s1.example:26379,s2.example:26379/mymaster',
+    'redis+cluster://n1.example:7000,n2.example:7000',
+    'rediss+cluster://[::1]:7000',
+  ])('%s is one', (url) => expect(isRedisUrl(url)).toBe(true));
+  it.each(['redis', 'http://x', 'redis://', 'redis+other://x'])('%s is none', (url) =>
+    expect(isRedisUrl(url)).toBe(false),
+  );
+});

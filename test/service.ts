@@ -29,7 +29,11 @@ export async function runService(settings: NodeJS.ProcessEnv = {}): Promise<Runn
   const folder = freshFolder();
   const config = loadConfig({ DATA_DIR: folder.path, PORT: '0', LOG_LEVEL: 'silent', ...settings });
   const service: Service = await startService(config, () => undefined);
-  await eventually(async () => (await fetch(`${service.url}/health/ready`)).ok);
+  const anyone = await tokenFor(config, { '*': 'viewer' }, 'anyone');
+  const isReady = async () =>
+    (await fetch(`${service.url}/health/ready`)).ok &&
+    (await ask(`${service.url}/repo/any/ai/apikey`, 'GET', { token: anyone })).status === 200;
+  await eventually(isReady);
   return {
     url: service.url,
     config,

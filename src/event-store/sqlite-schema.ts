@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, statfsSync } from 'node:fs';
+import { mkdirSync, statfsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
@@ -30,24 +30,29 @@ const NETWORK_FILE_SYSTEMS: Readonly<Record<number, string>> = {
  */
 export function openLogFile(path: string, statfs = statfsSync): { db: DatabaseSyncInstance; logId: string } {
   const file = resolve(path);
-  mkdirSync(dirname(file), { recursive: true });
-  const network = NETWORK_FILE_SYSTEMS[statfs(dirname(file)).type];
-  if (network) {
-    throw new Error(
-      `${file} is on a network file system (${network}), where SQLite cannot keep a log safely. Use a local disk, or EventStoreDB`,
-    );
-  }
-  const isNew = !existsSync(file);
   try {
+    mkdirSync(dirname(file), { recursive: true });
+    const network = NETWORK_FILE_SYSTEMS[statfs(dirname(file)).type];
+    if (network) {
+      throw new LogFileError(
+        `${file} is on a network file system (${network}), where SQLite cannot keep a log safely. Use a local disk, or EventStoreDB`,
+      );
+    }
     const db = connect(file);
     migrate(db, file);
     const { id } = db.prepare('SELECT id FROM events WHERE place = 1').get() as { id: string };
     return { db, logId: id };
   } catch (cause) {
-    if ((cause as { errcode?: number }).errcode === 26) throw notALog(file, cause);
-    throw isNew ? new Error(`Cannot create the log ${file}: ${(cause as Error).message}`, { cause }) : cause;
+    if (cause instanceof LogFileError) throw cause;
+    if ((cause as { errcode?: number }).errcode === NOT_A_DATABASE) throw notALog(file);
+    throw new LogFileError(`Cannot open the log ${file}: ${(cause as Error).message}`, { cause });
   }
 }
+
+class LogFileError extends Error {}
+
+/** SQLITE_NOTADB, https://www.sqlite.org/rescode.html */
+const NOT_A_DATABASE = 26;
 
 /** A connection as durable as it gets: an acknowledged COMMIT has been through fsync. */
 export function connect(file: string): DatabaseSyncInstance {
@@ -62,7 +67,7 @@ function migrate(db: DatabaseSyncInstance, file: string): void {
   if (pragma('application_id') !== APPLICATION_ID) throw notALog(file);
   const version = pragma('user_version');
   if (version > FILE_VERSION) {
-    throw new Error(
+    throw new LogFileError(
       `${file} was written by a later release (file version ${version}, this one knows ${FILE_VERSION}). Start that release, or a newer one`,
     );
   }
@@ -95,5 +100,5 @@ function create(db: DatabaseSyncInstance): void {
   db.exec('COMMIT');
 }
 
-const notALog = (file: string, cause?: unknown) =>
-  new Error(`${file} is not a log of Keyledger. Name another file in EVENT_STORE_URL`, { cause });
+const notALog = (file: string) =>
+  new LogFileError(`${file} is not a log of Keyledger. Name another file in EVENT_STORE_URL`);

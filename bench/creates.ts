@@ -109,9 +109,10 @@ try {
   const ids = new Set<string>();
   let events = 0;
   let opened = 0;
-  const log = await openEventStore(config.EVENT_STORE_URL, (error) => {
+  const logFailed = (error: Error) => {
     throw error;
-  });
+  };
+  const log = await openEventStore(config.EVENT_STORE_URL, logFailed, progress);
   for await (const recorded of log.readAll()) {
     events++;
     const event = decode(recorded, 0);

@@ -6,6 +6,7 @@ import { history } from './audit/history.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { ROLES, type Role } from './domain/access.js';
 import { isApiKeyId } from './domain/ai-api-key.js';
+import { withoutCredentials } from './event-store/eventstoredb-connection.js';
 import { openEventStore } from './event-store/open.js';
 import { startService } from './main.js';
 import { mintToken } from './security/tokens.js';
@@ -65,7 +66,7 @@ function greeting({ EVENT_STORE_URL, DATA_DIR, generated, tokens }: Config, url:
       : `npx keyledger token --repo demo --role admin`;
   const lines = [
     `Keyledger listens on   ${url}`,
-    `Its log is             ${EVENT_STORE_URL}`,
+    `Its log is             ${withoutCredentials(EVENT_STORE_URL)}`,
     `Its data directory is  ${resolve(DATA_DIR)}`,
     ...generated.map(
       (file) =>
@@ -98,9 +99,10 @@ async function token({
 
 async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Promise<void> {
   if (!isApiKeyId(apiKeyId)) throw new Error(`${apiKeyId} is not the id of a key`);
-  const log = await openEventStore(loadConfig(process.env).EVENT_STORE_URL, (error) => {
+  const logFailed = (error: Error) => {
     throw error;
-  });
+  };
+  const log = await openEventStore(loadConfig(process.env).EVENT_STORE_URL, logFailed, console.error);
   try {
     let events = 0;
     for await (const entry of history(log, apiKeyId)) {

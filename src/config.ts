@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { isEventStoreUrl } from './event-store/open.js';
 import { isRedisUrl } from './projections/redis-connection.js';
 import { Keyring, makeMasterKey } from './security/keyring.js';
 import type { TokenSource } from './security/tokens.js';
@@ -40,7 +41,7 @@ const Environment = z.object({
   /** The log. Default: sqlite:<DATA_DIR>/keyledger.db */
   EVENT_STORE_URL: z
     .string()
-    .regex(/^sqlite:./, 'must be sqlite:<file>')
+    .refine(isEventStoreUrl, 'must be sqlite:<file> or a URL of EventStoreDB, esdb://… or esdb+discover://…')
     .optional(),
   /** What lists are served from. */
   READ_MODEL_URL: z

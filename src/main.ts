@@ -26,10 +26,11 @@ export async function startService(config: Config, onFatal: () => void): Promise
   const clock = Date.now;
   const metrics = makeMetrics();
 
-  const log = await openEventStore(config.EVENT_STORE_URL, (error) => {
+  const logFailed = (error: Error) => {
     logger.fatal({ err: error }, 'The log has failed');
     onFatal();
-  });
+  };
+  const log = await openEventStore(config.EVENT_STORE_URL, logFailed, (warning) => logger.warn(warning));
   const readModel = openReadModel(config.READ_MODEL_URL, config.REDIS_PREFIX, logger);
   const projector = new Projector(log, readModel, logger, clock);
   projector.start();

@@ -7,7 +7,8 @@ import { KeyledgerError } from './errors.js';
 
 // --- Stream ---------------------------------------------------------------------------------
 
-const CATEGORY = 'aiApiKey-';
+/** What the names of these streams begin with. */
+export const CATEGORY = 'aiApiKey-';
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 export const isApiKeyId = (text: string): boolean => UUID.test(text);

@@ -1,11 +1,22 @@
 import type { EventStore } from './event-store.js';
+import { isEventStoreDbUrl } from './eventstoredb-connection.js';
+import { openEventStoreDbLog } from './eventstoredb-log.js';
 import { openSqliteLog } from './sqlite-log.js';
 
+export const isEventStoreUrl = (url: string): boolean => /^sqlite:./.test(url) || isEventStoreDbUrl(url);
+
 /**
- * The log that a URL names: `sqlite:<file>`.
+ * The log that a URL names: `sqlite:<file>`, `esdb://…` or `esdb+discover://…`.
  * @param onFatal called once if the log has failed for good: the process must end
+ * @param warn told what an operator should know about the log
  * @throws Error it cannot be opened
  */
-export function openEventStore(url: string, onFatal: (error: Error) => void): Promise<EventStore> {
-  return openSqliteLog(url.slice('sqlite:'.length), onFatal);
+export function openEventStore(
+  url: string,
+  onFatal: (error: Error) => void,
+  warn: (message: string) => void,
+): Promise<EventStore> {
+  return isEventStoreDbUrl(url)
+    ? openEventStoreDbLog(url, onFatal, warn)
+    : openSqliteLog(url.slice('sqlite:'.length), onFatal);
 }

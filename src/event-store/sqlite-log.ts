@@ -3,15 +3,8 @@ import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
 import { KeyledgerError } from '../domain/errors.js';
-import {
-  type AppendResult,
-  type EventStore,
-  type Expected,
-  MAX_EVENT_BYTES,
-  type NewEvent,
-  type Page,
-  type RecordedEvent,
-} from './event-store.js';
+import { jsonOf } from './event-json.js';
+import type { AppendResult, EventStore, Expected, NewEvent, Page, RecordedEvent } from './event-store.js';
 import { hex16, type Position, placeOf, positionAt } from './position.js';
 import { type LogFile, openLogFile } from './sqlite-schema.js';
 import type { Append, EncodedEvent, Reply } from './sqlite-writer.js';
@@ -250,13 +243,9 @@ type Row = {
   recorded_at: number;
 };
 
-function encoded({ id, type, data, metadata }: NewEvent): EncodedEvent {
-  const texts = [JSON.stringify(data), JSON.stringify(metadata)] as const;
-  const bytes = Buffer.byteLength(texts[0]) + Buffer.byteLength(texts[1]);
-  if (bytes > MAX_EVENT_BYTES) {
-    throw new RangeError(`An event of ${bytes} bytes is larger than the log's limit, ${MAX_EVENT_BYTES}`);
-  }
-  return [id, type, ...texts];
+function encoded(event: NewEvent): EncodedEvent {
+  const { data, metadata } = jsonOf(event);
+  return [event.id, event.type, data, metadata];
 }
 
 /** The JSON value of a column; text that is no JSON stays text, which no schema takes. */

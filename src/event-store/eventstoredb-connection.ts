@@ -1,0 +1,75 @@
+import { EventStoreDBClient } from '@eventstore/db-client';
+
+type Credentials = { readonly username: string; readonly password: string };
+
+/** A client, and what each of its calls is given. */
+export type Connection = {
+  readonly client: EventStoreDBClient;
+  /** Without a user's name: host and settings. */
+  readonly address: string;
+  /** For reads and subscriptions; undefined if the URL names nobody. */
+  readonly credentials: { readonly credentials?: Credentials };
+  /**
+   * For appends. With credentials of its own an append is a call of its own. Without them the client
+   * sends all appends of the process through one call and keeps who waits for them in one table: when
+   * a connection breaks, those of another one are rejected too, an answer that comes late after that
+   * ends the process with a TypeError outside of any promise, and no deadline is kept. An insecure
+   * connection sends no credentials, so there any will do. Only TLS without a user is left with the table.
+   */
+  readonly appendCredentials: { readonly credentials?: Credentials };
+};
+
+const SHAPE = /^(esdb(?:\+discover)?:\/\/)(?:([^@]*)@)?([^@/?][^@]*)$/s;
+const NOBODY: Credentials = { username: 'nobody', password: 'nothing' };
+
+export const isEventStoreDbUrl = (url: string): boolean => SHAPE.test(url);
+
+/**
+ * A client for `esdb://[user:password@]host:port[,host:port]?…` or `esdb+discover://…`. It connects when
+ * it is used first. The client itself is not shown user and password, because it writes the URL into
+ * warnings about it.
+ * @throws Error no connection string; the message holds nothing of the credentials
+ */
+export function connect(url: string): Connection {
+  const [, scheme, userInfo, rest] = SHAPE.exec(url) ?? [];
+  if (!scheme || !rest) {
+    throw new Error(
+      'This is no URL of EventStoreDB, esdb://[user:password@]host:port?settings, with @ in the password as %40',
+    );
+  }
+  if (/[?&]throwOnAppendFailure=false/i.test(rest)) {
+    throw new Error('The URL of EventStoreDB must not set throwOnAppendFailure: conflicts are found by it');
+  }
+  const named = userInfo === undefined ? undefined : credentialsOf(userInfo);
+  const credentials = named ? { credentials: named } : {};
+  const insecure = /[?&]tls=false(?:&|$)/i.test(rest);
+  return {
+    client: clientOf(scheme + rest),
+    address: scheme + rest,
+    credentials,
+    appendCredentials: insecure && !named ? { credentials: NOBODY } : credentials,
+  };
+}
+
+/** A URL as it may be printed. */
+export const withoutCredentials = (url: string): string => url.replace(/:\/\/.*@/s, '://***@');
+
+function clientOf(connectionString: string): EventStoreDBClient {
+  try {
+    return EventStoreDBClient.connectionString(connectionString);
+  } catch (error) {
+    throw new Error(`${connectionString} is no URL of EventStoreDB: ${(error as Error).message}`);
+  }
+}
+
+function credentialsOf(userInfo: string): Credentials {
+  const [, username, password] = /^([^:]+):(.*)$/s.exec(userInfo) ?? [];
+  try {
+    if (username && password) {
+      return { username: decodeURIComponent(username), password: decodeURIComponent(password) };
+    }
+  } catch {
+    // A stray %: said below, without the text itself.
+  }
+  throw new Error('The credentials in the URL of EventStoreDB must be user:password, percent-encoded');
+}

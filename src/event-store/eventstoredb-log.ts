@@ -1,0 +1,280 @@
+import {
+  type AllStreamRecordedEvent,
+  BACKWARDS,
+  END,
+  type RecordedEvent as EventStoreDbEvent,
+  type JSONType,
+  jsonEvent,
+  NO_STREAM,
+  type Position as Place,
+  START,
+  StreamNotFoundError,
+  streamNameFilter,
+  WrongExpectedVersionError,
+} from '@eventstore/db-client';
+import { CATEGORY } from '../domain/ai-api-key.js';
+import { KeyledgerError } from '../domain/errors.js';
+import { jsonOf } from './event-json.js';
+import type { AppendResult, EventStore, Expected, NewEvent, Page, RecordedEvent } from './event-store.js';
+import { type Beginning, findBeginning, findOrMakeBeginning, LOG_STREAM } from './eventstoredb-beginning.js';
+import { type Connection, connect } from './eventstoredb-connection.js';
+import { ANSWER_LIMIT_MS, mayTryAgain, untilKnown } from './eventstoredb-failures.js';
+import { Heartbeat } from './eventstoredb-heartbeat.js';
+import { PAGE_SIZE, pagesOf, readPatiently } from './eventstoredb-reads.js';
+import { warnOfRetention } from './eventstoredb-retention.js';
+import { hex16, type Position, placeOf, positionAt } from './position.js';
+import { askForUncompressedAnswers } from './uncompressed-answers.js';
+
+/** What the names of our streams begin with: the database may hold the streams of others too. */
+const CATEGORIES = [CATEGORY];
+const OURS = {
+  prefixes: CATEGORIES,
+  /** Events of others that the server passes over at once, and how seldom it tells of it. */
+  maxSearchWindow: 4096,
+  checkpointInterval: 1000,
+};
+
+/** So long opening waits for a server that is starting, in milliseconds. */
+const OPEN_PATIENCE_MS = 30_000;
+/** Places are int64 in the server. */
+const MAX_PLACE = 2n ** 63n - 1n;
+/** How many events are looked at first when the end is looked for, and at most at a time. */
+const FIRST_SCAN = 16;
+const LONGEST_SCAN = 4096;
+
+/**
+ * Opens the log in an EventStoreDB or KurrentDB; see connect for the URL.
+ * @param onFatal called if the database holds another log than before: the process must end
+ * @param warn told what an operator should know; holds no credentials
+ * @throws Error it cannot be opened
+ */
+export async function openEventStoreDbLog(
+  url: string,
+  onFatal: (error: Error) => void,
+  warn: (message: string) => void,
+  patienceMs = OPEN_PATIENCE_MS,
+): Promise<EventStore> {
+  await askForUncompressedAnswers(warn);
+  const connection = connect(url);
+  try {
+    const beginning = await findOrMakeBeginning(connection, patienceMs);
+    return new EventStoreDbLog(connection, beginning, onFatal, warn);
+  } catch (error) {
+    await connection.client.dispose();
+    throw error;
+  }
+}
+
+class EventStoreDbLog implements EventStore {
+  readonly logId: string;
+  readonly #connection: Connection;
+  readonly #beginning: Position;
+  readonly #onFatal: (error: Error) => void;
+  readonly #heartbeat = new Heartbeat(() => this.#isStillThere());
+  readonly #closing = new AbortController();
+  readonly #appending = new Set<Promise<unknown>>();
+  /** How far the end was looked for, and where our last event before that is. */
+  #scanned: { readonly to: Position; readonly last: Position };
+
+  constructor(
+    connection: Connection,
+    { logId, commit, prepare }: Beginning,
+    onFatal: (error: Error) => void,
+    warn: (message: string) => void,
+  ) {
+    this.logId = logId;
+    this.#connection = connection;
+    this.#onFatal = onFatal;
+    this.#beginning = this.#position({ commit, prepare });
+    this.#scanned = { to: this.#beginning, last: this.#beginning };
+    void warnOfRetention(connection, [...CATEGORIES, LOG_STREAM], this.#closing.signal, warn);
+  }
+
+  async append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
+    if (events.length === 0) throw new RangeError('An append needs an event');
+    for (const event of events) jsonOf(event);
+    if (this.#closing.signal.aborted) {
+      throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log is closed') });
+    }
+    const appending = untilKnown((limitMs) => this.#appendOnce(stream, events, expected, limitMs));
+    this.#appending.add(appending);
+    try {
+      return await appending;
+    } finally {
+      this.#appending.delete(appending);
+    }
+  }
+
+  async *readStream(stream: string): AsyncIterable<RecordedEvent> {
+    let next = 0n;
+    let giveUpAt = performance.now() + ANSWER_LIMIT_MS;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const { client, credentials } = this.#connection;
+        const read = client.readStream(stream, { fromRevision: next, ...credentials });
+        for await (const { event } of readPatiently(read, giveUpAt - performance.now())) {
+          if (!event) continue;
+          yield this.#recorded(event);
+          next = event.revision + 1n;
+          giveUpAt = performance.now() + ANSWER_LIMIT_MS;
+        }
+        return;
+      } catch (cause) {
+        if (cause instanceof StreamNotFoundError) return;
+        if (!(await mayTryAgain(cause, giveUpAt, attempt)))
+          throw new KeyledgerError('UNAVAILABLE', { cause });
+      }
+    }
+  }
+
+  async *readAll(after?: Position): AsyncIterable<RecordedEvent> {
+    for await (const { events, caughtUp } of this.#pages(after, this.#closing.signal)) {
+      yield* events;
+      if (caughtUp) return;
+    }
+    throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log was closed') });
+  }
+
+  async holds(position: Position, eventId: string): Promise<boolean> {
+    if (!position.startsWith(`${this.logId}:`)) return false;
+    const fromPosition = this.#parsed(position);
+    if (fromPosition.commit > MAX_PLACE || fromPosition.prepare > MAX_PLACE) return false;
+    const { client, credentials } = this.#connection;
+    const read = client.readAll({ fromPosition, maxCount: 1, ...credentials });
+    try {
+      for await (const { event } of readPatiently(read, ANSWER_LIMIT_MS)) {
+        return event?.id === eventId && this.#position(event.position) === position;
+      }
+      return false;
+    } catch (cause) {
+      if (/invalid ?position/i.test((cause as Error).message)) return false;
+      throw new KeyledgerError('UNAVAILABLE', { cause });
+    }
+  }
+
+  /** Of our last event, so that a subscriber, who sees no others, gets there. */
+  async end(): Promise<Position> {
+    const known = this.#scanned;
+    let scannedTo: Position | undefined;
+    const found = (last: Position) => {
+      if (scannedTo && scannedTo > this.#scanned.to) this.#scanned = { to: scannedTo, last };
+      return last;
+    };
+    let from: Place | typeof END = END;
+    for (let maxCount = FIRST_SCAN; ; maxCount = Math.min(maxCount * 8, LONGEST_SCAN)) {
+      const before: Place | typeof END = from;
+      for (const { streamId, position } of await this.#backwards(from, maxCount)) {
+        const here = this.#position(position);
+        scannedTo ??= here;
+        if (CATEGORIES.some((category) => streamId.startsWith(category))) return found(here);
+        if (here <= known.to) return found(known.last);
+        from = position;
+      }
+      if (from === before) return found(known.last);
+    }
+  }
+
+  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
+    yield* this.#pages(after, AbortSignal.any([signal, this.#closing.signal]));
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#appending);
+    await this.#connection.client.dispose();
+  }
+
+  async #appendOnce(
+    stream: string,
+    events: readonly NewEvent[],
+    expected: Expected,
+    limitMs: number,
+  ): Promise<AppendResult> {
+    const { client, appendCredentials } = this.#connection;
+    const expectedRevision = expected === 'none' ? NO_STREAM : BigInt(expected);
+    try {
+      const { nextExpectedRevision, position } = await client.appendToStream(
+        stream,
+        events.map(({ id, type, data, metadata }) =>
+          jsonEvent({ id, type, data: data as JSONType, metadata: metadata as JSONType }),
+        ),
+        { expectedRevision, deadline: limitMs, ...appendCredentials },
+      );
+      return { appended: true, revision: Number(nextExpectedRevision), position: this.#position(position) };
+    } catch (error) {
+      if (!(error instanceof WrongExpectedVersionError)) throw error;
+      const { actualVersion } = error;
+      return { appended: false, actual: typeof actualVersion === 'bigint' ? Number(actualVersion) : 'none' };
+    }
+  }
+
+  async *#pages(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
+    const fromPosition = after === undefined ? START : this.#parsed(after);
+    if (signal.aborted) return;
+    const { client, credentials } = this.#connection;
+    const subscription = client.subscribeToAll(
+      { fromPosition, filter: streamNameFilter(OURS), ...credentials },
+      { highWaterMark: PAGE_SIZE },
+    );
+    const stopListening = this.#heartbeat.listen((error) => subscription.emit('error', error));
+    let position = after ?? this.#beginning;
+    try {
+      for await (const { events, caughtUp } of pagesOf(subscription, signal)) {
+        const recorded = events.map((event) => this.#recorded(event));
+        position = recorded.at(-1)?.position ?? position;
+        yield { events: recorded, position, caughtUp };
+      }
+    } catch (cause) {
+      throw new KeyledgerError('UNAVAILABLE', { cause });
+    } finally {
+      stopListening();
+    }
+  }
+
+  async #backwards(fromPosition: Place | typeof END, maxCount: number): Promise<AllStreamRecordedEvent[]> {
+    const { client, credentials } = this.#connection;
+    const read = client.readAll({ direction: BACKWARDS, fromPosition, maxCount, ...credentials });
+    const found: AllStreamRecordedEvent[] = [];
+    try {
+      for await (const { event } of readPatiently(read, ANSWER_LIMIT_MS)) if (event) found.push(event);
+    } catch (cause) {
+      throw new KeyledgerError('UNAVAILABLE', { cause });
+    }
+    return found;
+  }
+
+  async #isStillThere(): Promise<void> {
+    const found = await findBeginning(this.#connection);
+    if (found?.logId === this.logId) return;
+    const error = new Error(`The database no longer holds the log ${this.logId}`);
+    if (!this.#closing.signal.aborted) this.#onFatal(error);
+    throw error;
+  }
+
+  #parsed(position: Position): Place {
+    const place = placeOf(position, this.logId);
+    return { commit: BigInt(`0x${place.slice(0, 16)}`), prepare: BigInt(`0x${place.slice(16) || '0'}`) };
+  }
+
+  #position(place: Place | undefined): Position {
+    if (!place) throw new Error('EventStoreDB did not say where the event is; 23.10 or later does');
+    return positionAt(this.logId, hex16(place.commit) + hex16(place.prepare));
+  }
+
+  #recorded(event: EventStoreDbEvent): RecordedEvent {
+    return {
+      id: event.id,
+      stream: event.streamId,
+      revision: Number(event.revision),
+      position: this.#position(event.position),
+      type: event.type,
+      data: jsonOrText(event.data),
+      metadata: jsonOrText(event.metadata),
+      recordedAt: event.created.toISOString(),
+    };
+  }
+}
+
+/** What was not written as JSON stays text, which no schema takes. */
+const jsonOrText = (value: unknown): unknown =>
+  value instanceof Uint8Array ? Buffer.from(value).toString() : (value ?? null);

@@ -1,0 +1,131 @@
+import type {
+  AllStreamRecordedEvent,
+  AllStreamResolvedEvent,
+  AllStreamSubscription,
+  StreamingRead,
+} from '@eventstore/db-client';
+import { withinTime } from './eventstoredb-failures.js';
+
+/** Events that a page holds at most, and that wait in memory before the server is held back. */
+export const PAGE_SIZE = 512;
+
+/** As much of a readable stream as is used; the client's types are those of an older Node. */
+type Stream = {
+  on(event: string, listener: (...args: never[]) => void): unknown;
+  removeAllListeners(event: string): unknown;
+  read(): unknown;
+  resume(): unknown;
+};
+
+/** What has arrived on a stream of the client and is not taken yet. */
+class Inbox<T> {
+  readonly #stream: Stream;
+  readonly #cancel: () => Promise<void>;
+  #wake = () => {};
+  failure: Error | undefined;
+  ended = false;
+
+  constructor(stream: Stream, cancel: () => Promise<void>) {
+    this.#stream = stream;
+    this.#cancel = cancel;
+    const over = () => {
+      this.ended = true;
+      this.wake();
+    };
+    stream.on('readable', () => this.wake());
+    stream.on('end', over);
+    stream.on('close', over);
+    stream.on('error', (error: Error) => {
+      this.failure ??= error;
+      this.wake();
+    });
+  }
+
+  take(): T[] {
+    const taken: T[] = [];
+    while (taken.length < PAGE_SIZE) {
+      const one = this.#stream.read() as T | null;
+      if (one === null) break;
+      taken.push(one);
+    }
+    return taken;
+  }
+
+  /** Resolves when something has happened. To be called only where nothing is left to take. */
+  change(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  wake(): void {
+    this.#wake();
+  }
+
+  /** Drained, and not destroyed: else the client would wait for the end of the call when it is disposed of. */
+  close(): void {
+    this.#cancel().catch(() => {});
+    this.#stream.removeAllListeners('readable');
+    this.#stream.resume();
+  }
+}
+
+/** The events of a read. @throws NoAnswerError nothing came for that time while somebody waited for it */
+export async function* readPatiently<T>(read: StreamingRead<T>, limitMs: number): AsyncIterable<T> {
+  const inbox = new Inbox<T>(read, () => read.cancel());
+  try {
+    for (;;) {
+      const some = inbox.take();
+      yield* some;
+      if (some.length > 0) continue;
+      if (inbox.failure) throw inbox.failure;
+      if (inbox.ended) return;
+      await withinTime(limitMs, inbox.change());
+    }
+  } finally {
+    inbox.close();
+  }
+}
+
+export type Arrived = { readonly events: readonly AllStreamRecordedEvent[]; readonly caughtUp: boolean };
+
+/**
+ * What a subscription brings, in pages of all that has arrived. The first one comes when there is
+ * something, or when nothing is left to come. Ends with the signal; throws when the subscription breaks.
+ */
+export async function* pagesOf(
+  subscription: AllStreamSubscription,
+  signal: AbortSignal,
+): AsyncIterable<Arrived> {
+  const inbox = new Inbox<AllStreamResolvedEvent>(subscription, () => subscription.unsubscribe());
+  let taken = 0;
+  /** Caught up once so many are taken: the server says so while events before it wait to be taken. */
+  let caughtUpAt = Number.POSITIVE_INFINITY;
+  subscription.on('caughtUp', () => {
+    caughtUpAt = taken + subscription.readableLength;
+    inbox.wake();
+  });
+  subscription.on('fellBehind', () => {
+    caughtUpAt = Number.POSITIVE_INFINITY;
+  });
+  const aborted = () => inbox.wake();
+  signal.addEventListener('abort', aborted);
+  try {
+    for (let told = false; !signal.aborted; ) {
+      const some = inbox.take();
+      taken += some.length;
+      const caughtUp = taken >= caughtUpAt && subscription.readableLength === 0;
+      if (some.length > 0 || (caughtUp && !told)) {
+        told = caughtUp;
+        yield { events: some.flatMap(({ event }) => event ?? []), caughtUp };
+      } else if (inbox.failure || inbox.ended) {
+        throw inbox.failure ?? new Error('The subscription ended');
+      } else {
+        await inbox.change();
+      }
+    }
+  } finally {
+    signal.removeEventListener('abort', aborted);
+    inbox.close();
+  }
+}

@@ -1,17 +1,17 @@
-import { describe } from '@jest/globals';
+import { afterAll, beforeAll, describe } from '@jest/globals';
 import { openEventStoreDbLog } from '../src/event-store/eventstoredb-log.js';
 import { describeEventStore } from './event-store-contract.js';
+import { type EventStoreDbServer, eventStoreDbSource, startEventStoreDb } from './eventstoredb-server.js';
 
-const URL = process.env['EVENTSTORE_TEST_URL'];
-if (!URL) {
-  process.stderr.write(
-    'The EventStoreDB suites are skipped: set EVENTSTORE_TEST_URL, for example to esdb://127.0.0.1:2113?tls=false\n',
-  );
-}
-const unexpected = (problem: Error | string) => {
-  throw problem;
+const unexpected = (reason: Error | string) => {
+  throw reason;
 };
-const whereThereIsOne = URL ? describe : describe.skip;
-whereThereIsOne('EventStoreDB', () => {
-  describeEventStore('EventStoreDB', () => openEventStoreDbLog(URL ?? '', unexpected, unexpected));
+
+(eventStoreDbSource ? describe : describe.skip)('the contract', () => {
+  let server: EventStoreDbServer;
+  beforeAll(async () => {
+    server = await startEventStoreDb();
+  }, 120_000);
+  afterAll(() => server.stop());
+  describeEventStore('EventStoreDB', () => openEventStoreDbLog(server.url, unexpected, unexpected));
 });

@@ -6,7 +6,7 @@ import { KeyledgerError } from '../domain/errors.js';
 import { jsonOf } from './event-json.js';
 import type { AppendResult, EventStore, Expected, NewEvent, Page, RecordedEvent } from './event-store.js';
 import { hex16, type Position, placeOf, positionAt } from './position.js';
-import { openLogFile } from './sqlite-schema.js';
+import { type LogFile, openLogFile } from './sqlite-schema.js';
 import type { Append, EncodedEvent, Reply } from './sqlite-writer.js';
 
 /** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
@@ -24,8 +24,7 @@ type Pending = { append: Append; resolve: (result: AppendResult) => void; reject
  * @throws Error see openLogFile
  */
 export async function openSqliteLog(path: string, onFatal: (error: Error) => void): Promise<EventStore> {
-  const { db, logId } = openLogFile(path);
-  return new SqliteLog(path, db, logId, onFatal);
+  return new SqliteLog(await openLogFile(path), onFatal);
 }
 
 class SqliteLog implements EventStore {
@@ -42,29 +41,29 @@ class SqliteLog implements EventStore {
   #queue: Pending[] = [];
   #inFlight: Pending[] = [];
   #poll: NodeJS.Timeout | undefined;
-  #seenVersion = 0;
+  #seenVersion: number | undefined;
   #changes = 0;
   #closed: Promise<void> | undefined;
   #failed: Error | undefined;
 
-  constructor(path: string, db: DatabaseSyncInstance, logId: string, onFatal: (error: Error) => void) {
+  constructor({ file, db, logId }: LogFile, onFatal: (error: Error) => void) {
     this.logId = logId;
     this.#db = db;
     this.#onFatal = onFatal;
     const select = 'SELECT place, stream, revision, id, type, data, metadata, recorded_at FROM events';
     this.#selectStream = db.prepare(
-      `${select} WHERE stream = ? AND revision > ? ORDER BY revision LIMIT ${PAGE_SIZE}`,
+      `${select} WHERE stream = ? AND revision > ? AND place > 1 ORDER BY revision LIMIT ${PAGE_SIZE}`,
     );
     this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${PAGE_SIZE}`);
     this.#selectId = db.prepare('SELECT 1 FROM events WHERE place = ? AND id = ?');
     this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
     this.#dataVersion = db.prepare('PRAGMA data_version');
-    this.#writer = new Worker(new URL('./sqlite-writer.js', import.meta.url), { workerData: path });
+    this.#writer = new Worker(new URL('./sqlite-writer.js', import.meta.url), { workerData: file });
     this.#writer.on('message', (reply: Reply) => this.#settle(reply));
     this.#writer.on('error', (error) => this.#settle({ failure: error.message, outcome: 'unknown' }));
   }
 
-  append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
+  async append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
     if (events.length === 0) throw new RangeError('An append needs an event');
     const append = { stream, expected, events: events.map(encoded) };
     return new Promise((resolve, reject) => {
@@ -143,9 +142,18 @@ class SqliteLog implements EventStore {
 
   /** data_version changes with each commit of another connection, the writer's and other processes'. */
   #pollFile(): void {
-    const { data_version } = this.#dataVersion.get() as { data_version: number };
-    if (data_version !== this.#seenVersion) this.#wakeSubscribers();
-    this.#seenVersion = data_version;
+    const version = this.#readVersion();
+    if (version === undefined || version !== this.#seenVersion) this.#wakeSubscribers();
+    this.#seenVersion = version;
+  }
+
+  /** Undefined if the file cannot be read: then each subscriber finds out, and breaks, by itself. */
+  #readVersion(): number | undefined {
+    try {
+      return (this.#dataVersion.get() as { data_version: number }).data_version;
+    } catch {
+      return undefined;
+    }
   }
 
   #wakeSubscribers(): void {
@@ -207,6 +215,7 @@ class SqliteLog implements EventStore {
 
   /** After a failed fsync nobody knows what the disk holds, and the kernel does not say it twice. */
   #fail(error: Error): void {
+    if (this.#failed) return;
     this.#failed = error;
     for (const { reject } of this.#queue.splice(0))
       reject(new KeyledgerError('UNAVAILABLE', { cause: error }));
@@ -214,7 +223,8 @@ class SqliteLog implements EventStore {
   }
 
   async #finish(): Promise<void> {
-    while (this.#inFlight.length > 0) await once(this.#writer, 'message');
+    // A writer that dies meanwhile has settled what was in flight, like one that answers.
+    while (this.#inFlight.length > 0) await once(this.#writer, 'message').catch(() => undefined);
     await this.#writer.terminate();
     clearInterval(this.#poll);
     this.#wakeSubscribers();

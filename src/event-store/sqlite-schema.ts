@@ -1,5 +1,6 @@
 import { mkdirSync, statfsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
 
@@ -7,6 +8,19 @@ import { v4 as uuid } from 'uuid';
 const APPLICATION_ID = 0x4b4c6f67;
 const FILE_VERSION = 1;
 const BUSY_TIMEOUT_MS = 4000;
+/** SQLite does not wait by itself where that could be a deadlock: in the switch to WAL of a new file. */
+const BUSY_RETRY_MS = 10;
+
+/** Result codes, https://www.sqlite.org/rescode.html */
+export const SQLITE_BUSY = 5;
+const SQLITE_FULL = 13;
+const SQLITE_NOTADB = 26;
+const SQLITE_IOERR_WRITE = 778;
+/** The disk took a write only in part or not at all: no space, or a quota or size limit. */
+export const DISK_FULL: readonly number[] = [SQLITE_FULL, SQLITE_IOERR_WRITE];
+
+export const extendedCode = (error: unknown): number => (error as { errcode?: number }).errcode ?? 0;
+const resultCode = (error: unknown): number => extendedCode(error) & 0xff;
 
 /** The log's first event, which no reader is given: it makes the log id. */
 const LOG_STREAM = 'keyledger-log';
@@ -24,41 +38,78 @@ const NETWORK_FILE_SYSTEMS: Readonly<Record<number, string>> = {
   1196443219: 'GPFS',
 };
 
+export type LogFile = { readonly file: string; readonly db: DatabaseSyncInstance; readonly logId: string };
+
 /**
- * Opens the file of a log, and makes it if there is none.
+ * Opens the file of a log, and makes it if there is none. A file that is refused is left as it was.
  * @throws Error the file is no log, of a later release, or on a network file system
  */
-export function openLogFile(path: string, statfs = statfsSync): { db: DatabaseSyncInstance; logId: string } {
+export async function openLogFile(
+  path: string,
+  statfs: (path: string) => { type: number } = statfsSync,
+): Promise<LogFile> {
   const file = resolve(path);
-  try {
-    mkdirSync(dirname(file), { recursive: true });
-    const network = NETWORK_FILE_SYSTEMS[statfs(dirname(file)).type];
-    if (network) {
-      throw new LogFileError(
-        `${file} is on a network file system (${network}), where SQLite cannot keep a log safely. Use a local disk, or EventStoreDB`,
-      );
+  for (const deadline = Date.now() + BUSY_TIMEOUT_MS; ; await setTimeout(BUSY_RETRY_MS)) {
+    try {
+      mkdirSync(dirname(file), { recursive: true });
+      refuseNetwork(file, statfs(dirname(file)).type);
+      return openOnce(file);
+    } catch (cause) {
+      const code = resultCode(cause);
+      if (code === SQLITE_BUSY && Date.now() < deadline) continue;
+      if (code === SQLITE_NOTADB) throw notALog(file);
+      if (cause instanceof LogFileError) throw cause;
+      throw new LogFileError(`Cannot open the log ${file}: ${(cause as Error).message}`, { cause });
     }
-    const db = connect(file);
-    migrate(db, file);
-    const { id } = db.prepare('SELECT id FROM events WHERE place = 1').get() as { id: string };
-    return { db, logId: id };
-  } catch (cause) {
-    if (cause instanceof LogFileError) throw cause;
-    if ((cause as { errcode?: number }).errcode === NOT_A_DATABASE) throw notALog(file);
-    throw new LogFileError(`Cannot open the log ${file}: ${(cause as Error).message}`, { cause });
   }
 }
 
 class LogFileError extends Error {}
 
-/** SQLITE_NOTADB, https://www.sqlite.org/rescode.html */
-const NOT_A_DATABASE = 26;
+function refuseNetwork(file: string, type: number): void {
+  const network = NETWORK_FILE_SYSTEMS[type];
+  if (!network) return;
+  throw new LogFileError(
+    `${file} is on a network file system (${network}), where SQLite cannot keep a log safely. Use a local disk, or EventStoreDB`,
+  );
+}
+
+function openOnce(file: string): LogFile {
+  const db = connect(file);
+  try {
+    migrate(db, file);
+    secure(db);
+    const { id } = db.prepare('SELECT id FROM events WHERE place = 1').get() as { id: string };
+    return { file, db, logId: id };
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
 
 /** A connection as durable as it gets: an acknowledged COMMIT has been through fsync. */
 export function connect(file: string): DatabaseSyncInstance {
   const db = new DatabaseSync(file);
-  db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA synchronous = FULL;`);
-  return db;
+  try {
+    db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA synchronous = FULL;`);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/**
+ * Brings what a process wrote before it was killed onto the disk: SQLite recovers it from the page
+ * cache, and no reader and no repeated append may be told of it while a power cut could take it back.
+ */
+function secure(db: DatabaseSyncInstance): void {
+  try {
+    db.exec('PRAGMA wal_checkpoint(PASSIVE)');
+  } catch (error) {
+    // A full disk leaves it in the WAL, which a checkpoint syncs before all else; reading goes on.
+    if (!DISK_FULL.includes(extendedCode(error))) throw error;
+  }
 }
 
 function migrate(db: DatabaseSyncInstance, file: string): void {

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Expected } from './event-store.js';
-import { connect } from './sqlite-schema.js';
+import { connect, DISK_FULL, extendedCode, SQLITE_BUSY } from './sqlite-schema.js';
 
 /**
  * The thread that writes a SQLite log. It waits for the disk, so that the event loop does not: one
@@ -70,18 +70,16 @@ function repeated(stream: string, expected: Expected, events: readonly EncodedEv
 }
 
 /**
- * Was the failed group written? No, if SQLite failed before or while it wrote (a full disk: the log
- * has no commit record). If fsync failed, the record may be in the file and come back after a crash.
+ * Was the failed group written? No, if SQLite failed before its commit record was whole in the file.
+ * After that (in fsync, or in growing the shared index that follows it) the record may come back
+ * when the file is opened after a crash.
  */
 function rollBack(committing: boolean, error: unknown): 'not done' | 'unknown' {
-  const { errcode = 0 } = error as { errcode?: number };
   try {
     if (db.isTransaction) db.exec('ROLLBACK');
   } catch {
     return 'unknown';
   }
-  return committing && FSYNC_FAILED.includes(errcode) ? 'unknown' : 'not done';
+  const code = extendedCode(error);
+  return !committing || code === SQLITE_BUSY || DISK_FULL.includes(code) ? 'not done' : 'unknown';
 }
-
-/** SQLITE_IOERR_FSYNC and SQLITE_IOERR_DIR_FSYNC, https://www.sqlite.org/rescode.html */
-const FSYNC_FAILED = [1034, 1290];

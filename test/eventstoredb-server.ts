@@ -1,0 +1,38 @@
+import { spawnSync } from 'node:child_process';
+
+export type EventStoreDbServer = { readonly url: string; stop(): Promise<void> };
+
+const IMAGE = 'kurrentplatform/kurrentdb:26.1.0';
+const PORT = 2113;
+const HOW = 'set EVENTSTORE_TEST_URL=esdb://127.0.0.1:2113?tls=false, or start Docker';
+
+/** Is there an EventStoreDB or KurrentDB to test against? */
+export const eventStoreDbSource: 'EVENTSTORE_TEST_URL' | 'testcontainers' | undefined = process.env[
+  'EVENTSTORE_TEST_URL'
+]
+  ? 'EVENTSTORE_TEST_URL'
+  : spawnSync('docker', ['info'], { stdio: 'ignore', timeout: 5000 }).status === 0
+    ? 'testcontainers'
+    : undefined;
+
+if (!eventStoreDbSource) process.stderr.write(`The EventStoreDB suites are skipped: ${HOW}\n`);
+
+/** The configured server, or a container of this suite's own. */
+export async function startEventStoreDb(): Promise<EventStoreDbServer> {
+  const configured = process.env['EVENTSTORE_TEST_URL'];
+  if (configured) return { url: configured, stop: async () => undefined };
+  const { GenericContainer, Wait } = await import('testcontainers');
+  const container = await new GenericContainer(IMAGE)
+    .withEnvironment({
+      KURRENTDB_INSECURE: 'true',
+      KURRENTDB_MEM_DB: 'true',
+      KURRENTDB_TELEMETRY_OPTOUT: 'true',
+    })
+    .withExposedPorts(PORT)
+    .withWaitStrategy(Wait.forHttp('/health/live', PORT).forStatusCode(204))
+    .start();
+  return {
+    url: `esdb://${container.getHost()}:${container.getMappedPort(PORT)}?tls=false`,
+    stop: async () => void (await container.stop()),
+  };
+}

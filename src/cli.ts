@@ -43,7 +43,8 @@ try {
   await program.parseAsync();
 } catch (error) {
   console.error(error instanceof ConfigError ? error.message : `keyledger: ${(error as Error).message}`);
-  process.exitCode = 1;
+  // Whatever was opened before must not keep the process alive.
+  process.exit(1);
 }
 
 async function serve(): Promise<void> {
@@ -92,7 +93,8 @@ async function token({
   subject: string;
   ttl: number;
 }) {
-  const { tokens, JWT_REPOS_CLAIM } = loadConfig(process.env);
+  const { tokens, generated, JWT_REPOS_CLAIM } = loadConfig(process.env);
+  for (const file of generated) console.error(`Made the key ${resolve(file)}`);
   const { key } = tokens;
   if (key instanceof URL)
     throw new ConfigError('JWT_JWKS_URL is set: tokens come from the issuer of that key set');

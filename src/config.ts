@@ -10,6 +10,7 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs';
+import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isEventStoreUrl } from './event-store/open.js';
@@ -27,6 +28,15 @@ const integer = (max: number) => {
     .transform(Number)
     .refine((value) => value <= max, rule);
 };
+
+/** Characters of a shared secret for HS256. */
+const MIN_SECRET = 32;
+
+function isNetwork(text: string): boolean {
+  const [address = '', bits = '0', ...rest] = text.trim().split('/');
+  const version = isIP(address);
+  return version > 0 && rest.length === 0 && /^\d+$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128);
+}
 
 /** Every setting: its name in the environment, its default, what it is for. */
 const Environment = z.object({
@@ -60,7 +70,7 @@ const Environment = z.object({
   /** Key set that signs the bearer tokens. */
   JWT_JWKS_URL: z.url({ protocol: /^https?$/, error: 'must be an http(s) URL' }).optional(),
   /** Shared secret that signs the bearer tokens (HS256), as UTF-8. Default: made in DATA_DIR. */
-  JWT_SECRET: z.string().min(32, 'must have at least 32 characters').optional(),
+  JWT_SECRET: z.string().min(MIN_SECRET, `must have at least ${MIN_SECRET} characters`).optional(),
   /** Issuer that a token must have; must be set with JWT_JWKS_URL. Default: keyledger */
   JWT_ISSUER: text,
   /** Audience that a token must have; must be set with JWT_JWKS_URL. Default: keyledger */
@@ -83,6 +93,10 @@ const Environment = z.object({
   TRUST_PROXY: z
     .string()
     .default('false')
+    .refine(
+      (value) => ['true', 'false'].includes(value) || value.split(',').every(isNetwork),
+      'must be true, false, or addresses and networks such as 10.0.0.0/8, separated by commas',
+    )
     .transform((value) => (value === 'true' || value === 'false' ? value === 'true' : value)),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   /** production: nothing is generated, a missing key is an error. */
@@ -163,6 +177,8 @@ function loadTokenSource(settings: Settings, generated: string[]): TokenSource {
       generated,
       'JWT_JWKS_URL or JWT_SECRET',
     )[1];
+  if (secret.length < MIN_SECRET)
+    throw new ConfigError(`signing.key in DATA_DIR must have at least ${MIN_SECRET} characters`);
   return {
     key: new TextEncoder().encode(secret),
     issuer: JWT_ISSUER ?? 'keyledger',

@@ -1,5 +1,6 @@
+import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { type Logger, pino } from 'pino';
 import type { Config } from './config.js';
@@ -52,10 +53,11 @@ export async function startService(config: Config, onFatal: () => void): Promise
       serveMetrics: config.METRICS_PORT === undefined,
     },
   });
+  const connections = watchConnections(app);
   const metricsServer = config.METRICS_PORT === undefined ? undefined : serveMetrics(metrics);
 
   const stop = async () => {
-    await finishRequests(app);
+    await finishRequests(app, connections);
     metricsServer?.close();
     await projector.stop();
     await readModel.close();
@@ -63,7 +65,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
     logger.flush();
   };
   try {
-    metricsServer?.listen(config.METRICS_PORT, config.HOST);
+    if (metricsServer) await once(metricsServer.listen(config.METRICS_PORT, config.HOST), 'listening');
     await app.listen({ host: config.HOST, port: config.PORT, listenTextResolver: () => 'listening' });
   } catch (error) {
     await stop();
@@ -96,8 +98,26 @@ function serveMetrics({ registry }: Metrics) {
   });
 }
 
+type Connections = { readonly open: Set<Socket>; readonly busy: Set<Socket> };
+
+/** Which connections there are, and which of them have a request under way. */
+function watchConnections({ server }: FastifyInstance): Connections {
+  const open = new Set<Socket>();
+  const busy = new Set<Socket>();
+  server.on('connection', (socket) => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+  });
+  server.on('request', ({ socket }, response) => {
+    busy.add(socket);
+    response.once('close', () => busy.delete(socket));
+  });
+  return { open, busy };
+}
+
 /** Takes no new connection, answers what is under way, and cuts off what does not end in time. */
-async function finishRequests(app: FastifyInstance): Promise<void> {
+async function finishRequests(app: FastifyInstance, { open, busy }: Connections): Promise<void> {
+  for (const socket of open) if (!busy.has(socket)) socket.destroy();
   const deadline = setTimeout(() => app.server.closeAllConnections(), GRACE_MS);
   await app.close();
   clearTimeout(deadline);

@@ -73,6 +73,11 @@ describe('creating', () => {
       .when(create, msLater(REPEAT_WINDOW_MS + 1))
       .thenError('IDEMPOTENCY_KEY_USED', { id: apiKeyId }));
 
+  it('repeated while the clock is set back further than the window is refused with the id', () =>
+    given(created)
+      .when(create, msLater(-REPEAT_WINDOW_MS - 1))
+      .thenError('IDEMPOTENCY_KEY_USED', { id: apiKeyId }));
+
   it('repeated after deletion is refused with the id', () =>
     given(created, deleted).when(create).thenError('IDEMPOTENCY_KEY_USED', { id: apiKeyId }));
 

@@ -203,6 +203,17 @@ describe.each(combinations)('on $name', ({ start }) => {
       expect((await remove(repoId, id, { 'content-type': 'application/json' })).status).toBe(200);
     });
 
+    it('is not held up by a storm of renames, none of which is lost', async () => {
+      const repoId = freshRepo();
+      const { id } = (await create(repoId)).json;
+      const renames = Array.from({ length: 60 }, (_, n) =>
+        service.ask('PUT', `${keysOf(repoId)}/${id}`, { token: admin, body: { name: `n${n}` } }),
+      );
+      expect((await remove(repoId, id)).status).toBe(200);
+      for (const { status } of await Promise.all(renames)) expect([200, 404]).toContain(status);
+      expect(await list(repoId)).toEqual([]);
+    });
+
     it('does not find a key of another repository', async () => {
       const repoId = freshRepo();
       const { id } = (await create(repoId)).json;

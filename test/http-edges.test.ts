@@ -54,6 +54,16 @@ describe('what is no request', () => {
   });
 });
 
+describe('headers', () => {
+  it('of any number are all read', async () => {
+    const { url, token } = await start();
+    const filler = 'a:\r\n'.repeat(2100);
+    const bearer = await token('viewer');
+    const request = `GET /repo/shop/ai/apikey HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${filler}Authorization: Bearer ${bearer}\r\n\r\n`;
+    expect(statusOf(await raw(url, request))).toBe(200);
+  });
+});
+
 describe('the rate limit', () => {
   it('counts each caller, and tells when to come again', async () => {
     const { ask, token } = await start({ RATE_LIMIT: '3' });

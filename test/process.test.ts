@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { type Child, CLI, spawnService } from './child-service.js';
@@ -69,6 +70,9 @@ describe('keyledger serve', () => {
     [{ MASTER_KEYS: 'k1:AAAA' }, /MASTER_KEYS: master key k1 has 3 bytes/],
     [{ MASTER_KEYS_FILE: '/nowhere' }, /\/nowhere/],
     [{ JWT_SECRET: 'short' }, /JWT_SECRET must have at least 32/],
+    [{ TRUST_PROXY: 'foo' }, /TRUST_PROXY must be true, false, or addresses/],
+    [{ TRUST_PROXY: '10.0.0.0/99' }, /TRUST_PROXY/],
+    [{ MASTER_KEYS: `k1:!!!${'A'.repeat(43)}=` }, /master key k1 is not base64/],
     [{ JWT_JWKS_URL: 'https://a.example/keys' }, /JWT_JWKS_URL needs JWT_ISSUER/],
     [{ EVENT_STORE_URL: 'mysql://x' }, /EVENT_STORE_URL must be sqlite/],
     [{ EVENT_STORE_URL: 'sqlite:package.json' }, /package\.json is not a log of Keyledger/],
@@ -81,8 +85,17 @@ describe('keyledger serve', () => {
 
   it('says if its port is taken, and ends', async () => {
     const { url } = await serve();
-    const { status, stderr } = cli(['serve'], { PORT: new URL(url).port });
-    expect([status, stderr]).toEqual([1, expect.stringContaining('EADDRINUSE')]);
+    for (const setting of ['PORT', 'METRICS_PORT']) {
+      const { status, stderr } = cli(['serve'], { [setting]: new URL(url).port });
+      expect([status, stderr]).toEqual([1, expect.stringMatching(/^keyledger: .*EADDRINUSE.*\n$/)]);
+    }
+  });
+});
+
+describe('a signing key that somebody emptied', () => {
+  it('is refused by name', () => {
+    writeFileSync(join(folder.path, 'signing.key'), 'ab');
+    expect(cli(['serve'])).toMatchObject({ status: 1, stderr: expect.stringContaining('signing.key') });
   });
 });
 
@@ -108,6 +121,16 @@ describe('SIGTERM', () => {
     response.resume();
     expect(await ended).toBe(0);
     expect(await listed(await serve())).toHaveLength(1);
+  });
+
+  it('does not wait for connections that have no request under way', async () => {
+    const child = await serve();
+    const socket = connect(Number(new URL(child.url).port), '127.0.0.1');
+    await once(socket, 'connect');
+    socket.write('GET /health/live HTTP/1.1\r\nHost');
+    const started = Date.now();
+    expect(await child.end('SIGTERM')).toBe(0);
+    expect(Date.now() - started).toBeLessThan(5_000);
   });
 
   it('does not wait for ever for a client that does not finish', async () => {

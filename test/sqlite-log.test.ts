@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
@@ -66,6 +66,11 @@ describe('the file', () => {
       { place: 1, type: 'LogCreated', id: log.logId },
     ]);
     db.close();
+  });
+
+  it('is for its owner only', async () => {
+    await open();
+    expect(statSync(file).mode & 0o777).toBe(0o600);
   });
 
   it('of a later release is refused, and left alone', async () => {
@@ -216,6 +221,19 @@ describe('the disk', () => {
     const found = await idsIn(await open());
     expect(found).toEqual(expect.arrayContaining(acknowledged));
     expect(found.length).toBeLessThanOrEqual(acknowledged.length + 8);
+  });
+});
+
+describe('a file that is removed while it is open', () => {
+  it.each(['removed', 'emptied'])('(%s) is noticed, and nothing more is acknowledged', async (how) => {
+    const failures: Error[] = [];
+    const log = await open(file, (error) => void failures.push(error));
+    await log.append('a', [event()], 'none');
+    if (how === 'removed') rmSync(file);
+    else truncateSync(file);
+    await eventually(() => failures.length > 0);
+    expect(failures[0]?.message).toMatch(/log\.db was removed, emptied or replaced/);
+    await expect(log.append('b', [event()], 'none')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 });
 

@@ -5,6 +5,7 @@ import { KeyledgerError } from '../domain/errors.js';
 import { decode, encode } from '../event-store/codec.js';
 import type { EventStore, Expected } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { turnstile } from './in-turn.js';
 
 export type AppendOutcome = 'appended' | 'conflict';
 
@@ -20,29 +21,41 @@ export type CommandContext = {
 /** What became of a command: the key's state before it, what it changed, the position of the key's last event. */
 export type Handled = { readonly before: State; readonly changed: boolean; readonly position: Position };
 
+/** Other processes may win that many races for one key. */
 const MAX_ATTEMPTS = 10;
+const inTurn = turnstile();
 
 /**
  * Load, decide, append; on a conflict load again and decide anew. Commands append nowhere else.
  * @param load 'assume empty' decides on no state first: for streams that can hardly exist already
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */
-export async function handleCommand(
-  { log, clock, actor, requestId, onAppend }: CommandContext,
+export function handleCommand(
+  context: CommandContext,
   command: ApiKeyCommand,
   load: 'load' | 'assume empty' = 'load',
 ): Promise<Handled> {
   const stream = streamOf(command.apiKeyId);
+  return inTurn(context.log.logId + stream, () => handle(context, command, stream, load));
+}
+
+async function handle(
+  { log, clock, actor, requestId, onAppend }: CommandContext,
+  command: ApiKeyCommand,
+  stream: string,
+  load: 'load' | 'assume empty',
+): Promise<Handled> {
   const commandId = uuidV4();
   const cause = { actor, requestId, commandId };
   let history = load === 'load' ? await readHistory(log, stream) : EMPTY;
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-    const at = later(new Date(clock()).toISOString(), history.lastOccurredAt);
-    const decided = decide(command, history.state, at);
+    const now = new Date(clock()).toISOString();
+    const decided = decide(command, history.state, now);
     if (decided.length === 0 && history.position) {
       return { before: history.state, changed: false, position: history.position };
     }
-    const events = decided.map((event, i) => encode(event, uuidV5(String(i), commandId), at, cause));
+    const occurredAt = later(now, history.lastOccurredAt);
+    const events = decided.map((event, i) => encode(event, uuidV5(String(i), commandId), occurredAt, cause));
     const result = await log.append(stream, events, history.revision);
     onAppend?.(result.appended ? 'appended' : 'conflict');
     if (result.appended) return { before: history.state, changed: true, position: result.position };

@@ -109,13 +109,13 @@ export const REPEAT_WINDOW_MS = 15 * 60 * 1000;
 
 /**
  * The events that a command causes; none if there is nothing to change.
- * @param at the command's time, RFC 3339
+ * @param now what the clock says, RFC 3339; it may have been set back since the last event
  * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED
  */
-export function decide(command: ApiKeyCommand, state: State, at: string): ApiKeyEvent[] {
+export function decide(command: ApiKeyCommand, state: State, now: string): ApiKeyEvent[] {
   switch (command.type) {
     case 'CreateAiApiKey':
-      return decideCreate(command, state, at);
+      return decideCreate(command, state, now);
     case 'RenameAiApiKey': {
       const key = existing(command, state);
       if (key.status === 'unavailable') throw quarantined(key);
@@ -133,7 +133,7 @@ export function decide(command: ApiKeyCommand, state: State, at: string): ApiKey
 }
 
 /** A creation meets an existing key only if its id was derived from the same Idempotency-Key. */
-function decideCreate({ type: _, ...data }: CreateAiApiKey, state: State, at: string): ApiKeyEvent[] {
+function decideCreate({ type: _, ...data }: CreateAiApiKey, state: State, now: string): ApiKeyEvent[] {
   if (!state) return [{ type: 'ApiKeyCreated', data }];
   if (state.status === 'unavailable') throw quarantined(state);
   if (!data.idempotency || data.idempotency.keyHash !== state.idempotency?.keyHash) {
@@ -143,7 +143,7 @@ function decideCreate({ type: _, ...data }: CreateAiApiKey, state: State, at: st
   if (data.idempotency.requestHash !== state.idempotency.requestHash) {
     throw new KeyledgerError('IDEMPOTENCY_KEY_REUSED');
   }
-  const age = Date.parse(at) - Date.parse(state.createdAt);
+  const age = Math.abs(Date.parse(now) - Date.parse(state.createdAt));
   if (state.status !== 'active' || age > REPEAT_WINDOW_MS) {
     throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details });
   }

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { statSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
@@ -15,6 +16,8 @@ const PAGE_SIZE = 512;
 const GROUP_SIZE = 1024;
 /** How often the file is asked whether another process wrote to it, in milliseconds. */
 const POLL_MS = 20;
+/** How often the file is looked after, in milliseconds. */
+const WATCH_MS = 1000;
 
 type Pending = { append: Append; resolve: (result: AppendResult) => void; reject: (error: Error) => void };
 
@@ -41,6 +44,7 @@ class SqliteLog implements EventStore {
   #queue: Pending[] = [];
   #inFlight: Pending[] = [];
   #poll: NodeJS.Timeout | undefined;
+  readonly #watch: NodeJS.Timeout;
   #seenVersion: number | undefined;
   #changes = 0;
   #closed: Promise<void> | undefined;
@@ -58,6 +62,8 @@ class SqliteLog implements EventStore {
     this.#selectId = db.prepare('SELECT 1 FROM events WHERE place = ? AND id = ?');
     this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
     this.#dataVersion = db.prepare('PRAGMA data_version');
+    const { ino } = statSync(file);
+    this.#watch = setInterval(() => this.#lookAfter(file, ino), WATCH_MS).unref();
     this.#writer = new Worker(new URL('./sqlite-writer.js', import.meta.url), { workerData: file });
     this.#writer.on('message', (reply: Reply) => this.#settle(reply));
     this.#writer.on('error', (error) => this.#settle({ failure: error.message, outcome: 'unknown' }));
@@ -156,6 +162,13 @@ class SqliteLog implements EventStore {
     }
   }
 
+  /** Somebody may remove or replace the file while it is open: what is written then is in no file that is found again. */
+  #lookAfter(file: string, inode: number): void {
+    const found = statSync(file, { throwIfNoEntry: false });
+    if (found?.ino === inode && found.size > 0) return;
+    this.#fail(new Error(`${file} was removed, emptied or replaced while it was open`));
+  }
+
   #wakeSubscribers(): void {
     this.#changes++;
     for (const wake of [...this.#sleepers]) wake();
@@ -227,6 +240,7 @@ class SqliteLog implements EventStore {
     while (this.#inFlight.length > 0) await once(this.#writer, 'message').catch(() => undefined);
     await this.#writer.terminate();
     clearInterval(this.#poll);
+    clearInterval(this.#watch);
     this.#wakeSubscribers();
     this.#db.close();
   }

@@ -1,4 +1,4 @@
-import { mkdirSync, statfsSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, statfsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
@@ -53,6 +53,7 @@ export async function openLogFile(
     try {
       mkdirSync(dirname(file), { recursive: true });
       refuseNetwork(file, statfs(dirname(file)).type);
+      closeSync(openSync(file, 'a', 0o600));
       return openOnce(file);
     } catch (cause) {
       const code = resultCode(cause);

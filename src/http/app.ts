@@ -43,6 +43,7 @@ export type HttpSettings = {
 
 const BODY_LIMIT = 16 * 1024;
 const REQUEST_TIMEOUT_MS = 30_000;
+const TIMEOUT_CHECK_MS = 5_000;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /** The HTTP server, not yet listening. Below, in the order of a request's life. */
@@ -57,7 +58,11 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
     trustProxy: settings.trustProxy,
     forceCloseConnections: 'idle',
     return503OnClosing: false,
-    http: { requireHostHeader: false },
+    http: {
+      requireHostHeader: false,
+      headersTimeout: REQUEST_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+    },
     routerOptions: { maxParamLength: 4096 },
     clientErrorHandler: sendClientError,
     frameworkErrors: (error, request, reply) => {
@@ -73,6 +78,8 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
   app.setSerializerCompiler(() => JSON.stringify);
   acceptJson(app);
   app.server.on('checkExpectation', sendExpectationFailed);
+  // Their size is limited; by number Node would drop the rest without a word.
+  app.server.maxHeadersCount = 0;
 
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id);
@@ -154,7 +161,7 @@ function requestId({ headers }: IncomingMessage): string {
 /** JSON in valid UTF-8 and nothing else; an empty body is no body. */
 function acceptJson(app: FastifyInstance): void {
   const utf8 = new TextDecoder('utf-8', { fatal: true });
-  const parse = app.getDefaultJsonParser('error', 'error');
+  const parse = app.getDefaultJsonParser('error', 'ignore');
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     if (body.length === 0) return done(null, undefined);

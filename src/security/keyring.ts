@@ -26,9 +26,13 @@ export class Keyring {
     for (const entry of text.split(/[\s,]+/).filter(Boolean)) {
       const colon = entry.indexOf(':');
       const id = entry.slice(0, Math.max(colon, 0));
-      const kek = Buffer.from(entry.slice(colon + 1), 'base64');
+      const encoded = entry.slice(colon + 1);
+      const kek = Buffer.from(encoded, 'base64');
       if (!ID.test(id)) {
         throw new Error(`master key ${keks.size + 1} must be id:base64, the id of A-Z a-z 0-9 _ -`);
+      }
+      if (kek.toString('base64').replace(/=+$/, '') !== encoded.replace(/=+$/, '')) {
+        throw new Error(`master key ${id} is not base64`);
       }
       if (kek.length !== KEY_BYTES) throw new Error(`master key ${id} has ${kek.length} bytes instead of 32`);
       if (keks.has(id)) throw new Error(`master key ${id} is there twice`);

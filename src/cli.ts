@@ -8,10 +8,12 @@ import { ROLES, type Role } from './domain/access.js';
 import { isApiKeyId } from './domain/ai-api-key.js';
 import { withoutCredentials } from './event-store/eventstoredb-connection.js';
 import { openEventStore } from './event-store/open.js';
-import { startService } from './main.js';
+import { type Service, startService } from './main.js';
 import { mintToken } from './security/tokens.js';
 
 const STOP_LIMIT_MS = 9500;
+/** Exit code when what the log holds is unknown: EX_SOFTWARE of sysexits.h. */
+const LOG_FAILED = 70;
 
 const program = new Command('keyledger')
   .description('Event-sourced AI API keys. Settings come from the environment: see docs/operations.md')
@@ -46,16 +48,17 @@ try {
 
 async function serve(): Promise<void> {
   const config = loadConfig(process.env);
+  let service: Service | undefined;
   let stopping = false;
   const stop = async (code: number) => {
     if (stopping) return;
     stopping = true;
     setTimeout(() => process.exit(code), STOP_LIMIT_MS).unref();
-    await service.stop();
+    await service?.stop();
     process.exit(code);
   };
-  const service = await startService(config, () => process.exit(70));
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0));
+  service = await startService(config, () => void stop(LOG_FAILED));
   process.stdout.write(greeting(config, service.url));
 }
 

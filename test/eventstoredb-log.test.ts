@@ -1,17 +1,171 @@
-import { afterAll, beforeAll, describe } from '@jest/globals';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { v4 as uuid } from 'uuid';
+import { streamOf } from '../src/domain/ai-api-key.js';
+import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
 import { openEventStoreDbLog } from '../src/event-store/eventstoredb-log.js';
-import { describeEventStore } from './event-store-contract.js';
+import type { Position } from '../src/event-store/position.js';
+import { all, describeEventStore } from './event-store-contract.js';
 import { type EventStoreDbServer, eventStoreDbSource, startEventStoreDb } from './eventstoredb-server.js';
+import { eventually } from './eventually.js';
+import { TcpProxy } from './tcp-proxy.js';
 
-const unexpected = (reason: Error | string) => {
-  throw reason;
+/** What a caller is promised, and a little for the test itself (milliseconds). */
+const SOON = 5000;
+const unexpected = (error: Error) => {
+  throw error;
 };
+/** Of streams that others have limited in a database that tests share. */
+const warned = () => {};
+const freshStream = () => streamOf(uuid());
+const event = (): NewEvent => ({ id: uuid(), type: 'Tested', data: {}, metadata: {} });
+const revisionsOf = (events: RecordedEvent[]) => events.map(({ revision }) => revision);
+/** A promise's error code, and how long it took, in milliseconds. */
+async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms: number }> {
+  const start = performance.now();
+  const code = await promise.then(
+    () => 'none',
+    (error) => error.code,
+  );
+  return { code, ms: performance.now() - start };
+}
 
-(eventStoreDbSource ? describe : describe.skip)('the contract', () => {
+(eventStoreDbSource ? describe : describe.skip)('EventStoreDB', () => {
   let server: EventStoreDbServer;
+  let url: string;
   beforeAll(async () => {
     server = await startEventStoreDb();
+    url = server.url;
   }, 120_000);
   afterAll(() => server.stop());
-  describeEventStore('EventStoreDB', () => openEventStoreDbLog(server.url, unexpected, unexpected));
+
+  describeEventStore('EventStoreDB', () => openEventStoreDbLog(url, unexpected, warned));
+
+  describe('beside the streams of others', () => {
+    let log: EventStore;
+    beforeAll(async () => {
+      log = await openEventStoreDbLog(url, unexpected, warned);
+    });
+    afterAll(() => log.close());
+
+    it('gives ours alone, and ends where a subscriber gets to', async () => {
+      const [ours, others] = [freshStream(), `other-${uuid()}`];
+      const start = await log.end();
+      await log.append(ours, [event()], 'none');
+      for (let n = 0; n < 40; n++) await log.append(others, [event()], n === 0 ? 'none' : n - 1);
+      const end = await log.end();
+      const stop = new AbortController();
+      const found: RecordedEvent[] = [];
+      for await (const { events, position } of log.subscribe(start, stop.signal)) {
+        found.push(...events);
+        if (position >= end) stop.abort();
+      }
+      found.push(...(await all(log.readAll(start))));
+      expect(found.filter(({ stream }) => stream === ours)).toHaveLength(2);
+      expect(found.filter(({ stream }) => stream === others)).toEqual([]);
+    });
+
+    it('says which streams the server may shorten', async () => {
+      const stream = freshStream();
+      await log.append(stream, [event()], 'none');
+      const limited = { ...event(), type: '$metadata', data: { $maxCount: 7 } };
+      await log.append(`$$${stream}`, [limited], 'none');
+      await log.close();
+      const warnings: string[] = [];
+      log = await openEventStoreDbLog(url, unexpected, (warning) => void warnings.push(warning));
+      await eventually(() => warnings.some((warning) => warning.includes(`${stream} ($maxCount 7)`)));
+      await log.append(`$$${stream}`, [{ ...event(), type: '$metadata' }], 0);
+    });
+
+    it('lets the process end when it is closed', async () => {
+      const script = `
+        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb-log.js');
+        const log = await openEventStoreDbLog(process.argv[1], console.error, () => {});
+        const reading = log.subscribe(undefined, new AbortController().signal)[Symbol.asyncIterator]();
+        await reading.next();
+        for await (const one of log.readAll()) break;
+        await log.close();`;
+      const child = spawn(process.execPath, ['--input-type=module', '-e', script, url], {
+        stdio: ['ignore', 'inherit', 'inherit'],
+      });
+      expect(await once(child, 'exit')).toEqual([0, null]);
+    });
+  });
+
+  describe('behind a network that fails', () => {
+    let proxy: TcpProxy;
+    let log: EventStore;
+    beforeAll(async () => {
+      const [, host = '', port = ''] = /\/\/(?:.*@)?([^:/?]+):(\d+)/.exec(url) ?? [];
+      proxy = new TcpProxy({ host, port: Number(port) });
+      const proxied = url.replace(`${host}:${port}`, `127.0.0.1:${await proxy.start()}`);
+      log = await openEventStoreDbLog(proxied, unexpected, warned);
+    });
+    afterEach(() => proxy.thaw());
+    afterAll(async () => {
+      await log.close();
+      await proxy.stop();
+    });
+
+    it('answers soon that nothing was done where there is no connection, and goes on when there is', async () => {
+      const stream = freshStream();
+      await proxy.stop();
+      const read = await failureOf(all(log.readStream(stream)));
+      const append = await failureOf(log.append(stream, [event()], 'none'));
+      expect([read.code, append.code]).toEqual(['UNAVAILABLE', 'UNAVAILABLE']);
+      expect(Math.max(read.ms, append.ms)).toBeLessThan(SOON);
+      await proxy.start();
+      expect(await log.append(stream, [event()], 'none')).toMatchObject({ appended: true });
+      expect(revisionsOf(await all(log.readStream(stream)))).toEqual([0]);
+    });
+
+    it('answers soon that the outcome is unknown where the server is silent, and repeating it tells', async () => {
+      const stream = freshStream();
+      const one = event();
+      proxy.freeze();
+      const [append, read, end] = await Promise.all([
+        failureOf(log.append(stream, [one], 'none')),
+        failureOf(all(log.readStream(stream))),
+        failureOf(log.end()),
+      ]);
+      expect([append.code, read.code, end.code]).toEqual(['OUTCOME_UNKNOWN', 'UNAVAILABLE', 'UNAVAILABLE']);
+      expect(Math.max(append.ms, read.ms, end.ms)).toBeLessThan(SOON);
+      proxy.thaw();
+      expect(await log.append(stream, [one], 'none')).toMatchObject({ appended: true, revision: 0 });
+      expect(revisionsOf(await all(log.readStream(stream)))).toEqual([0]);
+    });
+
+    it('finds out what became of appends whose connection was cut, and does each once', async () => {
+      const streams = Array.from({ length: 64 }, freshStream);
+      const appends = streams.map((stream) => log.append(stream, [event(), event()], 'none'));
+      await proxy.cut();
+      for (const result of await Promise.all(appends)) expect(result).toMatchObject({ appended: true });
+      for (const stream of streams) expect(revisionsOf(await all(log.readStream(stream)))).toEqual([0, 1]);
+    });
+
+    it.each([
+      ['cut', () => proxy.cut()],
+      ['silent', () => proxy.freeze()],
+    ] as const)('a subscription that is %s throws, and another goes on behind it', async (_, fail) => {
+      const stream = freshStream();
+      const seen: RecordedEvent[] = [];
+      let reached: Position = await log.end();
+      const follow = async (enough: number) => {
+        const stop = new AbortController();
+        for await (const { events, position, caughtUp } of log.subscribe(reached, stop.signal)) {
+          seen.push(...events.filter((one) => one.stream === stream));
+          reached = position;
+          if (caughtUp && enough === Number.POSITIVE_INFINITY) await fail();
+          if (seen.length >= enough) stop.abort();
+        }
+      };
+      await log.append(stream, [event(), event()], 'none');
+      await expect(follow(Number.POSITIVE_INFINITY)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+      proxy.thaw();
+      await log.append(stream, [event(), event()], 1);
+      await follow(4);
+      expect(revisionsOf(seen)).toEqual([0, 1, 2, 3]);
+    });
+  });
 });

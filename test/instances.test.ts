@@ -8,13 +8,14 @@ import { combinations } from './parts.js';
 import { freePort, type RedisServer, redisSource, startRedis } from './redis-server.js';
 import type { Answer, Json } from './service.js';
 
-const keys = '/repo/shop/ai/apikey';
 const body = { name: 'search', aiType: 'OPENAI' };
 
 let folder: ReturnType<typeof freshFolder>;
+let keys: string;
 const children: Child[] = [];
 beforeEach(() => {
   folder = freshFolder();
+  keys = `/repo/${randomUUID()}/ai/apikey`;
 });
 afterEach(async () => {
   for (const child of children.splice(0)) if (child.process.exitCode === null) await child.end('SIGKILL');

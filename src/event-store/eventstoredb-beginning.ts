@@ -44,7 +44,7 @@ export async function findBeginning({ client, credentials }: Connection): Promis
       if (!validate(logId)) {
         throw new NotALogError(`The stream ${LOG_STREAM} was not written by Keyledger: it holds no log id`);
       }
-      if (!event?.position) throw new NotALogError('Keyledger needs EventStoreDB 23.10 or later');
+      if (!event?.position) throw new NotALogError('Keyledger needs EventStoreDB 22.10 or later');
       return { logId: logId as string, ...event.position };
     }
   } catch (error) {

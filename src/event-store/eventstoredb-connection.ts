@@ -58,7 +58,9 @@ function clientOf(connectionString: string): EventStoreDBClient {
   try {
     return EventStoreDBClient.connectionString(connectionString);
   } catch (error) {
-    throw new Error(`${connectionString} is no URL of EventStoreDB: ${(error as Error).message}`);
+    throw new Error(
+      `The URL of EventStoreDB ${connectionString} cannot be used: ${(error as Error).message}`,
+    );
   }
 }
 

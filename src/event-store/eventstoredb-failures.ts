@@ -11,6 +11,8 @@ import { KeyledgerError } from '../domain/errors.js';
 export const ANSWER_LIMIT_MS = 4500;
 /** After this time without an answer an append is sent once more. */
 const ATTEMPT_LIMIT_MS = 1500;
+/** With less time left than this, sending it once more would hardly tell. */
+const SHORTEST_ATTEMPT_MS = 250;
 const FIRST_PAUSE_MS = 25;
 const LONGEST_PAUSE_MS = 400;
 
@@ -83,7 +85,7 @@ export async function untilKnown<T>(attempt: (limitMs: number) => Promise<T>): P
     } catch (cause) {
       const verdict = verdictOf(cause);
       maybeDone ||= verdict === 'unknown';
-      if (verdict === 'final' || performance.now() + delay >= giveUpAt) {
+      if (verdict === 'final' || performance.now() + delay + SHORTEST_ATTEMPT_MS > giveUpAt) {
         throw new KeyledgerError(maybeDone ? 'OUTCOME_UNKNOWN' : 'UNAVAILABLE', { cause });
       }
     }
@@ -97,7 +99,8 @@ export async function untilKnown<T>(attempt: (limitMs: number) => Promise<T>): P
  */
 export async function mayTryAgain(error: unknown, giveUpAt: number, attempt: number): Promise<boolean> {
   const delay = Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS);
-  if (verdictOf(error) === 'final' || performance.now() + delay >= giveUpAt) return false;
+  if (verdictOf(error) === 'final' || performance.now() + delay + SHORTEST_ATTEMPT_MS > giveUpAt)
+    return false;
   await pause(delay);
   return true;
 }

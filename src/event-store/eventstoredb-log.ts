@@ -208,9 +208,11 @@ class EventStoreDbLog implements EventStore {
     }
   }
 
+  /** Caught up is whoever has got to where the end was before: only servers from 23.10 on say it themselves. */
   async *#pages(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
     const fromPosition = after === undefined ? START : this.#parsed(after);
     if (signal.aborted) return;
+    const end = await this.end();
     const { client, credentials } = this.#connection;
     const subscription = client.subscribeToAll(
       { fromPosition, filter: streamNameFilter(OURS), ...credentials },
@@ -219,10 +221,11 @@ class EventStoreDbLog implements EventStore {
     const stopListening = this.#heartbeat.listen((error) => subscription.emit('error', error));
     let position = after ?? this.#beginning;
     try {
-      for await (const { events, caughtUp } of pagesOf(subscription, signal)) {
+      if (position >= end) yield { events: [], position, caughtUp: true };
+      for await (const { events } of pagesOf(subscription, signal)) {
         const recorded = events.map((event) => this.#recorded(event));
         position = recorded.at(-1)?.position ?? position;
-        yield { events: recorded, position, caughtUp };
+        yield { events: recorded, position, caughtUp: position >= end && subscription.readableLength === 0 };
       }
     } catch (cause) {
       throw new KeyledgerError('UNAVAILABLE', { cause });
@@ -257,7 +260,7 @@ class EventStoreDbLog implements EventStore {
   }
 
   #position(place: Place | undefined): Position {
-    if (!place) throw new Error('EventStoreDB did not say where the event is; 23.10 or later does');
+    if (!place) throw new Error('EventStoreDB did not say where the event is; 22.6 or later does');
     return positionAt(this.logId, hex16(place.commit) + hex16(place.prepare));
   }
 

@@ -181,10 +181,10 @@ export class Projector {
           await this.#readModel.restore(items, checkpoint, (one) =>
             this.#log.holds(one.position, one.eventId),
           );
+          this.#whole = true;
         } else if (checkpoint && batch.size > 0) {
           await this.#readModel.apply([...batch.values()], checkpoint);
         }
-        this.#whole = true;
         this.#written = reached;
         failures = 0;
         this.#wake();

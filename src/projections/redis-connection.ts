@@ -11,7 +11,10 @@ export type Connection = Redis | Cluster;
 const SHAPE =
   /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/@?#]+)(?:\/([^?#]*))?$/;
 
-export const isRedisUrl = (url: string): boolean => SHAPE.test(url);
+export function isRedisUrl(url: string): boolean {
+  const [matched, , kind, , , , path] = SHAPE.exec(url) ?? [];
+  return matched !== undefined && (kind !== 'sentinel' || path !== undefined);
+}
 
 /**
  * `redis://[user:password@]host:port[/db]`, `redis+sentinel://[user:password@]host:port,host:port/<master>[/db]`

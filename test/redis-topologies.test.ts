@@ -1,0 +1,126 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { pino } from 'pino';
+import type { ReadModel } from '../src/projections/read-model.js';
+import { connectRedis } from '../src/projections/redis-connection.js';
+import { openRedisReadModel } from '../src/projections/redis-read-model.js';
+import { eventually } from './eventually.js';
+import { freshFolder } from './fresh.js';
+import { describeReadModel } from './read-model-contract.js';
+import { freePort, redisSource } from './redis-server.js';
+
+const quiet = pino({ level: 'silent' });
+const folder = freshFolder();
+const servers: ChildProcess[] = [];
+
+/** Starts a server with its own folder, and waits until it answers. */
+async function start(port: number, settings: string[], mode: string[] = []): Promise<void> {
+  const file = join(folder.path, `${port}.conf`);
+  writeFileSync(file, [`port ${port}`, 'bind 127.0.0.1', `dir ${folder.path}`, ...settings, ''].join('\n'));
+  servers.push(spawn('redis-server', [file, ...mode], { stdio: 'ignore' }));
+  const probe = new Redis(port, '127.0.0.1', { retryStrategy: () => 20 });
+  probe.on('error', () => undefined);
+  await probe.ping();
+  probe.disconnect();
+}
+
+afterAll(async () => {
+  for (const server of servers) {
+    const exited = once(server, 'exit');
+    server.kill('SIGKILL');
+    await exited;
+  }
+  folder.remove();
+});
+
+const ready = async (url: string): Promise<ReadModel> => {
+  const model = openRedisReadModel(url, `test-${randomUUID()}`, quiet);
+  await eventually(() =>
+    model.checkpoint('any').then(
+      () => true,
+      () => false,
+    ),
+  );
+  return model;
+};
+
+const whereServersCanBeStarted = redisSource === 'redis-server' ? describe : describe.skip;
+
+whereServersCanBeStarted('a cluster of three', () => {
+  let url: string;
+  beforeAll(async () => {
+    const ports = [await freePort(), await freePort(), await freePort()];
+    for (const port of ports)
+      await start(port, [
+        'cluster-enabled yes',
+        `cluster-config-file ${port}.nodes`,
+        `cluster-port ${await freePort()}`,
+      ]);
+    const nodes = ports.map((port) => `127.0.0.1:${port}`);
+    spawnSync('redis-cli', ['--cluster', 'create', ...nodes, '--cluster-yes'], { timeout: 15_000 });
+    url = `redis+cluster://${nodes.join(',')}`;
+  }, 30_000);
+  describeReadModel('Redis Cluster', () => ready(url));
+});
+
+whereServersCanBeStarted('a master behind a Sentinel', () => {
+  let url: string;
+  beforeAll(async () => {
+    const [master, sentinel] = [await freePort(), await freePort()];
+    await start(master, []);
+    await start(sentinel, [`sentinel monitor main 127.0.0.1 ${master} 1`], ['--sentinel']);
+    url = `redis+sentinel://127.0.0.1:${sentinel}/main`;
+  });
+  describeReadModel('Redis behind a Sentinel', () => ready(url));
+});
+
+whereServersCanBeStarted('at the start', () => {
+  const warnings = async (settings: string[]) => {
+    const port = await freePort();
+    await start(port, settings);
+    const lines: string[] = [];
+    const connection = connectRedis(
+      `redis://127.0.0.1:${port}`,
+      pino({ level: 'warn' }, { write: (line) => void lines.push(line) }),
+    );
+    await eventually(() => connection.status === 'ready');
+    await connection.info('memory');
+    await connection.info('persistence');
+    await connection.call('CONFIG', 'GET', 'save');
+    connection.disconnect();
+    return lines.map((line) => JSON.parse(line).msg as string);
+  };
+
+  it('warns of eviction and of missing persistence', async () => {
+    expect(await warnings(['maxmemory-policy allkeys-lru', 'save ""'])).toEqual([
+      expect.stringContaining('maxmemory-policy allkeys-lru'),
+      expect.stringContaining('keeps nothing on disk'),
+    ]);
+  });
+
+  it('has nothing to say of a server that is set up well', async () => {
+    expect(await warnings(['maxmemory-policy noeviction', 'appendonly yes'])).toEqual([]);
+    expect(await warnings(['save 60 1'])).toEqual([]);
+  });
+});
+
+describe('a rediss URL', () => {
+  it('begins with a TLS handshake', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const connection = connectRedis(`rediss://127.0.0.1:${(server.address() as AddressInfo).port}`, quiet);
+    const [socket] = await once(server, 'connection');
+    const [bytes] = await once(socket, 'data');
+    expect(bytes[0]).toBe(0x16);
+    connection.disconnect();
+    socket.destroy();
+    server.close();
+  });
+});

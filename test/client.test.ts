@@ -1,88 +1,50 @@
+import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import fc from 'fast-check';
-import {
-  type Client,
-  type ClientOptions,
-  createClient,
-  KeyledgerClientError,
-  retryDelay,
-} from '../src/client/index.js';
-import { ask, type Running, runService } from './service.js';
-
-/** What a proxy in front of the service does with the next requests; after the last of them it passes on. */
-type Mishap = (
-  request: IncomingMessage,
-  response: ServerResponse,
-  pass: () => Promise<void>,
-) => Promise<void> | void;
+import { createServer } from 'node:net';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { type Client, type ClientOptions, createClient, KeyledgerClientError } from '../src/client/index.js';
+import { type Running, runService } from './service.js';
+import { json, page, type UnreliableProxy, unreliableProxy } from './unreliable-proxy.js';
 
 let service: Running;
-let proxy: Server;
+let proxy: UnreliableProxy;
 let token: string;
-let mishaps: Mishap[] = [];
-let passed: string[] = [];
 let repoId: string;
 
 beforeAll(async () => {
   service = await runService({ RATE_LIMIT: '0' });
   token = await service.token('admin', '*');
-  proxy = createServer(async (request, response) => {
-    let body = '';
-    for await (const text of request.setEncoding('utf8')) body += text;
-    const headers = Object.fromEntries(
-      Object.entries(request.headers).filter(
-        ([name]) => !['host', 'connection', 'content-length'].includes(name),
-      ),
-    );
-    let answer: Awaited<ReturnType<typeof ask>> | undefined;
-    const pass = async () => {
-      passed.push(request.method ?? '');
-      answer = await ask(service.url + request.url, request.method ?? '', {
-        headers: headers as Record<string, string>,
-        ...(body ? { body } : {}),
-      });
-    };
-    await (mishaps.shift() ?? pass)(request, response, pass);
-    if (!answer || response.destroyed || response.writableEnded) return;
-    for (const [name, value] of answer.headers)
-      if (!/^(content-length|connection|keep-alive|transfer-encoding)$/.test(name))
-        response.setHeader(name, value);
-    response.writeHead(answer.status).end(answer.text);
-  });
-  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  proxy = await unreliableProxy(service.url);
 });
 afterAll(async () => {
-  proxy.closeAllConnections();
-  proxy.close();
+  await proxy.stop();
   await service.stop();
 });
 beforeEach(() => {
-  repoId = randomUUID();
-  passed = [];
+  proxy.reset();
+  repoId = `shop-${randomUUID()}`;
 });
-afterEach(() => expect(mishaps.splice(0)).toEqual([]));
 
 const client = (options: Partial<ClientOptions> = {}): Client =>
-  createClient({ baseUrl: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}/`, token, ...options });
+  createClient({ baseUrl: proxy.url, token, ...options });
 const key = { name: 'search', aiType: 'OPENAI' } as const;
-const listed = async () => (await client().getRepoAiApiKeys(repoId)).apiKeys;
 
-const answerLost: Mishap = async (_, response, pass) => {
-  await pass();
-  response.destroy();
-};
-const cutBefore: Mishap = (_, response) => void response.destroy();
-const says =
-  (status: number, headers = {}, body = '<html>Bad gateway</html>'): Mishap =>
-  (_, response) =>
-    void response.writeHead(status, headers).end(body);
+/** The error of a call that must fail with one of the client's own. */
+async function errorOf(call: Promise<unknown>): Promise<KeyledgerClientError> {
+  const error = await call.then(
+    () => 'it succeeded',
+    (reason: unknown) => reason,
+  );
+  if (!(error instanceof KeyledgerClientError)) throw new Error('No KeyledgerClientError', { cause: error });
+  return error;
+}
 
-describe('the client', () => {
-  it('creates, lists, renames and deletes', async () => {
+describe('the calls of the client', () => {
+  it('create: the answer of the service and the position of the change', async () => {
     const created = await client().createRepoAiApiKey(repoId, key);
+    const [answer] = proxy.answers;
+    expect(created).toEqual({ ...answer?.json, position: answer?.headers.get('keyledger-position') });
     expect(created).toEqual({
       success: true,
       id: expect.any(String),
@@ -90,139 +52,242 @@ describe('the client', () => {
       secret: expect.stringMatching(/^secret_/),
       position: expect.stringMatching(/:/),
     });
-    const renamed = await client().updateRepoAiApiKey(repoId, created.id, { name: 'find' });
-    expect(renamed).toMatchObject({ success: true, message: 'API key updated' });
-    const options = renamed.position ? { minPosition: renamed.position } : {};
-    expect((await client().getRepoAiApiKeys(repoId, options)).apiKeys).toMatchObject([
-      { id: created.id, name: 'find' },
-    ]);
-    expect(await client().deleteRepoAiApiKey(repoId, created.id)).toMatchObject({ success: true });
-    expect(await listed()).toEqual([]);
   });
 
-  it('gives every field of an error, and does not repeat what cannot help', async () => {
-    const error = await client()
-      .createRepoAiApiKey(repoId, { name: '', aiType: 'AWS' })
-      .catch((reason) => reason);
-    expect(error).toBeInstanceOf(KeyledgerClientError);
-    expect(error).toMatchObject({
+  it('list: newest first, and no earlier than the position that is asked for', async () => {
+    const { id: first } = await client().createRepoAiApiKey(repoId, key);
+    const { id, position } = await client().createRepoAiApiKey(repoId, { name: 'draw', aiType: 'GOOGLE' });
+    const list = await client().getRepoAiApiKeys(repoId, { minPosition: position ?? '' });
+    expect(list).toEqual({ success: true, apiKeys: [expect.anything(), expect.anything()] });
+    expect(list.apiKeys).toMatchObject([
+      { id, name: 'draw', aiType: 'GOOGLE', status: 'active' },
+      { id: first },
+    ]);
+    expect(proxy.seen.at(-1)?.headers['keyledger-min-position']).toBe(position);
+    expect(await errorOf(client().getRepoAiApiKeys(repoId, { minPosition: 'none' }))).toMatchObject({
       status: 400,
       code: 'INVALID_INPUT',
-      message: expect.stringMatching(/^name: /),
-      requestId: expect.any(String),
-      id: null,
     });
-    expect(passed).toEqual(['POST']);
-    await expect(client({ token: 'x' }).getRepoAiApiKeys(repoId)).rejects.toMatchObject({
-      status: 401,
-      code: 'UNAUTHENTICATED',
-    });
-    await expect(client().deleteRepoAiApiKey(repoId, 'a/b')).rejects.toMatchObject({
-      status: 404,
-      code: 'KEY_NOT_FOUND',
-    });
-    await expect(client().getRepoAiApiKeys('a b')).rejects.toMatchObject({ status: 400 });
   });
 
-  it('asks for a token before every try', async () => {
-    let asked = 0;
-    mishaps = [cutBefore];
-    const giveToken = async () => {
-      asked++;
-      return token;
-    };
-    await client({ token: giveToken }).getRepoAiApiKeys(repoId);
-    expect(asked).toBe(2);
+  it('update: renames, and without a name changes nothing', async () => {
+    const { id } = await client().createRepoAiApiKey(repoId, key);
+    const renamed = await client().updateRepoAiApiKey(repoId, id, { name: 'find' });
+    expect(renamed).toEqual({
+      success: true,
+      message: 'API key updated',
+      position: expect.stringMatching(/:/),
+    });
+    expect(await client().updateRepoAiApiKey(repoId, id, {})).toEqual({
+      success: true,
+      message: 'API key unchanged',
+      position: renamed.position,
+    });
+    expect((await client().getRepoAiApiKeys(repoId)).apiKeys).toMatchObject([{ id, name: 'find' }]);
   });
 
-  it('makes one key of one idempotency key, and says which key stands in the way', async () => {
-    const options = { idempotencyKey: randomUUID() };
-    const [one, two] = await Promise.all([1, 2].map(() => client().createRepoAiApiKey(repoId, key, options)));
-    expect(two).toEqual(one);
-    await client().deleteRepoAiApiKey(repoId, one?.id ?? '');
-    await expect(client().createRepoAiApiKey(repoId, key, options)).rejects.toMatchObject({
-      code: 'IDEMPOTENCY_KEY_USED',
-      id: one?.id,
+  it('delete: once, and then there is no such key', async () => {
+    const { id } = await client().createRepoAiApiKey(repoId, key);
+    expect(await client().deleteRepoAiApiKey(repoId, id)).toEqual({
+      success: true,
+      message: 'API key deleted',
+      position: expect.stringMatching(/:/),
     });
+    expect((await client().getRepoAiApiKeys(repoId)).apiKeys).toEqual([]);
+    expect(await errorOf(client().deleteRepoAiApiKey(repoId, id))).toMatchObject({ code: 'KEY_NOT_FOUND' });
+  });
+
+  it('say null for a position that the service does not tell', async () => {
+    proxy.mishaps = [json(200, { success: true, message: 'API key updated' })];
+    expect((await client().updateRepoAiApiKey(repoId, 'k', {})).position).toBeNull();
+  });
+
+  it('work below a path, with or without a slash at its end', async () => {
+    proxy.mishaps = [json(200, { success: true, apiKeys: [] })];
+    await client({ baseUrl: `${proxy.url}/keys//` }).getRepoAiApiKeys('shop');
+    expect(proxy.seen[0]?.url).toBe('/keys/repo/shop/ai/apikey');
+  });
+
+  it('encode ids, so that they stay one segment of the path', async () => {
+    const odd = 'a/b?c#d%2e é';
+    expect(await errorOf(client().updateRepoAiApiKey(odd, '../x', {}))).toMatchObject({ status: 400 });
+    expect(proxy.seen[0]?.url).toBe('/repo/a%2Fb%3Fc%23d%252e%20%C3%A9/ai/apikey/..%2Fx');
+  });
+
+  it.each(['', '.', '..'])('send nothing for the id "%s", which would be another address', async (id) => {
+    await expect(client().getRepoAiApiKeys(id)).rejects.toThrow(TypeError);
+    await expect(client().deleteRepoAiApiKey(repoId, id)).rejects.toThrow(TypeError);
+    expect(proxy.seen).toEqual([]);
   });
 });
 
-describe('a retry', () => {
-  it.each<[string, Mishap[]]>([
-    ['the answer was lost', [answerLost, answerLost, answerLost]],
-    ['the connection was cut', [cutBefore]],
-    ['the answer was lost and then refused', [answerLost, says(503, { 'retry-after': '0' }, '{}')]],
-    ['a proxy was in the way', [says(502), says(504)]],
-    ['there were too many requests', [says(429, { 'retry-after': '0' })]],
-    ['an answer of success was no JSON', [says(200)]],
-  ])('after %s creates one key, and gives its secret', async (_, order) => {
-    mishaps = [...order];
-    const created = await client().createRepoAiApiKey(repoId, key);
-    expect(await listed()).toMatchObject([{ id: created.id, key: created.key }]);
+describe('the token of the client', () => {
+  it('is asked for before every try', async () => {
+    const tokens = [token, await service.token('viewer', '*')];
+    const given = [...tokens];
+    proxy.mishaps = [page(502)];
+    await client({ token: async () => given.shift() ?? '' }).getRepoAiApiKeys(repoId);
+    expect(proxy.seen.map(({ headers }) => headers.authorization)).toEqual(tokens.map((t) => `Bearer ${t}`));
   });
 
-  it('after a silence that lasts too long creates one key', async () => {
-    mishaps = [async (_request, _response, pass) => pass().then(() => new Promise(() => undefined))];
-    const created = await client({ timeoutMs: 300 }).createRepoAiApiKey(repoId, key);
-    expect(await listed()).toMatchObject([{ id: created.id }]);
+  it('ends the call with what the function throws', async () => {
+    const reason = new Error('logged out');
+    const giveToken = () => Promise.reject(reason);
+    await expect(client({ token: giveToken }).getRepoAiApiKeys(repoId)).rejects.toBe(reason);
+    expect(proxy.seen).toEqual([]);
   });
 
-  it('of a deletion whose answer was lost finds it done', async () => {
-    const { id } = await client().createRepoAiApiKey(repoId, key);
-    mishaps = [answerLost];
-    expect(await client().deleteRepoAiApiKey(repoId, id)).toMatchObject({ success: true });
-    expect(await listed()).toEqual([]);
-    mishaps = [says(429, { 'retry-after': '0' })];
-    await expect(client().deleteRepoAiApiKey(repoId, id)).rejects.toMatchObject({ status: 404 });
-  });
+  it.each(['', 'two\nlines', 'schlüssel'])(
+    'is not sent and not quoted if it cannot be one: %j',
+    async (wrong) => {
+      const error = await client({ token: wrong })
+        .getRepoAiApiKeys(repoId)
+        .catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(TypeError);
+      if (wrong) expect(String(error)).not.toContain(wrong);
+      expect(proxy.seen).toEqual([]);
+    },
+  );
+});
 
-  it('ends after so many tries, with the last error', async () => {
-    mishaps = [cutBefore, cutBefore];
-    await expect(client({ attempts: 2 }).getRepoAiApiKeys(repoId)).rejects.toMatchObject({
-      status: 0,
-      code: 'NETWORK',
-      cause: expect.anything(),
+describe('an error of the client', () => {
+  it('has every field of what the service says', async () => {
+    const error = await errorOf(client().createRepoAiApiKey(repoId, { name: '', aiType: 'AWS' }));
+    const [answer] = proxy.answers;
+    expect(error).toMatchObject({
+      name: 'KeyledgerClientError',
+      status: 400,
+      code: 'INVALID_INPUT',
+      message: answer?.json['message'],
+      requestId: answer?.headers.get('x-request-id'),
+      id: null,
+      idempotencyKey: proxy.seen[0]?.headers['idempotency-key'],
     });
-    mishaps = [says(502), says(502)];
-    await expect(client({ attempts: 2 }).getRepoAiApiKeys(repoId)).rejects.toMatchObject({
+    expect(error.message).toMatch(/^name: /);
+    expect(error.requestId).toMatch(/./);
+  });
+
+  it('has the id of the key that an idempotency key made', async () => {
+    const idempotencyKey = randomUUID();
+    const { id } = await client().createRepoAiApiKey(repoId, key, { idempotencyKey });
+    await client().deleteRepoAiApiKey(repoId, id);
+    const again = client().createRepoAiApiKey(repoId, key, { idempotencyKey });
+    expect(await errorOf(again)).toMatchObject({
+      status: 409,
+      code: 'IDEMPOTENCY_KEY_USED',
+      id,
+      idempotencyKey,
+    });
+  });
+
+  it('tells no access from no token, and repeats neither', async () => {
+    const viewer = await service.token('viewer', repoId);
+    expect(await errorOf(client({ token: viewer }).createRepoAiApiKey(repoId, key))).toMatchObject({
+      status: 403,
+      code: 'FORBIDDEN',
+    });
+    expect(await errorOf(client({ token: 'expired' }).getRepoAiApiKeys(repoId))).toMatchObject({
+      status: 401,
+      code: 'UNAUTHENTICATED',
+    });
+    expect(proxy.seen).toHaveLength(2);
+  });
+
+  it('says how long the rate limit of the service asks to wait', async () => {
+    const limited = await runService({ RATE_LIMIT: '3' });
+    try {
+      const options = { baseUrl: limited.url, token: await limited.token('admin'), attempts: 1 };
+      const calls = [1, 2, 3, 4].map(() => createClient(options).getRepoAiApiKeys('shop'));
+      const outcomes = await Promise.allSettled(calls);
+      const refused = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
+      expect(refused).toMatchObject([{ status: 429, code: 'RATE_LIMITED' }]);
+      expect(refused[0].retryAfterMs).toBeGreaterThan(0);
+      expect(refused[0].retryAfterMs).toBeLessThanOrEqual(60_000);
+    } finally {
+      await limited.stop();
+    }
+  });
+
+  it('is made of a proxy page, too', async () => {
+    proxy.mishaps = [page(502, { 'x-request-id': 'of-the-proxy' })];
+    expect(await errorOf(client({ attempts: 1 }).getRepoAiApiKeys(repoId))).toMatchObject({
       status: 502,
       code: 'HTTP_502',
+      message: 'The answer was 502, without a reason',
+      requestId: 'of-the-proxy',
+      id: null,
+      idempotencyKey: null,
+    });
+  });
+
+  it('takes nothing but text from an envelope that is not ours', async () => {
+    proxy.mishaps = [json(500, { code: 7, message: { en: 'no' }, requestId: '' })];
+    expect(await errorOf(client().getRepoAiApiKeys(repoId))).toMatchObject({
+      status: 500,
+      code: 'HTTP_500',
+      message: 'The answer was 500, without a reason',
       requestId: null,
     });
   });
 
-  it('ends at once when the caller gives up', async () => {
-    const stop = new AbortController();
-    mishaps = [
-      (_, response) => {
-        response
-          .writeHead(503, { 'retry-after': '10' })
-          .end('{}', () => setImmediate(() => stop.abort(new Error('enough'))));
-      },
-    ];
-    await expect(client().getRepoAiApiKeys(repoId, { signal: stop.signal })).rejects.toThrow('enough');
-    await expect(client().getRepoAiApiKeys(repoId, { signal: stop.signal })).rejects.toThrow('enough');
-    expect(passed).toEqual([]);
+  it.each([
+    ['a page', page(200)],
+    ['JSON without success', json(200, { apiKeys: [] })],
+    ['null', json(200, JSON.parse('null'))],
+  ])('says so if success is answered with %s', async (_, mishap) => {
+    proxy.mishaps = [mishap];
+    expect(await errorOf(client().getRepoAiApiKeys(repoId))).toMatchObject({
+      status: 200,
+      code: 'BAD_ANSWER',
+    });
+    expect(proxy.seen).toHaveLength(1);
   });
 
-  it('waits as long as it was told to, or for a random part of a growing limit, and never over ten seconds', () => {
-    expect(retryDelay(1, '2', 0.5)).toBe(2000);
-    expect(retryDelay(1, '3600', 0.5)).toBe(10_000);
-    const now = Date.parse('2026-01-01T00:00:00Z');
-    expect(retryDelay(1, 'Thu, 01 Jan 2026 00:00:03 GMT', 0.5, now)).toBe(3000);
-    expect(retryDelay(1, 'Wed, 31 Dec 2025 00:00:00 GMT', 0.5, now)).toBe(0);
-    expect([1, 2, 3].map((attempt) => retryDelay(attempt, null, 1))).toEqual([200, 400, 800]);
-    fc.assert(
-      fc.property(
-        fc.integer({ min: 1, max: 50 }),
-        fc.option(fc.string()),
-        fc.double({ min: 0, max: 1, noNaN: true }),
-        (attempt, header, random) => {
-          const delay = retryDelay(attempt, header, random);
-          expect(delay).toBeGreaterThanOrEqual(0);
-          expect(delay).toBeLessThanOrEqual(10_000);
-        },
-      ),
+  it('says so if the service is elsewhere, and does not go there with the token', async () => {
+    proxy.mishaps = [page(302, { location: '/elsewhere' })];
+    expect(await errorOf(client().createRepoAiApiKey(repoId, key))).toMatchObject({
+      status: 302,
+      code: 'REDIRECTED',
+    });
+    expect(proxy.seen.map(({ url }) => url)).toEqual([`/repo/${repoId}/ai/apikey`]);
+  });
+
+  it('has status 0 and the cause if nobody listens', async () => {
+    const free = createServer();
+    const port = await new Promise<number>((resolve) =>
+      free.listen(0, '127.0.0.1', () => resolve((free.address() as { port: number }).port)),
     );
+    await new Promise((resolve) => free.close(resolve));
+    const nobody = client({ baseUrl: `http://127.0.0.1:${port}`, attempts: 1 });
+    const error = await errorOf(nobody.createRepoAiApiKey(repoId, key, { idempotencyKey: 'mine' }));
+    expect(error).toMatchObject({ status: 0, code: 'NETWORK', requestId: null, idempotencyKey: 'mine' });
+    expect(error.cause).toMatchObject({ cause: { code: 'ECONNREFUSED' } });
+  });
+});
+
+describe('a client', () => {
+  it.each([
+    '',
+    'localhost:8080',
+    '/keys',
+    'ftp://keys.example',
+    'https://keys.example/?a=b',
+    'https://a.b/#c',
+    'https://me:word@keys.example',
+  ])('is not made for the address "%s"', (baseUrl) => expect(() => client({ baseUrl })).toThrow(TypeError));
+
+  it.each([
+    { attempts: 0 },
+    { attempts: Number.NaN },
+    { attempts: 1.5 },
+    { timeoutMs: 0 },
+    { timeoutMs: 2 ** 31 },
+  ])('is not made with %j', (options) => expect(() => client(options)).toThrow(RangeError));
+
+  it('needs no more than what browsers have', async () => {
+    const tsc = ['node_modules/typescript/bin/tsc', '--ignoreConfig', '--noEmit', '--strict'];
+    const browser = ['--target', 'es2022', '--module', 'preserve', '--lib', 'es2022,dom', '--types', ''];
+    const compiled = promisify(execFile)(process.execPath, [...tsc, ...browser, 'src/client/index.ts']);
+    await expect(compiled).resolves.toMatchObject({ stdout: '' });
   });
 });

@@ -1,217 +1,227 @@
 /**
- * The client of Keyledger's HTTP API: typed, without dependencies, for Node, browsers and the like.
+ * The client of Keyledger's HTTP API: typed, without dependencies, for Node, Deno and browsers.
  *
- * It tries again what failed in passing: no answer, 429, 502, 503 and 504, at most `attempts` times, after
- * the server's Retry-After or a random, growing delay. No try can create a second key: a creation
- * carries an Idempotency-Key, which stays the same over its tries.
+ * It tries again what failed in passing (no answer, 429, 502, 503, 504), after what Retry-After asks
+ * for and a random, growing delay, and never 500 or another 4xx. No try can create a second API key: a
+ * creation carries an Idempotency-Key, which stays the same over its tries, as does its body.
  */
+import { KeyledgerClientError } from './error.js';
+import { isPassing, mayBeDone, parseRetryAfter, retryDelay, wait } from './retry.js';
+import type { ApiKeyList, Client, ClientOptions, CreatedApiKey, Done, Positioned } from './types.js';
 
-export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
+export { KeyledgerClientError } from './error.js';
+export type * from './types.js';
 
-export type ClientOptions = {
-  /** Where the service is, such as `https://keys.example`. */
-  readonly baseUrl: string;
-  /** A bearer token, or what gives one: it is asked before every try. */
-  readonly token: string | (() => string | Promise<string>);
-  /** Tries of a call, the first one included. */
-  readonly attempts?: number;
-  /** Limit of one try in milliseconds. */
-  readonly timeoutMs?: number;
-};
-
-export type CallOptions = { readonly signal?: AbortSignal };
-export type CreateOptions = CallOptions & {
-  /** Makes one key of all calls with it, in this process or another; made for each call if there is none. */
-  readonly idempotencyKey?: string;
-};
-export type ListOptions = CallOptions & {
-  /** The `position` of a change that the list must show. */
-  readonly minPosition?: string;
-};
-
-/** Where a change is in the log; null from a server that does not tell. */
-export type Positioned = { readonly position: string | null };
-export type CreatedApiKey = Positioned & {
-  readonly success: true;
-  readonly id: string;
-  readonly key: string;
-  /** It is never told again. */
-  readonly secret: string;
-};
-export type ApiKey = {
-  readonly id: string;
-  readonly name: string;
-  readonly repoId: string;
-  readonly key: string;
-  readonly aiType: AiType;
-  readonly createdAt: string;
-  readonly deletedAt: string | null;
-  readonly status: 'active' | 'deleted' | 'unavailable';
-};
-export type ApiKeyList = { readonly success: true; readonly apiKeys: readonly ApiKey[] };
-export type Done = Positioned & { readonly success: true; readonly message: string };
-
-export type Client = {
-  createRepoAiApiKey(
-    repoId: string,
-    key: { readonly name: string; readonly aiType: AiType },
-    options?: CreateOptions,
-  ): Promise<CreatedApiKey>;
-  getRepoAiApiKeys(repoId: string, options?: ListOptions): Promise<ApiKeyList>;
-  updateRepoAiApiKey(
-    repoId: string,
-    apikeyId: string,
-    change: { readonly name?: string },
-    options?: CallOptions,
-  ): Promise<Done>;
-  /** A deletion whose first try got no answer and whose next finds no key is done. */
-  deleteRepoAiApiKey(repoId: string, apikeyId: string, options?: CallOptions): Promise<Done>;
-};
-
-/** What the service answered, or why there is no answer (status 0, code NETWORK or TIMEOUT). */
-export class KeyledgerClientError extends Error {
-  readonly status: number;
-  readonly code: string;
-  readonly requestId: string | null;
-  /** The key that an Idempotency-Key made, if that is what stands in the way. */
-  readonly id: string | null;
-
-  constructor(status: number, answer: Answer, options?: ErrorOptions) {
-    super(answer.message ?? `The service answered ${status}`, options);
-    this.name = 'KeyledgerClientError';
-    this.status = status;
-    this.code = answer.code ?? `HTTP_${status}`;
-    this.requestId = answer.requestId ?? null;
-    this.id = answer.id ?? null;
-  }
-}
-
-type Answer = { message?: string; code?: string; requestId?: string; id?: string };
 type Call = {
-  method: string;
-  path: string;
-  headers?: Record<string, string>;
-  body?: object;
-  signal?: AbortSignal | undefined;
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  readonly path: string;
+  readonly signal: AbortSignal | undefined;
+  readonly body?: object;
+  readonly idempotencyKey?: string;
+  readonly minPosition?: string | undefined;
 };
 
-const FIRST_DELAY_MS = 100;
-const LONGEST_DELAY_MS = 10_000;
-const PASSING = [0, 429, 502, 503, 504];
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
+/** @throws TypeError, RangeError for options that make no client */
 export function createClient({ baseUrl, token, attempts = 4, timeoutMs = 10_000 }: ClientOptions): Client {
-  const keys = (repoId: string) => `/repo/${encodeURIComponent(repoId)}/ai/apikey`;
-  const one = (repoId: string, apikeyId: string) => `${keys(repoId)}/${encodeURIComponent(apikeyId)}`;
+  const root = rootOf(baseUrl);
+  if (!Number.isInteger(attempts) || attempts < 1) {
+    throw new RangeError('attempts must be a whole number from 1 on');
+  }
+  if (!(timeoutMs >= 1 && timeoutMs <= LONGEST_TIMER_MS)) {
+    throw new RangeError(`timeoutMs must be from 1 to ${LONGEST_TIMER_MS}`);
+  }
 
-  /**
-   * @param gone what a 404 means after a try whose outcome is unknown
-   * @throws KeyledgerClientError, or the reason of the caller's signal
-   */
+  /** @param gone what it means that the key is not there after a try that may have been done */
   async function call<T>(request: Call, gone?: T & Positioned): Promise<T & Positioned> {
-    let unanswered = false;
+    const body = request.body && JSON.stringify(request.body);
+    let perhapsDone = false;
     for (let attempt = 1; ; attempt++) {
-      request.signal?.throwIfAborted();
       try {
-        return await send<T>(request);
+        return await withinLimit(timeoutMs, request, (signal) => send<T>(request, body, signal));
       } catch (error) {
         if (!(error instanceof KeyledgerClientError)) throw error;
-        if (unanswered && gone && error.status === 404) return gone;
-        if (!PASSING.includes(error.status) || attempt >= attempts) throw error;
-        unanswered ||= error.status !== 429;
-        await wait(retryDelay(attempt, retryAfter.get(error), Math.random()), request.signal);
+        if (gone && perhapsDone && error.code === 'KEY_NOT_FOUND') return gone;
+        if (!isPassing(error) || attempt === attempts) throw error;
+        perhapsDone ||= mayBeDone(error);
+        await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), request.signal);
       }
     }
   }
 
-  async function send<T>({ method, path, headers, body, signal }: Call): Promise<T & Positioned> {
-    const authorization = `Bearer ${typeof token === 'function' ? await token() : token}`;
-    const limit = AbortSignal.timeout(timeoutMs);
+  async function send<T>(
+    request: Call,
+    body: string | undefined,
+    signal: AbortSignal,
+  ): Promise<T & Positioned> {
+    const { method, path, idempotencyKey, minPosition } = request;
+    const given = typeof token === 'function' ? await unlessAborted(token, signal) : token;
+    const headers = new Headers({ authorization: bearer(given) });
+    if (body !== undefined) headers.set('content-type', 'application/json');
+    if (idempotencyKey !== undefined) headers.set('idempotency-key', idempotencyKey);
+    if (minPosition !== undefined) headers.set('keyledger-min-position', minPosition);
     let response: Response;
     let text: string;
     try {
-      response = await fetch(baseUrl.replace(/\/+$/, '') + path, {
+      // A redirect would be followed with another method (302) or to somewhere the secret has no business.
+      response = await fetch(root + path, {
         method,
-        headers: { authorization, ...headers, ...(body ? { 'content-type': 'application/json' } : {}) },
-        signal: signal ? AbortSignal.any([signal, limit]) : limit,
-        ...(body ? { body: JSON.stringify(body) } : {}),
+        headers,
+        signal,
+        redirect: 'manual',
+        ...(body === undefined ? {} : { body }),
       });
       text = await response.text();
     } catch (cause) {
-      signal?.throwIfAborted();
-      const code = limit.aborted ? 'TIMEOUT' : 'NETWORK';
-      throw new KeyledgerClientError(0, { code, message: `No answer from the service (${code})` }, { cause });
+      if (signal.aborted) throw cause;
+      const message = `No answer from the service: ${cause}`;
+      throw new KeyledgerClientError(0, 'NETWORK', message, { idempotencyKey, cause });
     }
-    const answer = parsed(text);
-    if (response.ok && answer)
-      return { ...(answer as T), position: response.headers.get('keyledger-position') };
-    const error = new KeyledgerClientError(response.ok ? 502 : response.status, answer ?? {});
-    retryAfter.set(error, response.headers.get('retry-after'));
-    throw error;
+    const answer = jsonObject(text);
+    if (!response.ok || answer?.['success'] !== true) throw failure(response, answer ?? {}, request);
+    return { ...(answer as T), position: response.headers.get('keyledger-position') };
   }
 
   return {
-    createRepoAiApiKey: (repoId, body, { idempotencyKey = crypto.randomUUID(), signal } = {}) =>
-      call({
+    createRepoAiApiKey: async (
+      repoId,
+      { name, aiType },
+      { idempotencyKey = globalThis.crypto.randomUUID(), signal } = {},
+    ) =>
+      call<CreatedApiKey>({
         method: 'POST',
-        path: keys(repoId),
-        body,
-        headers: { 'idempotency-key': idempotencyKey },
+        path: keysOf(repoId),
+        body: { name, aiType },
+        idempotencyKey,
         signal,
       }),
-    getRepoAiApiKeys: (repoId, { minPosition, signal } = {}) => {
-      const headers = minPosition === undefined ? {} : { 'keyledger-min-position': minPosition };
-      return call({ method: 'GET', path: keys(repoId), headers, signal });
+
+    getRepoAiApiKeys: async (repoId, { minPosition, signal } = {}) => {
+      const { position: _, ...list } = await call<ApiKeyList>({
+        method: 'GET',
+        path: keysOf(repoId),
+        minPosition,
+        signal,
+      });
+      return list;
     },
-    updateRepoAiApiKey: (repoId, apikeyId, body, { signal } = {}) =>
-      call({ method: 'PUT', path: one(repoId, apikeyId), body, signal }),
-    deleteRepoAiApiKey: (repoId, apikeyId, { signal } = {}) =>
-      call(
-        { method: 'DELETE', path: one(repoId, apikeyId), signal },
-        { success: true, message: 'API key deleted', position: null },
+
+    updateRepoAiApiKey: async (repoId, apikeyId, { name }, { signal } = {}) =>
+      call<Done>({ method: 'PUT', path: keyOf(repoId, apikeyId), body: { name }, signal }),
+
+    deleteRepoAiApiKey: async (repoId, apikeyId, { signal } = {}) =>
+      call<Done>(
+        { method: 'DELETE', path: keyOf(repoId, apikeyId), signal },
+        {
+          success: true,
+          message: 'There is no such API key any more; the answer to an earlier try was lost',
+          position: null,
+        },
       ),
   };
 }
 
-/** What the server said about the next try, beside the error that callers see. */
-const retryAfter = new WeakMap<KeyledgerClientError, string | null>();
+const keysOf = (repoId: string) => `/repo/${segment('repoId', repoId)}/ai/apikey`;
+const keyOf = (repoId: string, apikeyId: string) => `${keysOf(repoId)}/${segment('apikeyId', apikeyId)}`;
 
-/**
- * Milliseconds to wait before the next try: what Retry-After says (seconds, or a date, RFC 9110
- * section 10.2.3), else a random part of a limit that doubles with every try; ten seconds at most.
- * @param random from 0 to 1
- */
-export function retryDelay(
-  attempt: number,
-  header: string | null | undefined,
-  random: number,
-  now = Date.now(),
-): number {
-  const seconds = header?.trim() ? Number(header) : Number.NaN;
-  const date = header ? Date.parse(header) : Number.NaN;
-  const asked = Number.isFinite(seconds) ? seconds * 1000 : date - now;
-  const delay = Number.isFinite(asked) ? asked : random * FIRST_DELAY_MS * 2 ** attempt;
-  return Math.min(Math.max(delay, 0), LONGEST_DELAY_MS);
+/** An id as one segment of a path. The dots cannot be encoded: URLs take %2e%2e for a step up, too. */
+function segment(name: string, id: string): string {
+  if (typeof id !== 'string' || ['', '.', '..'].includes(id)) {
+    throw new TypeError(`${name} must be text other than "", "." and ".."`);
+  }
+  return encodeURIComponent(id);
 }
 
-function wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = () => {
-      clearTimeout(timer);
-      reject(signal?.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', abort);
-      resolve();
-    }, ms);
-    signal?.addEventListener('abort', abort, { once: true });
-  });
+/** The address that paths are added to; in a browser it may be relative to the page. */
+function rootOf(baseUrl: string): string {
+  let url = '';
+  try {
+    url = new Request(baseUrl).url;
+  } catch {
+    // Not handed on: it may quote a password in the address.
+  }
+  if (!/^https?:[^?#]*$/.test(url)) {
+    throw new TypeError('baseUrl must be an http(s) address without credentials, query and fragment');
+  }
+  return url.replace(/\/+$/, '');
 }
 
-function parsed(text: string): Answer | undefined {
+/** Checked here, because fetch would quote a wrong token in its error. */
+function bearer(token: string): string {
+  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token.trim())) {
+    throw new TypeError('The token must be text without white space and not empty');
+  }
+  return `Bearer ${token.trim()}`;
+}
+
+/** What an answer that is not the wanted one means. */
+function failure(
+  { ok, type, status, headers }: Response,
+  answer: Readonly<Record<string, unknown>>,
+  { idempotencyKey }: Call,
+): KeyledgerClientError {
+  const told = (field: string) => {
+    const value = answer[field];
+    return typeof value === 'string' && value !== '' ? value : undefined;
+  };
+  const facts = {
+    requestId: told('requestId') ?? headers.get('x-request-id'),
+    id: told('id'),
+    idempotencyKey,
+    retryAfterMs: parseRetryAfter(headers.get('retry-after'), Date.now()),
+  };
+  if (type === 'opaqueredirect' || (status >= 300 && status < 400)) {
+    const message = 'The service is at another address; give that one as baseUrl';
+    return new KeyledgerClientError(status, 'REDIRECTED', message, facts);
+  }
+  if (ok) {
+    const message = `The answer (${status}) is none of Keyledger's; is baseUrl right?`;
+    return new KeyledgerClientError(status, 'BAD_ANSWER', message, facts);
+  }
+  const message = told('message') ?? `The answer was ${status}, without a reason`;
+  return new KeyledgerClientError(status, told('code') ?? `HTTP_${status}`, message, facts);
+}
+
+function jsonObject(text: string): Readonly<Record<string, unknown>> | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? value : undefined;
+    return typeof value === 'object' && value !== null ? { ...value } : undefined;
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Runs one try, whose signal is aborted after so many milliseconds or with the caller's. By hand
+ * instead of AbortSignal.any, which not every runtime has and some do not free.
+ * @throws what the try throws, KeyledgerClientError TIMEOUT, or the reason of the caller's signal
+ */
+async function withinLimit<T>(
+  ms: number,
+  { signal, idempotencyKey }: Call,
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const limit = new AbortController();
+  const abort = () => limit.abort();
+  const timer = setTimeout(abort, ms);
+  signal?.addEventListener('abort', abort);
+  try {
+    return await run(limit.signal);
+  } catch (cause) {
+    if (!limit.signal.aborted) throw cause;
+    signal?.throwIfAborted();
+    throw new KeyledgerClientError(0, 'TIMEOUT', `No answer within ${ms} ms`, { idempotencyKey, cause });
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+function unlessAborted<T>(give: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason));
+    Promise.resolve(give()).then(resolve, reject);
+  });
 }

@@ -34,6 +34,7 @@ class SqliteLog implements EventStore {
   readonly logId: string;
   readonly #db: DatabaseSyncInstance;
   readonly #writer: Worker;
+  readonly #writerEnded: Promise<unknown>;
   readonly #onFatal: (error: Error) => void;
   readonly #selectStream: StatementSyncInstance;
   readonly #selectAfter: StatementSyncInstance;
@@ -65,6 +66,7 @@ class SqliteLog implements EventStore {
     const { ino } = statSync(file);
     this.#watch = setInterval(() => this.#lookAfter(file, ino), WATCH_MS).unref();
     this.#writer = new Worker(new URL('./sqlite-writer.js', import.meta.url), { workerData: file });
+    this.#writerEnded = new Promise((resolve) => this.#writer.once('exit', resolve));
     this.#writer.on('message', (reply: Reply) => this.#settle(reply));
     this.#writer.on('error', (error) => this.#settle({ failure: error.message, outcome: 'unknown' }));
   }
@@ -238,7 +240,9 @@ class SqliteLog implements EventStore {
   async #finish(): Promise<void> {
     // A writer that dies meanwhile has settled what was in flight, like one that answers.
     while (this.#inFlight.length > 0) await once(this.#writer, 'message').catch(() => undefined);
-    await this.#writer.terminate();
+    // Not terminate(): a thread that is stopped inside of native code, as while it opens the file, aborts the process.
+    this.#writer.postMessage('close');
+    await this.#writerEnded;
     clearInterval(this.#poll);
     clearInterval(this.#watch);
     this.#wakeSubscribers();

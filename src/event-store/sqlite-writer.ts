@@ -31,7 +31,10 @@ const selectLast = db.prepare('SELECT max(revision) AS revision FROM events WHER
 const selectAt = db.prepare('SELECT id, place FROM events WHERE stream = ? AND revision = ?');
 const insert = db.prepare('INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)');
 
-port.on('message', (group: readonly Append[]) => port.postMessage(writeGroup(group)));
+port.on('message', (message: readonly Append[] | 'close') => {
+  if (message === 'close') port.close();
+  else port.postMessage(writeGroup(message));
+});
 
 function writeGroup(group: readonly Append[]): Reply {
   let committing = false;

@@ -1,0 +1,58 @@
+import type { KeyledgerClientError } from './error.js';
+
+const FIRST_BACK_OFF_MS = 200;
+const LONGEST_BACK_OFF_MS = 10_000;
+/** The rate limit of the service counts by the minute, so it never asks for more. */
+const LONGEST_RETRY_AFTER_MS = 60_000;
+
+const PASSING_STATUSES = [429, 502, 503, 504];
+const NO_ANSWER = ['NETWORK', 'TIMEOUT'];
+const CERTAINLY_NOT_DONE = ['RATE_LIMITED', 'UNAVAILABLE', 'BEHIND'];
+
+/**
+ * May the next try fare better? Not with another 4xx, which is about the request, nor with 500, a
+ * fault of the service that the same request meets again.
+ */
+export const isPassing = ({ status, code }: KeyledgerClientError): boolean =>
+  PASSING_STATUSES.includes(status) || (status === 0 && NO_ANSWER.includes(code));
+
+/** May the change have been made, although the try failed? */
+export const mayBeDone = ({ status, code }: KeyledgerClientError): boolean =>
+  status !== 429 && !CERTAINLY_NOT_DONE.includes(code);
+
+/**
+ * Milliseconds to wait after a failed try: what the service asked for, a minute at most, and a random
+ * part (full jitter) of a limit that doubles with every try, so that many clients do not come back at once.
+ * @param attempt the try that failed, from 1 on
+ * @param random from 0 to 1
+ */
+export function retryDelay(attempt: number, retryAfterMs: number | null, random: number): number {
+  const backOff = Math.min(FIRST_BACK_OFF_MS * 2 ** (attempt - 1), LONGEST_BACK_OFF_MS);
+  return Math.min(retryAfterMs ?? 0, LONGEST_RETRY_AFTER_MS) + random * backOff;
+}
+
+/**
+ * A Retry-After header (RFC 9110, section 10.2.3: seconds or a date) in milliseconds from now; null if
+ * it is missing or neither.
+ */
+export function parseRetryAfter(header: string | null, now: number): number | null {
+  const text = header?.trim() ?? '';
+  if (/^\d+$/.test(text)) return Number(text) * 1000;
+  const date = /^[A-Z][a-z]+, .+ GMT$/.test(text) ? Date.parse(text) : Number.NaN;
+  return Number.isNaN(date) ? null : Math.max(date - now, 0);
+}
+
+/** @throws the reason of the signal as soon as it is aborted */
+export function wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      if (signal?.aborted) reject(signal.reason);
+      else resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener('abort', end);
+    if (signal?.aborted) end();
+  });
+}

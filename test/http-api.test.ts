@@ -12,10 +12,10 @@ describe.each(combinations)('on $name', ({ start }) => {
     stopParts = parts.stop;
     service = await runService({ RATE_LIMIT: '0', ...parts.settings });
     admin = await service.token('admin', '*');
-  });
+  }, 120_000);
   afterAll(async () => {
-    await service.stop();
-    await stopParts();
+    await service?.stop();
+    await stopParts?.();
   });
 
   /** A repository that no other test uses. */

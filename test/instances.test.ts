@@ -56,7 +56,7 @@ describe.each(combinations)('two instances on $name', ({ start }) => {
     } finally {
       await parts.stop();
     }
-  });
+  }, 120_000);
 
   it('asked for the same at the same time make one key, and answer alike', async () => {
     const parts = await start();
@@ -84,7 +84,7 @@ describe.each(combinations)('two instances on $name', ({ start }) => {
     } finally {
       await parts.stop();
     }
-  });
+  }, 120_000);
 });
 
 const whereRedisCanBeStopped = redisSource === 'redis-server' ? describe : describe.skip;

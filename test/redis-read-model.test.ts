@@ -51,7 +51,7 @@ whereThereIsRedis('Redis', () => {
   beforeAll(async () => {
     server = await startRedis();
     admin = new Redis(server.url);
-  });
+  }, 120_000);
   afterAll(async () => {
     for (const model of opened) await model.close();
     admin.disconnect();

@@ -6,7 +6,7 @@
  * creation carries an Idempotency-Key, which stays the same over its tries, as does its body.
  */
 import { KeyledgerClientError } from './error.js';
-import { isPassing, mayBeDone, parseRetryAfter, retryDelay, wait } from './retry.js';
+import { isPassing, parseRetryAfter, retryDelay, wait } from './retry.js';
 import type { ApiKeyList, Client, ClientOptions, CreatedApiKey, Done, Positioned } from './types.js';
 
 export { KeyledgerClientError } from './error.js';
@@ -33,18 +33,14 @@ export function createClient({ baseUrl, token, attempts = 4, timeoutMs = 10_000 
     throw new RangeError(`timeoutMs must be from 1 to ${LONGEST_TIMER_MS}`);
   }
 
-  /** @param gone what it means that the key is not there after a try that may have been done */
-  async function call<T>(request: Call, gone?: T & Positioned): Promise<T & Positioned> {
+  async function call<T>(request: Call): Promise<T & Positioned> {
     const body = request.body && JSON.stringify(request.body);
-    let perhapsDone = false;
     for (let attempt = 1; ; attempt++) {
       try {
         return await withinLimit(timeoutMs, request, (signal) => send<T>(request, body, signal));
       } catch (error) {
         if (!(error instanceof KeyledgerClientError)) throw error;
-        if (gone && perhapsDone && error.code === 'KEY_NOT_FOUND') return gone;
         if (!isPassing(error) || attempt === attempts) throw error;
-        perhapsDone ||= mayBeDone(error);
         await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), request.signal);
       }
     }
@@ -111,14 +107,7 @@ export function createClient({ baseUrl, token, attempts = 4, timeoutMs = 10_000 
       call<Done>({ method: 'PUT', path: keyOf(repoId, apikeyId), body: { name }, signal }),
 
     deleteRepoAiApiKey: async (repoId, apikeyId, { signal } = {}) =>
-      call<Done>(
-        { method: 'DELETE', path: keyOf(repoId, apikeyId), signal },
-        {
-          success: true,
-          message: 'There is no such API key any more; the answer to an earlier try was lost',
-          position: null,
-        },
-      ),
+      call<Done>({ method: 'DELETE', path: keyOf(repoId, apikeyId), signal }),
   };
 }
 

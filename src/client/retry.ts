@@ -7,18 +7,12 @@ const LONGEST_RETRY_AFTER_MS = 60_000;
 
 const PASSING_STATUSES = [429, 502, 503, 504];
 const NO_ANSWER = ['NETWORK', 'TIMEOUT'];
-const CERTAINLY_NOT_DONE = ['RATE_LIMITED', 'UNAVAILABLE', 'BEHIND'];
-
 /**
  * May the next try fare better? Not with another 4xx, which is about the request, nor with 500, a
  * fault of the service that the same request meets again.
  */
 export const isPassing = ({ status, code }: KeyledgerClientError): boolean =>
   PASSING_STATUSES.includes(status) || (status === 0 && NO_ANSWER.includes(code));
-
-/** May the change have been made, although the try failed? */
-export const mayBeDone = ({ status, code }: KeyledgerClientError): boolean =>
-  status !== 429 && !CERTAINLY_NOT_DONE.includes(code);
 
 /**
  * Milliseconds to wait after a failed try: what the service asked for, a minute at most, and a random

@@ -84,10 +84,8 @@ export type Client = {
   ): Promise<Done>;
 
   /**
-   * Deletes for good. If a try may have been done without telling (its answer was lost, say) and the
-   * next one finds no such API key in the repository, the call succeeds, with `position: null`: most
-   * likely the earlier try deleted it, and in any case there is none now. A 404 to a first try, or after
-   * tries that were certainly not done (429, UNAVAILABLE), rejects.
+   * Deletes for good. A 404 after a try whose answer was lost may mean that this try deleted it, or
+   * that there never was such an API key in this repository: the client does not guess, and rejects.
    */
   deleteRepoAiApiKey(repoId: string, apikeyId: string, options?: CallOptions): Promise<Done>;
 };

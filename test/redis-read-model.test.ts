@@ -105,6 +105,35 @@ whereThereIsRedis('Redis', () => {
     expect((await next.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(['b']);
   });
 
+  it('emptied while two fill it, each in the belief to be the one that writes, is never half there', async () => {
+    const prefix = fresh();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    const many = Array.from({ length: 2_600 }, (_, n) => item(`key-${n}`, n + 1));
+    const restore = async (model: ReadModel) => {
+      for (let done = false; !done; ) {
+        done = await model.restore(many, checkpoint(2_600), yes).then(
+          () => true,
+          () => false,
+        );
+      }
+    };
+    for (let round = 0; round < 10; round++) {
+      await forget(prefix);
+      let filled = false;
+      const reading = (async () => {
+        while (!filled) {
+          const listed = await two.list('shop').catch(() => []);
+          expect([0, 2_600]).toContain(listed.length);
+        }
+      })();
+      await Promise.all([restore(one), restore(two), forget(prefix)]);
+      await Promise.all([restore(one), restore(two)]);
+      filled = true;
+      await reading;
+      for (const model of [one, two]) expect(await model.list('shop')).toHaveLength(2_600);
+    }
+  });
+
   it('is written by one of its instances; the others see it written', async () => {
     const prefix = fresh();
     const [one, two] = [await open(prefix), await open(prefix)];

@@ -21,7 +21,8 @@ const LOOK_MS = 5;
  *
  * Instances that share it all fold the log, but only the holder of a lease writes; the others wait
  * until they see it written, and take over when the lease runs out. Two that both believe to hold it
- * do no harm: documents are guarded by revision, checkpoints never go back.
+ * (a flush takes the lease along) do no harm: documents are guarded by revision, checkpoints never go
+ * back, and of two that fill a partition the second ends the first.
  * @param prefix of every key in Redis
  */
 export function openRedisReadModel(url: string, prefix: string, logger: BaseLogger): ReadModel {
@@ -55,10 +56,10 @@ class RedisReadModel implements ReadModel {
           const at = await this.#checkpointOf(partition);
           const sound = at !== undefined && (await holds(at));
           const missing = sound ? wanted.filter(({ position }) => position > at.position) : wanted;
-          if (missing.length === 0 && (sound || at === undefined)) break;
+          if (missing.length === 0 && (sound || (await this.#isUntouched(partition)))) break;
           if (await this.#mayWrite()) {
-            if (!sound) await this.#clear(partition);
-            if (checkpoint) await this.#write(partition, missing, checkpoint, '');
+            if (sound && checkpoint) await this.#write(partition, missing, checkpoint, at.position);
+            else await this.#fill(partition, missing, checkpoint);
             break;
           }
           await setTimeout(LOOK_MS * 4);
@@ -90,11 +91,11 @@ class RedisReadModel implements ReadModel {
 
   async list(repoId: string): Promise<ListItem[]> {
     const partition = partitionOf(repoId);
-    const { checkpoint, list, items } = this.#keys(partition, repoId);
+    const { checkpoint, filling, list, items } = this.#keys(partition, repoId);
     const floor = this.#floors[partition] ?? '';
     const found: ListItem[] = [];
     for (let upper = '+'; ; ) {
-      const page = await this.#redis.keyledgerList(checkpoint, list, items, floor, upper, PAGE);
+      const page = await this.#redis.keyledgerList(checkpoint, filling, list, items, floor, upper, PAGE);
       if (page === 'LOST') throw new ReadModelLost();
       const [last, stored] = page;
       for (const text of stored) if (text !== null) found.push(parsed(text));
@@ -105,8 +106,9 @@ class RedisReadModel implements ReadModel {
 
   async get(repoId: string, apiKeyId: string): Promise<ListItem | undefined> {
     const partition = partitionOf(repoId);
-    const { checkpoint, items } = this.#keys(partition, repoId);
-    const stored = await this.#redis.keyledgerGet(checkpoint, items, this.#floors[partition] ?? '', apiKeyId);
+    const { checkpoint, filling, items } = this.#keys(partition, repoId);
+    const floor = this.#floors[partition] ?? '';
+    const stored = await this.#redis.keyledgerGet(checkpoint, filling, items, floor, apiKeyId);
     if (stored === 'LOST') throw new ReadModelLost();
     return stored === null ? undefined : parsed(stored);
   }
@@ -131,8 +133,13 @@ class RedisReadModel implements ReadModel {
     for (let from = 0; from < items.length; from += CHUNK) {
       const chunk = items.slice(from, from + CHUNK);
       const repos = [...new Set(chunk.map(({ repoId }) => repoId))];
-      const { checkpoint, repos: known } = this.#keys(partition, '');
-      const keys = [checkpoint, known, ...repos.flatMap((repo) => this.#repositoryKeys(partition, repo))];
+      const { checkpoint, filling, repos: known } = this.#keys(partition, '');
+      const keys = [
+        checkpoint,
+        filling,
+        known,
+        ...repos.flatMap((repo) => this.#repositoryKeys(partition, repo)),
+      ];
       const last = from + CHUNK >= items.length ? [position, eventId] : ['', ''];
       const stored = chunk.flatMap((item) => [repos.indexOf(item.repoId) + 1, ...storedForm(item)]);
       const answer = await this.#redis.keyledgerApply(keys.length, ...keys, floor, ...last, ...stored);
@@ -140,9 +147,17 @@ class RedisReadModel implements ReadModel {
     }
   }
 
-  async #clear(partition: number): Promise<void> {
-    const { checkpoint, repos, base } = this.#keys(partition, '');
-    await this.#redis.keyledgerClear(checkpoint, repos, base);
+  /** From nothing. Whoever begins to fill after this one, or a flush, ends it. @throws ReadModelLost */
+  async #fill(partition: number, items: readonly ListItem[], checkpoint: Checkpoint | undefined) {
+    const filler = checkpoint && items.length > 0 ? randomUUID() : '';
+    const { checkpoint: key, filling, repos, base } = this.#keys(partition, '');
+    await this.#redis.keyledgerClear(key, filling, repos, base, filler);
+    if (checkpoint) await this.#write(partition, items, checkpoint, `fill:${filler}`);
+  }
+
+  async #isUntouched(partition: number): Promise<boolean> {
+    const { checkpoint, filling, repos } = this.#keys(partition, '');
+    return (await this.#redis.exists(checkpoint, filling, repos)) === 0;
   }
 
   async #checkpointOf(partition: number): Promise<Checkpoint | undefined> {
@@ -166,7 +181,14 @@ class RedisReadModel implements ReadModel {
   #keys(partition: number, repoId: string) {
     const base = `${this.#prefix}:{${partition}}`;
     const [items, list] = this.#repositoryKeys(partition, repoId);
-    return { base, checkpoint: `${base}:checkpoint`, repos: `${base}:repos`, items, list };
+    return {
+      base,
+      checkpoint: `${base}:checkpoint`,
+      filling: `${base}:filling`,
+      repos: `${base}:repos`,
+      items,
+      list,
+    };
   }
 
   #repositoryKeys(partition: number, repoId: string): [items: string, list: string] {

@@ -7,6 +7,7 @@ import type { Result } from 'ioredis';
  * | key | type | content |
  * |---|---|---|
  * | `<partition>:checkpoint` | hash | position, eventId: everything up to there is in; absent while it is being filled |
+ * | `<partition>:filling` | string | who fills it from nothing; any other writer, and a second filling, ends that one |
  * | `<partition>:repos` | set | the repositories that it holds |
  * | `<partition>:items:<repo>` | hash | key id -> revision, a blank, the document as JSON |
  * | `<partition>:list:<repo>` | sorted set | `<created position>\|<key id>` of the keys that are not deleted, all of score 0 |
@@ -17,21 +18,29 @@ import type { Result } from 'ioredis';
 
 const CHECK = `
 local at = redis.call('HGET', KEYS[1], 'position')
-if ARGV[1] ~= '' and (not at or at < ARGV[1]) then return 'LOST' end
+local filling = redis.call('GET', KEYS[2])
+if filling or (ARGV[1] ~= '' and (not at or at < ARGV[1])) then return 'LOST' end
 `;
 
 /**
- * KEYS: checkpoint, repos, then items and list of each repository.
- * ARGV: floor, position and event id of the checkpoint (or ''), then of each item: number of its
- * repository, repository id, key id, revision, member of the list, 1 if it is listed, JSON.
+ * KEYS: checkpoint, filling, repos, then items and list of each repository.
+ * ARGV: floor, or 'fill:' and who fills; position and event id of the checkpoint (or ''); then of each
+ * item: number of its repository, repository id, key id, revision, member of the list, 1 if it is
+ * listed, JSON.
  */
-const APPLY = `${CHECK}
+const APPLY = `
+local at = redis.call('HGET', KEYS[1], 'position')
+local filling = redis.call('GET', KEYS[2])
+local filler = string.match(ARGV[1], '^fill:(.*)')
+if filler then
+  if filling ~= filler then return 'LOST' end
+elseif filling or (ARGV[1] ~= '' and (not at or at < ARGV[1])) then return 'LOST' end
 for i = 4, #ARGV, 7 do
-  local items, list = KEYS[1 + 2 * ARGV[i]], KEYS[2 + 2 * ARGV[i]]
+  local items, list = KEYS[2 + 2 * ARGV[i]], KEYS[3 + 2 * ARGV[i]]
   local id, revision = ARGV[i + 2], ARGV[i + 3]
   local known = redis.call('HGET', items, id)
   if not known or tonumber(string.match(known, '^%d+')) < tonumber(revision) then
-    redis.call('SADD', KEYS[2], ARGV[i + 1])
+    redis.call('SADD', KEYS[3], ARGV[i + 1])
     redis.call('HSET', items, id, revision .. ' ' .. ARGV[i + 6])
     if ARGV[i + 5] == '1' then redis.call('ZADD', list, 0, ARGV[i + 4])
     else redis.call('ZREM', list, ARGV[i + 4]) end
@@ -40,30 +49,32 @@ end
 if ARGV[2] ~= '' and (not at or at < ARGV[2]) then
   redis.call('HSET', KEYS[1], 'position', ARGV[2], 'eventId', ARGV[3])
 end
+if filler and ARGV[2] ~= '' then redis.call('DEL', KEYS[2]) end
 return 'OK'
 `;
 
-/** KEYS: checkpoint, list, items. ARGV: floor, upper end of the page as of ZREVRANGEBYLEX, its size. */
+/** KEYS: checkpoint, filling, list, items. ARGV: floor, upper end of the page as of ZREVRANGEBYLEX, its size. */
 const LIST = `${CHECK}
-local members = redis.call('ZREVRANGEBYLEX', KEYS[2], ARGV[2], '-', 'LIMIT', 0, ARGV[3])
+local members = redis.call('ZREVRANGEBYLEX', KEYS[3], ARGV[2], '-', 'LIMIT', 0, ARGV[3])
 if #members == 0 then return {'', {}} end
 local ids = {}
 for i, member in ipairs(members) do ids[i] = string.match(member, '[^|]+$') end
-return {members[#members], redis.call('HMGET', KEYS[3], unpack(ids))}
+return {members[#members], redis.call('HMGET', KEYS[4], unpack(ids))}
 `;
 
-/** KEYS: checkpoint, items. ARGV: floor, key id. */
+/** KEYS: checkpoint, filling, items. ARGV: floor, key id. */
 const GET = `${CHECK}
-return redis.call('HGET', KEYS[2], ARGV[2])
+return redis.call('HGET', KEYS[3], ARGV[2])
 `;
 
-/** KEYS: checkpoint, repos. ARGV: name of the partition. */
+/** KEYS: checkpoint, filling, repos. ARGV: name of the partition, who is going to fill it (or ''). */
 const CLEAR = `
 redis.call('DEL', KEYS[1])
-for _, repo in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+for _, repo in ipairs(redis.call('SMEMBERS', KEYS[3])) do
   redis.call('UNLINK', ARGV[1] .. ':items:' .. repo, ARGV[1] .. ':list:' .. repo)
 end
-redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[2], KEYS[3])
+if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2]) end
 return 'OK'
 `;
 
@@ -84,9 +95,9 @@ return 0
 /** As ioredis takes them: it sends the hash, and the text only to a server that does not know it yet. */
 export const SCRIPTS = {
   keyledgerApply: { lua: APPLY },
-  keyledgerList: { lua: LIST, numberOfKeys: 3 },
-  keyledgerGet: { lua: GET, numberOfKeys: 2 },
-  keyledgerClear: { lua: CLEAR, numberOfKeys: 2 },
+  keyledgerList: { lua: LIST, numberOfKeys: 4 },
+  keyledgerGet: { lua: GET, numberOfKeys: 3 },
+  keyledgerClear: { lua: CLEAR, numberOfKeys: 3 },
   keyledgerLease: { lua: LEASE, numberOfKeys: 1 },
   keyledgerRelease: { lua: RELEASE, numberOfKeys: 1 },
 };
@@ -99,6 +110,7 @@ declare module 'ioredis' {
     ): Result<'OK' | 'LOST', Context>;
     keyledgerList(
       checkpoint: string,
+      filling: string,
       list: string,
       items: string,
       floor: string,
@@ -107,11 +119,18 @@ declare module 'ioredis' {
     ): Result<'LOST' | [last: string, stored: (string | null)[]], Context>;
     keyledgerGet(
       checkpoint: string,
+      filling: string,
       items: string,
       floor: string,
       id: string,
     ): Result<string | null, Context>;
-    keyledgerClear(checkpoint: string, repos: string, partition: string): Result<'OK', Context>;
+    keyledgerClear(
+      checkpoint: string,
+      filling: string,
+      repos: string,
+      partition: string,
+      filler: string,
+    ): Result<'OK', Context>;
     keyledgerLease(lease: string, holder: string, milliseconds: number): Result<0 | 1, Context>;
     keyledgerRelease(lease: string, holder: string): Result<0 | 1, Context>;
   }

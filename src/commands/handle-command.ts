@@ -23,6 +23,8 @@ export type Handled = { readonly before: State; readonly changed: boolean; reado
 
 /** Other processes may win that many races for one key. */
 const MAX_ATTEMPTS = 10;
+/** A command whose turn comes later than this is not begun: behind a log that does not answer, all fail together. */
+const LONGEST_WAIT_MS = 3500;
 const inTurn = turnstile();
 
 /**
@@ -36,7 +38,11 @@ export function handleCommand(
   load: 'load' | 'assume empty' = 'load',
 ): Promise<Handled> {
   const stream = streamOf(command.apiKeyId);
-  return inTurn(context.log.logId + stream, () => handle(context, command, stream, load));
+  const asked = performance.now();
+  return inTurn(context.log.logId + stream, () => {
+    if (performance.now() - asked > LONGEST_WAIT_MS) throw new KeyledgerError('UNAVAILABLE');
+    return handle(context, command, stream, load);
+  });
 }
 
 async function handle(

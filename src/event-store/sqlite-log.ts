@@ -207,7 +207,9 @@ class SqliteLog implements EventStore {
   #settle(reply: Reply): void {
     const group = this.#inFlight;
     this.#inFlight = [];
-    if ('outcomes' in reply) {
+    if (this.#failed) {
+      for (const { reject } of group) reject(new KeyledgerError('OUTCOME_UNKNOWN', { cause: this.#failed }));
+    } else if ('outcomes' in reply) {
       group.forEach(({ resolve }, i) => {
         const outcome = reply.outcomes[i] as (typeof reply.outcomes)[number];
         resolve(

@@ -78,9 +78,9 @@ export class Projector {
     return this.#written;
   }
 
-  /** Age in seconds of the last event seen while there are later ones to come; 0 when caught up. */
+  /** Age in seconds of the last event seen while it or later ones are not yet in the read model; 0 when they are. */
   get lag(): number {
-    if (this.#caughtUp && this.#pending.size === 0) return 0;
+    if (this.#caughtUp && this.#isWritten()) return 0;
     return this.#indexed ? Math.max(0, this.#clock() - Date.parse(this.#indexed.recordedAt)) / 1000 : 0;
   }
 
@@ -133,6 +133,7 @@ export class Projector {
           await this.#take(page);
           failures = 0;
         }
+        if (!signal.aborted) throw new Error('The subscription ended');
       } catch (error) {
         this.#caughtUp = false;
         if (error instanceof UnattributableError) this.#halt(error);

@@ -77,8 +77,15 @@ const Environment = z.object({
   JWT_AUDIENCE: text,
   /** Claim that holds the repositories and roles of a token. */
   JWT_REPOS_CLAIM: z.string().default('repos'),
-  /** Requests a minute and caller; 0 is off. */
+  /** Requests a minute and caller, verifications not counted; 0 is off. */
   RATE_LIMIT: integer(999_999_999).default(60_000),
+  /** Seconds without news of the log's end after which no key is verified; 0 is never. */
+  VERIFY_MAX_STALENESS: integer(999_999_999).default(300),
+  /** Is there a GET /verify/forward, for proxies? It needs no token. */
+  VERIFY_FORWARD: z
+    .enum(['true', 'false'], 'must be true or false')
+    .default('true')
+    .transform((value) => value === 'true'),
   /** Origins that browsers may call from, separated by commas; none without it. */
   CORS_ORIGIN: z
     .string()

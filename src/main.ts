@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { type Logger, pino } from 'pino';
 import type { Config } from './config.js';
@@ -10,7 +11,10 @@ import { makeApp } from './http/app.js';
 import { type Metrics, makeMetrics, observeProjector } from './http/metrics.js';
 import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
+import { Reads } from './projections/reads.js';
 import { tokenVerifier } from './security/tokens.js';
+import { openUsageStore } from './usage/open.js';
+import { Usage } from './usage/usage.js';
 
 export type Service = { readonly url: string; stop(): Promise<void> };
 
@@ -34,12 +38,20 @@ export async function startService(config: Config, onFatal: () => void): Promise
   const log = await openEventStore(config.EVENT_STORE_URL, logFailed, (warning) => logger.warn(warning));
   const readModel = openReadModel(config.READ_MODEL_URL, config.REDIS_PREFIX, logger);
   const projector = new Projector(log, readModel, logger, clock);
+  const reads = new Reads(projector, readModel, clock, config.VERIFY_MAX_STALENESS);
+  const usageFile = join(config.DATA_DIR, 'usage.db');
+  const usage = new Usage(
+    openUsageStore(config.READ_MODEL_URL, usageFile, config.REDIS_PREFIX, logger),
+    logger,
+  );
   projector.start();
   observeProjector(metrics, projector);
 
   const app = await makeApp({
     log,
     projector,
+    reads,
+    usage,
     clock,
     keyring: config.keyring,
     verifyToken: tokenVerifier(config.tokens, grantsFromClaim(config.JWT_REPOS_CLAIM), clock),
@@ -51,6 +63,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
       corsOrigins: config.CORS_ORIGIN,
       trustProxy: config.TRUST_PROXY,
       serveMetrics: config.METRICS_PORT === undefined,
+      verifyForward: config.VERIFY_FORWARD,
     },
   });
   const connections = watchConnections(app);
@@ -60,6 +73,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
     await finishRequests(app, connections);
     metricsServer?.close();
     await projector.stop();
+    await usage.stop();
     await readModel.close();
     await log.close();
     logger.flush();

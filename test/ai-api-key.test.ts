@@ -1,58 +1,26 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
+import { type AiApiKey, apiKeyIdOf, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
+import { decide } from '../src/domain/decide.js';
+import { REPEAT_WINDOW_MS } from '../src/domain/repeat.js';
 import {
-  type AiApiKey,
-  type ApiKeyCommand,
-  type ApiKeyEvent,
-  apiKeyIdOf,
-  type CreateAiApiKey,
-  decide,
-  evolve,
-  type Occurred,
-  REPEAT_WINDOW_MS,
-  type State,
-  streamOf,
-  type Unreadable,
-} from '../src/domain/ai-api-key.js';
-import type { ErrorCode } from '../src/domain/errors.js';
-
-const apiKeyId = '0b7f3c1e-6f0a-4c57-9d3a-2f1f8f3d9a10';
-const repoId = 'shop';
-const T0 = '2026-01-01T00:00:00.000Z';
-const msLater = (ms: number) => new Date(Date.parse(T0) + ms).toISOString();
-
-const data = {
   apiKeyId,
-  repoId,
-  name: 'search',
-  aiType: 'OPENAI' as const,
-  accessKey: 'FB_AI_x',
-  secretHash: 'hash',
-  sealedSecret: 'sealed',
-  idempotency: { keyHash: 'k', requestHash: 'r' },
-};
-const create: CreateAiApiKey = { type: 'CreateAiApiKey', ...data };
-const rename = (name?: string): ApiKeyCommand => ({ type: 'RenameAiApiKey', apiKeyId, repoId, name });
-const remove: ApiKeyCommand = { type: 'DeleteAiApiKey', apiKeyId, repoId };
+  at,
+  create,
+  created,
+  deleted,
+  type Event,
+  fold,
+  given,
+  msLater,
+  remove,
+  renamed,
+  T0,
+  unreadable,
+  update,
+} from './given.js';
 
-type Event = ApiKeyEvent | Unreadable;
-const created: ApiKeyEvent = { type: 'ApiKeyCreated', data };
-const renamed = (name: string): ApiKeyEvent => ({ type: 'ApiKeyRenamed', data: { apiKeyId, repoId, name } });
-const deleted: ApiKeyEvent = { type: 'ApiKeyDeleted', data: { apiKeyId, repoId } };
-const unreadable: Unreadable = { type: 'Unreadable', reason: 'later version', data: { apiKeyId, repoId } };
-
-const at = (event: Event, occurredAt = T0): Occurred<Event> => ({ ...event, occurredAt });
-const fold = (events: readonly Event[]): State =>
-  events.reduce<State>((state, event) => evolve(state, at(event)), undefined);
-
-const given = (...events: Event[]) => ({
-  when: (command: ApiKeyCommand, time = T0) => ({
-    thenEvents: (...expected: ApiKeyEvent[]) => expect(decide(command, fold(events), time)).toEqual(expected),
-    thenError: (code: ErrorCode, details = {}) => {
-      expect(() => decide(command, fold(events), time)).toThrow(expect.objectContaining({ code, details }));
-    },
-  }),
-});
+const rename = (name?: string) => update(name === undefined ? {} : { name });
 
 describe('creating', () => {
   it('starts the stream', () => given().when(create).thenEvents(created));
@@ -109,7 +77,7 @@ describe('renaming', () => {
     given(created, deleted).when(rename('find')).thenError('KEY_NOT_FOUND'));
   it('a key of another repository is refused', () =>
     given(created)
-      .when({ ...rename('find'), repoId: 'other' } as ApiKeyCommand)
+      .when({ ...rename('find'), repoId: 'other' })
       .thenError('KEY_NOT_FOUND'));
   it('a quarantined key is refused', () =>
     given(created, unreadable).when(rename('find')).thenError('KEY_QUARANTINED', { id: apiKeyId }));
@@ -135,7 +103,7 @@ describe('deleting', () => {
 describe('the fold', () => {
   it('of a creation holds what was created', () => {
     const { sealedSecret, name } = evolve(undefined, at(created, msLater(5)));
-    expect({ sealedSecret, name }).toEqual({ sealedSecret: 'sealed', name: 'search' });
+    expect({ sealedSecret, name }).toEqual({ sealedSecret: 'sealed 1', name: 'search' });
     expect(evolve(undefined, at(created, msLater(5)))).toMatchObject({
       status: 'active',
       createdAt: msLater(5),
@@ -167,7 +135,7 @@ describe('the fold', () => {
     fc.string().map(renamed),
     fc.constant(deleted),
     fc.constant(unreadable),
-    fc.string().map((other): Event => ({ type: 'ApiKeyDeleted', data: { apiKeyId, repoId: other } })),
+    fc.string().map((other): Event => ({ ...deleted, data: { ...deleted.data, repoId: other } }) as Event),
   );
 
   it('never throws, and after a deletion nothing brings a key back', () => {
@@ -208,7 +176,7 @@ describe('the fold', () => {
             continue;
           }
           if (one.type === 'DeleteAiApiKey') expect(state?.status).toBe('deleted');
-          if (one.type === 'RenameAiApiKey' && one.name !== undefined) expect(state?.name).toBe(one.name);
+          if (one.type === 'UpdateAiApiKey' && one.name !== undefined) expect(state?.name).toBe(one.name);
         }
       }),
     );

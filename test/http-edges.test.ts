@@ -121,6 +121,12 @@ describe('the documents', () => {
       '/health/ready',
       '/repo/{repoId}/ai/apikey',
       '/repo/{repoId}/ai/apikey/{apikeyId}',
+      '/repo/{repoId}/ai/apikey/{apikeyId}/resume',
+      '/repo/{repoId}/ai/apikey/{apikeyId}/rotate',
+      '/repo/{repoId}/ai/apikey/{apikeyId}/suspend',
+      '/revoke',
+      '/verify',
+      '/verify/forward',
     ]);
   });
 

@@ -24,10 +24,21 @@ const item = (apiKeyId: string, place: number, repoId = 'shop'): ListItem => ({
   status: 'active',
   createdAt: '2026-01-01T00:00:00.000Z',
   deletedAt: null,
+  expiresAt: null,
   revision: 0,
   createdPosition: at(place),
   position: at(place),
 });
+
+const keysOf = async (model: ReadModel): Promise<ListItem[]> => {
+  const found: ListItem[] = [];
+  for (;;) {
+    const before = found.at(-1)?.createdPosition;
+    const page = await model.list('shop', { includeDeleted: false, before, size: 1000 });
+    found.push(...page);
+    if (page.length < 1000) return found;
+  }
+};
 
 const whereThereIsRedis = redisSource ? describe : describe.skip;
 whereThereIsRedis('Redis', () => {
@@ -70,11 +81,11 @@ whereThereIsRedis('Redis', () => {
     const model = await open(prefix);
     await model.restore([item('a', 1)], checkpoint(1), no);
     await forget(prefix);
-    await expect(model.list('shop')).rejects.toThrow('lost');
+    await expect(keysOf(model)).rejects.toThrow('lost');
     await expect(model.get('shop', 'a')).rejects.toThrow('lost');
     await expect(model.apply([item('b', 2)], checkpoint(2))).rejects.toThrow('lost');
     await model.restore([item('a', 1), item('b', 2)], checkpoint(2), yes);
-    expect((await model.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(['b', 'a']);
+    expect((await keysOf(model)).map(({ apiKeyId }) => apiKeyId)).toEqual(['b', 'a']);
   });
 
   it('that went back in time is lost, and goes on from where it is', async () => {
@@ -87,9 +98,9 @@ whereThereIsRedis('Redis', () => {
     await model.apply([item('b', 2)], checkpoint(2));
     await forget(prefix);
     for (const [key, dump] of backup) if (dump) await admin.restore(key, 0, dump);
-    await expect(model.list('shop')).rejects.toThrow('lost');
+    await expect(keysOf(model)).rejects.toThrow('lost');
     await model.restore([item('a', 1), item('b', 2)], checkpoint(2), yes);
-    expect(await model.list('shop')).toHaveLength(2);
+    expect(await keysOf(model)).toHaveLength(2);
   });
 
   it('half filled by somebody who died is never served, and is filled anew', async () => {
@@ -98,11 +109,11 @@ whereThereIsRedis('Redis', () => {
     await model.restore([item('a', 1), item('b', 2)], checkpoint(2), no);
     const [position] = (await admin.keys(`${prefix}:*checkpoint`)) as [string];
     await admin.del(position);
-    await expect(model.list('shop')).rejects.toThrow('lost');
+    await expect(keysOf(model)).rejects.toThrow('lost');
     const next = await open(prefix);
     await model.close();
     await next.restore([item('b', 2)], checkpoint(2), yes);
-    expect((await next.list('shop')).map(({ apiKeyId }) => apiKeyId)).toEqual(['b']);
+    expect((await keysOf(next)).map(({ apiKeyId }) => apiKeyId)).toEqual(['b']);
   });
 
   it('emptied while two fill it, each in the belief to be the one that writes, is never half there', async () => {
@@ -122,7 +133,7 @@ whereThereIsRedis('Redis', () => {
       let filled = false;
       const reading = (async () => {
         while (!filled) {
-          const listed = await two.list('shop').catch(() => []);
+          const listed = await keysOf(two).catch(() => []);
           expect([0, 2_600]).toContain(listed.length);
         }
       })();
@@ -130,7 +141,7 @@ whereThereIsRedis('Redis', () => {
       await Promise.all([restore(one), restore(two)]);
       filled = true;
       await reading;
-      for (const model of [one, two]) expect(await model.list('shop')).toHaveLength(2_600);
+      for (const model of [one, two]) expect(await keysOf(model)).toHaveLength(2_600);
     }
   });
 
@@ -146,7 +157,7 @@ whereThereIsRedis('Redis', () => {
     const stats = await admin.info('commandstats');
     const writes = /cmdstat_hset:calls=(\d+)/.exec(stats)?.[1];
     expect(Number(writes)).toBe(4);
-    for (const model of [one, two]) expect(await model.list('shop')).toHaveLength(1);
+    for (const model of [one, two]) expect(await keysOf(model)).toHaveLength(1);
   });
 
   it('is written by another instance when the one that wrote is gone', async () => {
@@ -157,7 +168,7 @@ whereThereIsRedis('Redis', () => {
     const waiting = two.apply([item('b', 2)], checkpoint(2));
     await one.close();
     await waiting;
-    expect(await two.list('shop')).toHaveLength(2);
+    expect(await keysOf(two)).toHaveLength(2);
   });
 
   it('keeps a repository on one node of a cluster', async () => {
@@ -166,7 +177,7 @@ whereThereIsRedis('Redis', () => {
     await model.apply([item('a', 1), item('b', 2, 'other')], checkpoint(2));
     for (const repoId of ['shop', 'other']) {
       const tags = (await admin.keys(`${prefix}:*:${repoId}`)).map((key) => /\{(\d+)\}/.exec(key)?.[1]);
-      expect(tags).toHaveLength(2);
+      expect(tags).toHaveLength(3);
       expect(new Set(tags).size).toBe(1);
     }
   });

@@ -29,7 +29,7 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
     const [method = ''] = route.split(' ');
     for (const request of requests) {
       const answer = await child.ask(method, path, request);
-      if (answer.status === 201) secrets.push(answer.json['secret'] as string);
+      if (answer.json['secret']) secrets.push(answer.json['secret'] as string);
       else others.push(answer);
     }
   };
@@ -65,8 +65,39 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
     { token, body: { name: '' } },
     {},
   ]);
+  await drive('GET /repo/{repoId}/ai/apikey/{apikeyId}', one, [{ token }, {}]);
+  const rotate = { token, body: { overlapSeconds: 60 }, headers: once };
+  await drive('POST /repo/{repoId}/ai/apikey/{apikeyId}/rotate', `${one}/rotate`, [
+    rotate,
+    rotate,
+    { ...rotate, body: { overlapSeconds: known } },
+  ]);
+  const credential = { key: listed[0]?.['key'] as string, secret: secrets.at(-1) ?? '' };
+  const verifier = await child.token('verifier');
+  await drive('POST /verify', '/verify', [
+    { token: verifier, body: credential },
+    { token: verifier, body: { ...credential, secret: known } },
+    { token: verifier, body: { key: known, secret: known, aiType: known } },
+    { token: known, body: credential },
+  ]);
+  const basic = Buffer.from(`${credential.key}:${credential.secret}`).toString('base64');
+  await drive('GET /verify/forward', '/verify/forward', [
+    { headers: { authorization: `Basic ${basic}` } },
+    { headers: { authorization: `Bearer ${credential.key}.${credential.secret}` } },
+    { headers: { 'x-api-key': credential.key, 'x-api-secret': credential.secret } },
+    { headers: { 'x-api-key': known, 'x-api-secret': known } },
+  ]);
+  await drive('POST /repo/{repoId}/ai/apikey/{apikeyId}/suspend', `${one}/suspend`, [
+    { token, body: { reason: 'odd' } },
+    { token: verifier },
+  ]);
+  await drive('POST /repo/{repoId}/ai/apikey/{apikeyId}/resume', `${one}/resume`, [{ token }, { token }]);
   await drive('DELETE /repo/{repoId}/ai/apikey/{apikeyId}', one, [{ token }, { token }, {}]);
   await drive('POST /repo/{repoId}/ai/apikey', keys, [{ token, body, headers: once }]);
+  const [created] = [await child.ask('POST', keys, { token, body })];
+  secrets.push(created.json['secret'] as string);
+  const { key, secret } = created.json;
+  await drive('POST /revoke', '/revoke', [{ body: { key, secret } }, { body: { key, secret: known } }, {}]);
   await drive('GET /health/live', '/health/live', [{}]);
   await drive('GET /health/ready', '/health/ready', [{}]);
   await drive('GET', `/${randomUUID()}`, [{ token }]);
@@ -86,7 +117,7 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
     answers: others.map(({ text }) => text).join('\n'),
     files: files.join('\n'),
   };
-  expect(secrets.length).toBeGreaterThanOrEqual(3);
+  expect(secrets.length).toBeGreaterThanOrEqual(6);
   expect(places.output.split('\n').length).toBeGreaterThan(15);
   expect(places.files).toContain('ApiKeyCreated');
   for (const secret of secrets) {

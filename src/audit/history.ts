@@ -1,6 +1,6 @@
 import type { Actor } from '../domain/access.js';
 import { streamOf } from '../domain/ai-api-key.js';
-import { decode } from '../event-store/codec.js';
+import { type Decoded, decode } from '../event-store/codec.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 
@@ -12,7 +12,7 @@ export type HistoryEntry = {
   readonly revision: number;
   readonly position: Position;
   /** What the event says of the key; never secret material, sealed or hashed. */
-  readonly says: Readonly<Record<string, string>>;
+  readonly says: Readonly<Record<string, string | number | null>>;
 };
 
 /** Every event of a key, a deleted one too, oldest first; nothing if there is no such key. */
@@ -32,17 +32,24 @@ export async function* history(log: EventStore, apiKeyId: string): AsyncIterable
   }
 }
 
-type Readable = Exclude<ReturnType<typeof decode>, { type: 'Unreadable' }>;
+/** A list of what may be said, so that no secret is said that somebody adds to an event. */
+const SAID = [
+  'repoId',
+  'name',
+  'aiType',
+  'accessKey',
+  'expiresAt',
+  'secretVersion',
+  'overlapEndsAt',
+  'reason',
+] as const;
 
-function said(event: Readable): Record<string, string> {
-  switch (event.type) {
-    case 'ApiKeyCreated': {
-      const { repoId, name, aiType, accessKey } = event.data;
-      return { repoId, name, aiType, key: accessKey };
-    }
-    case 'ApiKeyRenamed':
-      return { repoId: event.data.repoId, name: event.data.name };
-    case 'ApiKeyDeleted':
-      return { repoId: event.data.repoId };
-  }
+function said({ data }: Decoded): HistoryEntry['says'] {
+  const facts: { readonly [name in (typeof SAID)[number]]?: string | number | null } = data;
+  return Object.fromEntries(
+    SAID.flatMap((name) => {
+      const fact = facts[name];
+      return fact === undefined ? [] : [[name === 'accessKey' ? 'key' : name, fact]];
+    }),
+  );
 }

@@ -13,11 +13,13 @@ export type CreateInput = {
   readonly repoId: string;
   readonly name: string;
   readonly aiType: AiType;
+  /** RFC 3339 in UTC with milliseconds; null for never. */
+  readonly expiresAt: string | null;
   readonly idempotencyKey?: string | undefined;
 };
 
 /** The only place outside the log's sealed form where the secret ever is. */
-export type CreatedKey = {
+export type GivenKey = {
   readonly id: string;
   readonly key: string;
   readonly secret: string;
@@ -27,12 +29,12 @@ export type CreatedKey = {
 /**
  * Creates a key. With an idempotency key the id is derived from (repository, caller, idempotency
  * key): its stream starts once, and a repeat is answered from the event that started it.
- * @throws KeyledgerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleCommand throws
+ * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleCommand throws
  */
 export async function createAiApiKey(
   context: CommandContext & { readonly keyring: Keyring },
-  { repoId, name, aiType, idempotencyKey }: CreateInput,
-): Promise<CreatedKey> {
+  { repoId, name, aiType, expiresAt, idempotencyKey }: CreateInput,
+): Promise<GivenKey> {
   const { actor, keyring } = context;
   const apiKeyId =
     idempotencyKey === undefined
@@ -40,10 +42,13 @@ export async function createAiApiKey(
       : uuidV5(JSON.stringify([repoId, actor.issuer, actor.subject, idempotencyKey]), KEY_IDS);
   const accessKey = makeAccessKey();
   const secret = makeSecret();
+  // Without an expiry as the first release hashed it, so that its requests can be repeated.
+  const request = expiresAt === null ? [name, aiType] : [name, aiType, expiresAt];
   const sealedFor = { apiKeyId, secretVersion: 1 };
   const { before, changed, position } = await handleCommand(
     context,
-    {
+    apiKeyId,
+    () => ({
       type: 'CreateAiApiKey',
       apiKeyId,
       repoId,
@@ -52,14 +57,17 @@ export async function createAiApiKey(
       accessKey,
       secretHash: hashOf(secret),
       sealedSecret: keyring.seal(secret, sealedFor),
+      expiresAt,
       idempotency:
         idempotencyKey === undefined
           ? undefined
-          : { keyHash: hashOf(idempotencyKey), requestHash: hashOf(JSON.stringify([name, aiType])) },
-    },
+          : { keyHash: hashOf(idempotencyKey), requestHash: hashOf(JSON.stringify(request)) },
+    }),
     'assume empty',
   );
-  if (changed || !before) return { id: apiKeyId, key: accessKey, secret, position };
+  if (changed) return { id: apiKeyId, key: accessKey, secret, position };
+  // Nothing changes only where there is a key already.
+  if (!before) throw new KeyledgerError('INTERNAL');
 
   const first = keyring.open(before.sealedSecret, sealedFor, before.secretHash);
   if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: apiKeyId } });

@@ -7,4 +7,4 @@ import { type CommandContext, type Handled, handleCommand } from './handle-comma
 export const deleteAiApiKey = (
   context: CommandContext,
   input: { readonly repoId: string; readonly apiKeyId: string },
-): Promise<Handled> => handleCommand(context, { type: 'DeleteAiApiKey', ...input });
+): Promise<Handled> => handleCommand(context, input.apiKeyId, () => ({ type: 'DeleteAiApiKey', ...input }));

@@ -1,6 +1,7 @@
 import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
 import type { Actor } from '../domain/access.js';
-import { type ApiKeyCommand, decide, evolve, type State, streamOf } from '../domain/ai-api-key.js';
+import { type ApiKeyCommand, evolve, type State, streamOf } from '../domain/ai-api-key.js';
+import { decide } from '../domain/decide.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { decode, encode } from '../event-store/codec.js';
 import type { EventStore, Expected } from '../event-store/event-store.js';
@@ -29,25 +30,27 @@ const inTurn = turnstile();
 
 /**
  * Load, decide, append; on a conflict load again and decide anew. Commands append nowhere else.
+ * @param commandFor the command, given the state that it is decided on
  * @param load 'assume empty' decides on no state first: for streams that can hardly exist already
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */
 export function handleCommand(
   context: CommandContext,
-  command: ApiKeyCommand,
+  apiKeyId: string,
+  commandFor: (state: State) => ApiKeyCommand,
   load: 'load' | 'assume empty' = 'load',
 ): Promise<Handled> {
-  const stream = streamOf(command.apiKeyId);
+  const stream = streamOf(apiKeyId);
   const asked = performance.now();
   return inTurn(context.log.logId + stream, () => {
     if (performance.now() - asked > LONGEST_WAIT_MS) throw new KeyledgerError('UNAVAILABLE');
-    return handle(context, command, stream, load);
+    return handle(context, commandFor, stream, load);
   });
 }
 
 async function handle(
   { log, clock, actor, requestId, onAppend }: CommandContext,
-  command: ApiKeyCommand,
+  commandFor: (state: State) => ApiKeyCommand,
   stream: string,
   load: 'load' | 'assume empty',
 ): Promise<Handled> {
@@ -56,7 +59,7 @@ async function handle(
   let history = load === 'load' ? await readHistory(log, stream) : EMPTY;
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     const now = new Date(clock()).toISOString();
-    const decided = decide(command, history.state, now);
+    const decided = decide(commandFor(history.state), history.state, now);
     if (decided.length === 0 && history.position) {
       return { before: history.state, changed: false, position: history.position };
     }

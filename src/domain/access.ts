@@ -39,3 +39,7 @@ export function permits(caller: Caller, repoId: string, permission: Permission):
   const known = ROLES.find((name) => name === role);
   return known !== undefined && (PERMISSIONS[known] as readonly Permission[]).includes(permission);
 }
+
+/** May the caller do this in any repository at all? */
+export const permitsSomewhere = (caller: Caller, permission: Permission): boolean =>
+  Object.keys(caller.grants).some((repoId) => permits(caller, repoId, permission));

@@ -1,8 +1,8 @@
-import { KeyledgerError } from './errors.js';
+import type { Given, Idempotency } from './repeat.js';
 
 /**
- * The aggregate: one AI API key, one stream. Top to bottom: stream, commands, events, state,
- * decide (command + state -> events) and evolve (state + event -> state). All of it is pure.
+ * The aggregate: one AI API key, one stream. Top to bottom: stream, commands, events, state and
+ * evolve (state + event -> state); decide (command + state -> events) is next door. All of it is pure.
  */
 
 // --- Stream ---------------------------------------------------------------------------------
@@ -28,54 +28,91 @@ export function apiKeyIdOf(stream: string): string | undefined {
 export const AI_TYPES = ['OPENAI', 'GOOGLE', 'ANTHROPIC', 'AWS', 'OTHER'] as const;
 export type AiType = (typeof AI_TYPES)[number];
 
-/** SHA-256 (hex) of the Idempotency-Key and of the parsed request that came with it. */
-export type Idempotency = { readonly keyHash: string; readonly requestHash: string };
+/** The key and where it belongs: what every command and every event says. */
+export type KeyRef = { readonly apiKeyId: string; readonly repoId: string };
 
-export type CreateAiApiKey = {
+/** expiresAt: RFC 3339 in UTC with milliseconds, or null for never. */
+export type CreateAiApiKey = KeyRef & {
   readonly type: 'CreateAiApiKey';
-  readonly apiKeyId: string;
-  readonly repoId: string;
   readonly name: string;
   readonly aiType: AiType;
   readonly accessKey: string;
   readonly secretHash: string;
   readonly sealedSecret: string;
+  readonly expiresAt: string | null;
   readonly idempotency?: Idempotency | undefined;
 };
 
-export type RenameAiApiKey = {
-  readonly type: 'RenameAiApiKey';
-  readonly apiKeyId: string;
-  readonly repoId: string;
+/** What is undefined stays as it is. */
+export type UpdateAiApiKey = KeyRef & {
+  readonly type: 'UpdateAiApiKey';
   readonly name?: string | undefined;
+  readonly expiresAt?: string | null | undefined;
 };
 
-export type DeleteAiApiKey = {
-  readonly type: 'DeleteAiApiKey';
-  readonly apiKeyId: string;
-  readonly repoId: string;
+/** A new secret; the old one stays good for the overlap (seconds). */
+export type RotateAiApiKey = KeyRef & {
+  readonly type: 'RotateAiApiKey';
+  /** What the secret is sealed for: one more than that of the state. */
+  readonly secretVersion: number;
+  readonly secretHash: string;
+  readonly sealedSecret: string;
+  readonly overlapSeconds: number;
+  readonly idempotency?: Idempotency | undefined;
 };
 
-export type ApiKeyCommand = CreateAiApiKey | RenameAiApiKey | DeleteAiApiKey;
+export type SuspendAiApiKey = KeyRef & { readonly type: 'SuspendAiApiKey'; readonly reason: string | null };
+export type ResumeAiApiKey = KeyRef & { readonly type: 'ResumeAiApiKey' };
+export type DeleteAiApiKey = KeyRef & { readonly type: 'DeleteAiApiKey' };
+
+/** Deletes the key if whoever asks holds a secret of it that is good: the hash is the proof. */
+export type RevokeLeakedAiApiKey = KeyRef & {
+  readonly type: 'RevokeLeakedAiApiKey';
+  readonly secretHash: string;
+};
+
+export type ApiKeyCommand =
+  | CreateAiApiKey
+  | UpdateAiApiKey
+  | RotateAiApiKey
+  | SuspendAiApiKey
+  | ResumeAiApiKey
+  | DeleteAiApiKey
+  | RevokeLeakedAiApiKey;
 
 // --- Events ---------------------------------------------------------------------------------
 
-export type ApiKeyCreated = {
-  readonly type: 'ApiKeyCreated';
-  readonly data: Omit<CreateAiApiKey, 'type'>;
-};
+type EventOf<Type extends string, Data = unknown> = { readonly type: Type; readonly data: KeyRef & Data };
 
-export type ApiKeyRenamed = {
-  readonly type: 'ApiKeyRenamed';
-  readonly data: { readonly apiKeyId: string; readonly repoId: string; readonly name: string };
-};
+export type ApiKeyCreated = EventOf<'ApiKeyCreated', Omit<CreateAiApiKey, 'type'>>;
+export type ApiKeyRenamed = EventOf<'ApiKeyRenamed', { readonly name: string }>;
+export type ApiKeySecretRotated = EventOf<
+  'ApiKeySecretRotated',
+  {
+    readonly secretVersion: number;
+    readonly secretHash: string;
+    readonly sealedSecret: string;
+    /** Until then the old secret is good too; null if it ended at once. */
+    readonly overlapEndsAt: string | null;
+    readonly idempotency?: Idempotency | undefined;
+  }
+>;
+export type ApiKeyExpiryChanged = EventOf<'ApiKeyExpiryChanged', { readonly expiresAt: string | null }>;
+export type ApiKeySuspended = EventOf<'ApiKeySuspended', { readonly reason: string | null }>;
+export type ApiKeyResumed = EventOf<'ApiKeyResumed'>;
+export type ApiKeyDeleted = EventOf<'ApiKeyDeleted', { readonly reason: DeletionReason }>;
 
-export type ApiKeyDeleted = {
-  readonly type: 'ApiKeyDeleted';
-  readonly data: { readonly apiKeyId: string; readonly repoId: string };
-};
+export const DELETION_REASONS = ['requested', 'leaked'] as const;
+export type DeletionReason = (typeof DELETION_REASONS)[number];
 
-export type ApiKeyEvent = ApiKeyCreated | ApiKeyRenamed | ApiKeyDeleted;
+export type ApiKeyEvent =
+  | ApiKeyCreated
+  | ApiKeyRenamed
+  | ApiKeySecretRotated
+  | ApiKeyExpiryChanged
+  | ApiKeySuspended
+  | ApiKeyResumed
+  | ApiKeyDeleted;
 
 /** Stands in a fold for an event of the key's stream that this release cannot decode. */
 export type Unreadable = {
@@ -93,72 +130,36 @@ export type Occurred<E> = E & { readonly occurredAt: string };
  * `unavailable` (quarantined): the stream holds an event that could not be decoded or folded, so
  * nobody knows what the key may do. It fails closed: never valid, and only deletion gets through.
  */
-export type AiApiKey = Omit<CreateAiApiKey, 'type'> & {
-  readonly status: 'active' | 'deleted' | 'unavailable';
+export type AiApiKey = Omit<CreateAiApiKey, 'type' | 'idempotency'> & {
+  readonly status: 'active' | 'suspended' | 'deleted' | 'unavailable';
   readonly createdAt: string;
   readonly deletedAt: string | null;
+  /** 1 for the secret that came with the key, one more with each rotation. */
+  readonly secretVersion: number;
+  /** False once the key was suspended with this secret. */
+  readonly secretRepeatable: boolean;
+  /** The secret before this one, while it overlaps. */
+  readonly oldSecret: { readonly hash: string; readonly goodUntil: string } | null;
+  /** What each Idempotency-Key got. */
+  readonly given: readonly Given[];
 };
 
 /** No state: the key was never created. */
 export type State = AiApiKey | undefined;
 
-// --- Decide ---------------------------------------------------------------------------------
+export const STATUSES = ['active', 'suspended', 'expired', 'deleted', 'unavailable'] as const;
+/** What a key is at a moment: expiry is no event, the clock decides. */
+export type Status = (typeof STATUSES)[number];
 
-/** A repeated creation gets the same answer for so long (milliseconds). */
-export const REPEAT_WINDOW_MS = 15 * 60 * 1000;
+/** @param now milliseconds since 1970 */
+export const statusAt = (key: Pick<AiApiKey, 'status' | 'expiresAt'>, now: number): Status =>
+  key.status === 'active' && key.expiresAt !== null && Date.parse(key.expiresAt) <= now
+    ? 'expired'
+    : key.status;
 
-/**
- * The events that a command causes; none if there is nothing to change.
- * @param now what the clock says, RFC 3339; it may have been set back since the last event
- * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED
- */
-export function decide(command: ApiKeyCommand, state: State, now: string): ApiKeyEvent[] {
-  switch (command.type) {
-    case 'CreateAiApiKey':
-      return decideCreate(command, state, now);
-    case 'RenameAiApiKey': {
-      const key = existing(command, state);
-      if (key.status === 'unavailable') throw quarantined(key);
-      const { apiKeyId, repoId, name } = command;
-      return name === undefined || name === key.name
-        ? []
-        : [{ type: 'ApiKeyRenamed', data: { apiKeyId, repoId, name } }];
-    }
-    case 'DeleteAiApiKey': {
-      existing(command, state);
-      const { apiKeyId, repoId } = command;
-      return [{ type: 'ApiKeyDeleted', data: { apiKeyId, repoId } }];
-    }
-  }
-}
-
-/** A creation meets an existing key only if its id was derived from the same Idempotency-Key. */
-function decideCreate({ type: _, ...data }: CreateAiApiKey, state: State, now: string): ApiKeyEvent[] {
-  if (!state) return [{ type: 'ApiKeyCreated', data }];
-  if (state.status === 'unavailable') throw quarantined(state);
-  if (!data.idempotency || data.idempotency.keyHash !== state.idempotency?.keyHash) {
-    throw new KeyledgerError('CONFLICT');
-  }
-  const details = { id: state.apiKeyId };
-  if (data.idempotency.requestHash !== state.idempotency.requestHash) {
-    throw new KeyledgerError('IDEMPOTENCY_KEY_REUSED');
-  }
-  const age = Math.abs(Date.parse(now) - Date.parse(state.createdAt));
-  if (state.status !== 'active' || age > REPEAT_WINDOW_MS) {
-    throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details });
-  }
-  return [];
-}
-
-function existing(command: { repoId: string }, state: State): AiApiKey {
-  if (!state || state.status === 'deleted' || state.repoId !== command.repoId) {
-    throw new KeyledgerError('KEY_NOT_FOUND');
-  }
-  return state;
-}
-
-const quarantined = (key: AiApiKey) =>
-  new KeyledgerError('KEY_QUARANTINED', { details: { id: key.apiKeyId } });
+/** The hashes of the secrets that are good at a moment (milliseconds since 1970), but for the key's status. */
+export const secretHashesAt = ({ secretHash, oldSecret }: AiApiKey, now: number): readonly string[] =>
+  oldSecret && now < Date.parse(oldSecret.goodUntil) ? [secretHash, oldSecret.hash] : [secretHash];
 
 // --- Evolve ---------------------------------------------------------------------------------
 
@@ -170,24 +171,52 @@ const quarantined = (key: AiApiKey) =>
 export function evolve(state: State, event: Occurred<ApiKeyEvent | Unreadable>): AiApiKey {
   if (!state) return event.type === 'ApiKeyCreated' ? created(event) : unknownKey(event);
   if (state.status === 'deleted') return state;
-  if (event.data.repoId !== state.repoId) return { ...state, status: 'unavailable' };
+  const unavailable: AiApiKey = { ...state, status: 'unavailable' };
+  if (event.data.repoId !== state.repoId) return unavailable;
+  if (event.type === 'ApiKeyDeleted') return { ...state, status: 'deleted', deletedAt: event.occurredAt };
+  if (state.status === 'unavailable') return state;
   switch (event.type) {
-    case 'ApiKeyDeleted':
-      return { ...state, status: 'deleted', deletedAt: event.occurredAt };
     case 'ApiKeyRenamed':
-      return state.status === 'active' ? { ...state, name: event.data.name } : state;
+      return { ...state, name: event.data.name };
+    case 'ApiKeySecretRotated':
+      return event.data.secretVersion === state.secretVersion + 1 ? rotated(state, event) : unavailable;
+    case 'ApiKeyExpiryChanged':
+      return { ...state, expiresAt: event.data.expiresAt };
+    case 'ApiKeySuspended':
+      return { ...state, status: 'suspended', secretRepeatable: false };
+    case 'ApiKeyResumed':
+      return { ...state, status: 'active' };
     case 'ApiKeyCreated':
     case 'Unreadable':
-      return { ...state, status: 'unavailable' };
+      return unavailable;
   }
 }
 
-const created = ({ data, occurredAt }: Occurred<ApiKeyCreated>): AiApiKey => ({
-  ...data,
-  status: 'active',
-  createdAt: occurredAt,
-  deletedAt: null,
-});
+function created({ data: { idempotency, ...key }, occurredAt }: Occurred<ApiKeyCreated>): AiApiKey {
+  return {
+    ...key,
+    status: 'active',
+    createdAt: occurredAt,
+    deletedAt: null,
+    secretVersion: 1,
+    secretRepeatable: true,
+    oldSecret: null,
+    given: idempotency ? [{ ...idempotency, secretVersion: 1, at: occurredAt }] : [],
+  };
+}
+
+function rotated(key: AiApiKey, { data, occurredAt }: Occurred<ApiKeySecretRotated>): AiApiKey {
+  const { secretVersion, secretHash, sealedSecret, overlapEndsAt, idempotency } = data;
+  return {
+    ...key,
+    secretVersion,
+    secretHash,
+    sealedSecret,
+    secretRepeatable: true,
+    oldSecret: overlapEndsAt === null ? null : { hash: key.secretHash, goodUntil: overlapEndsAt },
+    given: idempotency ? [...key.given, { ...idempotency, secretVersion, at: occurredAt }] : key.given,
+  };
+}
 
 /** What can be said of a key whose creation cannot be read: which it is, and perhaps where. */
 const unknownKey = ({ data, occurredAt }: Occurred<ApiKeyEvent | Unreadable>): AiApiKey => ({
@@ -198,7 +227,12 @@ const unknownKey = ({ data, occurredAt }: Occurred<ApiKeyEvent | Unreadable>): A
   accessKey: '',
   secretHash: '',
   sealedSecret: '',
+  expiresAt: null,
   status: 'unavailable',
   createdAt: occurredAt,
   deletedAt: null,
+  secretVersion: 0,
+  secretRepeatable: false,
+  oldSecret: null,
+  given: [],
 });

@@ -5,7 +5,12 @@
 export const ERRORS = {
   INVALID_INPUT: [400, 'The request is invalid'],
   UNAUTHENTICATED: [401, 'A valid bearer token is required'],
+  BAD_CREDENTIAL: [
+    401,
+    'This is no good API key: send key and secret as Basic, as Bearer key.secret, or as X-Api-Key and X-Api-Secret',
+  ],
   FORBIDDEN: [403, 'Your token gives no access to do this in this repository'],
+  KEY_REFUSED: [403, 'This API key may not be used here now'],
   NOT_FOUND: [404, 'There is nothing at this address; /docs lists what there is'],
   KEY_NOT_FOUND: [404, 'No such API key in this repository'],
   METHOD_NOT_ALLOWED: [405, 'This address does not take this method; see the Allow header'],
@@ -14,7 +19,7 @@ export const ERRORS = {
   OTHER_LOG: [409, 'This position belongs to another log (restored or imported); start again without it'],
   IDEMPOTENCY_KEY_USED: [
     409,
-    'This Idempotency-Key made the key with this id; its secret can no longer be repeated. Use a new Idempotency-Key to create another key',
+    'This Idempotency-Key gave out a secret of the key with this id, which can no longer be repeated. Use a new Idempotency-Key to create another key, or to rotate this one',
   ],
   KEY_QUARANTINED: [
     409,
@@ -32,7 +37,11 @@ export const ERRORS = {
     503,
     'Wholly done or not at all, which of them is unknown; repeat it with the same Idempotency-Key',
   ],
-  BEHIND: [503, 'This instance has not yet reached the position in Keyledger-Min-Position; try again'],
+  STALE: [
+    503,
+    'Not verified: this instance has had no news of the log for longer than VERIFY_MAX_STALENESS; try another',
+  ],
+  BEHIND: [503, 'This instance has not yet reached the position that its answer must hold; try again'],
 } as const satisfies Record<string, readonly [status: number, message: string]>;
 
 export type ErrorCode = keyof typeof ERRORS;
@@ -45,7 +54,11 @@ export class KeyledgerError extends Error {
 
   constructor(
     code: ErrorCode,
-    options: { message?: string; details?: Readonly<Record<string, string>>; cause?: unknown } = {},
+    options: {
+      message?: string | undefined;
+      details?: Readonly<Record<string, string>>;
+      cause?: unknown;
+    } = {},
   ) {
     super(options.message ?? ERRORS[code][1], { cause: options.cause });
     this.name = 'KeyledgerError';

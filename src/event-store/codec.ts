@@ -4,6 +4,7 @@ import {
   AI_TYPES,
   type ApiKeyEvent,
   apiKeyIdOf,
+  DELETION_REASONS,
   type Occurred,
   type Unreadable,
 } from '../domain/ai-api-key.js';
@@ -12,34 +13,54 @@ import type { NewEvent, RecordedEvent } from './event-store.js';
 /**
  * The boundary between the log's JSON and the domain's events: one schema and one version a type.
  * A new shape is a new version; the upcaster at index n lifts data of version n + 1 to version n + 2.
+ * It is given whatever JSON is there, and never throws: the schema judges what comes out.
  */
 type Upcaster = (data: unknown) => unknown;
 type Codec<E extends ApiKeyEvent> = { upcasters: readonly Upcaster[]; data: z.ZodType<E['data']> };
 
 const key = { apiKeyId: z.string(), repoId: z.string() };
+const secret = {
+  secretHash: z.string(),
+  sealedSecret: z.string(),
+  idempotency: z.object({ keyHash: z.string(), requestHash: z.string() }).optional(),
+};
+/** Times are compared, so they have one width. */
+const time = z.iso.datetime({ precision: 3 });
+const adding =
+  (fields: object): Upcaster =>
+  (data) => ({ ...(data as object), ...fields });
 
 const CODECS: { readonly [T in ApiKeyEvent['type']]: Codec<Extract<ApiKeyEvent, { type: T }>> } = {
   ApiKeyCreated: {
-    upcasters: [],
+    upcasters: [adding({ expiresAt: null })],
     data: z.object({
       ...key,
+      ...secret,
       name: z.string(),
       aiType: z.enum(AI_TYPES),
       accessKey: z.string(),
-      secretHash: z.string(),
-      sealedSecret: z.string(),
-      idempotency: z.object({ keyHash: z.string(), requestHash: z.string() }).optional(),
+      expiresAt: time.nullable(),
     }),
   },
   ApiKeyRenamed: { upcasters: [], data: z.object({ ...key, name: z.string() }) },
-  ApiKeyDeleted: { upcasters: [], data: z.object(key) },
+  ApiKeySecretRotated: {
+    upcasters: [],
+    data: z.object({ ...key, ...secret, secretVersion: z.int().min(2), overlapEndsAt: time.nullable() }),
+  },
+  ApiKeyExpiryChanged: { upcasters: [], data: z.object({ ...key, expiresAt: time.nullable() }) },
+  ApiKeySuspended: { upcasters: [], data: z.object({ ...key, reason: z.string().nullable() }) },
+  ApiKeyResumed: { upcasters: [], data: z.object(key) },
+  ApiKeyDeleted: {
+    upcasters: [adding({ reason: 'requested' })],
+    data: z.object({ ...key, reason: z.enum(DELETION_REASONS) }),
+  },
 };
 
 const schemaVersion = (codec: { upcasters: readonly Upcaster[] }) => codec.upcasters.length + 1;
 
 const Metadata = z.object({
   schemaVersion: z.int().min(1),
-  occurredAt: z.iso.datetime(),
+  occurredAt: time,
   actor: z.object({ issuer: z.string(), subject: z.string() }),
   requestId: z.string(),
   $correlationId: z.string(),
@@ -96,8 +117,8 @@ export function decode(recorded: RecordedEvent, revision: number): Decoded | Occ
   if (version > schemaVersion(codec)) {
     return unreadable(`${type} of schema version ${version}; this release knows ${schemaVersion(codec)}`);
   }
-  const lifted = codec.upcasters.slice(version - 1).reduce((data, upcast) => upcast(data), recorded.data);
-  const data = codec.data.safeParse(lifted);
+  const lift = codec.upcasters.slice(version - 1);
+  const data = codec.data.safeParse(lift.reduce((older, upcast) => upcast(older), recorded.data));
   if (!data.success) return unreadable(`data: ${z.prettifyError(data.error)}`);
   if (data.data.apiKeyId !== apiKeyId) return unreadable(`data of another key, ${data.data.apiKeyId}`);
   const { occurredAt, actor, requestId } = metadata.data;

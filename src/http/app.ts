@@ -16,6 +16,7 @@ import {
 } from 'fastify';
 import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../domain/errors.js';
+import type { Projector } from '../projections/projector.js';
 import type { VerifyToken } from '../security/tokens.js';
 import { authenticate, authorise, rateLimitKey } from './auth.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
@@ -23,8 +24,13 @@ import { type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
 import { healthRoutes } from './routes/health.js';
+import { lifecycleRoutes } from './routes/lifecycle.js';
+import { revokeRoutes } from './routes/revoke.js';
+import { verifyRoutes } from './routes/verify.js';
+import { verifyForwardRoutes } from './routes/verify-forward.js';
 
 export type HttpDependencies = AiApiKeyDependencies & {
+  readonly projector: Projector;
   readonly verifyToken: VerifyToken;
   readonly metrics: Metrics;
   readonly logger: FastifyBaseLogger;
@@ -39,6 +45,8 @@ export type HttpSettings = {
   readonly trustProxy: boolean | string;
   /** False if /metrics has a port of its own. */
   readonly serveMetrics: boolean;
+  /** Is there a GET /verify/forward, which needs no token? */
+  readonly verifyForward: boolean;
 };
 
 const BODY_LIMIT = 16 * 1024;
@@ -100,6 +108,7 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
       methods: ['GET', 'POST', 'PUT', 'DELETE'],
       exposedHeaders: [
         'Keyledger-Position',
+        'Keyledger-Staleness',
         'X-Request-Id',
         'Retry-After',
         'RateLimit-Limit',
@@ -123,24 +132,49 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
     );
   }
   await app.register(healthRoutes(projector));
+  app.decorateRequest('caller', undefined);
   await app.register(async (api) => {
-    api.decorateRequest('caller', undefined);
-    api.addHook('onRequest', async (_, reply) => void reply.header('cache-control', 'no-store'));
+    api.addHook('onRequest', noStore);
     api.addHook('onRequest', authenticate(verifyToken));
-    if (settings.rateLimit > 0) {
-      await api.register(rateLimit, {
-        max: settings.rateLimit,
-        timeWindow: '1 minute',
-        keyGenerator: rateLimitKey,
-        enableDraftSpec: true,
-        errorResponseBuilder: () => new KeyledgerError('RATE_LIMITED'),
-      });
-    }
+    await limitRate(api, settings);
     api.addHook('preParsing', authorise);
     await api.register(aiApiKeyRoutes(dependencies));
+    await api.register(lifecycleRoutes(dependencies));
   });
+  await app.register(async (open) => {
+    open.addHook('onRequest', noStore);
+    await limitRate(open, settings);
+    await open.register(revokeRoutes(dependencies));
+  });
+  // To count a verification would cost more than to answer it.
+  await app.register(async (verification) => {
+    verification.addHook('onRequest', noStore);
+    verification.addHook('onRequest', authenticate(verifyToken));
+    verification.addHook('preParsing', authorise);
+    await verification.register(verifyRoutes(dependencies));
+  });
+  if (settings.verifyForward) {
+    await app.register(async (open) => {
+      open.addHook('onRequest', noStore);
+      await open.register(verifyForwardRoutes(dependencies));
+    });
+  }
   refuseOtherMethods(app, addresses);
   return app;
+}
+
+const noStore = async (_: FastifyRequest, reply: FastifyReply): Promise<void> =>
+  void reply.header('cache-control', 'no-store');
+
+async function limitRate(api: FastifyInstance, settings: HttpSettings): Promise<void> {
+  if (settings.rateLimit === 0) return;
+  await api.register(rateLimit, {
+    max: settings.rateLimit,
+    timeWindow: '1 minute',
+    keyGenerator: rateLimitKey,
+    enableDraftSpec: true,
+    errorResponseBuilder: () => new KeyledgerError('RATE_LIMITED'),
+  });
 }
 
 class OneLineARequest extends LogController {
@@ -194,10 +228,12 @@ function collectAddresses(app: FastifyInstance): ReadonlySet<string> {
 function refuseOtherMethods(app: FastifyInstance, addresses: ReadonlySet<string>): void {
   for (const url of [...addresses]) {
     const known = (method: string) => app.hasRoute({ url, method: method as HTTPMethods });
+    const others = app.supportedMethods.filter((method) => !known(method));
+    if (others.length === 0) continue;
     const allow = app.supportedMethods.filter(known).join(', ');
     app.route({
       url,
-      method: app.supportedMethods.filter((method) => !known(method)),
+      method: others,
       schema: { hide: true },
       onRequest: async (_, reply) => {
         reply.header('allow', allow);

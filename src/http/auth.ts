@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import { type Caller, type Permission, permits } from '../domain/access.js';
+import { type Caller, type Permission, permits, permitsSomewhere } from '../domain/access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { VerifyToken } from '../security/tokens.js';
 
@@ -9,7 +9,7 @@ declare module 'fastify' {
     caller: Caller | KeyledgerError | undefined;
   }
   interface FastifyContextConfig {
-    /** What the caller must be allowed to do in the repository of the path. */
+    /** What the caller must be allowed to do in the repository of the path; in some repository, if it names none. */
     permission?: Permission;
     /** What an unexpected failure says. */
     failure?: string;
@@ -34,8 +34,11 @@ export const authenticate = (verify: VerifyToken) => async (request: FastifyRequ
 export async function authorise(request: FastifyRequest): Promise<void> {
   const caller = callerOf(request);
   const { permission } = request.routeOptions.config;
-  const { repoId } = request.params as { repoId: string };
-  if (!permission || !permits(caller, repoId, permission)) throw new KeyledgerError('FORBIDDEN');
+  const { repoId } = request.params as { repoId?: string };
+  const may =
+    permission !== undefined &&
+    (repoId === undefined ? permitsSomewhere(caller, permission) : permits(caller, repoId, permission));
+  if (!may) throw new KeyledgerError('FORBIDDEN');
 }
 
 /** @throws KeyledgerError UNAUTHENTICATED, UNAVAILABLE */

@@ -13,7 +13,8 @@ export const ErrorEnvelope = z
     message: z.string(),
     code: z.enum(Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]]),
     requestId: z.string(),
-    id: z.string().optional().describe('The API key that an Idempotency-Key made'),
+    id: z.string().optional().describe('The API key that the error is about'),
+    reason: z.string().optional().describe('Why a proven API key is not good; see /verify'),
   })
   .meta({ id: 'Error' });
 

@@ -44,11 +44,16 @@ export function observeProjector({ registry }: Metrics, projector: Projector): v
   );
   gauge(
     'keyledger_staleness_seconds',
-    'For how long it has not been known that reads show all that the log holds',
-    () => projector.staleness,
+    'For how long it has not been known that lists show all that the log holds',
+    () => projector.listed.staleness,
+  );
+  gauge(
+    'keyledger_verify_staleness_seconds',
+    'For how long it has not been known that verdicts rest on all that the log holds',
+    () => projector.indexed.staleness,
   );
   gauge('keyledger_projector_position', 'Place in the log of the last event in the read model', () =>
-    Number.parseInt(projector.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),
+    Number.parseInt(projector.listed.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),
   );
   gauge(
     'keyledger_quarantined_streams',

@@ -8,17 +8,22 @@ export const openApi = {
     version: '0.1.0',
     license: { name: 'MIT', identifier: 'MIT' },
     description:
-      'Issues and revokes repository-scoped API keys for AI providers. Every answer carries X-Request-Id; every change carries Keyledger-Position, which a read may send as Keyledger-Min-Position.',
+      'Issues, verifies and revokes repository-scoped API keys for AI providers. Every answer carries X-Request-Id; every change carries Keyledger-Position, which a read may send as Keyledger-Min-Position.',
   },
   servers: [{ url: '/' }],
   security: [{ bearer: [] }],
   components: {
     securitySchemes: {
       bearer: { type: 'http' as const, scheme: 'bearer', bearerFormat: 'JWT' },
+      apiKeyAsBasic: { type: 'http' as const, scheme: 'basic', description: 'key:secret' },
+      apiKeyAsBearer: { type: 'http' as const, scheme: 'bearer', description: 'key.secret' },
+      apiKey: { type: 'apiKey' as const, in: 'header' as const, name: 'X-Api-Key' },
+      apiSecret: { type: 'apiKey' as const, in: 'header' as const, name: 'X-Api-Secret' },
     },
   },
   tags: [
     { name: 'API keys', description: 'The AI API keys of a repository' },
+    { name: 'Verification', description: 'Is an API key good?' },
     { name: 'Health', description: 'For load balancers and orchestrators' },
   ],
 };

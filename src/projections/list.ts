@@ -1,17 +1,12 @@
-import type { AiType } from '../domain/ai-api-key.js';
+import type { AiApiKey } from '../domain/ai-api-key.js';
 import type { Position } from '../event-store/position.js';
 import type { KeyEntry } from './verify-index.js';
 
-/** A key as lists show it: one document a key, replaced as a whole when its revision grows. */
-export type ListItem = {
-  readonly apiKeyId: string;
-  readonly repoId: string;
-  readonly name: string;
-  readonly accessKey: string;
-  readonly aiType: AiType;
-  readonly status: 'active' | 'deleted' | 'unavailable';
-  readonly createdAt: string;
-  readonly deletedAt: string | null;
+/** A key as lists show it: one document a key, replaced as a whole when its revision grows. No secret material. */
+export type ListItem = Pick<
+  AiApiKey,
+  'apiKeyId' | 'repoId' | 'name' | 'accessKey' | 'aiType' | 'status' | 'createdAt' | 'deletedAt' | 'expiresAt'
+> & {
   readonly revision: number;
   /** Orders the list. */
   readonly createdPosition: Position;
@@ -19,7 +14,7 @@ export type ListItem = {
   readonly position: Position;
 };
 
-/** The fold of the list: what an entry of the index looks like in it. No secret material. */
+/** The fold of the list: what an entry of the index looks like in it. */
 export const listItem = ({ key, revision, createdPosition, position }: KeyEntry): ListItem => ({
   apiKeyId: key.apiKeyId,
   repoId: key.repoId,
@@ -29,6 +24,7 @@ export const listItem = ({ key, revision, createdPosition, position }: KeyEntry)
   status: key.status,
   createdAt: key.createdAt,
   deletedAt: key.deletedAt,
+  expiresAt: key.expiresAt,
   revision,
   createdPosition,
   position,

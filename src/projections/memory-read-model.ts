@@ -2,8 +2,9 @@ import type { ListItem } from './list.js';
 import type { Checkpoint, ReadModel } from './read-model.js';
 
 type Repository = {
-  readonly all: Map<string, ListItem>;
-  readonly listed: Map<string, ListItem>;
+  readonly items: Map<string, ListItem>;
+  /** Newest first; made when it is asked for. */
+  newestFirst: readonly ListItem[] | undefined;
   checkpoint: Checkpoint;
 };
 
@@ -14,15 +15,14 @@ export function memoryReadModel(): ReadModel {
   function put(item: ListItem, checkpoint: Checkpoint): void {
     let repository = repositories.get(item.repoId);
     if (!repository) {
-      repository = { all: new Map(), listed: new Map(), checkpoint };
+      repository = { items: new Map(), newestFirst: undefined, checkpoint };
       repositories.set(item.repoId, repository);
     }
     if (checkpoint.position > repository.checkpoint.position) repository.checkpoint = checkpoint;
-    const known = repository.all.get(item.apiKeyId);
+    const known = repository.items.get(item.apiKeyId);
     if (known && known.revision >= item.revision) return;
-    repository.all.set(item.apiKeyId, item);
-    if (item.status === 'deleted') repository.listed.delete(item.apiKeyId);
-    else repository.listed.set(item.apiKeyId, item);
+    repository.items.set(item.apiKeyId, item);
+    repository.newestFirst = undefined;
   }
 
   return {
@@ -33,12 +33,35 @@ export function memoryReadModel(): ReadModel {
     apply: async (items, checkpoint) => {
       for (const item of items) put(item, checkpoint);
     },
-    list: async (repoId) =>
-      [...(repositories.get(repoId)?.listed.values() ?? [])].sort((a, b) =>
-        a.createdPosition < b.createdPosition ? 1 : -1,
-      ),
-    get: async (repoId, apiKeyId) => repositories.get(repoId)?.all.get(apiKeyId),
+    list: async (repoId, { includeDeleted, before, size }) => {
+      const repository = repositories.get(repoId);
+      if (!repository) return [];
+      repository.newestFirst ??= [...repository.items.values()].sort(byCreation);
+      const all = repository.newestFirst;
+      const page: ListItem[] = [];
+      for (let i = before === undefined ? 0 : firstBefore(all, before); i < all.length; i++) {
+        const item = all[i];
+        if (!item || page.length === size) break;
+        if (includeDeleted || item.status !== 'deleted') page.push(item);
+      }
+      return page;
+    },
+    get: async (repoId, apiKeyId) => repositories.get(repoId)?.items.get(apiKeyId),
     checkpoint: async (repoId) => repositories.get(repoId)?.checkpoint,
     close: async () => {},
   };
+}
+
+const byCreation = (a: ListItem, b: ListItem): number => (a.createdPosition < b.createdPosition ? 1 : -1);
+
+/** Index of the first item that was created before a position, in a list that is newest first. */
+function firstBefore(items: readonly ListItem[], position: string): number {
+  let [low, high] = [0, items.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const item = items[middle];
+    if (item && item.createdPosition >= position) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

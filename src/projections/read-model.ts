@@ -4,6 +4,14 @@ import type { ListItem } from './list.js';
 /** How far a read model is: the last event that it holds. */
 export type Checkpoint = { readonly position: Position; readonly eventId: string };
 
+/** Those of a list that were created before a position (without one, from the newest on). */
+export type Page = {
+  readonly includeDeleted: boolean;
+  readonly before: Position | undefined;
+  /** 1 to 1000. */
+  readonly size: number;
+};
+
 /**
  * The port to what lists are served from. `test/read-model-contract.ts` is its definition.
  *
@@ -31,10 +39,10 @@ export interface ReadModel {
   apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void>;
 
   /**
-   * The keys of a repository that are not deleted, newest first by log position.
+   * The next keys of a repository, newest first by log position: as many as asked for, or all that are left.
    * @throws ReadModelLost
    */
-  list(repoId: string): Promise<ListItem[]>;
+  list(repoId: string, page: Page): Promise<ListItem[]>;
 
   /**
    * One key, a deleted one too.

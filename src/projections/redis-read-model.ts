@@ -4,14 +4,15 @@ import { crc32 } from 'node:zlib';
 import type { BaseLogger } from 'pino';
 import type { Position } from '../event-store/position.js';
 import type { ListItem } from './list.js';
-import { type Checkpoint, type ReadModel, ReadModelLost } from './read-model.js';
-import { type Connection, connectRedis } from './redis-connection.js';
+import { type Checkpoint, type Page, type ReadModel, ReadModelLost } from './read-model.js';
+import { type Connection, connectRedis, reportRedis } from './redis-connection.js';
 
 /** A repository is wholly in one partition, a partition on one node of a cluster. Part of the stored form. */
 const PARTITIONS = 16;
 /** Items that one call of the script takes: how long Redis serves nobody else. */
 const CHUNK = 500;
-const PAGE = 1000;
+/** Of keys and documents in Redis. Another has its own keys, so that releases can share a Redis during an upgrade. */
+const FORMAT = 2;
 const LEASE_MS = 2000;
 /** How often an instance that does not write looks whether the one that does has done it. */
 const LOOK_MS = 5;
@@ -26,7 +27,9 @@ const LOOK_MS = 5;
  * @param prefix of every key in Redis
  */
 export function openRedisReadModel(url: string, prefix: string, logger: BaseLogger): ReadModel {
-  return new RedisReadModel(connectRedis(url, logger), prefix);
+  const redis = connectRedis(url);
+  reportRedis(redis, logger);
+  return new RedisReadModel(redis, `${prefix}:${FORMAT}`);
 }
 
 class RedisReadModel implements ReadModel {
@@ -49,7 +52,7 @@ class RedisReadModel implements ReadModel {
   ): Promise<void> {
     this.#floors.fill('');
     const byPartition = partitioned(items);
-    await Promise.all(
+    await allOf(
       Array.from({ length: PARTITIONS }, async (_, partition) => {
         const wanted = byPartition.get(partition) ?? [];
         for (;;) {
@@ -70,7 +73,7 @@ class RedisReadModel implements ReadModel {
   }
 
   async apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void> {
-    await Promise.all(
+    await allOf(
       [...partitioned(items)].map(async ([partition, changed]) => {
         const floor = this.#floors[partition] ?? '';
         const target = lastPosition(changed);
@@ -84,24 +87,20 @@ class RedisReadModel implements ReadModel {
           if (at && at.position >= target) break;
           await setTimeout(LOOK_MS);
         }
-        if (target > floor) this.#floors[partition] = target;
+        if (target > (this.#floors[partition] ?? '')) this.#floors[partition] = target;
       }),
     );
   }
 
-  async list(repoId: string): Promise<ListItem[]> {
+  async list(repoId: string, { includeDeleted, before, size }: Page): Promise<ListItem[]> {
     const partition = partitionOf(repoId);
-    const { checkpoint, filling, list, items } = this.#keys(partition, repoId);
+    const { checkpoint, filling, all, list, items } = this.#keys(partition, repoId);
+    const from = includeDeleted ? all : list;
     const floor = this.#floors[partition] ?? '';
-    const found: ListItem[] = [];
-    for (let upper = '+'; ; ) {
-      const page = await this.#redis.keyledgerList(checkpoint, filling, list, items, floor, upper, PAGE);
-      if (page === 'LOST') throw new ReadModelLost();
-      const [last, stored] = page;
-      for (const text of stored) if (text !== null) found.push(parsed(text));
-      if (stored.length < PAGE) return found;
-      upper = `(${last}`;
-    }
+    const upper = before === undefined ? '+' : `(${before}`;
+    const stored = await this.#redis.keyledgerList(checkpoint, filling, from, items, floor, upper, size);
+    if (stored === 'LOST') throw new ReadModelLost();
+    return stored.flatMap((text) => (text === null ? [] : [parsed(text)]));
   }
 
   async get(repoId: string, apiKeyId: string): Promise<ListItem | undefined> {
@@ -180,20 +179,21 @@ class RedisReadModel implements ReadModel {
 
   #keys(partition: number, repoId: string) {
     const base = `${this.#prefix}:{${partition}}`;
-    const [items, list] = this.#repositoryKeys(partition, repoId);
+    const [items, all, list] = this.#repositoryKeys(partition, repoId);
     return {
       base,
       checkpoint: `${base}:checkpoint`,
       filling: `${base}:filling`,
       repos: `${base}:repos`,
       items,
+      all,
       list,
     };
   }
 
-  #repositoryKeys(partition: number, repoId: string): [items: string, list: string] {
+  #repositoryKeys(partition: number, repoId: string): [items: string, all: string, list: string] {
     const base = `${this.#prefix}:{${partition}}`;
-    return [`${base}:items:${repoId}`, `${base}:list:${repoId}`];
+    return [`${base}:items:${repoId}`, `${base}:all:${repoId}`, `${base}:list:${repoId}`];
   }
 }
 
@@ -210,12 +210,17 @@ function partitioned(items: readonly ListItem[]): Map<number, ListItem[]> {
   return partitions;
 }
 
+/** Waits for all of them, so that none goes on behind the back of who tries again; then fails if one has. */
+async function allOf(tasks: readonly Promise<void>[]): Promise<void> {
+  for (const task of await Promise.allSettled(tasks)) if (task.status === 'rejected') throw task.reason;
+}
+
 /** '' if there are no items. */
-const lastPosition = (items: readonly ListItem[]): Position | '' =>
-  items
-    .map(({ position }) => position)
-    .sort()
-    .at(-1) ?? '';
+function lastPosition(items: readonly ListItem[]): Position | '' {
+  let last: Position | '' = '';
+  for (const { position } of items) if (position > last) last = position;
+  return last;
+}
 
 const storedForm = (item: ListItem) => [
   item.repoId,

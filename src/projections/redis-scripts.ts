@@ -7,10 +7,11 @@ import type { Result } from 'ioredis';
  * | key | type | content |
  * |---|---|---|
  * | `<partition>:checkpoint` | hash | position, eventId: everything up to there is in; absent while it is being filled |
- * | `<partition>:filling` | string | who fills it from nothing; any other writer, and a second filling, ends that one |
+ * | `<partition>:filling` | string | who fills it from nothing, until it is filled; whoever else writes meanwhile is told LOST |
  * | `<partition>:repos` | set | the repositories that it holds |
  * | `<partition>:items:<repo>` | hash | key id -> revision, a blank, the document as JSON |
- * | `<partition>:list:<repo>` | sorted set | `<created position>\|<key id>` of the keys that are not deleted, all of score 0 |
+ * | `<partition>:all:<repo>` | sorted set | `<created position>\|<key id>` of its keys, all of score 0 |
+ * | `<partition>:list:<repo>` | sorted set | the same, of the keys that are not deleted |
  *
  * `floor` is the position that the partition must have reached for the caller to believe it: after a
  * flush or a failover it has not, and the answer is LOST.
@@ -23,10 +24,10 @@ if filling or (ARGV[1] ~= '' and (not at or at < ARGV[1])) then return 'LOST' en
 `;
 
 /**
- * KEYS: checkpoint, filling, repos, then items and list of each repository.
+ * KEYS: checkpoint, filling, repos, then items, all and list of each repository.
  * ARGV: floor, or 'fill:' and who fills; position and event id of the checkpoint (or ''); then of each
- * item: number of its repository, repository id, key id, revision, member of the list, 1 if it is
- * listed, JSON.
+ * item: number of its repository, repository id, key id, revision, member of the lists, 1 if it is
+ * not deleted, JSON.
  */
 const APPLY = `
 local at = redis.call('HGET', KEYS[1], 'position')
@@ -36,12 +37,14 @@ if filler then
   if filling ~= filler then return 'LOST' end
 elseif filling or (ARGV[1] ~= '' and (not at or at < ARGV[1])) then return 'LOST' end
 for i = 4, #ARGV, 7 do
-  local items, list = KEYS[2 + 2 * ARGV[i]], KEYS[3 + 2 * ARGV[i]]
+  local first = 1 + 3 * ARGV[i]
+  local items, all, list = KEYS[first], KEYS[first + 1], KEYS[first + 2]
   local id, revision = ARGV[i + 2], ARGV[i + 3]
   local known = redis.call('HGET', items, id)
   if not known or tonumber(string.match(known, '^%d+')) < tonumber(revision) then
     redis.call('SADD', KEYS[3], ARGV[i + 1])
     redis.call('HSET', items, id, revision .. ' ' .. ARGV[i + 6])
+    redis.call('ZADD', all, 0, ARGV[i + 4])
     if ARGV[i + 5] == '1' then redis.call('ZADD', list, 0, ARGV[i + 4])
     else redis.call('ZREM', list, ARGV[i + 4]) end
   end
@@ -53,13 +56,13 @@ if filler and ARGV[2] ~= '' then redis.call('DEL', KEYS[2]) end
 return 'OK'
 `;
 
-/** KEYS: checkpoint, filling, list, items. ARGV: floor, upper end of the page as of ZREVRANGEBYLEX, its size. */
+/** KEYS: checkpoint, filling, list or all, items. ARGV: floor, upper end of the page as of ZREVRANGEBYLEX, its size. */
 const LIST = `${CHECK}
 local members = redis.call('ZREVRANGEBYLEX', KEYS[3], ARGV[2], '-', 'LIMIT', 0, ARGV[3])
-if #members == 0 then return {'', {}} end
+if #members == 0 then return {} end
 local ids = {}
 for i, member in ipairs(members) do ids[i] = string.match(member, '[^|]+$') end
-return {members[#members], redis.call('HMGET', KEYS[4], unpack(ids))}
+return redis.call('HMGET', KEYS[4], unpack(ids))
 `;
 
 /** KEYS: checkpoint, filling, items. ARGV: floor, key id. */
@@ -71,7 +74,7 @@ return redis.call('HGET', KEYS[3], ARGV[2])
 const CLEAR = `
 redis.call('DEL', KEYS[1])
 for _, repo in ipairs(redis.call('SMEMBERS', KEYS[3])) do
-  redis.call('UNLINK', ARGV[1] .. ':items:' .. repo, ARGV[1] .. ':list:' .. repo)
+  for _, kind in ipairs({':items:', ':all:', ':list:'}) do redis.call('UNLINK', ARGV[1] .. kind .. repo) end
 end
 redis.call('DEL', KEYS[2], KEYS[3])
 if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2]) end
@@ -116,7 +119,7 @@ declare module 'ioredis' {
       floor: string,
       upper: string,
       size: number,
-    ): Result<'LOST' | [last: string, stored: (string | null)[]], Context>;
+    ): Result<'LOST' | (string | null)[], Context>;
     keyledgerGet(
       checkpoint: string,
       filling: string,

@@ -1,10 +1,10 @@
-import { type AiApiKey, evolve } from '../domain/ai-api-key.js';
+import { type AiApiKey, type AiType, evolve, secretHashesAt, statusAt } from '../domain/ai-api-key.js';
 import { decode } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { isAccessKey, isSecret, matches } from '../security/credentials.js';
+import { hasHash, isAccessKey, isSecret } from '../security/credentials.js';
 
-/** A key as the index knows it: never its sealed secret, which only a repeated creation needs. */
+/** A key as the index knows it: never its sealed secret, which only a repeated request needs. */
 export type KeyEntry = {
   readonly key: AiApiKey;
   readonly revision: number;
@@ -22,19 +22,41 @@ export function evolveEntry(entry: KeyEntry | undefined, recorded: RecordedEvent
   if (entry && recorded.revision <= entry.revision) return entry;
   const event = decode(recorded, entry ? entry.revision + 1 : 0);
   return {
-    key: { ...evolve(entry?.key, event), sealedSecret: '', idempotency: undefined },
+    key: { ...evolve(entry?.key, event), sealedSecret: '', given: NOTHING },
     revision: recorded.revision,
     createdPosition: entry?.createdPosition ?? recorded.position,
     position: recorded.position,
   };
 }
 
+const NOTHING: AiApiKey['given'] = [];
+
+/** A credential, where it is to be good for, and who asks: keys of repositories that they do not see are unknown. */
+export type Question = {
+  readonly accessKey: string;
+  readonly secret: string;
+  readonly repoId?: string | undefined;
+  readonly aiType?: AiType | undefined;
+  readonly sees: (repoId: string) => boolean;
+};
+
+/** Why a credential is not good, in order of precedence. */
+export const REASONS = [
+  'MALFORMED',
+  'UNKNOWN',
+  'BAD_SECRET',
+  'UNAVAILABLE',
+  'DELETED',
+  'SUSPENDED',
+  'EXPIRED',
+  'WRONG_REPO',
+  'WRONG_AI_TYPE',
+] as const;
+export type Reason = (typeof REASONS)[number];
+
 export type Verdict =
   | { readonly valid: true; readonly key: AiApiKey }
-  | {
-      readonly valid: false;
-      readonly reason: 'MALFORMED' | 'UNKNOWN' | 'BAD_SECRET' | 'UNAVAILABLE' | 'DELETED';
-    };
+  | { readonly valid: false; readonly reason: Reason };
 
 /** Every key of the log, in memory: decides whether a credential is good. */
 export class VerifyIndex {
@@ -52,15 +74,42 @@ export class VerifyIndex {
     return entry;
   }
 
-  /** Is this credential good, as far as the events that the index has seen? */
-  verify(accessKey: string, secret: string): Verdict {
-    if (!isAccessKey(accessKey) || !isSecret(secret)) return { valid: false, reason: 'MALFORMED' };
-    const key = this.#entries.get(this.#byAccessKey.get(accessKey) ?? '')?.key;
-    if (!key) return { valid: false, reason: 'UNKNOWN' };
-    if (!matches(secret, key.secretHash)) return { valid: false, reason: 'BAD_SECRET' };
-    if (key.status === 'unavailable') return { valid: false, reason: 'UNAVAILABLE' };
-    if (key.status === 'deleted') return { valid: false, reason: 'DELETED' };
-    return { valid: true, key };
+  /**
+   * Is this credential good, as far as the events that the index has seen?
+   * @param now milliseconds since 1970
+   */
+  verify({ accessKey, secret, repoId, aiType, sees }: Question, now: number): Verdict {
+    if (!isAccessKey(accessKey) || !isSecret(secret)) return refused('MALFORMED');
+    const key = this.#find(accessKey);
+    if (!key || !sees(key.repoId)) return refused('UNKNOWN');
+    if (!hasHash(secret, secretHashesAt(key, now))) return refused('BAD_SECRET');
+    switch (statusAt(key, now)) {
+      case 'unavailable':
+        return refused('UNAVAILABLE');
+      case 'deleted':
+        return refused('DELETED');
+      case 'suspended':
+        return refused('SUSPENDED');
+      case 'expired':
+        return refused('EXPIRED');
+      case 'active':
+        if (repoId !== undefined && repoId !== key.repoId) return refused('WRONG_REPO');
+        if (aiType !== undefined && aiType !== key.aiType) return refused('WRONG_AI_TYPE');
+        return { valid: true, key };
+    }
+  }
+
+  /**
+   * The key whose good secret this is, whatever else may keep it from being valid.
+   * @param now milliseconds since 1970
+   */
+  provenBy(accessKey: string, secret: string, now: number): AiApiKey | undefined {
+    const key = this.#find(accessKey);
+    return key && hasHash(secret, secretHashesAt(key, now)) ? key : undefined;
+  }
+
+  #find(accessKey: string): AiApiKey | undefined {
+    return this.#entries.get(this.#byAccessKey.get(accessKey) ?? '')?.key;
   }
 
   entries(): Iterable<KeyEntry> {
@@ -72,5 +121,7 @@ export class VerifyIndex {
     return this.#quarantined;
   }
 }
+
+const refused = (reason: Reason): Verdict => ({ valid: false, reason });
 
 const isQuarantined = (entry: KeyEntry | undefined): boolean => entry?.key.status === 'unavailable';

@@ -27,12 +27,14 @@ export const isSecret = (text: string): boolean => isWellFormed(text, SECRET);
 /** SHA-256 in hex. 256 random bits need no slow hash. */
 export const hashOf = (text: string): string => hash('sha256', text, 'hex');
 
-/** Does the secret have this hash (64 hex digits)? In constant time. */
-export const matches = (secret: string, secretHash: string): boolean => {
+/** Has the secret one of these hashes (64 hex digits each)? Each is compared in constant time. */
+export function hasHash(secret: string, secretHashes: readonly string[]): boolean {
   const actual = Buffer.from(hashOf(secret));
-  const expected = Buffer.from(secretHash);
-  return actual.length === expected.length && timingSafeEqual(actual, expected);
-};
+  return secretHashes.some((secretHash) => {
+    const expected = Buffer.from(secretHash);
+    return actual.length === expected.length && timingSafeEqual(actual, expected);
+  });
+}
 
 type Shape = { readonly prefix: string; readonly digits: number };
 

@@ -1,59 +1,48 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { createAiApiKey } from '../../commands/create-ai-api-key.js';
 import { deleteAiApiKey } from '../../commands/delete-ai-api-key.js';
-import type { AppendOutcome, CommandContext } from '../../commands/handle-command.js';
-import { renameAiApiKey } from '../../commands/rename-ai-api-key.js';
-import { AI_TYPES, isApiKeyId } from '../../domain/ai-api-key.js';
+import { updateAiApiKey } from '../../commands/update-ai-api-key.js';
+import { statusAt } from '../../domain/ai-api-key.js';
 import { KeyledgerError } from '../../domain/errors.js';
-import type { EventStore } from '../../event-store/event-store.js';
-import { type Position, parsePosition } from '../../event-store/position.js';
+import { parsePosition } from '../../event-store/position.js';
 import type { ListItem } from '../../projections/list.js';
-import type { Projector } from '../../projections/projector.js';
-import type { Keyring } from '../../security/keyring.js';
-import { callerOf } from '../auth.js';
-import { ErrorEnvelope } from '../errors.js';
+import type { Usage } from '../../usage/usage.js';
+import { type ChangeDependencies, contextOf, known, settle } from '../changes.js';
+import {
+  AiType,
+  BODY_RULE,
+  Done,
+  ExpiresAt,
+  errors,
+  Given,
+  IdempotencyHeaders,
+  KeyParams,
+  Name,
+  ReadHeaders,
+  RepoParams,
+  Status,
+} from '../schemas.js';
 
-const REPO_ID_RULE = 'must be 1 to 128 of letters, digits, ".", "_", "~" and "-", but not "." or ".."';
-const NAME_RULE = 'must be text of 1 to 200 characters after trimming, without control characters';
-const IDEMPOTENCY_RULE = 'must be 1 to 255 printable ASCII characters';
+const LIMIT_RULE = 'must be a whole number from 1 to 1000';
 
-const RepoParams = z.object({
-  repoId: z.string().regex(/^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/, REPO_ID_RULE),
-});
-const KeyParams = RepoParams.extend({ apikeyId: z.string() });
-const Name = z
-  .string(NAME_RULE)
-  .regex(/^[^\p{Cc}\p{Cs}]*$/u, NAME_RULE)
-  .trim()
-  .refine((name) => name !== '' && [...name].length <= 200, NAME_RULE);
-const AiType = z.enum(AI_TYPES, `must be one of ${AI_TYPES.join(', ')}`);
-const BODY_RULE = 'must be a JSON object';
+const CreateBody = z.object({ name: Name, aiType: AiType, expiresAt: ExpiresAt.optional() }, BODY_RULE);
+const UpdateBody = z.object({ name: Name.optional(), expiresAt: ExpiresAt.optional() }, BODY_RULE).nullish();
 
-const CreateBody = z.object({ name: Name, aiType: AiType }, BODY_RULE);
-const RenameBody = z.object({ name: Name.optional() }, BODY_RULE).nullish();
-const CreateHeaders = z.looseObject({
-  'idempotency-key': z
+const Include = z.enum(['deleted'], 'must be deleted').optional().describe('deleted: deleted keys too');
+const OneQuery = z.object({ include: Include });
+const ListQuery = OneQuery.extend({
+  status: Status.optional(),
+  aiType: AiType.optional(),
+  limit: z
     .string()
-    .regex(/^[\x20-\x7e]{1,255}$/, IDEMPOTENCY_RULE)
+    .regex(/^([1-9]\d{0,2}|1000)$/, LIMIT_RULE)
+    .transform(Number)
     .optional()
-    .describe('Makes a retry safe: the same request with the same key creates one API key and answers alike'),
-});
-const ReadHeaders = z.looseObject({
-  'keyledger-min-position': z
-    .string()
-    .optional()
-    .describe('A Keyledger-Position: answer from a state that holds it, or with 503 BEHIND after a second'),
+    .describe('1 to 1000; without it the answer is the whole list'),
+  cursor: z.string().optional().describe('The nextCursor of the page before'),
 });
 
-const Created = z.object({
-  success: z.literal(true),
-  id: z.uuid(),
-  key: z.string().describe('Access key, FB_AI_…'),
-  secret: z.string().describe('secret_…; it is never shown again'),
-});
-const Done = z.object({ success: z.literal(true), message: z.string() });
 const ApiKey = z
   .object({
     id: z.uuid(),
@@ -63,39 +52,37 @@ const ApiKey = z
     aiType: AiType,
     createdAt: z.iso.datetime(),
     deletedAt: z.iso.datetime().nullable(),
-    status: z
-      .enum(['active', 'deleted', 'unavailable'])
-      .describe(
-        'unavailable: its history holds an event that cannot be read; it is never valid, but can be deleted',
-      ),
+    expiresAt: z.iso.datetime().nullable(),
+    lastUsedAt: z.iso
+      .datetime()
+      .nullable()
+      .optional()
+      .describe('The minute of the last verification that found it good; absent if that cannot be told now'),
+    status: Status.describe(
+      'unavailable: its history holds an event that cannot be read; it is never valid, but can be deleted',
+    ),
   })
   .meta({ id: 'ApiKey' });
-const Listed = z.object({ success: z.literal(true), apiKeys: z.array(ApiKey) });
+const Listed = z.object({
+  success: z.literal(true),
+  apiKeys: z.array(ApiKey),
+  nextCursor: z.string().nullable().optional().describe('With a limit: where the next page begins, or null'),
+});
+const Shown = z.object({ success: z.literal(true), apiKey: ApiKey });
 
-const errors = { '4xx': ErrorEnvelope, '5xx': ErrorEnvelope };
 const tags = ['API keys'];
 
-export type AiApiKeyDependencies = {
-  readonly log: EventStore;
-  readonly keyring: Keyring;
-  readonly projector: Projector;
-  readonly clock: () => number;
-  readonly onAppend: (outcome: AppendOutcome) => void;
-};
+export type AiApiKeyDependencies = ChangeDependencies & { readonly usage: Usage };
 
-/** The four calls on the keys of a repository. */
+/** The calls on the keys of a repository. */
 export const aiApiKeyRoutes =
-  ({ log, keyring, projector, clock, onAppend }: AiApiKeyDependencies): FastifyPluginAsyncZod =>
+  (dependencies: AiApiKeyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const context = (request: FastifyRequest): CommandContext => {
-      const { issuer, subject } = callerOf(request);
-      return { log, clock, onAppend, actor: { issuer, subject }, requestId: request.id };
-    };
+    const { log, reads, clock, usage } = dependencies;
 
-    /** A mutation waits for its own projection; whether that comes in time changes nothing of its success. */
-    const settle = async (reply: FastifyReply, position: Position) => {
-      reply.header('keyledger-position', position);
-      await projector.waitFor(position);
+    const minPosition = (headers: { 'keyledger-min-position'?: string | undefined }) => {
+      const minimum = headers['keyledger-min-position'];
+      return minimum === undefined ? undefined : parsePosition(minimum, log.logId);
     };
 
     app.post(
@@ -107,22 +94,22 @@ export const aiApiKeyRoutes =
           summary: 'Create an AI API key; its secret is in this answer only',
           tags,
           params: RepoParams,
-          headers: CreateHeaders,
+          headers: IdempotencyHeaders,
           body: CreateBody,
-          response: { 201: Created, ...errors },
+          response: { 201: Given, ...errors },
         },
       },
       async (request, reply) => {
-        const { position, ...created } = await createAiApiKey(
-          { ...context(request), keyring },
-          {
-            repoId: request.params.repoId,
-            ...request.body,
-            idempotencyKey: request.headers['idempotency-key'],
-          },
-        );
-        await settle(reply, position);
-        return reply.code(201).send({ success: true, ...created });
+        const { name, aiType, expiresAt = null } = request.body;
+        const { position, ...given } = await createAiApiKey(contextOf(request, dependencies), {
+          repoId: request.params.repoId,
+          name,
+          aiType,
+          expiresAt,
+          idempotencyKey: request.headers['idempotency-key'],
+        });
+        await settle(reply, reads, position);
+        return reply.code(201).send({ success: true, ...given });
       },
     );
 
@@ -135,16 +122,46 @@ export const aiApiKeyRoutes =
           summary: 'List the AI API keys of a repository, newest first',
           tags,
           params: RepoParams,
+          querystring: ListQuery,
           headers: ReadHeaders,
           response: { 200: Listed, ...errors },
         },
       },
       async (request, reply) => {
-        const minimum = request.headers['keyledger-min-position'];
-        const atLeast = minimum === undefined ? undefined : parsePosition(minimum, log.logId);
-        const items = await projector.list(request.params.repoId, atLeast);
-        reply.header('keyledger-staleness', projector.staleness.toFixed(1));
-        return { success: true as const, apiKeys: items.map(shown) };
+        const { include, status, aiType, limit, cursor } = request.query;
+        const includeDeleted = include === 'deleted' || status === 'deleted';
+        const after = cursor === undefined ? undefined : parsePosition(cursor, log.logId);
+        const query = { includeDeleted, status, aiType, limit, after };
+        const { items, next } = await reads.list(request.params.repoId, query, minPosition(request.headers));
+        reply.header('keyledger-staleness', reads.staleness.toFixed(1));
+        const lastUsed = await lastUse(usage, items);
+        const apiKeys = items.map((item) => shown(item, lastUsed, clock()));
+        return { success: true as const, apiKeys, ...(limit === undefined ? {} : { nextCursor: next }) };
+      },
+    );
+
+    app.get(
+      '/repo/:repoId/ai/apikey/:apikeyId',
+      {
+        config: { permission: 'list' },
+        schema: {
+          operationId: 'getRepoAiApiKey',
+          summary: 'Show one AI API key',
+          tags,
+          params: KeyParams,
+          querystring: OneQuery,
+          headers: ReadHeaders,
+          response: { 200: Shown, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { repoId, apikeyId } = request.params;
+        const item = await reads.get(repoId, known(apikeyId), minPosition(request.headers));
+        if (!item || (item.status === 'deleted' && request.query.include !== 'deleted')) {
+          throw new KeyledgerError('KEY_NOT_FOUND');
+        }
+        reply.header('keyledger-staleness', reads.staleness.toFixed(1));
+        return { success: true as const, apiKey: shown(item, await lastUse(usage, [item]), clock()) };
       },
     );
 
@@ -154,21 +171,22 @@ export const aiApiKeyRoutes =
         config: { permission: 'change' },
         schema: {
           operationId: 'updateRepoAiApiKey',
-          summary: 'Rename an AI API key',
+          summary: 'Rename an AI API key, or move its expiry',
           tags,
           params: KeyParams,
-          body: RenameBody,
+          body: UpdateBody,
           response: { 200: Done, ...errors },
         },
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
-        const { changed, position } = await renameAiApiKey(context(request), {
+        const { changed, position } = await updateAiApiKey(contextOf(request, dependencies), {
           repoId,
           apiKeyId: known(apikeyId),
           name: request.body?.name,
+          expiresAt: request.body?.expiresAt,
         });
-        await settle(reply, position);
+        await settle(reply, reads, position);
         return { success: true as const, message: changed ? 'API key updated' : 'API key unchanged' };
       },
     );
@@ -187,26 +205,36 @@ export const aiApiKeyRoutes =
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
-        const { position } = await deleteAiApiKey(context(request), { repoId, apiKeyId: known(apikeyId) });
-        await settle(reply, position);
+        const { position } = await deleteAiApiKey(contextOf(request, dependencies), {
+          repoId,
+          apiKeyId: known(apikeyId),
+        });
+        await settle(reply, reads, position);
         return { success: true as const, message: 'API key deleted' };
       },
     );
   };
 
-/** @throws KeyledgerError KEY_NOT_FOUND: an id that cannot be one */
-function known(apikeyId: string): string {
-  if (!isApiKeyId(apikeyId)) throw new KeyledgerError('KEY_NOT_FOUND');
-  return apikeyId;
-}
+const MINUTE_MS = 60_000;
 
-const shown = ({ apiKeyId, name, repoId, accessKey, aiType, createdAt, deletedAt, status }: ListItem) => ({
-  id: apiKeyId,
-  name,
-  repoId,
-  key: accessKey,
-  aiType,
-  createdAt,
-  deletedAt,
-  status,
-});
+/** When keys were last used; undefined if that cannot be told now. */
+const lastUse = (usage: Usage, items: readonly ListItem[]) =>
+  usage.lastUsed(items.map(({ apiKeyId }) => apiKeyId)).catch(() => undefined);
+
+/** A key as a caller sees it at a time (milliseconds since 1970). */
+function shown(item: ListItem, lastUsed: ReadonlyMap<string, number> | undefined, now: number) {
+  const at = lastUsed?.get(item.apiKeyId);
+  const lastUsedAt = at === undefined ? null : new Date(at - (at % MINUTE_MS)).toISOString();
+  return {
+    id: item.apiKeyId,
+    name: item.name,
+    repoId: item.repoId,
+    key: item.accessKey,
+    aiType: item.aiType,
+    createdAt: item.createdAt,
+    deletedAt: item.deletedAt,
+    expiresAt: item.expiresAt,
+    ...(lastUsed ? { lastUsedAt } : {}),
+    status: statusAt(item, now),
+  };
+}

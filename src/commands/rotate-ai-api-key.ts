@@ -1,0 +1,60 @@
+import { KeyledgerError } from '../domain/errors.js';
+import { hashOf, makeSecret } from '../security/credentials.js';
+import type { Keyring } from '../security/keyring.js';
+import type { GivenKey } from './create-ai-api-key.js';
+import { type CommandContext, handleCommand } from './handle-command.js';
+
+/**
+ * Gives a key a new secret; the old one stays good for so many seconds. With an idempotency key, which
+ * counts for this key and caller, a repeat does not rotate again and gets the first answer.
+ * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and
+ * what handleCommand throws
+ */
+export async function rotateAiApiKey(
+  context: CommandContext & { readonly keyring: Keyring },
+  {
+    repoId,
+    apiKeyId,
+    overlapSeconds,
+    idempotencyKey,
+  }: {
+    readonly repoId: string;
+    readonly apiKeyId: string;
+    readonly overlapSeconds: number;
+    readonly idempotencyKey?: string | undefined;
+  },
+): Promise<GivenKey> {
+  const { actor, keyring } = context;
+  const secret = makeSecret();
+  const idempotency =
+    idempotencyKey === undefined
+      ? undefined
+      : {
+          keyHash: hashOf(JSON.stringify(['rotate', actor.issuer, actor.subject, idempotencyKey])),
+          requestHash: hashOf(JSON.stringify([overlapSeconds])),
+        };
+  const { before, changed, position } = await handleCommand(context, apiKeyId, (state) => {
+    const secretVersion = (state?.secretVersion ?? 0) + 1;
+    const sealedSecret = keyring.seal(secret, { apiKeyId, secretVersion });
+    const secretHash = hashOf(secret);
+    return {
+      type: 'RotateAiApiKey',
+      apiKeyId,
+      repoId,
+      secretVersion,
+      secretHash,
+      sealedSecret,
+      overlapSeconds,
+      idempotency,
+    };
+  });
+  // Only an existing key is rotated, so there is a state before.
+  if (!before) throw new KeyledgerError('INTERNAL');
+  const key = before.accessKey;
+  if (changed) return { id: apiKeyId, key, secret, position };
+
+  const { sealedSecret, secretVersion, secretHash } = before;
+  const first = keyring.open(sealedSecret, { apiKeyId, secretVersion }, secretHash);
+  if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: apiKeyId } });
+  return { id: apiKeyId, key, secret: first, position };
+}

@@ -1,0 +1,10 @@
+import { type CommandContext, type Handled, handleCommand } from './handle-command.js';
+
+/**
+ * Makes a key invalid until it is resumed; one that is suspended already stays as it is.
+ * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, and what handleCommand throws
+ */
+export const suspendAiApiKey = (
+  context: CommandContext,
+  input: { readonly repoId: string; readonly apiKeyId: string; readonly reason: string | null },
+): Promise<Handled> => handleCommand(context, input.apiKeyId, () => ({ type: 'SuspendAiApiKey', ...input }));

@@ -1,0 +1,39 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { AppendOutcome, CommandContext } from '../commands/handle-command.js';
+import { isApiKeyId } from '../domain/ai-api-key.js';
+import { KeyledgerError } from '../domain/errors.js';
+import type { EventStore } from '../event-store/event-store.js';
+import type { Position } from '../event-store/position.js';
+import type { Reads } from '../projections/reads.js';
+import type { Keyring } from '../security/keyring.js';
+import { callerOf } from './auth.js';
+
+/** What the routes that change something work with. */
+export type ChangeDependencies = {
+  readonly log: EventStore;
+  readonly keyring: Keyring;
+  readonly reads: Reads;
+  readonly clock: () => number;
+  readonly onAppend: (outcome: AppendOutcome) => void;
+};
+
+/** The command's context of a request. @throws KeyledgerError UNAUTHENTICATED */
+export function contextOf(
+  request: FastifyRequest,
+  { log, keyring, clock, onAppend }: ChangeDependencies,
+): CommandContext & { readonly keyring: Keyring } {
+  const { issuer, subject } = callerOf(request);
+  return { log, keyring, clock, onAppend, actor: { issuer, subject }, requestId: request.id };
+}
+
+/** A change waits for its own projection; whether that comes in time changes nothing of its success. */
+export async function settle(reply: FastifyReply, reads: Reads, position: Position): Promise<void> {
+  reply.header('keyledger-position', position);
+  await reads.listed(position);
+}
+
+/** @throws KeyledgerError KEY_NOT_FOUND: an id that cannot be one */
+export function known(apikeyId: string): string {
+  if (!isApiKeyId(apikeyId)) throw new KeyledgerError('KEY_NOT_FOUND');
+  return apikeyId;
+}

@@ -1,0 +1,123 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { resumeAiApiKey } from '../../commands/resume-ai-api-key.js';
+import { rotateAiApiKey } from '../../commands/rotate-ai-api-key.js';
+import { suspendAiApiKey } from '../../commands/suspend-ai-api-key.js';
+import { type ChangeDependencies, contextOf, known, settle } from '../changes.js';
+import { BODY_RULE, Done, errors, Given, IdempotencyHeaders, KeyParams } from '../schemas.js';
+
+const LONGEST_OVERLAP = 30 * 24 * 3600;
+const OVERLAP_RULE = `must be a whole number of seconds from 0 to ${LONGEST_OVERLAP} (30 days)`;
+const REASON_RULE = 'must be text of at most 200 characters, without control characters';
+
+const RotateBody = z
+  .object(
+    {
+      overlapSeconds: z
+        .int(OVERLAP_RULE)
+        .min(0, OVERLAP_RULE)
+        .max(LONGEST_OVERLAP, OVERLAP_RULE)
+        .optional()
+        .describe('For so long the old secret is good too; default 0'),
+    },
+    BODY_RULE,
+  )
+  .nullish();
+const SuspendBody = z
+  .object(
+    {
+      reason: z
+        .string(REASON_RULE)
+        .regex(/^[^\p{Cc}\p{Cs}]{0,200}$/u, REASON_RULE)
+        .optional()
+        .describe('Kept for ever in the history: name no people in it'),
+    },
+    BODY_RULE,
+  )
+  .nullish();
+const tags = ['API keys'];
+
+/** What becomes of a key between its creation and its deletion. */
+export const lifecycleRoutes =
+  (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    const { reads } = dependencies;
+
+    app.post(
+      '/repo/:repoId/ai/apikey/:apikeyId/rotate',
+      {
+        config: { permission: 'change', failure: 'Failed to rotate API key' },
+        schema: {
+          operationId: 'rotateRepoAiApiKey',
+          summary: 'Give an AI API key a new secret; it is in this answer only',
+          tags,
+          params: KeyParams,
+          headers: IdempotencyHeaders,
+          body: RotateBody,
+          response: { 200: Given, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { repoId, apikeyId } = request.params;
+        const { position, ...given } = await rotateAiApiKey(contextOf(request, dependencies), {
+          repoId,
+          apiKeyId: known(apikeyId),
+          overlapSeconds: request.body?.overlapSeconds ?? 0,
+          idempotencyKey: request.headers['idempotency-key'],
+        });
+        await settle(reply, reads, position);
+        return { success: true as const, ...given };
+      },
+    );
+
+    app.post(
+      '/repo/:repoId/ai/apikey/:apikeyId/suspend',
+      {
+        config: { permission: 'change' },
+        schema: {
+          operationId: 'suspendRepoAiApiKey',
+          summary: 'Suspend an AI API key until it is resumed',
+          tags,
+          params: KeyParams,
+          body: SuspendBody,
+          response: { 200: Done, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { repoId, apikeyId } = request.params;
+        const { changed, position } = await suspendAiApiKey(contextOf(request, dependencies), {
+          repoId,
+          apiKeyId: known(apikeyId),
+          reason: request.body?.reason?.trim() || null,
+        });
+        await settle(reply, reads, position);
+        return {
+          success: true as const,
+          message: changed ? 'API key suspended' : 'API key was suspended already',
+        };
+      },
+    );
+
+    app.post(
+      '/repo/:repoId/ai/apikey/:apikeyId/resume',
+      {
+        config: { permission: 'change' },
+        schema: {
+          operationId: 'resumeRepoAiApiKey',
+          summary: 'End the suspension of an AI API key',
+          tags,
+          params: KeyParams,
+          response: { 200: Done, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { repoId, apikeyId } = request.params;
+        const { changed, position } = await resumeAiApiKey(contextOf(request, dependencies), {
+          repoId,
+          apiKeyId: known(apikeyId),
+        });
+        await settle(reply, reads, position);
+        return { success: true as const, message: changed ? 'API key resumed' : 'API key was not suspended' };
+      },
+    );
+  };

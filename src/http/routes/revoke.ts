@@ -1,0 +1,49 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { revokeLeakedAiApiKey } from '../../commands/revoke-leaked-ai-api-key.js';
+import { isAccessKey, isSecret } from '../../security/credentials.js';
+import { type ChangeDependencies, settle } from '../changes.js';
+import { BODY_RULE, Done, errors } from '../schemas.js';
+
+const RevokeBody = z.object(
+  { key: z.string().describe('Access key, FB_AI_…'), secret: z.string().describe('secret_…') },
+  BODY_RULE,
+);
+const ANSWER = { success: true as const, message: 'If this was an API key, it is one no longer' };
+
+/** Whoever holds a credential may end it: who finds one need not know whose it is. */
+export const revokeRoutes =
+  (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    const { log, reads, clock, onAppend } = dependencies;
+    app.post(
+      '/revoke',
+      {
+        schema: {
+          operationId: 'revokeLeakedApiKey',
+          summary:
+            'Delete an API key that has leaked; its secret is proof enough, and the answer is always the same',
+          tags: ['Verification'],
+          security: [],
+          body: RevokeBody,
+          response: { 200: Done, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { key: accessKey, secret } = request.body;
+        if (!isAccessKey(accessKey) || !isSecret(secret)) return ANSWER;
+        // This instance may not have seen the key yet, or the rotation that gave it this secret.
+        const end = await log.end();
+        await reads.verifiable(end);
+        const key = reads.provenBy(accessKey, secret);
+        const { position } = key
+          ? await revokeLeakedAiApiKey(
+              { log, clock, onAppend, requestId: request.id },
+              { repoId: key.repoId, apiKeyId: key.apiKeyId, secret },
+            )
+          : { position: end };
+        await settle(reply, reads, position);
+        return ANSWER;
+      },
+    );
+  };

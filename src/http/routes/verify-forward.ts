@@ -1,0 +1,111 @@
+import type { FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { Reason } from '../../projections/verify-index.js';
+import { AiType, errors } from '../schemas.js';
+import type { VerifyDependencies } from './verify.js';
+
+const ForwardQuery = z.object({
+  repoId: z.string().optional().describe('Good for this repository only'),
+  aiType: AiType.optional().describe('Good for this provider only'),
+});
+const ForwardHeaders = z.looseObject({
+  'x-api-key': z.string().optional().describe('Access key; X-Api-Secret with it. Goes before Authorization'),
+  'x-api-secret': z.string().optional(),
+});
+
+/** What a proxy does not let pass as who the caller is not; anything else is a key that may not be used here now. */
+const UNAUTHENTICATED: readonly Reason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET', 'DELETED', 'EXPIRED'];
+/** Who does not hold the secret is told no more than that. */
+const UNPROVEN: readonly Reason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
+
+const SCHEMA = {
+  querystring: ForwardQuery,
+  headers: ForwardHeaders,
+  response: { 200: z.null(), ...errors },
+};
+
+/**
+ * Is the credential of a proxied request good? For proxies that ask about each request before they hand it
+ * on: nginx (auth_request), Traefik (ForwardAuth), Caddy (forward_auth), Envoy (HTTP ext_authz, which asks
+ * with the method of the request and with its path behind ours). See docs/gateways.md.
+ */
+export const verifyForwardRoutes =
+  ({ reads, usage, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    // Whatever body comes along is not ours to read.
+    app.removeAllContentTypeParsers();
+    app.addContentTypeParser('*', (_, payload, done) => {
+      payload.resume();
+      done(null);
+    });
+
+    const answer = async (request: Request, reply: FastifyReply) => {
+      reply.header('keyledger-staleness', reads.verifyStaleness.toFixed(1));
+      const [accessKey, secret] = credentialOf(request);
+      const verdict = reads.verify({ accessKey, secret, ...request.query, sees: () => true });
+      if (!verdict.valid) throw refusal(verdict.reason);
+      const { apiKeyId, repoId, aiType } = verdict.key;
+      usage.used(apiKeyId, clock());
+      return reply
+        .headers({
+          'keyledger-key-id': apiKeyId,
+          'keyledger-repo-id': repoId,
+          'keyledger-ai-type': aiType,
+        })
+        .send();
+    };
+
+    app.get(
+      '/verify/forward',
+      {
+        schema: {
+          ...SCHEMA,
+          operationId: 'verifyForwardedRequest',
+          summary:
+            'Is the API key of a proxied request good? It is in Keyledger-Key-Id, -Repo-Id and -Ai-Type',
+          tags: ['Verification'],
+          security: [{ apiKeyAsBasic: [] }, { apiKeyAsBearer: [] }, { apiKey: [], apiSecret: [] }],
+        },
+      },
+      answer,
+    );
+    const others = app.supportedMethods.filter((method) => !['GET', 'HEAD'].includes(method));
+    app.route({
+      url: '/verify/forward',
+      method: others as HTTPMethods[],
+      schema: { ...SCHEMA, hide: true },
+      handler: answer,
+    });
+    app.route({
+      url: '/verify/forward/*',
+      method: app.supportedMethods as HTTPMethods[],
+      schema: { ...SCHEMA, hide: true },
+      handler: answer,
+    });
+  };
+
+type Request = FastifyRequest<{ Querystring: z.infer<typeof ForwardQuery> }>;
+
+const NOTHING = ['', ''] as const;
+
+/** Access key and secret, from the headers of a request; empty text if they carry none. */
+function credentialOf({ headers }: FastifyRequest): readonly [accessKey: string, secret: string] {
+  const { 'x-api-key': key, 'x-api-secret': secret, authorization = '' } = headers;
+  if (typeof key === 'string') return [key, typeof secret === 'string' ? secret : ''];
+  const [, scheme = '', value = ''] = /^(Basic|Bearer) +(\S+) *$/i.exec(authorization) ?? [];
+  return scheme.toLowerCase() === 'basic'
+    ? split(Buffer.from(value, 'base64').toString('latin1'), ':')
+    : split(value, '.');
+}
+
+function split(text: string, separator: string): readonly [string, string] {
+  const at = text.indexOf(separator);
+  return at < 0 ? NOTHING : [text.slice(0, at), text.slice(at + 1)];
+}
+
+function refusal(reason: Reason): KeyledgerError {
+  const details = UNPROVEN.includes(reason) ? {} : { reason };
+  return new KeyledgerError(UNAUTHENTICATED.includes(reason) ? 'BAD_CREDENTIAL' : 'KEY_REFUSED', { details });
+}

@@ -1,0 +1,81 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { permits } from '../../domain/access.js';
+import type { EventStore } from '../../event-store/event-store.js';
+import { parsePosition } from '../../event-store/position.js';
+import type { Reads } from '../../projections/reads.js';
+import { REASONS } from '../../projections/verify-index.js';
+import type { Usage } from '../../usage/usage.js';
+import { callerOf } from '../auth.js';
+import { AiType, BODY_RULE, errors, ReadHeaders } from '../schemas.js';
+
+const VerifyBody = z.object(
+  {
+    key: z.string().describe('Access key, FB_AI_…'),
+    secret: z.string().describe('secret_…'),
+    repoId: z.string().optional().describe('Good for this repository only'),
+    aiType: AiType.optional().describe('Good for this provider only'),
+  },
+  BODY_RULE,
+);
+
+const Valid = z.object({
+  success: z.literal(true),
+  valid: z.literal(true),
+  apiKey: z.object({
+    id: z.uuid(),
+    repoId: z.string(),
+    name: z.string(),
+    aiType: AiType,
+    expiresAt: z.iso.datetime().nullable(),
+  }),
+  position: z.string().describe('How far in the log this verdict has seen'),
+});
+const Invalid = z.object({
+  success: z.literal(true),
+  valid: z.literal(false),
+  reason: z.enum(REASONS).describe('The first of these that applies'),
+});
+
+export type VerifyDependencies = {
+  readonly log: EventStore;
+  readonly reads: Reads;
+  readonly usage: Usage;
+  readonly clock: () => number;
+};
+
+/** Is a credential good? For gateways that hold a token of a verifier. */
+export const verifyRoutes =
+  ({ log, reads, usage, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    app.post(
+      '/verify',
+      {
+        config: { permission: 'verify' },
+        schema: {
+          operationId: 'verifyApiKey',
+          summary: 'Is this API key good?',
+          tags: ['Verification'],
+          headers: ReadHeaders,
+          body: VerifyBody,
+          response: { 200: z.discriminatedUnion('valid', [Valid, Invalid]), ...errors },
+        },
+      },
+      async (request, reply) => {
+        const minimum = request.headers['keyledger-min-position'];
+        if (minimum !== undefined) await reads.verifiable(parsePosition(minimum, log.logId));
+        reply.header('keyledger-staleness', reads.verifyStaleness.toFixed(1));
+        const { key: accessKey, secret, repoId, aiType } = request.body;
+        const caller = callerOf(request);
+        const sees = (repo: string) => permits(caller, repo, 'verify');
+        const verdict = reads.verify({ accessKey, secret, repoId, aiType, sees });
+        if (!verdict.valid) return { success: true as const, valid: false as const, reason: verdict.reason };
+
+        const { key, position } = verdict;
+        usage.used(key.apiKeyId, clock());
+        const { apiKeyId: id, name, expiresAt } = key;
+        const apiKey = { id, repoId: key.repoId, name, aiType: key.aiType, expiresAt };
+        return { success: true as const, valid: true as const, apiKey, position };
+      },
+    );
+  };

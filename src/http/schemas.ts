@@ -1,0 +1,56 @@
+import { z } from 'zod';
+import { AI_TYPES, STATUSES } from '../domain/ai-api-key.js';
+import { ErrorEnvelope } from './errors.js';
+
+/** What several routes take and answer. */
+
+const REPO_ID_RULE = 'must be 1 to 128 of letters, digits, ".", "_", "~" and "-", but not "." or ".."';
+const NAME_RULE = 'must be text of 1 to 200 characters after trimming, without control characters';
+const EXPIRY_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z, or null';
+const IDEMPOTENCY_RULE = 'must be 1 to 255 printable ASCII characters';
+export const BODY_RULE = 'must be a JSON object';
+
+export const RepoParams = z.object({
+  repoId: z.string().regex(/^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/, REPO_ID_RULE),
+});
+export const KeyParams = RepoParams.extend({ apikeyId: z.string() });
+
+export const Name = z
+  .string(NAME_RULE)
+  .regex(/^[^\p{Cc}\p{Cs}]*$/u, NAME_RULE)
+  .trim()
+  .refine((name) => name !== '' && [...name].length <= 200, NAME_RULE);
+export const AiType = z.enum(AI_TYPES, `must be one of ${AI_TYPES.join(', ')}`);
+export const Status = z.enum(STATUSES, `must be one of ${STATUSES.join(', ')}`);
+
+/** RFC 3339 with any offset, to UTC with milliseconds; null is never. Whether it is in the future, the domain says. */
+export const ExpiresAt = z.iso
+  .datetime({ offset: true, error: EXPIRY_RULE })
+  .transform((text) => new Date(text).toISOString())
+  .nullable()
+  .describe('From then on the key is not good; null is never');
+
+export const IdempotencyHeaders = z.looseObject({
+  'idempotency-key': z
+    .string()
+    .regex(/^[\x20-\x7e]{1,255}$/, IDEMPOTENCY_RULE)
+    .optional()
+    .describe('Makes a retry safe: the same request with the same key is done once and answered alike'),
+});
+export const ReadHeaders = z.looseObject({
+  'keyledger-min-position': z
+    .string()
+    .optional()
+    .describe('A Keyledger-Position: answer from a state that holds it, or with 503 BEHIND after a second'),
+});
+
+/** The one answer that carries a secret. */
+export const Given = z.object({
+  success: z.literal(true),
+  id: z.uuid(),
+  key: z.string().describe('Access key, FB_AI_…'),
+  secret: z.string().describe('secret_…; it is never shown again'),
+});
+export const Done = z.object({ success: z.literal(true), message: z.string() });
+
+export const errors = { '4xx': ErrorEnvelope, '5xx': ErrorEnvelope };

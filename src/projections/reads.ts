@@ -1,0 +1,134 @@
+import { type AiApiKey, type AiType, type Status, statusAt } from '../domain/ai-api-key.js';
+import { KeyledgerError } from '../domain/errors.js';
+import type { Position } from '../event-store/position.js';
+import type { ListItem } from './list.js';
+import type { Projector } from './projector.js';
+import { type ReadModel, ReadModelLost } from './read-model.js';
+import type { Question, Verdict } from './verify-index.js';
+
+/** Which keys of a repository; without a limit all of them. */
+export type ListQuery = {
+  readonly includeDeleted: boolean;
+  readonly status?: Status | undefined;
+  readonly aiType?: AiType | undefined;
+  readonly limit?: number | undefined;
+  /** The `next` of the page before. */
+  readonly after?: Position | undefined;
+};
+
+/** A page of a list, and where the next begins; null if this was the last. */
+export type ListPage = { readonly items: readonly ListItem[]; readonly next: Position | null };
+
+/** What a list is filtered from, at a time. */
+const SMALLEST_READ = 100;
+const LARGEST_READ = 1000;
+
+/**
+ * Everything that is asked of the projections. A read may name the position that its answer must hold: it
+ * waits a second for it. Nothing is answered from a part of the log, or from one that may be long out of date.
+ */
+export class Reads {
+  readonly #projector: Projector;
+  readonly #readModel: ReadModel;
+  readonly #clock: () => number;
+  readonly #maxStaleness: number;
+
+  /**
+   * @param clock milliseconds since 1970
+   * @param maxStaleness seconds without news of the log's end after which no key is verified; 0 is never
+   */
+  constructor(projector: Projector, readModel: ReadModel, clock: () => number, maxStaleness: number) {
+    this.#projector = projector;
+    this.#readModel = readModel;
+    this.#clock = clock;
+    this.#maxStaleness = maxStaleness || Number.POSITIVE_INFINITY;
+  }
+
+  /** Of lists, in seconds. */
+  get staleness(): number {
+    return this.#projector.listed.staleness;
+  }
+
+  /** Of verdicts, in seconds. */
+  get verifyStaleness(): number {
+    return this.#projector.indexed.staleness;
+  }
+
+  /**
+   * The keys of a repository, newest first by log position.
+   * @throws KeyledgerError UNAVAILABLE, BEHIND
+   */
+  async list(repoId: string, query: ListQuery, atLeast: Position | undefined): Promise<ListPage> {
+    await this.#listable(atLeast);
+    const { status, aiType, includeDeleted, limit = Number.POSITIVE_INFINITY } = query;
+    const now = this.#clock();
+    const size = Math.min(Math.max(limit + 1, SMALLEST_READ), LARGEST_READ);
+    const items: ListItem[] = [];
+    for (let before = query.after; ; ) {
+      const page = await this.#ask((model) => model.list(repoId, { includeDeleted, before, size }));
+      for (const item of page) {
+        if (status !== undefined && statusAt(item, now) !== status) continue;
+        if (aiType !== undefined && item.aiType !== aiType) continue;
+        if (items.length === limit) return { items, next: items.at(-1)?.createdPosition ?? null };
+        items.push(item);
+      }
+      if (page.length < size) return { items, next: null };
+      before = page.at(-1)?.createdPosition;
+    }
+  }
+
+  /**
+   * One key, a deleted one too; undefined if the repository has none of this id.
+   * @throws KeyledgerError UNAVAILABLE, BEHIND
+   */
+  async get(repoId: string, apiKeyId: string, atLeast: Position | undefined): Promise<ListItem | undefined> {
+    await this.#listable(atLeast);
+    return this.#ask((model) => model.get(repoId, apiKeyId));
+  }
+
+  /**
+   * Is a credential good? Answered at once, and from memory. What is asked with a position goes through
+   * `verifiable` first.
+   * @throws KeyledgerError UNAVAILABLE
+   */
+  verify(question: Question): Verdict & { readonly position: Position } {
+    const { unreadyBecause, indexed, index } = this.#projector;
+    const position = indexed.position;
+    if (unreadyBecause !== undefined || position === undefined) {
+      throw new KeyledgerError('UNAVAILABLE', { message: unreadyBecause });
+    }
+    if (indexed.staleness > this.#maxStaleness) throw new KeyledgerError('STALE');
+    return { ...index.verify(question, this.#clock()), position };
+  }
+
+  /** The key whose good secret this is, whatever else may keep it from being valid. */
+  provenBy(accessKey: string, secret: string): AiApiKey | undefined {
+    return this.#projector.index.provenBy(accessKey, secret, this.#clock());
+  }
+
+  /** Waits until lists hold the event at a position. @returns false if they do not within a second */
+  listed(position: Position): Promise<boolean> {
+    return this.#projector.listed.waitFor(position);
+  }
+
+  /** Waits until verdicts hold the event at a position. @throws KeyledgerError BEHIND */
+  async verifiable(atLeast: Position): Promise<void> {
+    if (!(await this.#projector.indexed.waitFor(atLeast))) throw new KeyledgerError('BEHIND');
+  }
+
+  async #listable(atLeast: Position | undefined): Promise<void> {
+    const inTime = atLeast === undefined ? undefined : await this.#projector.listed.waitFor(atLeast);
+    const { unlistableBecause } = this.#projector;
+    if (unlistableBecause) throw new KeyledgerError('UNAVAILABLE', { message: unlistableBecause });
+    if (inTime === false) throw new KeyledgerError('BEHIND');
+  }
+
+  async #ask<T>(question: (readModel: ReadModel) => Promise<T>): Promise<T> {
+    try {
+      return await question(this.#readModel);
+    } catch (cause) {
+      if (cause instanceof ReadModelLost) this.#projector.restore();
+      throw new KeyledgerError('UNAVAILABLE', { cause });
+    }
+  }
+}

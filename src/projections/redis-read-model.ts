@@ -5,7 +5,7 @@ import type { BaseLogger } from 'pino';
 import type { Position } from '../event-store/position.js';
 import type { ListItem } from './list.js';
 import { type Checkpoint, type ReadModel, ReadModelLost } from './read-model.js';
-import { type Connection, connectRedis } from './redis-connection.js';
+import { type Connection, connectRedis, reportRedis } from './redis-connection.js';
 
 /** A repository is wholly in one partition, a partition on one node of a cluster. Part of the stored form. */
 const PARTITIONS = 16;
@@ -26,7 +26,9 @@ const LOOK_MS = 5;
  * @param prefix of every key in Redis
  */
 export function openRedisReadModel(url: string, prefix: string, logger: BaseLogger): ReadModel {
-  return new RedisReadModel(connectRedis(url, logger), prefix);
+  const redis = connectRedis(url);
+  reportRedis(redis, logger);
+  return new RedisReadModel(redis, prefix);
 }
 
 class RedisReadModel implements ReadModel {

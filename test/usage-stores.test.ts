@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { pino } from 'pino';
@@ -92,7 +93,7 @@ describe('the file', () => {
     expect(await store.read(['a'])).toEqual(new Map([['a', at]]));
   });
 
-  it('that another process is writing to is out of reach to a writer, not to a reader', async () => {
+  it('that another process is writing to is waited for for a while, and can be read', async () => {
     const store = open();
     await store.write([['a', at]]);
     const other = new DatabaseSync(file);
@@ -100,9 +101,16 @@ describe('the file', () => {
     await expect(store.write([['a', at + 1]])).rejects.toThrow('locked');
     expect(await store.read(['a'])).toEqual(new Map([['a', at]]));
     other.exec('ROLLBACK');
-    other.close();
     await store.write([['a', at + 1]]);
     expect(await store.read(['a'])).toEqual(new Map([['a', at + 1]]));
+
+    other.exec('BEGIN IMMEDIATE');
+    const waiting = store.write([['a', at + 2]]);
+    for (let turn = 0; turn < 100; turn++) await setImmediate();
+    other.exec('ROLLBACK');
+    other.close();
+    await waiting;
+    expect(await store.read(['a'])).toEqual(new Map([['a', at + 2]]));
   });
 
   it('that is no database is moved aside and begun anew', async () => {

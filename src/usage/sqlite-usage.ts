@@ -1,5 +1,6 @@
 import { closeSync, fstatSync, mkdirSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance, type StatementSyncInstance } from '@photostructure/sqlite';
 import type { BaseLogger } from 'pino';
 import type { UsageStore, Use } from './usage-store.js';
@@ -7,8 +8,9 @@ import type { UsageStore, Use } from './usage-store.js';
 /** 'KUse': tells a file of ours from any other SQLite file. */
 const APPLICATION_ID = 0x4b557365;
 const FILE_VERSION = 1;
-/** The event loop waits so long for another process at most. */
-const BUSY_TIMEOUT_MS = 5;
+/** While another process writes: about half a second, in which the event loop does not wait (SQLite itself would block it). */
+const BUSY_TRIES = 50;
+const BUSY_RETRY_MS = 20;
 /** After a failure. A database that was closed keeps its descriptors until its statements are collected as garbage. */
 const OPEN_AGAIN_MS = 1000;
 
@@ -49,11 +51,11 @@ class SqliteUsage implements UsageStore {
   }
 
   async write(batch: readonly Use[]): Promise<void> {
-    this.#run(({ upsert }) => upsert.run(JSON.stringify(batch)));
+    await this.#run(({ upsert }) => upsert.run(JSON.stringify(batch)));
   }
 
   async read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    const rows = this.#run(({ select }) => select.all(JSON.stringify(apiKeyIds))) as Row[];
+    const rows = (await this.#run(({ select }) => select.all(JSON.stringify(apiKeyIds)))) as Row[];
     return new Map(rows.map(({ api_key_id, at }) => [api_key_id, at]));
   }
 
@@ -62,7 +64,18 @@ class SqliteUsage implements UsageStore {
     this.#leave();
   }
 
-  #run<T>(work: (database: Database) => T): T {
+  async #run<T>(work: (database: Database) => T): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return this.#evenIfBroken(work);
+      } catch (error) {
+        if (resultCode(error) !== SQLITE_BUSY || tries === BUSY_TRIES) throw error;
+      }
+      await setTimeout(Math.random() * BUSY_RETRY_MS);
+    }
+  }
+
+  #evenIfBroken<T>(work: (database: Database) => T): T {
     if (this.#closed) throw new Error('The last uses are closed');
     if (!this.#database && performance.now() < this.#openAgainAt) throw this.#failure;
     try {
@@ -80,7 +93,7 @@ class SqliteUsage implements UsageStore {
       this.#database ??= this.#open();
       return work(this.#database);
     } catch (error) {
-      if (this.#database && resultCode(error) === SQLITE_BUSY) throw error;
+      if (resultCode(error) === SQLITE_BUSY) throw error;
       this.#leave();
       this.#failure = error;
       this.#openAgainAt = performance.now() + OPEN_AGAIN_MS;
@@ -96,7 +109,7 @@ class SqliteUsage implements UsageStore {
     const db = new DatabaseSync(this.#file);
     try {
       // It may forget, so it does not wait for the disk.
-      db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA synchronous = OFF;`);
+      db.exec('PRAGMA busy_timeout = 0; PRAGMA synchronous = OFF;');
       migrate(db);
       const upsert = db.prepare(`
         INSERT INTO last_used SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true

@@ -121,10 +121,9 @@ export class Usage {
     }
   }
 
-  /** Ids are UUIDs: the last three digits are as good as a hash. */
+  /** Ids are UUIDs, so the first digits are as good as a hash, and what is written together lies together. */
   #partOf(id: string): Map<string, number> {
-    const { length } = id;
-    const hash = id.charCodeAt(length - 1) * 961 + id.charCodeAt(length - 2) * 31 + id.charCodeAt(length - 3);
+    const hash = id.charCodeAt(0) * 961 + id.charCodeAt(1) * 31 + id.charCodeAt(2);
     return this.#unwritten[hash & (PARTS - 1)] as Map<string, number>;
   }
 }

@@ -9,8 +9,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'event-store': ['domain'],
   commands: ['domain', 'event-store', 'security'],
   projections: ['domain', 'event-store', 'security'],
+  usage: ['projections'],
   audit: ['domain', 'event-store', 'security', 'commands', 'projections'],
-  http: ['domain', 'event-store', 'security', 'commands', 'projections', 'audit'],
+  http: ['domain', 'event-store', 'security', 'commands', 'projections', 'audit', 'usage'],
   client: [],
 };
 const OUTSIDE_NOTHING = ['domain', 'client'];

@@ -9,12 +9,14 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import type { ReadModel } from '../src/projections/read-model.js';
-import { connectRedis } from '../src/projections/redis-connection.js';
+import { connectRedis, reportRedis } from '../src/projections/redis-connection.js';
 import { openRedisReadModel } from '../src/projections/redis-read-model.js';
+import { openRedisUsage } from '../src/usage/redis-usage.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
 import { describeReadModel } from './read-model-contract.js';
 import { freePort, redisSource } from './redis-server.js';
+import { describeUsageStore, inReach } from './usage-store-contract.js';
 
 const quiet = pino({ level: 'silent' });
 const folder = freshFolder();
@@ -51,6 +53,8 @@ const ready = async (url: string): Promise<ReadModel> => {
   return model;
 };
 
+const readyUsage = (url: string) => inReach(openRedisUsage(url, 'test'));
+
 const whereServersCanBeStarted = redisSource === 'redis-server' ? describe : describe.skip;
 
 whereServersCanBeStarted('a cluster of three', () => {
@@ -68,6 +72,7 @@ whereServersCanBeStarted('a cluster of three', () => {
     url = `redis+cluster://${nodes.join(',')}`;
   }, 30_000);
   describeReadModel('Redis Cluster', () => ready(url));
+  describeUsageStore('Redis Cluster', () => readyUsage(url));
 });
 
 whereServersCanBeStarted('a master behind a Sentinel', () => {
@@ -79,6 +84,7 @@ whereServersCanBeStarted('a master behind a Sentinel', () => {
     url = `redis+sentinel://127.0.0.1:${sentinel}/main`;
   });
   describeReadModel('Redis behind a Sentinel', () => ready(url));
+  describeUsageStore('Redis behind a Sentinel', () => readyUsage(url));
 });
 
 whereServersCanBeStarted('at the start', () => {
@@ -86,10 +92,8 @@ whereServersCanBeStarted('at the start', () => {
     const port = await freePort();
     await start(port, settings);
     const lines: string[] = [];
-    const connection = connectRedis(
-      `redis://127.0.0.1:${port}`,
-      pino({ level: 'warn' }, { write: (line) => void lines.push(line) }),
-    );
+    const connection = connectRedis(`redis://127.0.0.1:${port}`);
+    reportRedis(connection, pino({ level: 'warn' }, { write: (line) => void lines.push(line) }));
     await eventually(() => connection.status === 'ready');
     await connection.info('memory');
     await connection.info('persistence');
@@ -115,7 +119,7 @@ describe('a rediss URL', () => {
   it('begins with a TLS handshake', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const connection = connectRedis(`rediss://127.0.0.1:${(server.address() as AddressInfo).port}`, quiet);
+    const connection = connectRedis(`rediss://127.0.0.1:${(server.address() as AddressInfo).port}`);
     const [socket] = await once(server, 'connection');
     const [bytes] = await once(socket, 'data');
     expect(bytes[0]).toBe(0x16);

@@ -21,13 +21,19 @@ export function isRedisUrl(url: string): boolean {
  * or `redis+cluster://[user:password@]host:port,host:port`; with `rediss` for TLS. Connects, and
  * connects again, by itself; while there is no connection every command fails at once.
  */
-export function connectRedis(url: string, logger: BaseLogger): Connection {
+export function connectRedis(url: string): Connection {
   const connection = connect(url);
+  // ioredis prints an error that nobody listens to. Here it is enough that commands fail.
+  connection.on('error', () => undefined);
+  return connection;
+}
+
+/** Tells an operator when Redis is out of reach, and how it should be set up. One connection a process is enough. */
+export function reportRedis(connection: Connection, logger: BaseLogger): void {
   connection.on('error', (error: Error) =>
     logger.warn({ err: { message: error.message } }, 'Redis is out of reach'),
   );
   connection.on('ready', () => void warnOfLoss(connection, logger));
-  return connection;
 }
 
 function connect(url: string): Connection {

@@ -1,11 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import { getEventListeners } from 'node:events';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { type Client, type ClientOptions, createClient } from '../src/client/index.js';
+import { type ClientOptions, createClient } from '../src/client/index.js';
 import { wait } from '../src/client/retry.js';
+import {
+  client,
+  key,
+  proxy,
+  repoId,
+  runClientAndService,
+  service,
+  startAnew,
+  token,
+} from './client-and-service.js';
 import { eventually } from './eventually.js';
-import { type Running, runService } from './service.js';
 import {
   answerHalved,
   answerHeld,
@@ -15,32 +24,10 @@ import {
   json,
   type Mishap,
   page,
-  type UnreliableProxy,
-  unreliableProxy,
 } from './unreliable-proxy.js';
 
-let service: Running;
-let proxy: UnreliableProxy;
-let token: string;
-let repoId: string;
+runClientAndService();
 
-beforeAll(async () => {
-  service = await runService({ RATE_LIMIT: '0' });
-  token = await service.token('admin', '*');
-  proxy = await unreliableProxy(service.url);
-});
-afterAll(async () => {
-  await proxy.stop();
-  await service.stop();
-});
-beforeEach(() => {
-  proxy.reset();
-  repoId = `shop-${randomUUID()}`;
-});
-
-const client = (options: Partial<ClientOptions> = {}): Client =>
-  createClient({ baseUrl: proxy.url, token, ...options });
-const key = { name: 'search', aiType: 'OPENAI' } as const;
 const listed = async () =>
   (await createClient({ baseUrl: service.url, token }).getRepoAiApiKeys(repoId)).apiKeys;
 
@@ -82,8 +69,7 @@ describe('a creation makes one key and gives the secret of the first answer', ()
     const mishaps = fc.array(fc.constantFrom(...Object.values(SURVIVED)), { minLength: 2, maxLength: 3 });
     await fc.assert(
       fc.asyncProperty(mishaps, async (order) => {
-        proxy.reset();
-        repoId = `shop-${randomUUID()}`;
+        startAnew();
         await expectOneKey(order);
       }),
       { numRuns: 10, endOnFailure: true },

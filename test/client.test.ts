@@ -2,43 +2,22 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:net';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { type Client, type ClientOptions, createClient, KeyledgerClientError } from '../src/client/index.js';
-import { type Running, runService } from './service.js';
-import { json, page, type UnreliableProxy, unreliableProxy } from './unreliable-proxy.js';
+import { describe, expect, it } from '@jest/globals';
+import { createClient } from '../src/client/index.js';
+import {
+  client,
+  errorOf,
+  key,
+  proxy,
+  repoId,
+  runClientAndService,
+  service,
+  token,
+} from './client-and-service.js';
+import { runService } from './service.js';
+import { json, page } from './unreliable-proxy.js';
 
-let service: Running;
-let proxy: UnreliableProxy;
-let token: string;
-let repoId: string;
-
-beforeAll(async () => {
-  service = await runService({ RATE_LIMIT: '0' });
-  token = await service.token('admin', '*');
-  proxy = await unreliableProxy(service.url);
-});
-afterAll(async () => {
-  await proxy.stop();
-  await service.stop();
-});
-beforeEach(() => {
-  proxy.reset();
-  repoId = `shop-${randomUUID()}`;
-});
-
-const client = (options: Partial<ClientOptions> = {}): Client =>
-  createClient({ baseUrl: proxy.url, token, ...options });
-const key = { name: 'search', aiType: 'OPENAI' } as const;
-
-/** The error of a call that must fail with one of the client's own. */
-async function errorOf(call: Promise<unknown>): Promise<KeyledgerClientError> {
-  const error = await call.then(
-    () => 'it succeeded',
-    (reason: unknown) => reason,
-  );
-  if (!(error instanceof KeyledgerClientError)) throw new Error('No KeyledgerClientError', { cause: error });
-  return error;
-}
+runClientAndService();
 
 describe('the calls of the client', () => {
   it('create: the answer of the service and the position of the change', async () => {

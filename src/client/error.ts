@@ -15,7 +15,7 @@ export class KeyledgerClientError extends Error {
   readonly requestId: string | null;
   /** The API key in question, where the answer names one: the one that an Idempotency-Key made. */
   readonly id: string | null;
-  /** Of a creation: with it the call can be made again, later too, without a second API key. */
+  /** Of a creation or rotation: with it the call can be made again, later too, and is done once. */
   readonly idempotencyKey: string | null;
   /** How long the service asks to wait (milliseconds). */
   readonly retryAfterMs: number | null;

@@ -2,215 +2,135 @@
  * The client of Keyledger's HTTP API: typed, without dependencies, for Node, Deno and browsers.
  *
  * It tries again what failed in passing (no answer, 429, 502, 503, 504), after what Retry-After asks
- * for and a random, growing delay, and never 500 or another 4xx. No try can create a second API key: a
- * creation carries an Idempotency-Key, which stays the same over its tries, as does its body.
+ * for and a random, growing delay, and never 500 or another 4xx. No try can create a second API key or
+ * rotate a second time: a creation or rotation carries an Idempotency-Key, which stays the same over
+ * its tries, as does its body.
  */
-import { KeyledgerClientError } from './error.js';
-import { isPassing, parseRetryAfter, retryDelay, wait } from './retry.js';
-import type { ApiKeyList, Client, ClientOptions, CreatedApiKey, Done, Positioned } from './types.js';
+import { apiKeyPath, apiKeysPath, query } from './paths.js';
+import { type Call, createTransport } from './transport.js';
+import type {
+  ApiKeyList,
+  Client,
+  ClientOptions,
+  CreatedApiKey,
+  Done,
+  FoundApiKey,
+  Heard,
+  Positioned,
+  RotatedApiKey,
+  Verdict,
+} from './types.js';
 
 export { KeyledgerClientError } from './error.js';
 export type * from './types.js';
 
-type Call = {
-  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
-  readonly path: string;
-  readonly signal: AbortSignal | undefined;
-  readonly body?: object;
-  readonly idempotencyKey?: string;
-  readonly minPosition?: string | undefined;
-};
-
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
 /** @throws TypeError, RangeError for options that make no client */
-export function createClient({ baseUrl, token, attempts = 4, timeoutMs = 10_000 }: ClientOptions): Client {
-  const root = rootOf(baseUrl);
-  if (!Number.isInteger(attempts) || attempts < 1) {
-    throw new RangeError('attempts must be a whole number from 1 on');
-  }
-  if (!(timeoutMs >= 1 && timeoutMs <= LONGEST_TIMER_MS)) {
-    throw new RangeError(`timeoutMs must be from 1 to ${LONGEST_TIMER_MS}`);
+export function createClient(options: ClientOptions): Client {
+  const call = createTransport(options);
+
+  async function change<T extends Positioned>(request: Call): Promise<T> {
+    const { answer, headers } = await call<T>(request);
+    return { ...answer, position: headers.get('keyledger-position') };
   }
 
-  async function call<T>(request: Call): Promise<T & Positioned> {
-    const body = request.body && JSON.stringify(request.body);
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await withinLimit(timeoutMs, request, (signal) => send<T>(request, body, signal));
-      } catch (error) {
-        if (!(error instanceof KeyledgerClientError)) throw error;
-        if (!isPassing(error) || attempt === attempts) throw error;
-        await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), request.signal);
-      }
-    }
-  }
-
-  async function send<T>(
-    request: Call,
-    body: string | undefined,
-    signal: AbortSignal,
-  ): Promise<T & Positioned> {
-    const { method, path, idempotencyKey, minPosition } = request;
-    const given = typeof token === 'function' ? await unlessAborted(token, signal) : token;
-    const headers = new Headers({ authorization: bearer(given) });
-    if (body !== undefined) headers.set('content-type', 'application/json');
-    if (idempotencyKey !== undefined) headers.set('idempotency-key', idempotencyKey);
-    if (minPosition !== undefined) headers.set('keyledger-min-position', minPosition);
-    let response: Response;
-    let text: string;
-    try {
-      // A redirect would be followed with another method (302) or to somewhere the secret has no business.
-      response = await fetch(root + path, {
-        method,
-        headers,
-        signal,
-        redirect: 'manual',
-        ...(body === undefined ? {} : { body }),
-      });
-      text = await response.text();
-    } catch (cause) {
-      if (signal.aborted) throw cause;
-      const message = `No answer from the service: ${cause}`;
-      throw new KeyledgerClientError(0, 'NETWORK', message, { idempotencyKey, cause });
-    }
-    const answer = jsonObject(text);
-    if (!response.ok || answer?.['success'] !== true) throw failure(response, answer ?? {}, request);
-    return { ...(answer as T), position: response.headers.get('keyledger-position') };
+  async function read<T>(request: Call): Promise<T> {
+    return (await call<T>(request)).answer;
   }
 
   return {
     createRepoAiApiKey: async (
       repoId,
-      { name, aiType },
+      { name, aiType, expiresAt },
       { idempotencyKey = globalThis.crypto.randomUUID(), signal } = {},
     ) =>
-      call<CreatedApiKey>({
+      change<CreatedApiKey>({
         method: 'POST',
-        path: keysOf(repoId),
-        body: { name, aiType },
+        path: apiKeysPath(repoId),
+        body: { name, aiType, expiresAt: timeText(expiresAt) },
         idempotencyKey,
         signal,
       }),
 
-    getRepoAiApiKeys: async (repoId, { minPosition, signal } = {}) => {
-      const { position: _, ...list } = await call<ApiKeyList>({
+    getRepoAiApiKeys: async (repoId, { include, status, aiType, limit, cursor, minPosition, signal } = {}) =>
+      read<ApiKeyList>({
         method: 'GET',
-        path: keysOf(repoId),
+        path: apiKeysPath(repoId) + query({ include, status, aiType, limit, cursor }),
+        minPosition,
+        signal,
+      }),
+
+    getRepoAiApiKey: async (repoId, apikeyId, { include, minPosition, signal } = {}) =>
+      read<FoundApiKey>({
+        method: 'GET',
+        path: apiKeyPath(repoId, apikeyId) + query({ include }),
+        minPosition,
+        signal,
+      }),
+
+    updateRepoAiApiKey: async (repoId, apikeyId, { name, expiresAt }, { signal } = {}) =>
+      change<Done>({
+        method: 'PUT',
+        path: apiKeyPath(repoId, apikeyId),
+        body: { name, expiresAt: timeText(expiresAt) },
+        signal,
+      }),
+
+    deleteRepoAiApiKey: async (repoId, apikeyId, { signal } = {}) =>
+      change<Done>({ method: 'DELETE', path: apiKeyPath(repoId, apikeyId), signal }),
+
+    rotateRepoAiApiKey: async (
+      repoId,
+      apikeyId,
+      { overlapSeconds } = {},
+      { idempotencyKey = globalThis.crypto.randomUUID(), signal } = {},
+    ) =>
+      change<RotatedApiKey>({
+        method: 'POST',
+        path: `${apiKeyPath(repoId, apikeyId)}/rotate`,
+        body: { overlapSeconds },
+        idempotencyKey,
+        signal,
+      }),
+
+    suspendRepoAiApiKey: async (repoId, apikeyId, { reason } = {}, { signal } = {}) =>
+      change<Done>({
+        method: 'POST',
+        path: `${apiKeyPath(repoId, apikeyId)}/suspend`,
+        body: { reason },
+        signal,
+      }),
+
+    resumeRepoAiApiKey: async (repoId, apikeyId, { signal } = {}) =>
+      change<Done>({ method: 'POST', path: `${apiKeyPath(repoId, apikeyId)}/resume`, signal }),
+
+    verifyApiKey: async ({ key, secret, repoId, aiType }, { minPosition, signal } = {}) => {
+      const { answer, headers } = await call<Verdict>({
+        method: 'POST',
+        path: '/verify',
+        body: { key, secret, repoId, aiType },
         minPosition,
         signal,
       });
-      return list;
+      return { ...answer, staleness: seconds(headers.get('keyledger-staleness')) };
     },
 
-    updateRepoAiApiKey: async (repoId, apikeyId, { name }, { signal } = {}) =>
-      call<Done>({ method: 'PUT', path: keyOf(repoId, apikeyId), body: { name }, signal }),
-
-    deleteRepoAiApiKey: async (repoId, apikeyId, { signal } = {}) =>
-      call<Done>({ method: 'DELETE', path: keyOf(repoId, apikeyId), signal }),
+    revokeLeakedApiKey: async ({ key, secret }, { signal } = {}) =>
+      read<Heard>({
+        method: 'POST',
+        path: '/revoke',
+        body: { key, secret },
+        withoutToken: true,
+        signal,
+      }),
   };
 }
 
-const keysOf = (repoId: string) => `/repo/${segment('repoId', repoId)}/ai/apikey`;
-const keyOf = (repoId: string, apikeyId: string) => `${keysOf(repoId)}/${segment('apikeyId', apikeyId)}`;
-
-/** An id as one segment of a path. The dots cannot be encoded: URLs take %2e%2e for a step up, too. */
-function segment(name: string, id: string): string {
-  if (typeof id !== 'string' || ['', '.', '..'].includes(id)) {
-    throw new TypeError(`${name} must be text other than "", "." and ".."`);
-  }
-  return encodeURIComponent(id);
+/** Not left to JSON, which would make null of a wrong Date: an API key that never expires. */
+function timeText(time: string | Date | null | undefined): string | null | undefined {
+  return time === undefined || time === null || typeof time === 'string' ? time : time.toISOString();
 }
 
-/** The address that paths are added to; in a browser it may be relative to the page. */
-function rootOf(baseUrl: string): string {
-  let url = '';
-  try {
-    url = new Request(baseUrl).url;
-  } catch {
-    // Not handed on: it may quote a password in the address.
-  }
-  if (!/^https?:[^?#]*$/.test(url)) {
-    throw new TypeError('baseUrl must be an http(s) address without credentials, query and fragment');
-  }
-  return url.replace(/\/+$/, '');
-}
-
-/** Checked here, because fetch would quote a wrong token in its error. */
-function bearer(token: string): string {
-  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token.trim())) {
-    throw new TypeError('The token must be text without white space and not empty');
-  }
-  return `Bearer ${token.trim()}`;
-}
-
-/** What an answer that is not the wanted one means. */
-function failure(
-  { ok, type, status, headers }: Response,
-  answer: Readonly<Record<string, unknown>>,
-  { idempotencyKey }: Call,
-): KeyledgerClientError {
-  const told = (field: string) => {
-    const value = answer[field];
-    return typeof value === 'string' && value !== '' ? value : undefined;
-  };
-  const facts = {
-    requestId: told('requestId') ?? headers.get('x-request-id'),
-    id: told('id'),
-    idempotencyKey,
-    retryAfterMs: parseRetryAfter(headers.get('retry-after'), Date.now()),
-  };
-  if (type === 'opaqueredirect' || (status >= 300 && status < 400)) {
-    const message = 'The service is at another address; give that one as baseUrl';
-    return new KeyledgerClientError(status, 'REDIRECTED', message, facts);
-  }
-  if (ok) {
-    const message = `The answer (${status}) is none of Keyledger's; is baseUrl right?`;
-    return new KeyledgerClientError(status, 'BAD_ANSWER', message, facts);
-  }
-  const message = told('message') ?? `The answer was ${status}, without a reason`;
-  return new KeyledgerClientError(status, told('code') ?? `HTTP_${status}`, message, facts);
-}
-
-function jsonObject(text: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? { ...value } : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/**
- * Runs one try, whose signal is aborted after so many milliseconds or with the caller's. By hand
- * instead of AbortSignal.any, which not every runtime has and some do not free.
- * @throws what the try throws, KeyledgerClientError TIMEOUT, or the reason of the caller's signal
- */
-async function withinLimit<T>(
-  ms: number,
-  { signal, idempotencyKey }: Call,
-  run: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  signal?.throwIfAborted();
-  const limit = new AbortController();
-  const abort = () => limit.abort();
-  const timer = setTimeout(abort, ms);
-  signal?.addEventListener('abort', abort);
-  try {
-    return await run(limit.signal);
-  } catch (cause) {
-    if (!limit.signal.aborted) throw cause;
-    signal?.throwIfAborted();
-    throw new KeyledgerClientError(0, 'TIMEOUT', `No answer within ${ms} ms`, { idempotencyKey, cause });
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', abort);
-  }
-}
-
-function unlessAborted<T>(give: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason));
-    Promise.resolve(give()).then(resolve, reject);
-  });
+function seconds(header: string | null): number | null {
+  const value = Number.parseFloat(header ?? '');
+  return Number.isNaN(value) ? null : value;
 }

@@ -1,5 +1,8 @@
 export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
 
+/** `unavailable`: a part of its history cannot be read; it is never valid, but can be deleted. */
+export type ApiKeyStatus = 'active' | 'suspended' | 'expired' | 'deleted' | 'unavailable';
+
 export type ClientOptions = {
   /** Where the service is, such as `https://keys.example`; it may have a path. */
   readonly baseUrl: string;
@@ -28,13 +31,53 @@ export type CreateOptions = CallOptions & {
   readonly idempotencyKey?: string | undefined;
 };
 
-export type ListOptions = CallOptions & {
-  /** The `position` of a change that the list must hold. */
+export type RotateOptions = CallOptions & {
+  /** As for a creation: all calls with it rotate an API key once. */
+  readonly idempotencyKey?: string | undefined;
+};
+
+export type ReadOptions = CallOptions & {
+  /** The `position` of a change that the answer must hold. */
   readonly minPosition?: string | undefined;
+};
+
+export type GetOptions = ReadOptions & {
+  /** Deleted API keys, too. */
+  readonly include?: 'deleted' | undefined;
+};
+
+export type ListOptions = GetOptions & {
+  readonly status?: ApiKeyStatus | undefined;
+  readonly aiType?: AiType | undefined;
+  /** 1 to 1000 API keys. Without it all of them are in one answer. */
+  readonly limit?: number | undefined;
+  /** The `nextCursor` of the page before; null, as nothing: from the newest on. */
+  readonly cursor?: string | null | undefined;
 };
 
 /** Where the change is in the log, for `minPosition`; null if the service did not say. */
 export type Positioned = { readonly position: string | null };
+
+export type NewApiKey = {
+  readonly name: string;
+  readonly aiType: AiType;
+  /** RFC 3339, or a Date; null, as nothing: it does not expire. */
+  readonly expiresAt?: string | Date | null | undefined;
+};
+
+/** What stays undefined is not changed. */
+export type ApiKeyChange = {
+  readonly name?: string | undefined;
+  /** RFC 3339, or a Date; null takes the expiry away. */
+  readonly expiresAt?: string | Date | null | undefined;
+};
+
+export type Credential = {
+  /** Access key, FB_AI_… */
+  readonly key: string;
+  /** secret_… */
+  readonly secret: string;
+};
 
 export type CreatedApiKey = Positioned & {
   readonly success: true;
@@ -45,41 +88,82 @@ export type CreatedApiKey = Positioned & {
   readonly secret: string;
 };
 
+/** With the new secret. */
+export type RotatedApiKey = CreatedApiKey;
+
 export type ApiKey = {
   readonly id: string;
   readonly name: string;
   readonly repoId: string;
   readonly key: string;
   readonly aiType: AiType;
-  /** RFC 3339, UTC. */
+  /** RFC 3339, UTC, as are the other times. */
   readonly createdAt: string;
   readonly deletedAt: string | null;
-  readonly status: 'active' | 'deleted' | 'unavailable';
+  readonly expiresAt: string | null;
+  /** null if it never was; absent if the service cannot say. */
+  readonly lastUsedAt?: string | null;
+  readonly status: ApiKeyStatus;
 };
 
 /** Newest first. */
-export type ApiKeyList = { readonly success: true; readonly apiKeys: readonly ApiKey[] };
+export type ApiKeyList = {
+  readonly success: true;
+  readonly apiKeys: readonly ApiKey[];
+  /** Only with a limit: where the next page begins, null on the last page. */
+  readonly nextCursor?: string | null;
+};
 
-export type Done = Positioned & { readonly success: true; readonly message: string };
+export type FoundApiKey = { readonly success: true; readonly apiKey: ApiKey };
+
+export type Heard = { readonly success: true; readonly message: string };
+
+export type Done = Positioned & Heard;
+
+/** What a credential must be good for, if it matters. */
+export type Use = { readonly repoId?: string | undefined; readonly aiType?: AiType | undefined };
+
+export type InvalidReason =
+  | 'MALFORMED'
+  | 'UNKNOWN'
+  | 'BAD_SECRET'
+  | 'UNAVAILABLE'
+  | 'DELETED'
+  | 'SUSPENDED'
+  | 'EXPIRED'
+  | 'WRONG_REPO'
+  | 'WRONG_AI_TYPE';
+
+export type Verdict = (
+  | {
+      readonly success: true;
+      readonly valid: true;
+      readonly apiKey: Pick<ApiKey, 'id' | 'repoId' | 'name' | 'aiType' | 'expiresAt'>;
+      /** Where in the log the service was when it found so. */
+      readonly position: string;
+    }
+  | { readonly success: true; readonly valid: false; readonly reason: InvalidReason }
+) & {
+  /** How old what the service knew may be (seconds); null if it did not say. */
+  readonly staleness: number | null;
+};
 
 /**
  * Every call rejects with a KeyledgerClientError, with the reason of its signal, with what the token
- * function threw, or with a TypeError for what cannot be sent at all.
+ * function threw, or with a TypeError or RangeError for what cannot be sent at all.
  */
 export type Client = {
-  createRepoAiApiKey(
-    repoId: string,
-    key: { readonly name: string; readonly aiType: AiType },
-    options?: CreateOptions,
-  ): Promise<CreatedApiKey>;
+  createRepoAiApiKey(repoId: string, key: NewApiKey, options?: CreateOptions): Promise<CreatedApiKey>;
 
   getRepoAiApiKeys(repoId: string, options?: ListOptions): Promise<ApiKeyList>;
 
-  /** Renames; without a name nothing changes. */
+  getRepoAiApiKey(repoId: string, apikeyId: string, options?: GetOptions): Promise<FoundApiKey>;
+
+  /** Renames, or changes when it expires. */
   updateRepoAiApiKey(
     repoId: string,
     apikeyId: string,
-    change: { readonly name?: string | undefined },
+    change: ApiKeyChange,
     options?: CallOptions,
   ): Promise<Done>;
 
@@ -88,4 +172,31 @@ export type Client = {
    * that there never was such an API key in this repository: the client does not guess, and rejects.
    */
   deleteRepoAiApiKey(repoId: string, apikeyId: string, options?: CallOptions): Promise<Done>;
+
+  /** Gives the API key a new secret. The one that it replaces stays good for the overlap (seconds). */
+  rotateRepoAiApiKey(
+    repoId: string,
+    apikeyId: string,
+    rotation?: { readonly overlapSeconds?: number | undefined },
+    options?: RotateOptions,
+  ): Promise<RotatedApiKey>;
+
+  /** The API key is not valid until it is resumed. */
+  suspendRepoAiApiKey(
+    repoId: string,
+    apikeyId: string,
+    suspension?: { readonly reason?: string | undefined },
+    options?: CallOptions,
+  ): Promise<Done>;
+
+  resumeRepoAiApiKey(repoId: string, apikeyId: string, options?: CallOptions): Promise<Done>;
+
+  /** A credential that is not valid is an answer and no error. */
+  verifyApiKey(credential: Credential & Use, options?: ReadOptions): Promise<Verdict>;
+
+  /**
+   * For whoever found a credential: revokes its API key. The client's token is neither asked for nor
+   * sent, and the answer does not tell whether the credential was good.
+   */
+  revokeLeakedApiKey(credential: Credential, options?: CallOptions): Promise<Heard>;
 };

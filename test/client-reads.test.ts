@@ -1,0 +1,127 @@
+import { describe, expect, it } from '@jest/globals';
+import type { ApiKey } from '../src/client/index.js';
+import { client, proxy, requests, runClientAndService } from './client-and-service.js';
+import { json } from './unreliable-proxy.js';
+
+runClientAndService();
+
+const credential = { key: 'FB_AI_x', secret: 'secret_y' };
+const apiKey: ApiKey = {
+  id: 'k',
+  name: 'search',
+  repoId: 'shop',
+  key: 'FB_AI_x',
+  aiType: 'OPENAI',
+  createdAt: '2026-01-01T00:00:00.000Z',
+  deletedAt: null,
+  expiresAt: '2027-01-01T00:00:00.000Z',
+  lastUsedAt: null,
+  status: 'suspended',
+};
+
+describe('a list', () => {
+  const listPath = '/repo/shop/ai/apikey';
+
+  it('is asked for with what is chosen, and nothing else', async () => {
+    proxy.mishaps = [json(200, { success: true, apiKeys: [] }), json(200, { success: true, apiKeys: [] })];
+    await client().getRepoAiApiKeys('shop', {
+      include: 'deleted',
+      status: 'expired',
+      aiType: 'AWS',
+      limit: 1000,
+      cursor: 'a+b/c= &é',
+      minPosition: 'log:7',
+    });
+    await client().getRepoAiApiKeys('shop', { status: undefined, limit: undefined });
+    const [first, second] = proxy.seen.map(({ url }) => new URL(url, 'http://localhost'));
+    expect(first?.pathname).toBe(listPath);
+    expect([...(first?.searchParams ?? [])]).toEqual([
+      ['include', 'deleted'],
+      ['status', 'expired'],
+      ['aiType', 'AWS'],
+      ['limit', '1000'],
+      ['cursor', 'a+b/c= &é'],
+    ]);
+    expect(second?.href).toBe(`http://localhost${listPath}`);
+    expect(proxy.seen[0]?.headers['keyledger-min-position']).toBe('log:7');
+  });
+
+  it('is read page by page', async () => {
+    const other = { ...apiKey, id: 'l', status: 'expired' };
+    proxy.mishaps = [
+      json(200, { success: true, apiKeys: [apiKey], nextCursor: 'next' }),
+      json(200, { success: true, apiKeys: [other], nextCursor: null }),
+    ];
+    const found: ApiKey[] = [];
+    let cursor: string | null | undefined = null;
+    do {
+      const page = await client().getRepoAiApiKeys('shop', { limit: 1, cursor });
+      found.push(...page.apiKeys);
+      cursor = page.nextCursor;
+    } while (cursor);
+    expect(found).toEqual([apiKey, other]);
+    expect(proxy.seen.map(({ url }) => url)).toEqual([
+      `${listPath}?limit=1`,
+      `${listPath}?limit=1&cursor=next`,
+    ]);
+  });
+
+  it('of one: a deleted key, too, no earlier than the position that is asked for', async () => {
+    proxy.mishaps = [json(200, { success: true, apiKey })];
+    const found = await client().getRepoAiApiKey('shop', 'k', { include: 'deleted', minPosition: 'log:7' });
+    expect(found).toEqual({ success: true, apiKey });
+    expect(requests()).toEqual([[`GET ${listPath}/k?include=deleted`, undefined]]);
+    expect(proxy.seen[0]?.headers['keyledger-min-position']).toBe('log:7');
+  });
+});
+
+describe('a verification', () => {
+  const { id, repoId, name, aiType, expiresAt } = apiKey;
+  const valid = {
+    success: true,
+    valid: true,
+    apiKey: { id, repoId, name, aiType, expiresAt },
+    position: 'log:3',
+  };
+
+  it('tells the API key of a good credential, and where the log was', async () => {
+    proxy.mishaps = [json(200, valid, { 'keyledger-staleness': '0.5', 'keyledger-position': 'log:4' })];
+    const verdict = await client().verifyApiKey(credential, { minPosition: 'log:2' });
+    expect(verdict).toEqual({ ...valid, staleness: 0.5 });
+    // @ts-expect-error: what a verdict holds depends on what it is
+    expect(verdict.reason).toBeUndefined();
+    const known: [string, string] | undefined = verdict.valid
+      ? [verdict.apiKey.name, verdict.position]
+      : undefined;
+    expect(known).toEqual(['search', 'log:3']);
+    expect(requests()).toEqual([['POST /verify', credential]]);
+    expect(proxy.seen[0]?.headers['keyledger-min-position']).toBe('log:2');
+  });
+
+  it('answers with the reason that a credential is not good', async () => {
+    proxy.mishaps = [json(200, { success: true, valid: false, reason: 'EXPIRED' })];
+    const verdict = await client().verifyApiKey(credential);
+    expect(verdict).toEqual({ success: true, valid: false, reason: 'EXPIRED', staleness: null });
+    const reason: 'EXPIRED' | undefined =
+      !verdict.valid && verdict.reason === 'EXPIRED' ? verdict.reason : undefined;
+    expect(reason).toBe('EXPIRED');
+  });
+
+  it.each([
+    ['0.0', 0],
+    ['Infinity', Number.POSITIVE_INFINITY],
+    ['', null],
+    ['unknown', null],
+  ])('reads the staleness "%s" as %s', async (header, staleness) => {
+    proxy.mishaps = [json(200, valid, { 'keyledger-staleness': header })];
+    expect(await client().verifyApiKey(credential)).toMatchObject({ staleness });
+  });
+
+  it('sends nothing of an object but what it needs', async () => {
+    proxy.mishaps = [json(200, valid), json(200, { success: true, message: 'Done' })];
+    const more = { ...credential, password: 'mine' };
+    await client().verifyApiKey(more);
+    await client().revokeLeakedApiKey(more);
+    expect(requests().map(([, body]) => body)).toEqual([credential, credential]);
+  });
+});

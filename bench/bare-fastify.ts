@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { fastify } from 'fastify';
 
-/** The least that a creation over HTTP can be done with: the same body, validated; an answer of the same size; no logic. */
+/** The least that a creation, or a verification, can be done with: the same body, validated; an answer of the same size; no logic. */
 const app = fastify();
 const answer = {
   success: true,
@@ -24,6 +24,25 @@ app.post(
     },
   },
   async (_, reply) => reply.code(201).send(answer),
+);
+const verdict = {
+  success: true,
+  valid: true,
+  apiKey: { id: answer.id, repoId: 'bench', name: 'search feature', aiType: 'OPENAI', expiresAt: null },
+  position: `${answer.id}:0000000000000001`,
+};
+app.post(
+  '/verify',
+  {
+    schema: {
+      body: {
+        type: 'object',
+        required: ['key', 'secret'],
+        properties: { key: { type: 'string' }, secret: { type: 'string' } },
+      },
+    },
+  },
+  async () => verdict,
 );
 await app.listen({ host: '127.0.0.1', port: 0 });
 console.log(`listens on ${(app.server.address() as AddressInfo).port}`);

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -9,6 +8,7 @@ import { decode } from '../src/event-store/codec.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { mintToken } from '../src/security/tokens.js';
 import { load, median, post, type Reply } from './load.js';
+import { start } from './servers.js';
 
 /**
  * Creations over HTTP from 64 connections: how fast beside a bare Fastify route in the same run, and
@@ -26,21 +26,8 @@ const progress = (text: string) => void (process.stderr.isTTY && process.stderr.
 const folder = mkdtempSync(join(tmpdir(), 'keyledger-bench-'));
 const environment = { DATA_DIR: folder, PORT: '0', LOG_LEVEL: 'warn', RATE_LIMIT: '0' };
 const config = loadConfig(environment);
-const start = async (args: string[]) => {
-  const child = spawn(process.execPath, args, {
-    env: { PATH: process.env['PATH'], ...environment },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let printed = '';
-  for await (const text of child.stdout.setEncoding('utf8')) {
-    printed += text;
-    const [, url, port] = /listens on\s+(?:(http\S+)|(\d+))/.exec(printed) ?? [];
-    if (url || port) return { child, url: url ?? `http://127.0.0.1:${port}` };
-  }
-  throw new Error(`${args.join(' ')} did not start`);
-};
-const ours = await start(['dist/src/cli.js', 'serve']);
-const bare = await start(['dist/bench/bare-fastify.js']);
+const ours = await start(['dist/src/cli.js', 'serve'], environment);
+const bare = await start(['dist/bench/bare-fastify.js'], environment);
 
 try {
   if (config.tokens.key instanceof URL) throw new Error('The benchmark mints its own tokens');

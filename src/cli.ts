@@ -115,7 +115,7 @@ async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Pro
       const { type, at, actor, says } = entry;
       const facts = Object.entries(says).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
       const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
-      console.log(json ? JSON.stringify(entry) : `${at}  ${type.padEnd(16)} by ${who}  ${facts.join(' ')}`);
+      console.log(json ? JSON.stringify(entry) : `${at}  ${type.padEnd(19)} by ${who}  ${facts.join(' ')}`);
     }
     if (events === 0) throw new Error(`There is no key ${apiKeyId} in this log`);
   } finally {

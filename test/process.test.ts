@@ -269,7 +269,7 @@ describe('keyledger audit history', () => {
     const table = cli(['audit', 'history', id ?? '']);
     expect(table.stdout.trim().split('\n')).toEqual([
       expect.stringMatching(
-        `^20.*Z  ApiKeyCreated +by ada \\(keyledger\\)  repoId="shop" name="search" aiType="OPENAI" key="${key}"$`,
+        `^20.*Z  ApiKeyCreated +by ada \\(keyledger\\)  repoId="shop" name="search" aiType="OPENAI" key="${key}" expiresAt=null$`,
       ),
       expect.stringMatching(/ApiKeyRenamed +by ada \(keyledger\) {2}repoId="shop" name="find"$/),
       expect.stringMatching(/ApiKeyDeleted +by ada/),

@@ -56,10 +56,10 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /** The HTTP server, not yet listening. Below, in the order of a request's life. */
 export async function makeApp(dependencies: HttpDependencies): Promise<FastifyInstance> {
-  const { settings, metrics, verifyToken, projector } = dependencies;
+  const { settings, metrics } = dependencies;
   const app: FastifyInstance = fastify({
     loggerInstance: dependencies.logger,
-    logController: new OneLineARequest({ requestIdLogLabel: 'requestId' }),
+    logController: new OneLineARequest(),
     genReqId: requestId,
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -79,92 +79,109 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
     },
   });
   app.setErrorHandler(sendError);
-  app.setNotFoundHandler(() => {
-    throw new KeyledgerError('NOT_FOUND');
-  });
-  app.setValidatorCompiler(validatorCompiler);
+  app.setValidatorCompiler(validateByZod);
   app.setSerializerCompiler(() => JSON.stringify);
   acceptJson(app);
   app.server.on('checkExpectation', sendExpectationFailed);
   // Their size is limited; by number Node would drop the rest without a word.
   app.server.maxHeadersCount = 0;
 
-  app.addHook('onRequest', async (request, reply) => {
-    reply.header('x-request-id', request.id);
-    if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
-      throw new KeyledgerError('INVALID_INPUT', { message: 'The Host header is missing' });
-    }
-  });
-  observeRequests(app, metrics);
-  await app.register(helmet, {
-    contentSecurityPolicy: {
-      useDefaults: false,
-      directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
-    },
-  });
-  if (settings.corsOrigins.length > 0) {
-    await app.register(cors, {
-      origin: [...settings.corsOrigins],
-      methods: ['GET', 'POST', 'PUT', 'DELETE'],
-      exposedHeaders: [
-        'Keyledger-Position',
-        'Keyledger-Staleness',
-        'X-Request-Id',
-        'Retry-After',
-        'RateLimit-Limit',
-        'RateLimit-Remaining',
-        'RateLimit-Reset',
-      ],
-    });
-  }
+  app.setChildLoggerFactory((logger) => logger);
+  app.decorateRequest('caller', undefined);
   const addresses = collectAddresses(app);
-
   await app.register(swagger, {
     openapi: openApi,
     transform: jsonSchemaTransform,
     transformObject,
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
-  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
-  if (settings.serveMetrics) {
-    app.get('/metrics', { schema: { hide: true } }, async (_, reply) =>
-      reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
-    );
-  }
-  await app.register(healthRoutes(projector));
-  app.decorateRequest('caller', undefined);
-  await app.register(async (api) => {
-    api.addHook('onRequest', noStore);
-    api.addHook('onRequest', authenticate(verifyToken));
-    await limitRate(api, settings);
-    api.addHook('preParsing', authorise);
-    await api.register(aiApiKeyRoutes(dependencies));
-    await api.register(lifecycleRoutes(dependencies));
-  });
-  await app.register(async (open) => {
-    open.addHook('onRequest', noStore);
-    await limitRate(open, settings);
-    await open.register(revokeRoutes(dependencies));
-  });
-  // To count a verification would cost more than to answer it.
-  await app.register(async (verification) => {
-    verification.addHook('onRequest', noStore);
-    verification.addHook('onRequest', authenticate(verifyToken));
-    verification.addHook('preParsing', authorise);
-    await verification.register(verifyRoutes(dependencies));
-  });
-  if (settings.verifyForward) {
-    await app.register(async (open) => {
-      open.addHook('onRequest', noStore);
-      await open.register(verifyForwardRoutes(dependencies));
-    });
-  }
-  refuseOtherMethods(app, addresses);
+  app.addHook('onRequest', beginAnswer);
+  observeRequests(app, metrics);
+  await app.register(verification(dependencies));
+  await app.register(everythingElse(dependencies, addresses));
   return app;
 }
 
-const noStore = async (_: FastifyRequest, reply: FastifyReply): Promise<void> =>
-  void reply.header('cache-control', 'no-store');
+/** @throws KeyledgerError INVALID_INPUT: RFC 9112, section 3.2 */
+function beginAnswer(request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
+  reply.header('x-request-id', request.id);
+  const hasHost = request.headers.host !== undefined || request.raw.httpVersion !== '1.1';
+  done(hasHost ? undefined : new KeyledgerError('INVALID_INPUT', { message: 'The Host header is missing' }));
+}
+
+/** Verification has no more around it than it needs: proxies ask about each of their requests. */
+const verification =
+  (dependencies: HttpDependencies) =>
+  async (app: FastifyInstance): Promise<void> => {
+    app.decorateRequest('isFrequent', true);
+    app.addHook('onRequest', noStore);
+    await app.register(async (withToken) => {
+      withToken.addHook('onRequest', authenticate(dependencies.verifyToken));
+      withToken.addHook('onRequest', (request, _, done) => {
+        authorise(request);
+        done();
+      });
+      await withToken.register(verifyRoutes(dependencies));
+    });
+    if (dependencies.settings.verifyForward) await app.register(verifyForwardRoutes(dependencies));
+  };
+
+/** What answers everything but verification. */
+const everythingElse =
+  (dependencies: HttpDependencies, addresses: ReadonlySet<string>) =>
+  async (app: FastifyInstance): Promise<void> => {
+    const { settings, metrics, verifyToken, projector } = dependencies;
+    app.setNotFoundHandler(() => {
+      throw new KeyledgerError('NOT_FOUND');
+    });
+    await app.register(helmet, {
+      contentSecurityPolicy: {
+        useDefaults: false,
+        directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
+      },
+    });
+    if (settings.corsOrigins.length > 0) {
+      await app.register(cors, {
+        origin: [...settings.corsOrigins],
+        methods: ['GET', 'POST', 'PUT', 'DELETE'],
+        exposedHeaders: [
+          'Keyledger-Position',
+          'Keyledger-Staleness',
+          'X-Request-Id',
+          'Retry-After',
+          'RateLimit-Limit',
+          'RateLimit-Remaining',
+          'RateLimit-Reset',
+        ],
+      });
+    }
+    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+    app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+    if (settings.serveMetrics) {
+      app.get('/metrics', { schema: { hide: true } }, async (_, reply) =>
+        reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+      );
+    }
+    await app.register(healthRoutes(projector));
+    await app.register(async (api) => {
+      api.addHook('onRequest', noStore);
+      api.addHook('onRequest', authenticate(verifyToken));
+      await limitRate(api, settings);
+      api.addHook('preParsing', async (request) => authorise(request));
+      await api.register(aiApiKeyRoutes(dependencies));
+      await api.register(lifecycleRoutes(dependencies));
+    });
+    await app.register(async (open) => {
+      open.addHook('onRequest', noStore);
+      await limitRate(open, settings);
+      await open.register(revokeRoutes(dependencies));
+    });
+    refuseOtherMethods(app, addresses);
+  };
+
+function noStore(_: FastifyRequest, reply: FastifyReply, done: () => void): void {
+  reply.header('cache-control', 'no-store');
+  done();
+}
 
 async function limitRate(api: FastifyInstance, settings: HttpSettings): Promise<void> {
   if (settings.rateLimit === 0) return;
@@ -177,12 +194,15 @@ async function limitRate(api: FastifyInstance, settings: HttpSettings): Promise<
   });
 }
 
+/** One line a request; of those that come by the thousand, only to whom debugs. */
 class OneLineARequest extends LogController {
   override incomingRequest(): void {}
 
-  override requestCompleted(_: unknown, { method, url, log }: FastifyRequest, reply: FastifyReply): void {
+  override requestCompleted(_: unknown, request: FastifyRequest, reply: FastifyReply): void {
+    const { method, url, log, id: requestId, isFrequent } = request;
+    const level = isFrequent ? 'debug' : 'info';
     const ms = Math.round(reply.elapsedTime * 10) / 10;
-    log.info({ method, url, status: reply.statusCode, ms }, 'answered');
+    log[level]({ requestId, method, url, status: reply.statusCode, ms }, 'answered');
   }
 }
 
@@ -191,6 +211,16 @@ function requestId({ headers }: IncomingMessage): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
 }
+
+/** Of the headers those are looked at that the schema names; the others stay as they are, and are not copied. */
+const validateByZod: typeof validatorCompiler = (route) => {
+  const validate = validatorCompiler(route);
+  if (route.httpPart !== 'headers') return validate;
+  return (headers: unknown) => {
+    const { error } = validate(headers) as { error?: Error };
+    return error ? { error } : { value: headers };
+  };
+};
 
 /** JSON in valid UTF-8 and nothing else; an empty body is no body. */
 function acceptJson(app: FastifyInstance): void {

@@ -1,4 +1,4 @@
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Caller, type Permission, permits, permitsSomewhere } from '../domain/access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { VerifyToken } from '../security/tokens.js';
@@ -7,6 +7,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who the bearer token says is asking, or why it says nothing. */
     caller: Caller | KeyledgerError | undefined;
+    /** Comes by the thousand: it is not worth a line in the log. */
+    isFrequent?: boolean;
   }
   interface FastifyContextConfig {
     /** What the caller must be allowed to do in the repository of the path; in some repository, if it names none. */
@@ -19,19 +21,22 @@ declare module 'fastify' {
 const BEARER = /^Bearer +([^\s,]+)$/i;
 
 /** First look at the token; whoever has none is counted by the rate limit all the same. */
-export const authenticate = (verify: VerifyToken) => async (request: FastifyRequest) => {
-  const token = BEARER.exec(request.headers.authorization ?? '')?.[1];
-  try {
-    if (!token) throw new KeyledgerError('UNAUTHENTICATED');
-    request.caller = await verify(token);
-  } catch (error) {
-    if (!(error instanceof KeyledgerError)) throw error;
-    request.caller = error;
-  }
-};
+export const authenticate =
+  (verify: VerifyToken) =>
+  (request: FastifyRequest, _: FastifyReply, done: (error?: Error) => void): void => {
+    const token = BEARER.exec(request.headers.authorization ?? '')?.[1];
+    const known = token ? verify(token) : new KeyledgerError('UNAUTHENTICATED');
+    const take = (caller: Caller | KeyledgerError) => {
+      request.caller = caller;
+      done();
+    };
+    const fail = (error: Error) => (error instanceof KeyledgerError ? take(error) : done(error));
+    if (known instanceof Promise) known.then(take, fail);
+    else take(known);
+  };
 
-/** Before the body is read. @throws KeyledgerError UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE */
-export async function authorise(request: FastifyRequest): Promise<void> {
+/** @throws KeyledgerError UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE */
+export function authorise(request: FastifyRequest): void {
   const caller = callerOf(request);
   const { permission } = request.routeOptions.config;
   const { repoId } = request.params as { repoId?: string };

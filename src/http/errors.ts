@@ -31,8 +31,9 @@ const RETRY_AFTER_SECONDS = 1;
 /** Fastify's error handler: every error of a request leaves through here. */
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const known = toKeyledgerError(error, request);
-  if (known.code === 'INTERNAL') request.log.error({ err: error }, 'request failed');
-  else if (known.status === 503) request.log.warn({ err: error }, 'request not served');
+  if (known.code === 'INTERNAL') request.log.error({ requestId: request.id, err: error }, 'request failed');
+  else if (known.status === 503)
+    request.log.warn({ requestId: request.id, err: error }, 'request not served');
   if (known.status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS);
   if (known.status === 401) {
     const reason = request.headers.authorization === undefined ? '' : ', error="invalid_token"';

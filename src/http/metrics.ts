@@ -64,10 +64,9 @@ export function observeProjector({ registry }: Metrics, projector: Projector): v
 
 /** Times every answer. */
 export function observeRequests(app: FastifyInstance, { requests }: Metrics): void {
-  app.addHook('onResponse', async ({ method, routeOptions }, reply) => {
-    requests.observe(
-      { method, route: routeOptions.url ?? 'unknown', status: reply.statusCode },
-      reply.elapsedTime / 1000,
-    );
+  app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
+    const labels = { method, route: routeOptions.url ?? 'unknown', status: reply.statusCode };
+    requests.observe(labels, reply.elapsedTime / 1000);
+    done();
   });
 }

@@ -30,14 +30,14 @@ export const ExpiresAt = z.iso
   .nullable()
   .describe('From then on the key is not good; null is never');
 
-export const IdempotencyHeaders = z.looseObject({
+export const IdempotencyHeaders = z.object({
   'idempotency-key': z
     .string()
     .regex(/^[\x20-\x7e]{1,255}$/, IDEMPOTENCY_RULE)
     .optional()
     .describe('Makes a retry safe: the same request with the same key is done once and answered alike'),
 });
-export const ReadHeaders = z.looseObject({
+export const ReadHeaders = z.object({
   'keyledger-min-position': z
     .string()
     .optional()

@@ -91,14 +91,16 @@ export class Reads {
    * `verifiable` first.
    * @throws KeyledgerError UNAVAILABLE
    */
-  verify(question: Question): Verdict & { readonly position: Position } {
+  verify(question: Question): Verdict {
     const { unreadyBecause, indexed, index } = this.#projector;
-    const position = indexed.position;
-    if (unreadyBecause !== undefined || position === undefined) {
-      throw new KeyledgerError('UNAVAILABLE', { message: unreadyBecause });
-    }
+    if (unreadyBecause !== undefined) throw new KeyledgerError('UNAVAILABLE', { message: unreadyBecause });
     if (indexed.staleness > this.#maxStaleness) throw new KeyledgerError('STALE');
-    return { ...index.verify(question, this.#clock()), position };
+    return index.verify(question, this.#clock());
+  }
+
+  /** How far in the log verdicts have seen. */
+  get verifiedTo(): Position | undefined {
+    return this.#projector.indexed.position;
   }
 
   /** The key whose good secret this is, whatever else may keep it from being valid. */

@@ -1,4 +1,11 @@
-import { type AiApiKey, type AiType, evolve, secretHashesAt, statusAt } from '../domain/ai-api-key.js';
+import {
+  type AiApiKey,
+  type AiType,
+  apiKeyIdOf,
+  evolve,
+  secretHashesAt,
+  statusAt,
+} from '../domain/ai-api-key.js';
 import { decode } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
@@ -60,16 +67,17 @@ export type Verdict =
 
 /** Every key of the log, in memory: decides whether a credential is good. */
 export class VerifyIndex {
+  /** By the key's id. */
   readonly #entries = new Map<string, KeyEntry>();
-  readonly #byAccessKey = new Map<string, string>();
+  readonly #byAccessKey = new Map<string, KeyEntry>();
   #quarantined = 0;
 
   /** Folds one event in. @returns the key's entry after it */
   apply(recorded: RecordedEvent): KeyEntry {
-    const before = this.#entries.get(recorded.stream);
+    const before = this.#entries.get(apiKeyIdOf(recorded.stream) ?? '');
     const entry = evolveEntry(before, recorded);
-    this.#entries.set(recorded.stream, entry);
-    if (!before) this.#byAccessKey.set(entry.key.accessKey, recorded.stream);
+    this.#entries.set(entry.key.apiKeyId, entry);
+    this.#byAccessKey.set(entry.key.accessKey, entry);
     this.#quarantined += Number(isQuarantined(entry)) - Number(isQuarantined(before));
     return entry;
   }
@@ -79,10 +87,13 @@ export class VerifyIndex {
    * @param now milliseconds since 1970
    */
   verify({ accessKey, secret, repoId, aiType, sees }: Question, now: number): Verdict {
-    if (!isAccessKey(accessKey) || !isSecret(secret)) return refused('MALFORMED');
-    const key = this.#find(accessKey);
-    if (!key || !sees(key.repoId)) return refused('UNKNOWN');
-    if (!hasHash(secret, secretHashesAt(key, now))) return refused('BAD_SECRET');
+    const key = this.#byAccessKey.get(accessKey)?.key;
+    const isSeen = key !== undefined && sees(key.repoId);
+    if (!isSeen || !hasHash(secret, secretHashesAt(key, now))) {
+      // A credential that is good has a good checksum: it is looked at to tell others apart.
+      if (!isAccessKey(accessKey) || !isSecret(secret)) return refused('MALFORMED');
+      return refused(isSeen ? 'BAD_SECRET' : 'UNKNOWN');
+    }
     switch (statusAt(key, now)) {
       case 'unavailable':
         return refused('UNAVAILABLE');
@@ -104,12 +115,8 @@ export class VerifyIndex {
    * @param now milliseconds since 1970
    */
   provenBy(accessKey: string, secret: string, now: number): AiApiKey | undefined {
-    const key = this.#find(accessKey);
+    const key = this.#byAccessKey.get(accessKey)?.key;
     return key && hasHash(secret, secretHashesAt(key, now)) ? key : undefined;
-  }
-
-  #find(accessKey: string): AiApiKey | undefined {
-    return this.#entries.get(this.#byAccessKey.get(accessKey) ?? '')?.key;
   }
 
   entries(): Iterable<KeyEntry> {

@@ -10,10 +10,10 @@ export type TokenSource = {
 };
 
 /**
- * The caller that a bearer token (JWT, RFC 7519) proves.
+ * The caller that a bearer token (JWT, RFC 7519) proves; at once if the token is remembered.
  * @throws KeyledgerError UNAUTHENTICATED, or UNAVAILABLE if the key set is out of reach
  */
-export type VerifyToken = (token: string) => Promise<Caller>;
+export type VerifyToken = (token: string) => Caller | Promise<Caller>;
 
 const SHARED_SECRET_ALGORITHMS = ['HS256'];
 const KEY_SET_ALGORITHMS = [
@@ -37,10 +37,14 @@ const REMEMBERED_TOKENS = 10_000;
 export function tokenVerifier(source: TokenSource, grantsOf: GrantsOf, clock: () => number): VerifyToken {
   const remembered = new Map<string, { caller: Caller; until: number }>();
   const verify = signatureCheck(source, clock);
-  return async (token) => {
+  return (token) => {
     const known = remembered.get(token);
     if (known && clock() < known.until) return known.caller;
     remembered.delete(token);
+    return prove(token);
+  };
+
+  async function prove(token: string): Promise<Caller> {
     const payload = await verify(token);
     const { iss, sub, exp } = payload;
     if (!iss || !sub || exp === undefined) throw new KeyledgerError('UNAUTHENTICATED');
@@ -49,7 +53,7 @@ export function tokenVerifier(source: TokenSource, grantsOf: GrantsOf, clock: ()
     if (remembered.size >= REMEMBERED_TOKENS && oldest !== undefined) remembered.delete(oldest);
     remembered.set(token, { caller, until: Math.min(clock() + REMEMBERED_MS, exp * 1000) });
     return caller;
-  };
+  }
 }
 
 function signatureCheck({ key, issuer, audience }: TokenSource, clock: () => number) {

@@ -10,7 +10,7 @@ const ForwardQuery = z.object({
   repoId: z.string().optional().describe('Good for this repository only'),
   aiType: AiType.optional().describe('Good for this provider only'),
 });
-const ForwardHeaders = z.looseObject({
+const ForwardHeaders = z.object({
   'x-api-key': z.string().optional().describe('Access key; X-Api-Secret with it. Goes before Authorization'),
   'x-api-secret': z.string().optional(),
 });
@@ -41,14 +41,14 @@ export const verifyForwardRoutes =
       done(null);
     });
 
-    const answer = async (request: Request, reply: FastifyReply) => {
+    const answer = (request: Request, reply: FastifyReply): void => {
       reply.header('keyledger-staleness', reads.verifyStaleness.toFixed(1));
       const [accessKey, secret] = credentialOf(request);
       const verdict = reads.verify({ accessKey, secret, ...request.query, sees: () => true });
       if (!verdict.valid) throw refusal(verdict.reason);
       const { apiKeyId, repoId, aiType } = verdict.key;
       usage.used(apiKeyId, clock());
-      return reply
+      reply
         .headers({
           'keyledger-key-id': apiKeyId,
           'keyledger-repo-id': repoId,

@@ -1,3 +1,4 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { permits } from '../../domain/access.js';
@@ -37,6 +38,8 @@ const Invalid = z.object({
   reason: z.enum(REASONS).describe('The first of these that applies'),
 });
 
+type VerifyRequest = FastifyRequest<{ Body: z.infer<typeof VerifyBody> }>;
+
 export type VerifyDependencies = {
   readonly log: EventStore;
   readonly reads: Reads;
@@ -48,6 +51,23 @@ export type VerifyDependencies = {
 export const verifyRoutes =
   ({ log, reads, usage, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
+    const answer = (request: VerifyRequest, reply: FastifyReply): void => {
+      reply.header('keyledger-staleness', reads.verifyStaleness.toFixed(1));
+      const { key: accessKey, secret, repoId, aiType } = request.body;
+      const caller = callerOf(request);
+      const sees = (repo: string) => permits(caller, repo, 'verify');
+      const verdict = reads.verify({ accessKey, secret, repoId, aiType, sees });
+      if (!verdict.valid) {
+        reply.send({ success: true, valid: false, reason: verdict.reason });
+        return;
+      }
+
+      const { apiKeyId: id, repoId: of, name, aiType: provider, expiresAt } = verdict.key;
+      usage.used(id, clock());
+      const apiKey = { id, repoId: of, name, aiType: provider, expiresAt };
+      reply.send({ success: true, valid: true, apiKey, position: reads.verifiedTo });
+    };
+
     app.post(
       '/verify',
       {
@@ -61,21 +81,10 @@ export const verifyRoutes =
           response: { 200: z.discriminatedUnion('valid', [Valid, Invalid]), ...errors },
         },
       },
-      async (request, reply) => {
+      (request, reply) => {
         const minimum = request.headers['keyledger-min-position'];
-        if (minimum !== undefined) await reads.verifiable(parsePosition(minimum, log.logId));
-        reply.header('keyledger-staleness', reads.verifyStaleness.toFixed(1));
-        const { key: accessKey, secret, repoId, aiType } = request.body;
-        const caller = callerOf(request);
-        const sees = (repo: string) => permits(caller, repo, 'verify');
-        const verdict = reads.verify({ accessKey, secret, repoId, aiType, sees });
-        if (!verdict.valid) return { success: true as const, valid: false as const, reason: verdict.reason };
-
-        const { key, position } = verdict;
-        usage.used(key.apiKeyId, clock());
-        const { apiKeyId: id, name, expiresAt } = key;
-        const apiKey = { id, repoId: key.repoId, name, aiType: key.aiType, expiresAt };
-        return { success: true as const, valid: true as const, apiKey, position };
+        if (minimum === undefined) return answer(request, reply);
+        return reads.verifiable(parsePosition(minimum, log.logId)).then(() => answer(request, reply));
       },
     );
   };

@@ -1,0 +1,83 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadConfig } from '../src/config.js';
+import { mintToken } from '../src/security/tokens.js';
+import { load, post } from './load.js';
+import { start } from './servers.js';
+
+/**
+ * From the answer to a DELETE on one instance to the first refusal on another, which is asked without a
+ * pause. The log is that of EVENT_STORE_URL, the read model that of READ_MODEL_URL, or the default of both.
+ */
+const REVOCATIONS = 1_000;
+const json = process.argv.includes('--json');
+const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
+
+const folder = mkdtempSync(join(tmpdir(), 'keyledger-bench-'));
+const { EVENT_STORE_URL = '', READ_MODEL_URL = '' } = process.env;
+const environment = {
+  DATA_DIR: folder,
+  PORT: '0',
+  LOG_LEVEL: 'warn',
+  RATE_LIMIT: '0',
+  REDIS_PREFIX: `bench-${process.pid}`,
+  EVENT_STORE_URL,
+  READ_MODEL_URL,
+};
+const config = loadConfig(environment);
+const [one, other] = [
+  await start(['dist/src/cli.js', 'serve'], environment),
+  await start(['dist/src/cli.js', 'serve'], environment),
+];
+
+try {
+  const { key: signingKey } = config.tokens;
+  if (signingKey instanceof URL) throw new Error('The benchmark mints its own tokens');
+  const token = await mintToken(
+    { ...config.tokens, key: signingKey },
+    { subject: 'bench', grants: { '*': 'admin' }, claim: config.JWT_REPOS_CLAIM, ttlSeconds: 3600 },
+    Date.now(),
+  );
+  const headers = { authorization: `Bearer ${token}` };
+  const keys = '/repo/bench/ai/apikey';
+  const creation = post(one.url, keys, headers, { name: 'search feature', aiType: 'OPENAI' });
+  const { replies } = await load(one.url, new Array<Buffer>(REVOCATIONS).fill(creation), 16);
+  const verdict = async (key: string, secret: string) => {
+    const response = await fetch(`${other.url}/verify/forward`, {
+      headers: { 'x-api-key': key, 'x-api-secret': secret },
+    });
+    await response.arrayBuffer();
+    return response.status;
+  };
+
+  const delays: number[] = [];
+  for (const [n, reply] of replies.entries()) {
+    if (n % 50 === 0) progress(`${n} of ${REVOCATIONS} revocations`);
+    const { id, key, secret } = JSON.parse(reply.body) as { id: string; key: string; secret: string };
+    while ((await verdict(key, secret)) !== 200);
+    const deletion = await fetch(`${one.url}${keys}/${id}`, { method: 'DELETE', headers });
+    const answered = performance.now();
+    if (deletion.status !== 200) throw new Error(await deletion.text());
+    while ((await verdict(key, secret)) === 200);
+    delays.push(performance.now() - answered);
+  }
+  delays.sort((a, b) => a - b);
+  const percentile = (p: number) => delays[Math.ceil(delays.length * p) - 1] ?? Number.NaN;
+  const milliseconds = { p50: percentile(0.5), p99: percentile(0.99), max: percentile(1) };
+  progress('');
+  if (json) console.log(JSON.stringify({ revocations: delays.length, milliseconds }));
+  else {
+    const figures = Object.entries(milliseconds).map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`);
+    console.log(
+      `from DELETE's answer to the first refusal on another instance, ${delays.length} times   ${figures.join('   ')}`,
+    );
+  }
+} finally {
+  for (const { child } of [one, other]) {
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+  }
+  rmSync(folder, { recursive: true, force: true });
+}

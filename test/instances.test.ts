@@ -58,6 +58,61 @@ describe.each(combinations)('two instances on $name', ({ start }) => {
     }
   }, 120_000);
 
+  it('refuse what the other has revoked, as soon as they have come so far', async () => {
+    const parts = await start();
+    try {
+      const [one, two] = [await serve(parts.settings), await serve(parts.settings)];
+      const [token, verifier] = [await one.token('admin'), await one.token('verifier')];
+      for (let n = 0; n < 30; n++) {
+        const [here, there] = n % 2 ? [one, two] : [two, one];
+        const { json, headers } = await create(here, token);
+        const { id, key, secret } = json;
+        const verdict = (position: string | null) =>
+          there.ask('POST', '/verify', {
+            token: verifier,
+            body: { key, secret },
+            headers: { 'keyledger-min-position': position ?? '' },
+          });
+        expect((await verdict(headers.get('keyledger-position'))).json).toMatchObject({ valid: true });
+        const revoked = await (n % 3
+          ? here.ask('DELETE', `${keys}/${id}`, { token })
+          : here.ask('POST', `${keys}/${id}/suspend`, { token }));
+        const reason = n % 3 ? 'DELETED' : 'SUSPENDED';
+        const after = await verdict(revoked.headers.get('keyledger-position'));
+        expect(after.json).toEqual({ success: true, valid: false, reason });
+      }
+    } finally {
+      await parts.stop();
+    }
+  }, 120_000);
+
+  it('rotate once for one Idempotency-Key, and show each other what is known of the last use', async () => {
+    const parts = await start();
+    try {
+      const [one, two] = [await serve(parts.settings), await serve(parts.settings)];
+      const token = await one.token('admin');
+      await whole(two, token);
+      const { json } = await create(one, token);
+      const rotate = (child: Child) =>
+        child.ask('POST', `${keys}/${json['id']}/rotate`, {
+          token,
+          body: { overlapSeconds: 60 },
+          headers: { 'idempotency-key': 'roll' },
+        });
+      const answers = await Promise.all([one, two, one, two].map(rotate));
+      expect(new Set(answers.map(({ text }) => text)).size).toBe(1);
+      expect(answers[0]?.status).toBe(200);
+
+      const credential = { 'x-api-key': json['key'] as string, 'x-api-secret': json['secret'] as string };
+      expect((await two.ask('GET', '/verify/forward', { headers: credential })).status).toBe(200);
+      await two.end('SIGTERM');
+      const [shown] = (await list(one, token)).json['apiKeys'] as Json[];
+      expect(shown?.['lastUsedAt']).toMatch(/:00\.000Z$/);
+    } finally {
+      await parts.stop();
+    }
+  }, 120_000);
+
   it('asked for the same at the same time make one key, and answer alike', async () => {
     const parts = await start();
     try {

@@ -296,6 +296,67 @@ describe('staleness', () => {
   });
 });
 
+describe('verification', () => {
+  const question = (key: string, secret: string) => ({ accessKey: key, secret, sees: () => true });
+  const readsFrom = (source: EventStore, clock: () => number, maxStaleness: number) => {
+    const next = new Projector(source, readModel, logger, clock);
+    next.start();
+    closing.push(() => next.stop());
+    return { next, reads: new Reads(next, readModel, clock, maxStaleness) };
+  };
+
+  it('is refused until the whole log has been folded: what is missing may be a revocation', async () => {
+    await projector.stop();
+    const { key, secret, id } = await create('a');
+    await deleteAiApiKey(context(), { repoId, apiKeyId: id });
+    let goOn = () => {};
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const halfway = passing(log, {
+      async *subscribe(after, signal) {
+        for await (const page of log.subscribe(after, signal)) {
+          const [first] = page.events;
+          if (first) yield { events: [first], position: first.position, caughtUp: false };
+          await held;
+          yield page;
+        }
+      },
+    });
+    const { next, reads } = readsFrom(halfway, Date.now, 300);
+    await eventually(() => next.index.verify(question(key, secret), Date.now()).valid);
+    expect(() => reads.verify(question(key, secret))).toThrow(
+      expect.objectContaining({ code: 'UNAVAILABLE' }),
+    );
+    goOn();
+    await caughtUp(next);
+    expect(reads.verify(question(key, secret))).toEqual({ valid: false, reason: 'DELETED' });
+  });
+
+  it('is refused when nothing has been heard of the log for too long, and goes on when it answers', async () => {
+    await projector.stop();
+    const { key, secret } = await create('a');
+    let now = Date.now();
+    let silent = false;
+    const quiet = passing(log, {
+      end: () => (silent ? Promise.reject(new Error('silent')) : log.end()),
+    });
+    const { next, reads } = readsFrom(quiet, () => now, 300);
+    await caughtUp(next);
+    await eventually(() => reads.verifyStaleness < 10);
+    silent = true;
+    now += 200_000;
+    expect(reads.verify(question(key, secret)).valid).toBe(true);
+    now += 200_000;
+    expect(() => reads.verify(question(key, secret))).toThrow(expect.objectContaining({ code: 'STALE' }));
+    const never = new Reads(next, readModel, () => now, 0);
+    expect(never.verify(question(key, secret)).valid).toBe(true);
+    silent = false;
+    await eventually(() => reads.verifyStaleness < 10);
+    expect(reads.verify(question(key, secret)).valid).toBe(true);
+  });
+});
+
 /** The log with some of its calls replaced. */
 const passing = (through: EventStore, change: Partial<EventStore>): EventStore => ({
   logId: through.logId,

@@ -1,0 +1,76 @@
+import { describe, expect, it } from '@jest/globals';
+import { createClient } from '../src/client/index.js';
+import { client, errorOf, key, repoId, runClientAndService, service } from './client-and-service.js';
+
+runClientAndService();
+
+describe('the whole life of a key, by the client and the real service', () => {
+  const gateway = async () =>
+    createClient({ baseUrl: service.url, token: await service.token('verifier', repoId, 'gateway') });
+
+  it('is created, verified, rotated, suspended, resumed, expired and deleted', async () => {
+    const keys = client();
+    const verify = await gateway();
+    const made = await keys.createRepoAiApiKey(repoId, {
+      ...key,
+      expiresAt: new Date(Date.now() + 3_600_000),
+    });
+    expect(await verify.verifyApiKey(made, { minPosition: made.position ?? '' })).toMatchObject({
+      valid: true,
+      apiKey: {
+        id: made.id,
+        repoId,
+        name: 'search',
+        aiType: 'OPENAI',
+        expiresAt: expect.stringMatching(/Z$/),
+      },
+      position: expect.stringMatching(/:/),
+      staleness: expect.any(Number),
+    });
+
+    const rotated = await keys.rotateRepoAiApiKey(repoId, made.id, {}, { idempotencyKey: 'roll' });
+    const again = await keys.rotateRepoAiApiKey(repoId, made.id, {}, { idempotencyKey: 'roll' });
+    expect(again).toEqual(rotated);
+    expect(await verify.verifyApiKey(made)).toMatchObject({ valid: false, reason: 'BAD_SECRET' });
+    expect(await verify.verifyApiKey({ ...rotated, aiType: 'AWS' })).toMatchObject({
+      reason: 'WRONG_AI_TYPE',
+    });
+
+    await keys.suspendRepoAiApiKey(repoId, made.id, { reason: 'odd traffic' });
+    expect(await verify.verifyApiKey(rotated)).toMatchObject({ valid: false, reason: 'SUSPENDED' });
+    expect((await keys.getRepoAiApiKey(repoId, made.id)).apiKey).toMatchObject({ status: 'suspended' });
+    await keys.resumeRepoAiApiKey(repoId, made.id);
+    await keys.updateRepoAiApiKey(repoId, made.id, { expiresAt: null });
+    expect(await verify.verifyApiKey(rotated)).toMatchObject({ valid: true, apiKey: { expiresAt: null } });
+    expect((await keys.getRepoAiApiKey(repoId, made.id)).apiKey.lastUsedAt).toMatch(/:00\.000Z$/);
+
+    await keys.deleteRepoAiApiKey(repoId, made.id);
+    expect(await verify.verifyApiKey(rotated)).toMatchObject({ valid: false, reason: 'DELETED' });
+    expect(await errorOf(keys.getRepoAiApiKey(repoId, made.id))).toMatchObject({ code: 'KEY_NOT_FOUND' });
+    expect((await keys.getRepoAiApiKey(repoId, made.id, { include: 'deleted' })).apiKey.deletedAt).toMatch(
+      /Z$/,
+    );
+  });
+
+  it('ends when its secret has leaked, for whoever holds it', async () => {
+    const made = await client().createRepoAiApiKey(repoId, key);
+    const finder = createClient({ baseUrl: service.url, token: 'of-nobody' });
+    expect(await finder.revokeLeakedApiKey(made)).toMatchObject({ success: true });
+    expect((await client().getRepoAiApiKeys(repoId, { status: 'deleted' })).apiKeys).toMatchObject([
+      { id: made.id },
+    ]);
+  });
+
+  it('is listed page by page', async () => {
+    const made: string[] = [];
+    for (let n = 0; n < 5; n++) made.push((await client().createRepoAiApiKey(repoId, key)).id);
+    const found: string[] = [];
+    let cursor: string | null | undefined;
+    do {
+      const page = await client().getRepoAiApiKeys(repoId, { limit: 2, cursor });
+      found.push(...page.apiKeys.map(({ id }) => id));
+      cursor = page.nextCursor;
+    } while (cursor);
+    expect(found).toEqual(made.reverse());
+  });
+});

@@ -160,6 +160,14 @@ describe.each(combinations)('verification on $name', ({ start }) => {
       }
     });
 
+    it("reads no query behind its path: it is the application's", async () => {
+      const made = await create();
+      const query = '?aiType=nobody&repoId=elsewhere&repoId=again';
+      const headers = ours(made.key, made.secret);
+      expect((await forward(headers, `/verify/forward/v1/models${query}`)).status).toBe(200);
+      expect((await forward(headers, `/verify/forward${query}`)).status).toBe(400);
+    });
+
     it('is 401 without a good credential, and tells who does not hold the secret nothing more', async () => {
       const made = await create();
       for (const headers of [
@@ -235,6 +243,21 @@ describe('an instance', () => {
         expect((await service.ask('GET', path)).status).toBe(404);
       }
       expect((await service.ask('GET', '/openapi.json')).text).not.toContain('/verify/forward');
+    } finally {
+      await service.stop();
+    }
+  });
+
+  it('with CORS_ORIGIN lets no preflight through a proxy without a good credential', async () => {
+    const origin = 'https://console.example';
+    const service = await runService({ CORS_ORIGIN: origin });
+    try {
+      const headers = { origin, 'access-control-request-method': 'POST' };
+      for (const path of ['/verify/forward', '/verify/forward/v1/models']) {
+        expect((await service.ask('OPTIONS', path, { headers })).status).toBe(401);
+        expect((await service.ask('OPTIONS', path)).status).toBe(401);
+      }
+      expect((await service.ask('OPTIONS', '/verify', { headers })).status).toBe(204);
     } finally {
       await service.stop();
     }

@@ -108,7 +108,10 @@ function beginAnswer(request: FastifyRequest, reply: FastifyReply, done: (error?
   done(hasHost ? undefined : new KeyledgerError('INVALID_INPUT', { message: 'The Host header is missing' }));
 }
 
-/** Verification has no more around it than it needs: proxies ask about each of their requests. */
+/**
+ * Verification has no more around it than it needs: proxies ask about each of their requests. Least of all
+ * CORS: a preflight that a proxy hands on would get its 204, which most take for a yes.
+ */
 const verification =
   (dependencies: HttpDependencies) =>
   async (app: FastifyInstance): Promise<void> => {

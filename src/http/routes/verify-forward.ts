@@ -20,11 +20,7 @@ const UNAUTHENTICATED: readonly Reason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'
 /** Who does not hold the secret is told no more than that. */
 const UNPROVEN: readonly Reason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
 
-const SCHEMA = {
-  querystring: ForwardQuery,
-  headers: ForwardHeaders,
-  response: { 200: z.null(), ...errors },
-};
+const SCHEMA = { headers: ForwardHeaders, response: { 200: z.null(), ...errors } };
 
 /**
  * Is the credential of a proxied request good? For proxies that ask about each request before they hand it
@@ -41,10 +37,10 @@ export const verifyForwardRoutes =
       done(null);
     });
 
-    const answer = (request: Request, reply: FastifyReply): void => {
+    const answer = (request: FastifyRequest, reply: FastifyReply, wanted: Wanted): void => {
       reply.header('keyledger-staleness', reads.verifyStaleness.toFixed(1));
       const [accessKey, secret] = credentialOf(request);
-      const verdict = reads.verify({ accessKey, secret, ...request.query, sees: () => true });
+      const verdict = reads.verify({ accessKey, secret, ...wanted, sees: () => true });
       if (!verdict.valid) throw refusal(verdict.reason);
       const { apiKeyId, repoId, aiType } = verdict.key;
       usage.used(apiKeyId, clock());
@@ -62,6 +58,7 @@ export const verifyForwardRoutes =
       {
         schema: {
           ...SCHEMA,
+          querystring: ForwardQuery,
           operationId: 'verifyForwardedRequest',
           summary:
             'Is the API key of a proxied request good? It is in Keyledger-Key-Id, -Repo-Id and -Ai-Type',
@@ -69,24 +66,25 @@ export const verifyForwardRoutes =
           security: [{ apiKeyAsBasic: [] }, { apiKeyAsBearer: [] }, { apiKey: [], apiSecret: [] }],
         },
       },
-      answer,
+      (request, reply) => answer(request, reply, request.query),
     );
     const others = app.supportedMethods.filter((method) => !['GET', 'HEAD'].includes(method));
     app.route({
       url: '/verify/forward',
       method: others as HTTPMethods[],
-      schema: { ...SCHEMA, hide: true },
-      handler: answer,
+      schema: { ...SCHEMA, querystring: ForwardQuery, hide: true },
+      handler: (request, reply) => answer(request, reply, request.query),
     });
+    // Behind our path stands what the client asked for: its query is not for us.
     app.route({
       url: '/verify/forward/*',
       method: app.supportedMethods as HTTPMethods[],
       schema: { ...SCHEMA, hide: true },
-      handler: answer,
+      handler: (request, reply) => answer(request, reply, {}),
     });
   };
 
-type Request = FastifyRequest<{ Querystring: z.infer<typeof ForwardQuery> }>;
+type Wanted = z.infer<typeof ForwardQuery>;
 
 const NOTHING = ['', ''] as const;
 

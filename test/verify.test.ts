@@ -102,8 +102,9 @@ describe.each(combinations)('verification on $name', ({ start }) => {
       ['a key that is no text', { key: 1, secret: 'x' }],
       ['an unknown provider', { key: 'x', secret: 'y', aiType: 'NOBODY' }],
     ])('with %s is 400', async (_, body) => {
-      const { status, json } = await verify(body);
+      const { status, json, headers } = await verify(body);
       expect([status, json['code']]).toEqual([400, 'INVALID_INPUT']);
+      expect(headers.get('keyledger-staleness')).toMatch(/^\d+\.\d$/);
     });
 
     it('waits for the position of a revocation, and never says valid once it has passed it', async () => {

@@ -117,6 +117,10 @@ const verification =
   async (app: FastifyInstance): Promise<void> => {
     app.decorateRequest('isFrequent', true);
     app.addHook('onRequest', noStore);
+    app.addHook('onRequest', (_, reply, done) => {
+      reply.header('keyledger-staleness', dependencies.reads.verifyStaleness.toFixed(1));
+      done();
+    });
     await app.register(async (withToken) => {
       withToken.addHook('onRequest', authenticate(dependencies.verifyToken));
       withToken.addHook('onRequest', (request, _, done) => {

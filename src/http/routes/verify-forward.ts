@@ -38,7 +38,6 @@ export const verifyForwardRoutes =
     });
 
     const answer = (request: FastifyRequest, reply: FastifyReply, wanted: Wanted): void => {
-      reply.header('keyledger-staleness', reads.verifyStaleness.toFixed(1));
       const [accessKey, secret] = credentialOf(request);
       const verdict = reads.verify({ accessKey, secret, ...wanted, sees: () => true });
       if (!verdict.valid) throw refusal(verdict.reason);

@@ -52,7 +52,6 @@ export const verifyRoutes =
   ({ log, reads, usage, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const answer = (request: VerifyRequest, reply: FastifyReply): void => {
-      reply.header('keyledger-staleness', reads.verifyStaleness.toFixed(1));
       const { key: accessKey, secret, repoId, aiType } = request.body;
       const caller = callerOf(request);
       const sees = (repo: string) => permits(caller, repo, 'verify');

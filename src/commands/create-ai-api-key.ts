@@ -44,6 +44,8 @@ export async function createAiApiKey(
   const secret = makeSecret();
   // Without an expiry as the first release hashed it, so that its requests can be repeated.
   const request = expiresAt === null ? [name, aiType] : [name, aiType, expiresAt];
+  // What would be refused may be the repeat of a creation that was not.
+  const isPast = expiresAt !== null && Date.parse(expiresAt) <= context.clock();
   const sealedFor = { apiKeyId, secretVersion: 1 };
   const { before, changed, position } = await handleCommand(
     context,
@@ -63,7 +65,7 @@ export async function createAiApiKey(
           ? undefined
           : { keyHash: hashOf(idempotencyKey), requestHash: hashOf(JSON.stringify(request)) },
     }),
-    'assume empty',
+    isPast ? 'load' : 'assume empty',
   );
   if (changed) return { id: apiKeyId, key: accessKey, secret, position };
   // Nothing changes only where there is a key already.

@@ -8,6 +8,7 @@ const REPO_ID_RULE = 'must be 1 to 128 of letters, digits, ".", "_", "~" and "-"
 const NAME_RULE = 'must be text of 1 to 200 characters after trimming, without control characters';
 const EXPIRY_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z, or null';
 const IDEMPOTENCY_RULE = 'must be 1 to 255 printable ASCII characters';
+export const TEXT_RULE = 'must be text';
 export const BODY_RULE = 'must be a JSON object';
 
 export const RepoParams = z.object({

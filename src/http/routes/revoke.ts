@@ -3,10 +3,13 @@ import { z } from 'zod';
 import { revokeLeakedAiApiKey } from '../../commands/revoke-leaked-ai-api-key.js';
 import { isAccessKey, isSecret } from '../../security/credentials.js';
 import { type ChangeDependencies, settle } from '../changes.js';
-import { BODY_RULE, Done, errors } from '../schemas.js';
+import { BODY_RULE, Done, errors, TEXT_RULE } from '../schemas.js';
 
 const RevokeBody = z.object(
-  { key: z.string().describe('Access key, FB_AI_…'), secret: z.string().describe('secret_…') },
+  {
+    key: z.string(TEXT_RULE).describe('Access key, FB_AI_…'),
+    secret: z.string(TEXT_RULE).describe('secret_…'),
+  },
   BODY_RULE,
 );
 const ANSWER = { success: true as const, message: 'If this was an API key, it is one no longer' };

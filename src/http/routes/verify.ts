@@ -8,13 +8,13 @@ import type { Reads } from '../../projections/reads.js';
 import { REASONS } from '../../projections/verify-index.js';
 import type { Usage } from '../../usage/usage.js';
 import { callerOf } from '../auth.js';
-import { AiType, BODY_RULE, errors, ReadHeaders } from '../schemas.js';
+import { AiType, BODY_RULE, errors, ReadHeaders, TEXT_RULE } from '../schemas.js';
 
 const VerifyBody = z.object(
   {
-    key: z.string().describe('Access key, FB_AI_…'),
-    secret: z.string().describe('secret_…'),
-    repoId: z.string().optional().describe('Good for this repository only'),
+    key: z.string(TEXT_RULE).describe('Access key, FB_AI_…'),
+    secret: z.string(TEXT_RULE).describe('secret_…'),
+    repoId: z.string(TEXT_RULE).optional().describe('Good for this repository only'),
     aiType: AiType.optional().describe('Good for this provider only'),
   },
   BODY_RULE,

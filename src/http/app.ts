@@ -11,15 +11,16 @@ import {
   type FastifyReply,
   type FastifyRequest,
   fastify,
-  type HTTPMethods,
   LogController,
 } from 'fastify';
-import { jsonSchemaTransform, validatorCompiler } from 'fastify-type-provider-zod';
+import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Projector } from '../projections/projector.js';
 import type { VerifyToken } from '../security/tokens.js';
+import { collectAddresses, refuseOtherMethods } from './addresses.js';
 import { authenticate, authorise, rateLimitKey } from './auth.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
+import { acceptJson, validateByZod } from './input.js';
 import { type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
@@ -217,66 +218,4 @@ class OneLineARequest extends LogController {
 function requestId({ headers }: IncomingMessage): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
-}
-
-/** Of the headers those are looked at that the schema names; the others stay as they are, and are not copied. */
-const validateByZod: typeof validatorCompiler = (route) => {
-  const validate = validatorCompiler(route);
-  if (route.httpPart !== 'headers') return validate;
-  return (headers: unknown) => {
-    const { error } = validate(headers) as { error?: Error };
-    return error ? { error } : { value: headers };
-  };
-};
-
-/** JSON in valid UTF-8 and nothing else; an empty body is no body. */
-function acceptJson(app: FastifyInstance): void {
-  const utf8 = new TextDecoder('utf-8', { fatal: true });
-  const parse = app.getDefaultJsonParser('error', 'ignore');
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    if (body.length === 0) return done(null, undefined);
-    try {
-      parse(request, utf8.decode(body as Buffer), (error, value) =>
-        error ? done(invalidJson(error)) : done(null, value),
-      );
-    } catch (error) {
-      done(invalidJson(error));
-    }
-  });
-}
-
-const invalidJson = (cause: unknown) =>
-  new KeyledgerError('INVALID_INPUT', {
-    message: 'body: must be valid JSON in UTF-8',
-    cause,
-  });
-
-/** Notes each address that is registered from now on. */
-function collectAddresses(app: FastifyInstance): ReadonlySet<string> {
-  const addresses = new Set<string>();
-  app.addHook('onRoute', ({ url }) => {
-    if (!url.includes('*')) addresses.add(url);
-  });
-  return addresses;
-}
-
-/** RFC 9110, section 15.5.6: a known address answers other methods with 405 and what it allows. */
-function refuseOtherMethods(app: FastifyInstance, addresses: ReadonlySet<string>): void {
-  for (const url of [...addresses]) {
-    const known = (method: string) => app.hasRoute({ url, method: method as HTTPMethods });
-    const others = app.supportedMethods.filter((method) => !known(method));
-    if (others.length === 0) continue;
-    const allow = app.supportedMethods.filter(known).join(', ');
-    app.route({
-      url,
-      method: others,
-      schema: { hide: true },
-      onRequest: async (_, reply) => {
-        reply.header('allow', allow);
-        throw new KeyledgerError('METHOD_NOT_ALLOWED');
-      },
-      handler: async () => undefined,
-    });
-  }
 }

@@ -2,18 +2,17 @@
 import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { history } from './audit/history.js';
+import { addAuditCommands } from './cli/audit.js';
+import { addLogCommands } from './cli/log.js';
+import { addProjectionCommands } from './cli/projection.js';
+import { explain, LOG_FAILED } from './cli/tools.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { ROLES, type Role } from './domain/access.js';
-import { isApiKeyId } from './domain/ai-api-key.js';
 import { withoutCredentials } from './event-store/eventstoredb-connection.js';
-import { openEventStore } from './event-store/open.js';
 import { type Service, startService } from './main.js';
 import { mintToken } from './security/tokens.js';
 
 const STOP_LIMIT_MS = 9500;
-/** Exit code when what the log holds is unknown: EX_SOFTWARE of sysexits.h. */
-const LOG_FAILED = 70;
 
 const program = new Command('keyledger')
   .description('Event-sourced AI API keys. Settings come from the environment: see docs/operations.md')
@@ -30,19 +29,14 @@ program
   .option('--ttl <duration>', 'how long it is good for: 90s, 15m, 1h or 7d', seconds, 3600)
   .action(token);
 
-program
-  .command('audit')
-  .description('what the log says')
-  .command('history')
-  .description('every event of a key, a deleted one too')
-  .argument('<apiKeyId>', 'id of the key')
-  .option('--json', 'one JSON object a line')
-  .action(auditHistory);
+addAuditCommands(program);
+addProjectionCommands(program);
+addLogCommands(program);
 
 try {
   await program.parseAsync();
 } catch (error) {
-  console.error(error instanceof ConfigError ? error.message : `keyledger: ${(error as Error).message}`);
+  console.error(error instanceof ConfigError ? error.message : `keyledger: ${explain(error)}`);
   // Whatever was opened before must not keep the process alive.
   process.exit(1);
 }
@@ -100,27 +94,6 @@ async function token({
     throw new ConfigError('JWT_JWKS_URL is set: tokens come from the issuer of that key set');
   const grant = { subject, grants: { [repo]: role }, claim: JWT_REPOS_CLAIM, ttlSeconds: ttl };
   console.log(await mintToken({ ...tokens, key }, grant, Date.now()));
-}
-
-async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Promise<void> {
-  if (!isApiKeyId(apiKeyId)) throw new Error(`${apiKeyId} is not the id of a key`);
-  const logFailed = (error: Error) => {
-    throw error;
-  };
-  const log = await openEventStore(loadConfig(process.env).EVENT_STORE_URL, logFailed, console.error);
-  try {
-    let events = 0;
-    for await (const entry of history(log, apiKeyId)) {
-      events++;
-      const { type, at, actor, says } = entry;
-      const facts = Object.entries(says).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-      const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
-      console.log(json ? JSON.stringify(entry) : `${at}  ${type.padEnd(19)} by ${who}  ${facts.join(' ')}`);
-    }
-    if (events === 0) throw new Error(`There is no key ${apiKeyId} in this log`);
-  } finally {
-    await log.close();
-  }
 }
 
 function role(text: string): Role {

@@ -110,8 +110,11 @@ const Environment = z.object({
   NODE_ENV: text,
 });
 
-export type Config = Omit<z.infer<typeof Environment>, 'EVENT_STORE_URL'> & {
+export type Settings = Omit<z.infer<typeof Environment>, 'EVENT_STORE_URL'> & {
   readonly EVENT_STORE_URL: string;
+};
+
+export type Config = Settings & {
   readonly keyring: Keyring;
   readonly tokens: TokenSource;
   /** Files with keys that were made just now. */
@@ -122,11 +125,10 @@ export type Config = Omit<z.infer<typeof Environment>, 'EVENT_STORE_URL'> & {
 export class ConfigError extends Error {}
 
 /**
- * The settings from the environment, and the keys that they name; makes keys that are missing, but
- * not in production.
+ * The settings from the environment.
  * @throws ConfigError
  */
-export function loadConfig(environment: NodeJS.ProcessEnv): Config {
+export function loadSettings(environment: NodeJS.ProcessEnv): Settings {
   const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
   const parsed = Environment.safeParse(set);
   if (!parsed.success) {
@@ -135,17 +137,24 @@ export function loadConfig(environment: NodeJS.ProcessEnv): Config {
     );
   }
   const settings = parsed.data;
+  const ownLog = `sqlite:${join(settings.DATA_DIR, 'keyledger.db')}`;
+  return { ...settings, EVENT_STORE_URL: settings.EVENT_STORE_URL ?? ownLog };
+}
+
+/**
+ * The settings, and the keys that they name; makes keys that are missing, but not in production.
+ * @throws ConfigError
+ */
+export function loadConfig(environment: NodeJS.ProcessEnv): Config {
+  const settings = loadSettings(environment);
   const generated: string[] = [];
   return {
     ...settings,
-    EVENT_STORE_URL: settings.EVENT_STORE_URL ?? `sqlite:${join(settings.DATA_DIR, 'keyledger.db')}`,
     keyring: loadKeyring(settings, generated),
     tokens: loadTokenSource(settings, generated),
     generated,
   };
 }
-
-type Settings = z.infer<typeof Environment>;
 
 function loadKeyring(settings: Settings, generated: string[]): Keyring {
   const { MASTER_KEYS, MASTER_KEYS_FILE } = settings;

@@ -280,14 +280,17 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         });
       });
 
-      it('tells whether an event is where somebody says', async () => {
-        const one = event();
-        const { position } = await appended(freshStream(), [one], 'none');
-        expect(await log.holds(position, one.id)).toBe(true);
-        expect(await log.holds(position, uuid())).toBe(false);
-        expect(await log.holds((uuid() + position.slice(36)) as Position, one.id)).toBe(false);
+      it('gives the event at a position, and none where there is none', async () => {
+        const written = events(2);
+        const stream = freshStream();
+        const { position } = await appended(stream, written, 'none');
+        expect(await log.eventAt(position)).toMatchObject({ ...written[1], stream, revision: 1, position });
         const beyond = `${position.slice(0, 37)}${'7'.padEnd(position.length - 37, 'f')}` as Position;
-        expect(await log.holds(beyond, one.id)).toBe(false);
+        expect(await log.eventAt(beyond)).toBeUndefined();
+        const before = `${position.slice(0, 37)}${'1'.padStart(position.length - 37, '0')}` as Position;
+        expect(await log.eventAt(before)).toBeUndefined();
+        const elsewhere = (uuid() + position.slice(36)) as Position;
+        await expect(log.eventAt(elsewhere)).rejects.toMatchObject({ code: 'OTHER_LOG' });
       });
     });
 

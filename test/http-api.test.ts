@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { accessesOf } from './accesses.js';
 import { combinations } from './parts.js';
 import { type Answer, type Json, type Running, runService } from './service.js';
 
@@ -243,6 +244,31 @@ describe.each(combinations)('on $name', ({ start }) => {
       expect(again.status).toBe(201);
       expect(again.json).toEqual(first.json);
       expect(await list(repoId)).toHaveLength(1);
+    });
+
+    it('writes down who is told a secret again, and from where', async () => {
+      const repoId = freshRepo();
+      const first = await once(repoId, 'told');
+      const told = async () =>
+        (await accessesOf(service.config)).filter(({ data }) => data.repoId === repoId);
+      expect(await told()).toEqual([]);
+      const again = await once(repoId, 'told');
+      expect(await told()).toEqual([
+        expect.objectContaining({
+          data: {
+            access: 'repeated-secret',
+            repoId,
+            apiKeyId: first.json['id'],
+            query: {},
+            from: '127.0.0.1',
+            verified: true,
+          },
+          actor: { issuer: 'keyledger', subject: 'ada' },
+          requestId: again.headers.get('x-request-id'),
+        }),
+      ]);
+      expect((await once(repoId, 'told', admin, { name: 'other', aiType: 'OPENAI' })).status).toBe(422);
+      expect(await told()).toHaveLength(1);
     });
 
     it('gives concurrent repeats the same answer, and makes one key', async () => {

@@ -9,7 +9,7 @@ import { revokeLeakedAiApiKey } from '../src/commands/revoke-leaked-ai-api-key.j
 import { rotateAiApiKey } from '../src/commands/rotate-ai-api-key.js';
 import { suspendAiApiKey } from '../src/commands/suspend-ai-api-key.js';
 import { updateAiApiKey } from '../src/commands/update-ai-api-key.js';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { isApiKeyStream, streamOf } from '../src/domain/ai-api-key.js';
 import { decode } from '../src/event-store/codec.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
@@ -170,6 +170,8 @@ class Life {
       clock: () => now,
       actor: { issuer: 'test', subject: request.by },
       requestId: 'request',
+      from: '127.0.0.1',
+      verified: true,
     };
     const only = ({ id, key, secret }: Answer) => ({ id, key, secret });
     const { idempotencyKey } = request;
@@ -205,7 +207,7 @@ class Life {
   /** Each secret that was ever given, of each key, is judged as the model judges it. */
   async #check(): Promise<void> {
     for await (const recorded of log.readAll(this.#seen)) {
-      this.index.apply(recorded);
+      if (isApiKeyStream(recorded.stream)) this.index.apply(recorded);
       this.#seen = recorded.position;
     }
     for (const key of this.model.keys) {

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -282,7 +282,16 @@ describe('keyledger audit history', () => {
       expect(text).not.toMatch(new RegExp(`${secret}|v1\\.k1|[0-9a-f]{64}`));
   });
 
-  it('says if there is no such key', () => {
+  it('says if there is no such log, and makes none', () => {
+    expect(cli(['audit', 'history', randomUUID()])).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('There is no log at'),
+    });
+    expect(readdirSync(folder.path)).toEqual([]);
+  });
+
+  it('says if there is no such key', async () => {
+    await (await serve()).end('SIGTERM');
     expect(cli(['audit', 'history', randomUUID()])).toMatchObject({
       status: 1,
       stderr: expect.stringContaining('There is no key'),

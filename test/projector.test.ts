@@ -12,7 +12,7 @@ import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite-log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
-import { type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
+import { heldBy, type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Reads } from '../src/projections/reads.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { eventually } from './eventually.js';
@@ -49,6 +49,8 @@ const context = () => ({
   clock: Date.now,
   actor: { issuer: 'test', subject: 'ada' },
   requestId: 'request-1',
+  from: '127.0.0.1',
+  verified: true,
 });
 const create = (name: string) =>
   createAiApiKey(context(), { repoId, name, aiType: 'OPENAI', expiresAt: null });
@@ -271,8 +273,11 @@ describe('a read model that is not in this process', () => {
     await caughtUp();
     const checkpoint = await readModel.checkpoint(repoId);
     expect(checkpoint?.position).toBe(position);
-    expect(await log.holds(position, checkpoint?.eventId ?? '')).toBe(true);
-    expect(await log.holds(position, uuid())).toBe(false);
+    const holds = heldBy(log);
+    const eventId = checkpoint?.eventId ?? '';
+    expect(await holds({ position, eventId })).toBe(true);
+    expect(await holds({ position, eventId: uuid() })).toBe(false);
+    expect(await holds({ position: (uuid() + position.slice(36)) as Position, eventId })).toBe(false);
   });
 });
 
@@ -363,7 +368,7 @@ const passing = (through: EventStore, change: Partial<EventStore>): EventStore =
   append: (...args) => through.append(...args),
   readStream: (stream) => through.readStream(stream),
   readAll: (after) => through.readAll(after),
-  holds: (...args) => through.holds(...args),
+  eventAt: (position) => through.eventAt(position),
   end: () => through.end(),
   subscribe: (...args) => through.subscribe(...args),
   close: () => through.close(),

@@ -5,6 +5,7 @@ import type { Position } from '../event-store/position.js';
 import { hashOf, makeAccessKey, makeSecret } from '../security/credentials.js';
 import type { Keyring } from '../security/keyring.js';
 import { type CommandContext, handleCommand } from './handle-command.js';
+import { type AccessContext, recordAccess } from './record-access.js';
 
 /** Namespace of key ids that are derived from an Idempotency-Key (RFC 9562, section 5.5). */
 const KEY_IDS = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
@@ -32,7 +33,7 @@ export type GivenKey = {
  * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleCommand throws
  */
 export async function createAiApiKey(
-  context: CommandContext & { readonly keyring: Keyring },
+  context: CommandContext & AccessContext & { readonly keyring: Keyring },
   { repoId, name, aiType, expiresAt, idempotencyKey }: CreateInput,
 ): Promise<GivenKey> {
   const { actor, keyring } = context;
@@ -73,5 +74,6 @@ export async function createAiApiKey(
 
   const first = keyring.open(before.sealedSecret, sealedFor, before.secretHash);
   if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: apiKeyId } });
+  await recordAccess(context, { access: 'repeated-secret', repoId, apiKeyId, query: {} });
   return { id: apiKeyId, key: before.accessKey, secret: first, position };
 }

@@ -3,6 +3,7 @@ import { hashOf, makeSecret } from '../security/credentials.js';
 import type { Keyring } from '../security/keyring.js';
 import type { GivenKey } from './create-ai-api-key.js';
 import { type CommandContext, handleCommand } from './handle-command.js';
+import { type AccessContext, recordAccess } from './record-access.js';
 
 /**
  * Gives a key a new secret; the old one stays good for so many seconds. With an idempotency key, which
@@ -11,7 +12,7 @@ import { type CommandContext, handleCommand } from './handle-command.js';
  * what handleCommand throws
  */
 export async function rotateAiApiKey(
-  context: CommandContext & { readonly keyring: Keyring },
+  context: CommandContext & AccessContext & { readonly keyring: Keyring },
   {
     repoId,
     apiKeyId,
@@ -56,5 +57,6 @@ export async function rotateAiApiKey(
   const { sealedSecret, secretVersion, secretHash } = before;
   const first = keyring.open(sealedSecret, { apiKeyId, secretVersion }, secretHash);
   if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: apiKeyId } });
+  await recordAccess(context, { access: 'repeated-secret', repoId, apiKeyId, query: {} });
   return { id: apiKeyId, key, secret: first, position };
 }

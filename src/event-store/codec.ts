@@ -8,6 +8,7 @@ import {
   type Occurred,
   type Unreadable,
 } from '../domain/ai-api-key.js';
+import { ACCESSES, type AuditAccessed } from '../domain/audit-access.js';
 import type { NewEvent, RecordedEvent } from './event-store.js';
 
 /**
@@ -16,7 +17,10 @@ import type { NewEvent, RecordedEvent } from './event-store.js';
  * It is given whatever JSON is there, and never throws: the schema judges what comes out.
  */
 type Upcaster = (data: unknown) => unknown;
-type Codec<E extends ApiKeyEvent> = { upcasters: readonly Upcaster[]; data: z.ZodType<E['data']> };
+type Codec<E extends ApiKeyEvent | AuditAccessed> = {
+  upcasters: readonly Upcaster[];
+  data: z.ZodType<E['data']>;
+};
 
 const key = { apiKeyId: z.string(), repoId: z.string() };
 const secret = {
@@ -56,6 +60,18 @@ const CODECS: { readonly [T in ApiKeyEvent['type']]: Codec<Extract<ApiKeyEvent, 
   },
 };
 
+const ACCESS_CODEC: Codec<AuditAccessed> = {
+  upcasters: [],
+  data: z.object({
+    access: z.enum(ACCESSES),
+    repoId: z.string().nullable(),
+    apiKeyId: z.string().nullable(),
+    query: z.record(z.string(), z.union([z.string(), z.number()])),
+    from: z.string(),
+    verified: z.boolean(),
+  }),
+};
+
 const schemaVersion = (codec: { upcasters: readonly Upcaster[] }) => codec.upcasters.length + 1;
 
 const Metadata = z.object({
@@ -71,13 +87,19 @@ const Metadata = z.object({
 export type Cause = { readonly actor: Actor; readonly requestId: string; readonly commandId: string };
 
 /** A domain event as the log takes it. */
-export function encode(event: ApiKeyEvent, id: string, occurredAt: string, cause: Cause): NewEvent {
+export function encode(
+  event: ApiKeyEvent | AuditAccessed,
+  id: string,
+  occurredAt: string,
+  cause: Cause,
+): NewEvent {
+  const codec = event.type === 'AuditAccessed' ? ACCESS_CODEC : CODECS[event.type];
   return {
     id,
     type: event.type,
     data: event.data,
     metadata: {
-      schemaVersion: schemaVersion(CODECS[event.type]),
+      schemaVersion: schemaVersion(codec),
       occurredAt,
       actor: cause.actor,
       requestId: cause.requestId,
@@ -87,7 +109,9 @@ export function encode(event: ApiKeyEvent, id: string, occurredAt: string, cause
   };
 }
 
-export type Decoded = Occurred<ApiKeyEvent> & { readonly actor: Actor; readonly requestId: string };
+type Caused = { readonly actor: Actor; readonly requestId: string };
+export type Decoded = Occurred<ApiKeyEvent> & Caused;
+export type DecodedAccess = Occurred<AuditAccessed> & Caused;
 
 /**
  * The domain event that a recorded event holds; Unreadable, with the reason, if this release cannot
@@ -110,19 +134,31 @@ export function decode(recorded: RecordedEvent, revision: number): Decoded | Occ
     return unreadable(`revision ${recorded.revision} instead of ${revision}`);
   const { type } = recorded;
   if (!Object.hasOwn(CODECS, type)) return unreadable(`unknown event type ${type}`);
-  const codec: Codec<ApiKeyEvent> = CODECS[type as ApiKeyEvent['type']];
+  const read = readBy<ApiKeyEvent>(CODECS[type as ApiKeyEvent['type']], recorded);
+  if (typeof read === 'string') return unreadable(read);
+  if (read.data.apiKeyId !== apiKeyId) return unreadable(`data of another key, ${read.data.apiKeyId}`);
+  return { type, ...read } as Decoded;
+}
+
+/** Who looked at what; the reason if this release cannot tell. */
+export function decodeAccess(recorded: RecordedEvent): DecodedAccess | string {
+  if (recorded.type !== 'AuditAccessed') return `unknown event type ${recorded.type}`;
+  const read = readBy(ACCESS_CODEC, recorded);
+  return typeof read === 'string' ? read : { type: 'AuditAccessed', ...read };
+}
+
+/** Data as of the latest version, and what is known of its cause; or why it cannot be read. */
+function readBy<E extends ApiKeyEvent | AuditAccessed>(codec: Codec<E>, recorded: RecordedEvent) {
   const metadata = Metadata.safeParse(recorded.metadata);
-  if (!metadata.success) return unreadable(`metadata: ${z.prettifyError(metadata.error)}`);
-  const version = metadata.data.schemaVersion;
+  if (!metadata.success) return `metadata: ${z.prettifyError(metadata.error)}`;
+  const { schemaVersion: version, occurredAt, actor, requestId } = metadata.data;
   if (version > schemaVersion(codec)) {
-    return unreadable(`${type} of schema version ${version}; this release knows ${schemaVersion(codec)}`);
+    return `${recorded.type} of schema version ${version}; this release knows ${schemaVersion(codec)}`;
   }
   const lift = codec.upcasters.slice(version - 1);
   const data = codec.data.safeParse(lift.reduce((older, upcast) => upcast(older), recorded.data));
-  if (!data.success) return unreadable(`data: ${z.prettifyError(data.error)}`);
-  if (data.data.apiKeyId !== apiKeyId) return unreadable(`data of another key, ${data.data.apiKeyId}`);
-  const { occurredAt, actor, requestId } = metadata.data;
-  return { type, data: data.data, occurredAt, actor, requestId } as Decoded;
+  if (!data.success) return `data: ${z.prettifyError(data.error)}`;
+  return { data: data.data, occurredAt, actor, requestId };
 }
 
 const RepoIdOnly = z.object({ repoId: z.string() });

@@ -28,8 +28,11 @@ export interface EventStore {
    */
   readAll(after?: Position): AsyncIterable<RecordedEvent>;
 
-  /** Does the log hold this event at this position? Not if it was restored from an older copy, or is another. */
-  holds(position: Position, eventId: string): Promise<boolean>;
+  /**
+   * The event at exactly this position; undefined if none is there, as in a log that was restored from an older copy.
+   * @throws KeyledgerError OTHER_LOG
+   */
+  eventAt(position: Position): Promise<RecordedEvent | undefined>;
 
   /** Position of the last event; of the log's own beginning if there is none yet. */
   end(): Promise<Position>;

@@ -13,6 +13,7 @@ import {
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
 import { CATEGORY } from '../domain/ai-api-key.js';
+import { ACCESS_CATEGORY } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { jsonOf } from './event-json.js';
 import type { AppendResult, EventStore, Expected, NewEvent, Page, RecordedEvent } from './event-store.js';
@@ -26,7 +27,7 @@ import { hex16, type Position, placeOf, positionAt } from './position.js';
 import { askForUncompressedAnswers } from './uncompressed-answers.js';
 
 /** What the names of our streams begin with: the database may hold the streams of others too. */
-const CATEGORIES = [CATEGORY];
+const CATEGORIES = [CATEGORY, ACCESS_CATEGORY];
 const OURS = {
   prefixes: CATEGORIES,
   /** Events of others that the server passes over at once, and how seldom it tells of it. */
@@ -135,19 +136,21 @@ class EventStoreDbLog implements EventStore {
     throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log was closed') });
   }
 
-  async holds(position: Position, eventId: string): Promise<boolean> {
-    if (!position.startsWith(`${this.logId}:`)) return false;
+  async eventAt(position: Position): Promise<RecordedEvent | undefined> {
     const fromPosition = this.#parsed(position);
-    if (fromPosition.commit > MAX_PLACE || fromPosition.prepare > MAX_PLACE) return false;
+    if (fromPosition.commit > MAX_PLACE || fromPosition.prepare > MAX_PLACE) return undefined;
     const { client, credentials } = this.#connection;
     const read = client.readAll({ fromPosition, maxCount: 1, ...credentials });
     try {
       for await (const { event } of readPatiently(read, ANSWER_LIMIT_MS)) {
-        return event?.id === eventId && this.#position(event.position) === position;
+        const isOurs = event && CATEGORIES.some((category) => event.streamId.startsWith(category));
+        return isOurs && this.#position(event.position) === position ? this.#recorded(event) : undefined;
       }
-      return false;
+      return undefined;
     } catch (cause) {
-      if (/invalid ?position/i.test((cause as Error).message)) return false;
+      // So it says that nothing begins at this place, in its own words or those of gRPC.
+      if (/invalid ?position|exception was thrown by handler/i.test((cause as Error).message))
+        return undefined;
       throw new KeyledgerError('UNAVAILABLE', { cause });
     }
   }

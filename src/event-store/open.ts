@@ -3,7 +3,13 @@ import { isEventStoreDbUrl } from './eventstoredb-connection.js';
 import { openEventStoreDbLog } from './eventstoredb-log.js';
 import { openSqliteLog } from './sqlite-log.js';
 
-export const isEventStoreUrl = (url: string): boolean => /^sqlite:./.test(url) || isEventStoreDbUrl(url);
+const SQLITE = 'sqlite:';
+
+export const isSqliteUrl = (url: string): boolean => url.startsWith(SQLITE) && url.length > SQLITE.length;
+
+export const isEventStoreUrl = (url: string): boolean => isSqliteUrl(url) || isEventStoreDbUrl(url);
+
+export const sqliteFile = (url: string): string => url.slice(SQLITE.length);
 
 /**
  * The log that a URL names: `sqlite:<file>`, `esdb://…` or `esdb+discover://…`.
@@ -16,7 +22,5 @@ export function openEventStore(
   onFatal: (error: Error) => void,
   warn: (message: string) => void,
 ): Promise<EventStore> {
-  return isEventStoreDbUrl(url)
-    ? openEventStoreDbLog(url, onFatal, warn)
-    : openSqliteLog(url.slice('sqlite:'.length), onFatal);
+  return isSqliteUrl(url) ? openSqliteLog(sqliteFile(url), onFatal) : openEventStoreDbLog(url, onFatal, warn);
 }

@@ -38,7 +38,7 @@ class SqliteLog implements EventStore {
   readonly #onFatal: (error: Error) => void;
   readonly #selectStream: StatementSyncInstance;
   readonly #selectAfter: StatementSyncInstance;
-  readonly #selectId: StatementSyncInstance;
+  readonly #selectAt: StatementSyncInstance;
   readonly #selectEnd: StatementSyncInstance;
   readonly #dataVersion: StatementSyncInstance;
   readonly #sleepers = new Set<() => void>();
@@ -60,7 +60,7 @@ class SqliteLog implements EventStore {
       `${select} WHERE stream = ? AND revision > ? AND place > 1 ORDER BY revision LIMIT ${PAGE_SIZE}`,
     );
     this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${PAGE_SIZE}`);
-    this.#selectId = db.prepare('SELECT 1 FROM events WHERE place = ? AND id = ?');
+    this.#selectAt = db.prepare(`${select} WHERE place = ? AND place > 1`);
     this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
     this.#dataVersion = db.prepare('PRAGMA data_version');
     const { ino } = statSync(file);
@@ -104,9 +104,9 @@ class SqliteLog implements EventStore {
     }
   }
 
-  async holds(position: Position, eventId: string): Promise<boolean> {
-    if (!position.startsWith(`${this.logId}:`)) return false;
-    return this.#selectId.get(this.#start(position), eventId) !== undefined;
+  async eventAt(position: Position): Promise<RecordedEvent | undefined> {
+    const row = this.#selectAt.get(this.#start(position)) as Row | undefined;
+    return row && this.#recorded(row);
   }
 
   async end(): Promise<Position> {

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AppendOutcome, CommandContext } from '../commands/handle-command.js';
+import type { AccessContext } from '../commands/record-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
@@ -21,9 +22,10 @@ export type ChangeDependencies = {
 export function contextOf(
   request: FastifyRequest,
   { log, keyring, clock, onAppend }: ChangeDependencies,
-): CommandContext & { readonly keyring: Keyring } {
+): CommandContext & AccessContext & { readonly keyring: Keyring } {
   const { issuer, subject } = callerOf(request);
-  return { log, keyring, clock, onAppend, actor: { issuer, subject }, requestId: request.id };
+  const actor = { issuer, subject };
+  return { log, keyring, clock, onAppend, actor, requestId: request.id, from: request.ip, verified: true };
 }
 
 /** A change waits for its own projection; whether that comes in time changes nothing of its success. */

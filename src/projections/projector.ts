@@ -6,7 +6,7 @@ import type { EventStore, Page, RecordedEvent } from '../event-store/event-store
 import type { Position } from '../event-store/position.js';
 import { type ListItem, listItem } from './list.js';
 import { type Moment, Progress } from './progress.js';
-import { type ReadModel, ReadModelLost } from './read-model.js';
+import { heldBy, type ReadModel, ReadModelLost } from './read-model.js';
 import { VerifyIndex } from './verify-index.js';
 
 const FIRST_DELAY_MS = 50;
@@ -136,9 +136,7 @@ export class Projector {
       try {
         if (!this.#whole) {
           const items = [...this.index.entries()].map(listItem);
-          await this.#readModel.restore(items, checkpoint, (one) =>
-            this.#log.holds(one.position, one.eventId),
-          );
+          await this.#readModel.restore(items, checkpoint, heldBy(this.#log));
           this.#whole = true;
         } else if (checkpoint && batch.size > 0) {
           await this.#readModel.apply([...batch.values()], checkpoint);

@@ -1,0 +1,34 @@
+/** Who looked: one event before each answer of the audit tools, in a stream of its own. */
+
+export const ACCESS_CATEGORY = 'auditAccess-';
+
+export const accessStream = (accessId: string): string => ACCESS_CATEGORY + accessId;
+
+export const isAccessStream = (stream: string): boolean => stream.startsWith(ACCESS_CATEGORY);
+
+export const ACCESSES = [
+  'history',
+  'audit',
+  'as-of',
+  'could-use',
+  'export',
+  'system-events',
+  'repeated-secret',
+] as const;
+export type Access = (typeof ACCESSES)[number];
+
+export type AuditAccessed = {
+  readonly type: 'AuditAccessed';
+  readonly data: {
+    readonly access: Access;
+    /** Null: not one repository, or not one key. */
+    readonly repoId: string | null;
+    readonly apiKeyId: string | null;
+    /** What else was asked for: the moment, the filters. */
+    readonly query: Readonly<Record<string, string | number>>;
+    /** The caller's network address, or `command line on <host>`. */
+    readonly from: string;
+    /** Has a token proved who the actor is? The command line only says so. */
+    readonly verified: boolean;
+  };
+};

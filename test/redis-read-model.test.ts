@@ -107,8 +107,8 @@ whereThereIsRedis('Redis', () => {
     const prefix = fresh();
     const model = await open(prefix);
     await model.restore([item('a', 1), item('b', 2)], checkpoint(2), no);
-    const [position] = (await admin.keys(`${prefix}:*checkpoint`)) as [string];
-    await admin.del(position);
+    const [live] = (await admin.keys(`${prefix}:*:live`)) as [string];
+    await admin.del(live);
     await expect(keysOf(model)).rejects.toThrow('lost');
     const next = await open(prefix);
     await model.close();
@@ -150,10 +150,16 @@ whereThereIsRedis('Redis', () => {
     const [one, two] = [await open(prefix), await open(prefix)];
     await one.restore([], undefined, no);
     await two.restore([], undefined, no);
+    const both = (items: ListItem[], place: number) =>
+      Promise.all([one, two].map((model) => model.apply(items, checkpoint(place))));
+    await both([item('a', 1), item('b', 2, 'other')], 2);
     await admin.config('RESETSTAT');
-    await Promise.all(
-      [one, two].map((model) => model.apply([item('a', 1), item('b', 2, 'other')], checkpoint(2))),
-    );
+    const again = [item('a', 1), item('b', 2, 'other')].map((first, i) => ({
+      ...first,
+      revision: 1,
+      position: at(3 + i),
+    }));
+    await both(again, 4);
     const stats = await admin.info('commandstats');
     const writes = /cmdstat_hset:calls=(\d+)/.exec(stats)?.[1];
     expect(Number(writes)).toBe(4);

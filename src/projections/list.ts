@@ -2,6 +2,12 @@ import type { AiApiKey } from '../domain/ai-api-key.js';
 import type { Position } from '../event-store/position.js';
 import type { KeyEntry } from './verify-index.js';
 
+/**
+ * Of this projection: what it makes of the log, and how that is stored. Whoever changes either counts it up; a
+ * release with another version builds a read model of its own, beside the one that the others go on using.
+ */
+export const VERSION = 3;
+
 /** A key as lists show it: one document a key, replaced as a whole when its revision grows. No secret material. */
 export type ListItem = Pick<
   AiApiKey,

@@ -1,18 +1,33 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import { crc32 } from 'node:zlib';
 import type { BaseLogger } from 'pino';
 import type { Position } from '../event-store/position.js';
 import type { ListItem } from './list.js';
 import { type Checkpoint, type Page, type ReadModel, ReadModelLost } from './read-model.js';
 import { type Connection, connectRedis, reportRedis } from './redis-connection.js';
+import {
+  beginGeneration,
+  liveOf,
+  movedTo,
+  type Switched,
+  sweep,
+  switchTo,
+  type Written,
+  writeItems,
+} from './redis-generations.js';
+import {
+  PARTITIONS,
+  type Partition,
+  partitionAt,
+  partitioned,
+  partitionOf,
+  repositoryOf,
+  rootOf,
+  setsOf,
+} from './redis-keys.js';
+import type { Elsewhere } from './redis-scripts.js';
+import { RedisVersions } from './redis-versions.js';
 
-/** A repository is wholly in one partition, a partition on one node of a cluster. Part of the stored form. */
-const PARTITIONS = 16;
-/** Items that one call of the script takes: how long Redis serves nobody else. */
-const CHUNK = 500;
-/** Of keys and documents in Redis. Another has its own keys, so that releases can share a Redis during an upgrade. */
-const FORMAT = 2;
 const LEASE_MS = 2000;
 /** How often an instance that does not write looks whether the one that does has done it. */
 const LOOK_MS = 5;
@@ -23,26 +38,30 @@ const LOOK_MS = 5;
  * Instances that share it all fold the log, but only the holder of a lease writes; the others wait
  * until they see it written, and take over when the lease runs out. Two that both believe to hold it
  * (a flush takes the lease along) do no harm: documents are guarded by revision, checkpoints never go
- * back, and of two that fill a partition the second ends the first.
+ * back. What is made from nothing is made as a generation that nobody reads until it is whole.
  * @param prefix of every key in Redis
  */
 export function openRedisReadModel(url: string, prefix: string, logger: BaseLogger): ReadModel {
   const redis = connectRedis(url);
   reportRedis(redis, logger);
-  return new RedisReadModel(redis, `${prefix}:${FORMAT}`);
+  return new RedisReadModel(redis, prefix, logger);
 }
 
 class RedisReadModel implements ReadModel {
   readonly #redis: Connection;
-  readonly #prefix: string;
+  readonly #root: string;
+  readonly #versions: RedisVersions;
   readonly #me = randomUUID();
   #leaseEnds = 0;
+  /** The generation that each partition serves, as far as this instance knows. */
+  readonly #generations: string[] = new Array(PARTITIONS).fill('');
   /** What each partition must have reached, as far as this instance has seen it written. */
   readonly #floors: (Position | '')[] = new Array(PARTITIONS).fill('');
 
-  constructor(redis: Connection, prefix: string) {
+  constructor(redis: Connection, prefix: string, logger: BaseLogger) {
     this.#redis = redis;
-    this.#prefix = prefix;
+    this.#root = rootOf(prefix);
+    this.#versions = new RedisVersions(redis, prefix, logger);
   }
 
   async restore(
@@ -53,115 +72,159 @@ class RedisReadModel implements ReadModel {
     this.#floors.fill('');
     const byPartition = partitioned(items);
     await allOf(
-      Array.from({ length: PARTITIONS }, async (_, partition) => {
-        const wanted = byPartition.get(partition) ?? [];
+      Array.from({ length: PARTITIONS }, async (_, number) => {
+        const wanted = byPartition.get(number) ?? [];
         for (;;) {
-          const at = await this.#checkpointOf(partition);
+          const partition = partitionAt(this.#root, number);
+          const live = await liveOf(this.#redis, partition);
+          const at = live.checkpoint;
           const sound = at !== undefined && (await holds(at));
-          const missing = sound ? wanted.filter(({ position }) => position > at.position) : wanted;
-          if (missing.length === 0 && (sound || (await this.#isUntouched(partition)))) break;
-          if (await this.#mayWrite()) {
-            if (sound && checkpoint) await this.#write(partition, missing, checkpoint, at.position);
-            else await this.#fill(partition, missing, checkpoint);
-            break;
+          const missing = sound ? await this.#missing(partition, live.generation, wanted, at) : wanted;
+          const isThere = missing.length === 0 && (sound || live.generation === '');
+          if (isThere) this.#generations[number] = live.generation;
+          else if (await this.#mayWrite()) {
+            this.#generations[number] = live.generation;
+            const written =
+              sound && checkpoint
+                ? await this.#write(number, missing, checkpoint, at.position)
+                : await this.#make(number, wanted, checkpoint);
+            if (written === 'LOST') throw new ReadModelLost();
+            if (written !== 'OK') continue;
+          } else {
+            await setTimeout(LOOK_MS * 4);
+            continue;
           }
-          await setTimeout(LOOK_MS * 4);
+          break;
         }
-        this.#floors[partition] = lastPosition(wanted);
+        this.#floors[number] = lastPosition(wanted);
       }),
     );
+    await this.#versions.present();
   }
 
   async apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void> {
     await allOf(
-      [...partitioned(items)].map(async ([partition, changed]) => {
-        const floor = this.#floors[partition] ?? '';
+      [...partitioned(items)].map(async ([number, changed]) => {
+        const floor = this.#floors[number] ?? '';
         const target = lastPosition(changed);
         for (;;) {
           if (await this.#mayWrite()) {
-            await this.#write(partition, changed, checkpoint, floor);
-            break;
+            const isNew = this.#generations[number] === '' && floor === '';
+            const written = isNew
+              ? await this.#make(number, changed, checkpoint)
+              : await this.#write(number, changed, checkpoint, floor);
+            if (written === 'LOST') throw new ReadModelLost();
+            if (written === 'OK') break;
+          } else {
+            const { checkpoint: at } = await liveOf(this.#redis, partitionAt(this.#root, number));
+            if (floor !== '' && (!at || at.position < floor)) throw new ReadModelLost();
+            if (at && at.position >= target) break;
+            await setTimeout(LOOK_MS);
           }
-          const at = await this.#checkpointOf(partition);
-          if (floor !== '' && (!at || at.position < floor)) throw new ReadModelLost();
-          if (at && at.position >= target) break;
-          await setTimeout(LOOK_MS);
         }
-        if (target > (this.#floors[partition] ?? '')) this.#floors[partition] = target;
+        if (target > (this.#floors[number] ?? '')) this.#floors[number] = target;
       }),
     );
   }
 
   async list(repoId: string, { includeDeleted, before, size }: Page): Promise<ListItem[]> {
-    const partition = partitionOf(repoId);
-    const { checkpoint, filling, all, list, items } = this.#keys(partition, repoId);
-    const from = includeDeleted ? all : list;
-    const floor = this.#floors[partition] ?? '';
     const upper = before === undefined ? '+' : `(${before}`;
-    const stored = await this.#redis.keyledgerList(checkpoint, filling, from, items, floor, upper, size);
-    if (stored === 'LOST') throw new ReadModelLost();
+    const stored = await this.#read<(string | null)[]>(repoId, (partition, generation, floor) => {
+      const [items, all, list] = repositoryOf(partition, generation, repoId);
+      const from = includeDeleted ? all : list;
+      return this.#redis.keyledgerList(partition.live, from, items, generation, floor, upper, size);
+    });
     return stored.flatMap((text) => (text === null ? [] : [parsed(text)]));
   }
 
   async get(repoId: string, apiKeyId: string): Promise<ListItem | undefined> {
-    const partition = partitionOf(repoId);
-    const { checkpoint, filling, items } = this.#keys(partition, repoId);
-    const floor = this.#floors[partition] ?? '';
-    const stored = await this.#redis.keyledgerGet(checkpoint, filling, items, floor, apiKeyId);
-    if (stored === 'LOST') throw new ReadModelLost();
+    const stored = await this.#read<string | null>(repoId, (partition, generation, floor) => {
+      const [items] = repositoryOf(partition, generation, repoId);
+      return this.#redis.keyledgerGet(partition.live, items, generation, floor, apiKeyId);
+    });
     return stored === null ? undefined : parsed(stored);
   }
 
-  checkpoint(repoId: string): Promise<Checkpoint | undefined> {
-    return this.#checkpointOf(partitionOf(repoId));
+  async checkpoint(repoId: string): Promise<Checkpoint | undefined> {
+    const { checkpoint } = await liveOf(this.#redis, partitionAt(this.#root, partitionOf(repoId)));
+    return checkpoint;
   }
 
   async close(): Promise<void> {
+    this.#versions.stop();
     if (this.#redis.status === 'end') return;
     await this.#redis.keyledgerRelease(this.#lease, this.#me).catch(() => 0);
     this.#redis.disconnect();
   }
 
-  /** Writes in chunks; the last one carries the checkpoint. @throws ReadModelLost */
-  async #write(
-    partition: number,
-    items: readonly ListItem[],
-    { position, eventId }: Checkpoint,
-    floor: string,
-  ) {
-    for (let from = 0; from < items.length; from += CHUNK) {
-      const chunk = items.slice(from, from + CHUNK);
-      const repos = [...new Set(chunk.map(({ repoId }) => repoId))];
-      const { checkpoint, filling, repos: known } = this.#keys(partition, '');
-      const keys = [
-        checkpoint,
-        filling,
-        known,
-        ...repos.flatMap((repo) => this.#repositoryKeys(partition, repo)),
-      ];
-      const last = from + CHUNK >= items.length ? [position, eventId] : ['', ''];
-      const stored = chunk.flatMap((item) => [repos.indexOf(item.repoId) + 1, ...storedForm(item)]);
-      const answer = await this.#redis.keyledgerApply(keys.length, ...keys, floor, ...last, ...stored);
+  /** Asks a repository's partition, again if another generation has taken its place. @throws ReadModelLost */
+  async #read<T>(
+    repoId: string,
+    ask: (partition: Partition, generation: string, floor: string) => Promise<T | Elsewhere>,
+  ): Promise<T> {
+    const number = partitionOf(repoId);
+    const partition = partitionAt(this.#root, number);
+    for (;;) {
+      const answer = await ask(partition, this.#generations[number] ?? '', this.#floors[number] ?? '');
       if (answer === 'LOST') throw new ReadModelLost();
+      const moved = movedTo(answer);
+      if (moved === undefined) return answer as T;
+      this.#generations[number] = moved;
     }
   }
 
-  /** From nothing. Whoever begins to fill after this one, or a flush, ends it. @throws ReadModelLost */
-  async #fill(partition: number, items: readonly ListItem[], checkpoint: Checkpoint | undefined) {
-    const filler = checkpoint && items.length > 0 ? randomUUID() : '';
-    const { checkpoint: key, filling, repos, base } = this.#keys(partition, '');
-    await this.#redis.keyledgerClear(key, filling, repos, base, filler);
-    if (checkpoint) await this.#write(partition, items, checkpoint, `fill:${filler}`);
+  /** Those that a generation does not hold yet, or holds as quarantined and this release can read. */
+  async #missing(
+    partition: Partition,
+    generation: string,
+    wanted: readonly ListItem[],
+    at: Checkpoint,
+  ): Promise<ListItem[]> {
+    const [, key] = setsOf(partition, generation);
+    const quarantined = new Set(await this.#redis.smembers(key));
+    return wanted.filter(
+      ({ position, apiKeyId, status }) =>
+        position > at.position || (status !== 'unavailable' && quarantined.has(apiKeyId)),
+    );
   }
 
-  async #isUntouched(partition: number): Promise<boolean> {
-    const { checkpoint, filling, repos } = this.#keys(partition, '');
-    return (await this.#redis.exists(checkpoint, filling, repos)) === 0;
+  /** To the live generation, and to that which has taken its place meanwhile. */
+  async #write(
+    number: number,
+    items: readonly ListItem[],
+    checkpoint: Checkpoint,
+    floor: string,
+  ): Promise<Written> {
+    const partition = partitionAt(this.#root, number);
+    for (;;) {
+      const generation = this.#generations[number] ?? '';
+      const to = { live: { floor, checkpoint } };
+      const written = await writeItems(this.#redis, partition, generation, items, to);
+      const moved = movedTo(written);
+      if (moved === undefined) return written;
+      this.#generations[number] = moved;
+    }
   }
 
-  async #checkpointOf(partition: number): Promise<Checkpoint | undefined> {
-    const { position, eventId } = await this.#redis.hgetall(this.#keys(partition, '').checkpoint);
-    return position && eventId ? { position: position as Position, eventId } : undefined;
+  /** A generation of its own for these items, which are all that there are, in place of the one that is known. */
+  async #make(
+    number: number,
+    items: readonly ListItem[],
+    checkpoint: Checkpoint | undefined,
+  ): Promise<Switched> {
+    const partition = partitionAt(this.#root, number);
+    const instead = this.#generations[number] ?? '';
+    await sweep(this.#redis, partition);
+    const isEmpty = items.length === 0 || checkpoint === undefined;
+    const generation = isEmpty ? '' : await beginGeneration(this.#redis, partition);
+    if (!isEmpty) {
+      const written = await writeItems(this.#redis, partition, generation, items, 'building');
+      if (written !== 'OK') return written;
+    }
+    const switched = await switchTo(this.#redis, partition, generation, instead, checkpoint, 'any');
+    if (switched === 'OK') this.#generations[number] = generation;
+    else if (switched !== 'LOST') this.#generations[number] = movedTo(switched) ?? instead;
+    return switched;
   }
 
   /** Is this the instance that writes? Renewed when half of the lease is over. */
@@ -174,40 +237,8 @@ class RedisReadModel implements ReadModel {
   }
 
   get #lease(): string {
-    return `${this.#prefix}:{writer}:lease`;
+    return `${this.#root}:{writer}:lease`;
   }
-
-  #keys(partition: number, repoId: string) {
-    const base = `${this.#prefix}:{${partition}}`;
-    const [items, all, list] = this.#repositoryKeys(partition, repoId);
-    return {
-      base,
-      checkpoint: `${base}:checkpoint`,
-      filling: `${base}:filling`,
-      repos: `${base}:repos`,
-      items,
-      all,
-      list,
-    };
-  }
-
-  #repositoryKeys(partition: number, repoId: string): [items: string, all: string, list: string] {
-    const base = `${this.#prefix}:{${partition}}`;
-    return [`${base}:items:${repoId}`, `${base}:all:${repoId}`, `${base}:list:${repoId}`];
-  }
-}
-
-const partitionOf = (repoId: string): number => crc32(repoId) % PARTITIONS;
-
-function partitioned(items: readonly ListItem[]): Map<number, ListItem[]> {
-  const partitions = new Map<number, ListItem[]>();
-  for (const item of items) {
-    const partition = partitionOf(item.repoId);
-    const there = partitions.get(partition);
-    if (there) there.push(item);
-    else partitions.set(partition, [item]);
-  }
-  return partitions;
 }
 
 /** Waits for all of them, so that none goes on behind the back of who tries again; then fails if one has. */
@@ -221,14 +252,5 @@ function lastPosition(items: readonly ListItem[]): Position | '' {
   for (const { position } of items) if (position > last) last = position;
   return last;
 }
-
-const storedForm = (item: ListItem) => [
-  item.repoId,
-  item.apiKeyId,
-  item.revision,
-  `${item.createdPosition}|${item.apiKeyId}`,
-  item.status === 'deleted' ? 0 : 1,
-  JSON.stringify(item),
-];
 
 const parsed = (stored: string): ListItem => JSON.parse(stored.slice(stored.indexOf(' ') + 1)) as ListItem;

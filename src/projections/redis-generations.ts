@@ -1,0 +1,142 @@
+import { randomUUID } from 'node:crypto';
+import type { Position } from '../event-store/position.js';
+import type { ListItem } from './list.js';
+import type { Checkpoint } from './read-model.js';
+import type { Connection } from './redis-connection.js';
+import { type Partition, repositoryOf, setsOf } from './redis-keys.js';
+import type { Elsewhere } from './redis-scripts.js';
+
+/** Items that one call of a script takes: how long Redis serves nobody else. */
+const CHUNK = 500;
+/** Chunks that are on their way to Redis at once. */
+const IN_FLIGHT = 4;
+/** Who builds a generation writes more often than that, in milliseconds. */
+const ABANDONED_MS = 60_000;
+
+/** What a partition serves: '' and no checkpoint if nothing. */
+export type Live = { readonly generation: string; readonly checkpoint: Checkpoint | undefined };
+
+export async function liveOf(redis: Connection, { live }: Partition): Promise<Live> {
+  const { generation = '', position, eventId } = await redis.hgetall(live);
+  const checkpoint = position && eventId ? { position: position as Position, eventId } : undefined;
+  return { generation, checkpoint };
+}
+
+/** What became of a write: it was not done if the generation is no longer, or not yet, what it was written to. */
+export type Written = 'OK' | Elsewhere;
+
+/** The same of a switch; BEHIND: the one that is served has come further. */
+export type Switched = Written | 'BEHIND';
+
+/** The generation that the answer names as the live one; undefined if it is another answer. */
+export const movedTo = (answer: unknown): string | undefined =>
+  typeof answer === 'string' && answer.startsWith('MOVED ') ? answer.slice('MOVED '.length) : undefined;
+
+/**
+ * Writes items to a generation: `to` names the script and what it takes before its keys of sets and items.
+ * The last chunk carries the checkpoint, and is sent when all others are written.
+ */
+export async function writeItems(
+  redis: Connection,
+  partition: Partition,
+  generation: string,
+  items: readonly ListItem[],
+  to: { readonly live: { readonly floor: string; readonly checkpoint: Checkpoint | undefined } } | 'building',
+): Promise<Written> {
+  const flying: Promise<Written>[] = [];
+  for (let from = 0; from < items.length; from += CHUNK) {
+    const chunk = items.slice(from, from + CHUNK);
+    const repos = [...new Set(chunk.map(({ repoId }) => repoId))];
+    const stored = chunk.flatMap((item) => [repos.indexOf(item.repoId) + 1, ...storedForm(item)]);
+    const keys = [
+      ...setsOf(partition, generation),
+      ...repos.flatMap((repo) => repositoryOf(partition, generation, repo)),
+    ];
+    const isLast = from + CHUNK >= items.length;
+    if (isLast || flying.length === IN_FLIGHT) {
+      const refused = (await Promise.all(flying.splice(0))).find((written) => written !== 'OK');
+      if (refused) return refused;
+    }
+    if (to === 'building') {
+      flying.push(
+        redis.keyledgerBuild(keys.length + 1, partition.generations, ...keys, generation, ...stored),
+      );
+    } else {
+      const { floor, checkpoint } = to.live;
+      const reached = isLast && checkpoint ? [checkpoint.position, checkpoint.eventId] : ['', ''];
+      flying.push(
+        redis.keyledgerApply(
+          keys.length + 1,
+          partition.live,
+          ...keys,
+          generation,
+          floor,
+          ...reached,
+          ...stored,
+        ),
+      );
+    }
+  }
+  return (await Promise.all(flying)).find((written) => written !== 'OK') ?? 'OK';
+}
+
+/** Begins a generation beside the one that is served. @returns its name */
+export async function beginGeneration(redis: Connection, { generations }: Partition): Promise<string> {
+  const generation = randomUUID().slice(0, 8);
+  await redis.keyledgerBegin(generations, generation);
+  return generation;
+}
+
+/** Serves a generation from now on, and removes the one that it replaces; none of it if it is not that one. */
+export async function switchTo(
+  redis: Connection,
+  partition: Partition,
+  generation: string,
+  instead: string,
+  checkpoint: Checkpoint | undefined,
+  direction: 'forward' | 'any',
+): Promise<Switched> {
+  const { live, generations } = partition;
+  const { position, eventId } = checkpoint ?? { position: '', eventId: '' };
+  const answer = await redis.keyledgerSwitch(
+    live,
+    generations,
+    generation,
+    instead,
+    position,
+    eventId,
+    direction,
+  );
+  if (answer === 'OK' && instead !== '') await removeGeneration(redis, partition, instead);
+  return answer;
+}
+
+/** Removes a generation that is not served. */
+export async function removeGeneration(
+  redis: Connection,
+  partition: Partition,
+  generation: string,
+): Promise<void> {
+  const [repos, quarantined] = setsOf(partition, generation);
+  const base = `${partition.base}:${generation}`;
+  await redis.keyledgerRemove(partition.live, partition.generations, repos, quarantined, generation, base);
+}
+
+/** Removes what somebody began to build and did not finish, or replaced and did not remove. */
+export async function sweep(redis: Connection, partition: Partition): Promise<void> {
+  for (const generation of await redis.keyledgerAbandoned(partition.generations, ABANDONED_MS)) {
+    await removeGeneration(redis, partition, generation);
+  }
+}
+
+const storedForm = (item: ListItem) => [
+  item.repoId,
+  item.apiKeyId,
+  item.revision,
+  `${item.createdPosition}|${item.apiKeyId}`,
+  stateOf(item),
+  JSON.stringify(item),
+];
+
+const stateOf = ({ status }: ListItem): string =>
+  status === 'deleted' ? 'deleted' : status === 'unavailable' ? 'quarantined' : 'listed';

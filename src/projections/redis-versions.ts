@@ -1,0 +1,63 @@
+import { Cluster } from 'ioredis';
+import type { BaseLogger } from 'pino';
+import { VERSION } from './list.js';
+import type { Connection } from './redis-connection.js';
+
+/** How often an instance says that its version of the read model is in use, and for how long that counts (ms). */
+const SAY_MS = 20_000;
+const COUNTS_MS = 60_000;
+
+/**
+ * Which versions of the read model are in use in a Redis: `<prefix>:versions` names them all, and
+ * `<prefix>:<version>:{writer}:present` is there while an instance serves one. A version before ours that
+ * nobody serves any more is removed. Should somebody be mistaken for gone, it restores what it needs.
+ */
+export class RedisVersions {
+  readonly #redis: Connection;
+  readonly #prefix: string;
+  readonly #logger: BaseLogger;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(redis: Connection, prefix: string, logger: BaseLogger) {
+    this.#redis = redis;
+    this.#prefix = prefix;
+    this.#logger = logger;
+  }
+
+  /** From now on this instance serves its version. */
+  async present(): Promise<void> {
+    this.#timer ??= setInterval(() => {
+      this.#say().catch((error: Error) => this.#logger.debug({ err: error }, 'Redis takes no news'));
+    }, SAY_MS).unref();
+    await this.#say();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #say(): Promise<void> {
+    await this.#redis.sadd(`${this.#prefix}:versions`, VERSION);
+    await this.#redis.set(this.#presence(VERSION), 1, 'PX', COUNTS_MS);
+    for (const version of await this.#redis.smembers(`${this.#prefix}:versions`)) {
+      if (Number(version) >= VERSION || (await this.#redis.exists(this.#presence(version)))) continue;
+      await this.#remove(version);
+      this.#logger.info(`Removed version ${version} of the read model, which nobody serves any more`);
+    }
+  }
+
+  #presence(version: number | string): string {
+    return `${this.#prefix}:${version}:{writer}:present`;
+  }
+
+  async #remove(version: string): Promise<void> {
+    const nodes = this.#redis instanceof Cluster ? this.#redis.nodes('master') : [this.#redis];
+    const match = `${this.#prefix}:${version}:{*`;
+    for (const node of nodes) {
+      for await (const keys of node.scanStream({ match, count: 1000 })) {
+        await Promise.all((keys as string[]).map((key) => node.unlink(key)));
+      }
+    }
+    await this.#redis.srem(`${this.#prefix}:versions`, version);
+  }
+}

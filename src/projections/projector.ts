@@ -41,6 +41,8 @@ export class Projector {
   #whole = false;
   #writing: Promise<void> = Promise.resolve();
   #writes = false;
+  /** Has it been brought into the read model once, or has that failed? */
+  #hasTried = false;
 
   /** @param clock milliseconds since 1970 */
   constructor(log: EventStore, readModel: ReadModel, logger: BaseLogger, clock: () => number) {
@@ -64,10 +66,18 @@ export class Projector {
     await this.#writing;
   }
 
-  /** Why no traffic should be sent here, or undefined if it may: the index is behind or has stopped. */
-  get unreadyBecause(): string | undefined {
+  /** Why no key can be verified, or undefined if they can: the index is behind or has stopped. */
+  get unverifiableBecause(): string | undefined {
     if (this.#halted) return this.#halted;
     return this.#wasCaughtUp ? undefined : 'The log is being folded';
+  }
+
+  /**
+   * Why no traffic should be sent here, or undefined if it may. A new version of the read model is built before the
+   * instances of the old one are replaced; one that is out of reach keeps nobody from verifying.
+   */
+  get unreadyBecause(): string | undefined {
+    return this.unverifiableBecause ?? (this.#hasTried ? undefined : 'The read model is being built');
   }
 
   /** Why lists cannot be read, or undefined if they can. */
@@ -138,12 +148,14 @@ export class Projector {
           const items = [...this.index.entries()].map(listItem);
           await this.#readModel.restore(items, checkpoint, heldBy(this.#log));
           this.#whole = true;
+          this.#hasTried = true;
         } else if (checkpoint && batch.size > 0) {
           await this.#readModel.apply([...batch.values()], checkpoint);
         }
         this.listed.reach(reached);
         failures = 0;
       } catch (error) {
+        this.#hasTried = true;
         this.#pending = new Map([...batch, ...this.#pending]);
         if (error instanceof ReadModelLost) this.restore();
         await this.#backOff('The read model takes nothing', error, failures++);

@@ -92,8 +92,9 @@ export class Reads {
    * @throws KeyledgerError UNAVAILABLE
    */
   verify(question: Question): Verdict {
-    const { unreadyBecause, indexed, index } = this.#projector;
-    if (unreadyBecause !== undefined) throw new KeyledgerError('UNAVAILABLE', { message: unreadyBecause });
+    const { unverifiableBecause, indexed, index } = this.#projector;
+    if (unverifiableBecause !== undefined)
+      throw new KeyledgerError('UNAVAILABLE', { message: unverifiableBecause });
     if (indexed.staleness > this.#maxStaleness) throw new KeyledgerError('STALE');
     return index.verify(question, this.#clock());
   }

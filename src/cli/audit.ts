@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { history } from '../audit/history.js';
 import { recordAccess } from '../commands/record-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
+import { auditVerify } from './audit-verify.js';
 import { commandLine, withLog } from './tools.js';
 
 /** `keyledger audit`: what the log says. */
@@ -14,6 +15,14 @@ export function addAuditCommands(program: Command): void {
     .argument('<apiKeyId>', 'id of the key')
     .option('--json', 'one JSON object a line')
     .action(auditHistory);
+
+  audit
+    .command('verify')
+    .description(
+      'is the log sound, and is what Redis serves what the log says? Exit code 0 yes, 1 no, 2 cannot tell',
+    )
+    .option('--json', 'one JSON object a line')
+    .action(auditVerify);
 }
 
 async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Promise<void> {

@@ -1,7 +1,10 @@
 /** How far a long command has come, for whoever sits at the terminal. */
 export type ProgressLine = {
-  /** So many more events are done. */
-  add(events: number): void;
+  /**
+   * So many more are done.
+   * @param part of the whole that is done by now, 0 to 1, where the total is not known
+   */
+  add(more: number, part?: number): void;
   /** Takes the line away. */
   end(): void;
 };
@@ -10,34 +13,36 @@ const REDRAW_MS = 200;
 const SILENT: ProgressLine = { add: () => undefined, end: () => undefined };
 
 /**
- * Shows on stderr how many events are done, how many a second, and how long the rest will take. Writes
+ * Shows on stderr how many are done, how many a second, and how long the rest will take. Writes
  * nothing where stderr is no terminal.
  * @param total how many there will be, where that is known
  */
-export function startProgress(label: string, total?: number): ProgressLine {
+export function startProgress(label: string, total?: number, unit = 'events'): ProgressLine {
   if (!process.stderr.isTTY) return SILENT;
   const started = performance.now();
   let done = 0;
   let drawn = started;
   return {
-    add(events) {
-      done += events;
+    add(more, part) {
+      done += more;
       const now = performance.now();
       if (now - drawn < REDRAW_MS) return;
       drawn = now;
-      process.stderr.write(`\r\x1b[K${label}  ${progressOf(done, (now - started) / 1000, total)}`);
+      process.stderr.write(
+        `\r\x1b[K${label}  ${progressOf(done, (now - started) / 1000, total ?? (part ? done / part : undefined), unit)}`,
+      );
     },
     end: () => void process.stderr.write('\r\x1b[K'),
   };
 }
 
 /** Such as `250,000 of 1,000,000 events  50,000/s  15s left`. */
-export function progressOf(done: number, seconds: number, total?: number): string {
+export function progressOf(done: number, seconds: number, total?: number, unit = 'events'): string {
   const perSecond = done / seconds;
-  const events = total === undefined ? count(done) : `${count(done)} of ${count(total)}`;
+  const amount = total === undefined ? count(done) : `${count(done)} of ${count(total)}`;
   const left =
     total === undefined || done === 0 ? '' : `  ${duration(Math.max(0, total - done) / perSecond)} left`;
-  return `${events} events  ${count(perSecond)}/s${left}`;
+  return `${amount} ${unit}  ${count(perSecond)}/s${left}`;
 }
 
 /** A number as people read it: 1,000,000. */

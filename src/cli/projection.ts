@@ -1,6 +1,113 @@
 import type { Command } from 'commander';
+import { type ProjectionStatus, projectionStatus } from '../audit/projection-status.js';
+import { type Quarantined, quarantineOf, release } from '../audit/quarantine.js';
+import { rebuild } from '../audit/rebuild.js';
+import { apiKeyIdOf, isApiKeyId } from '../domain/ai-api-key.js';
+import { partBefore } from '../event-store/position.js';
+import { count, duration, type ProgressLine, startProgress } from './progress.js';
+import { withLog, withRedis } from './tools.js';
+
+const IN_MEMORY =
+  'The read model is in the memory of each instance (READ_MODEL_URL is memory:), which makes it from the log when it starts';
+
+type Json = { readonly json?: boolean };
 
 /** `keyledger projection`: what lists are served from. */
 export function addProjectionCommands(program: Command): void {
-  program.command('projection').description('what lists are served from');
+  const projection = program.command('projection').description('what lists are served from');
+
+  projection
+    .command('status')
+    .description('how far it is, and what is in quarantine')
+    .option('--json', 'one JSON object')
+    .action(status);
+
+  projection
+    .command('rebuild')
+    .description('build it anew from the log, beside the one that is served, and let it take over')
+    .option('--json', 'one JSON object')
+    .action(rebuildProjection);
+
+  projection
+    .command('release')
+    .description('fold a quarantined stream again, after a fix')
+    .argument('<stream>', 'aiApiKey-<id>, or the id alone')
+    .option('--json', 'one JSON object')
+    .action(releaseStream);
+}
+
+function status({ json }: Json): Promise<void> {
+  return withLog(async (log, settings) => {
+    const found = await withRedis(settings, (redis) =>
+      projectionStatus(log, redis, settings.REDIS_PREFIX, Date.now()),
+    );
+    if (json) console.log(JSON.stringify(found ?? { inMemory: true }));
+    else console.log(found ? described(found) : `${IN_MEMORY}; /metrics says how far it is`);
+  });
+}
+
+function described(found: ProjectionStatus): string {
+  const { version, generations, others, position, isOfThisLog, lag, quarantined } = found;
+  const served = Object.entries(generations).map(
+    ([name, partitions]) => `${name || 'nothing'} (${partitions} partitions)`,
+  );
+  const isBehind = `${count(lag.events)} events behind, the first of them ${duration(lag.seconds)} old`;
+  return [
+    `Version     ${version}`,
+    `Serves      ${served.join(', ')}`,
+    ...(others.length > 0 ? [`Beside it   ${others.join(', ')} (being built, or left over)`] : []),
+    `Position    ${position ?? 'none'}${isOfThisLog ? '' : ', which this log does not hold: run keyledger projection rebuild'}`,
+    `Lag         ${lag.events === 0 ? 'none' : isBehind}`,
+    `Quarantine  ${quarantined.length === 0 ? 'empty' : `${count(quarantined.length)} streams`}`,
+    ...quarantined.map((one) => `  ${one.stream}  repository ${one.repoId}  ${because(one)}`),
+  ].join('\n');
+}
+
+const because = ({ cause, stream }: Quarantined): string =>
+  cause
+    ? `${cause.type} at revision ${cause.revision}: ${cause.fault.replaceAll('\n', ' ')}`
+    : `this release can read it: keyledger projection release ${stream}`;
+
+function rebuildProjection({ json }: Json): Promise<void> {
+  return withLog(async (log, settings) => {
+    const started = performance.now();
+    const end = await log.end();
+    const folding = startProgress('Folding the log');
+    let writing: ProgressLine | undefined;
+    const done = await withRedis(settings, (redis) =>
+      rebuild(log, redis, settings.REDIS_PREFIX, {
+        folded: ({ position }) => folding.add(1, partBefore(position, end)),
+        written: (keys, total) => {
+          writing ??= startProgress('Writing to Redis', total, 'keys');
+          writing.add(keys);
+        },
+      }),
+    );
+    writing?.end();
+    const seconds = (performance.now() - started) / 1000;
+    if (!done)
+      console.log(json ? JSON.stringify({ inMemory: true }) : `${IN_MEMORY}: there is nothing to rebuild`);
+    else if (json) console.log(JSON.stringify({ ...done, seconds, eventsPerSecond: done.events / seconds }));
+    else {
+      console.log(
+        `Generation ${done.generation} is served: ${count(done.keys)} keys of ${count(done.events)} events, in ${duration(seconds)} (${count(done.events / seconds)} events/s)`,
+      );
+    }
+  });
+}
+
+function releaseStream(stream: string, { json }: Json): Promise<void> {
+  const apiKeyId = isApiKeyId(stream) ? stream : apiKeyIdOf(stream);
+  if (!apiKeyId) throw new Error(`${stream} is not the stream of a key`);
+  return withLog(async (log, settings) => {
+    const found =
+      (await withRedis(settings, (redis) => release(log, redis, settings.REDIS_PREFIX, apiKeyId))) ??
+      (await quarantineOf(log, apiKeyId)).quarantined;
+    if (json) console.log(JSON.stringify(found));
+    if (found.cause) {
+      throw new Error(
+        `${found.stream} stays in quarantine: ${because(found)}. A release that can read it has to fold it`,
+      );
+    }
+  });
 }

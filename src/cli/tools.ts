@@ -1,14 +1,20 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { hostname, userInfo } from 'node:os';
 import type { AccessContext } from '../commands/record-access.js';
 import { loadSettings, type Settings } from '../config.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
+import { withoutCredentials } from '../event-store/eventstoredb-connection.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
+import { type Connection, connectRedis, isRedisUrl } from '../projections/redis-connection.js';
 
 /** Exit code when what the log holds is unknown: EX_SOFTWARE of sysexits.h. */
 export const LOG_FAILED = 70;
+
+/** So long a tool waits for Redis, in milliseconds. */
+const REDIS_PATIENCE_MS = 5000;
 
 /** Whose word the command line takes for who asks: nobody has proved it. */
 const COMMAND_LINE = 'keyledger:command-line';
@@ -34,6 +40,30 @@ export async function withLog<T>(use: (log: EventStore, settings: Settings) => P
     return await use(log, settings);
   } finally {
     await log.close();
+  }
+}
+
+/**
+ * Connects to the Redis of the settings for a tool; undefined if the read model is in memory.
+ * @throws Error it is out of reach
+ */
+export async function withRedis<T>(
+  { READ_MODEL_URL }: Settings,
+  use: (redis: Connection) => Promise<T>,
+): Promise<T | undefined> {
+  if (!isRedisUrl(READ_MODEL_URL)) return undefined;
+  const redis = connectRedis(READ_MODEL_URL);
+  let reason = 'it does not answer';
+  redis.on('error', ({ message }: Error) => {
+    reason = message;
+  });
+  try {
+    await once(redis, 'ready', { signal: AbortSignal.timeout(REDIS_PATIENCE_MS) }).catch(() => {
+      throw new Error(`Redis at ${withoutCredentials(READ_MODEL_URL)} is out of reach: ${reason}`);
+    });
+    return await use(redis);
+  } finally {
+    redis.disconnect();
   }
 }
 

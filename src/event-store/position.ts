@@ -34,3 +34,9 @@ export function parsePosition(text: string, logId: string): Position {
  */
 export const placeOf = (position: Position, logId: string): string =>
   parsePosition(position, logId).slice(ID_LENGTH + 1);
+
+/** How much of the log lies before a position, 0 to 1, if that is where it ends. Near enough to tell how long the rest takes. */
+export const partBefore = (position: Position, end: Position): number => {
+  const place = (one: Position) => Number.parseInt(one.slice(ID_LENGTH + 1, ID_LENGTH + 17), 16);
+  return Math.min(1, place(position) / Math.max(1, place(end)));
+};

@@ -16,8 +16,11 @@ const ABANDONED_MS = 60_000;
 /** What a partition serves: '' and no checkpoint if nothing. */
 export type Live = { readonly generation: string; readonly checkpoint: Checkpoint | undefined };
 
-export async function liveOf(redis: Connection, { live }: Partition): Promise<Live> {
-  const { generation = '', position, eventId } = await redis.hgetall(live);
+export const liveOf = async (redis: Connection, { live }: Partition): Promise<Live> =>
+  liveFrom(await redis.hgetall(live));
+
+/** From the hash as Redis holds it. */
+export function liveFrom({ generation = '', position, eventId }: Record<string, string>): Live {
   const checkpoint = position && eventId ? { position: position as Position, eventId } : undefined;
   return { generation, checkpoint };
 }
@@ -80,12 +83,24 @@ export async function writeItems(
   return (await Promise.all(flying)).find((written) => written !== 'OK') ?? 'OK';
 }
 
-/** Begins a generation beside the one that is served. @returns its name */
-export async function beginGeneration(redis: Connection, { generations }: Partition): Promise<string> {
-  const generation = randomUUID().slice(0, 8);
-  await redis.keyledgerBegin(generations, generation);
-  return generation;
-}
+/** When it was begun, and what tells it from others of that second. */
+export const generationName = (): string =>
+  `${new Date().toISOString().replace(/[-:]|\.\d+/g, '')}-${randomUUID().slice(0, 8)}`;
+
+/** Begins a generation beside the one that is served. */
+export const beginGeneration = (
+  redis: Connection,
+  { generations }: Partition,
+  generation: string,
+): Promise<'OK'> => redis.keyledgerBegin(generations, generation);
+
+/** Says that somebody is still at a generation, so that nobody removes it. */
+export const keepGeneration = (
+  redis: Connection,
+  partition: Partition,
+  generation: string,
+): Promise<Written> =>
+  redis.keyledgerBuild(3, partition.generations, ...setsOf(partition, generation), generation);
 
 /** Serves a generation from now on, and removes the one that it replaces; none of it if it is not that one. */
 export async function switchTo(
@@ -129,13 +144,24 @@ export async function sweep(redis: Connection, partition: Partition): Promise<vo
   }
 }
 
+/** The place of a key in the lists of its repository. */
+export const memberOf = (item: Pick<ListItem, 'createdPosition' | 'apiKeyId'>): string =>
+  `${item.createdPosition}|${item.apiKeyId}`;
+
+/** What is stored of a key: its revision, so that a script can tell which is later, a blank, and all of it. */
+export const documentOf = (item: ListItem): string => `${item.revision} ${JSON.stringify(item)}`;
+
+/** @throws SyntaxError it was damaged */
+export const itemFrom = (document: string): ListItem =>
+  JSON.parse(document.slice(document.indexOf(' ') + 1)) as ListItem;
+
 const storedForm = (item: ListItem) => [
   item.repoId,
   item.apiKeyId,
   item.revision,
-  `${item.createdPosition}|${item.apiKeyId}`,
+  memberOf(item),
   stateOf(item),
-  JSON.stringify(item),
+  documentOf(item),
 ];
 
 const stateOf = ({ status }: ListItem): string =>

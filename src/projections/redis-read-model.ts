@@ -7,6 +7,8 @@ import { type Checkpoint, type Page, type ReadModel, ReadModelLost } from './rea
 import { type Connection, connectRedis, reportRedis } from './redis-connection.js';
 import {
   beginGeneration,
+  generationName,
+  itemFrom,
   liveOf,
   movedTo,
   type Switched,
@@ -134,7 +136,7 @@ class RedisReadModel implements ReadModel {
       const from = includeDeleted ? all : list;
       return this.#redis.keyledgerList(partition.live, from, items, generation, floor, upper, size);
     });
-    return stored.flatMap((text) => (text === null ? [] : [parsed(text)]));
+    return stored.flatMap((text) => (text === null ? [] : [itemFrom(text)]));
   }
 
   async get(repoId: string, apiKeyId: string): Promise<ListItem | undefined> {
@@ -142,7 +144,7 @@ class RedisReadModel implements ReadModel {
       const [items] = repositoryOf(partition, generation, repoId);
       return this.#redis.keyledgerGet(partition.live, items, generation, floor, apiKeyId);
     });
-    return stored === null ? undefined : parsed(stored);
+    return stored === null ? undefined : itemFrom(stored);
   }
 
   async checkpoint(repoId: string): Promise<Checkpoint | undefined> {
@@ -216,8 +218,9 @@ class RedisReadModel implements ReadModel {
     const instead = this.#generations[number] ?? '';
     await sweep(this.#redis, partition);
     const isEmpty = items.length === 0 || checkpoint === undefined;
-    const generation = isEmpty ? '' : await beginGeneration(this.#redis, partition);
+    const generation = isEmpty ? '' : generationName();
     if (!isEmpty) {
+      await beginGeneration(this.#redis, partition, generation);
       const written = await writeItems(this.#redis, partition, generation, items, 'building');
       if (written !== 'OK') return written;
     }
@@ -252,5 +255,3 @@ function lastPosition(items: readonly ListItem[]): Position | '' {
   for (const { position } of items) if (position > last) last = position;
   return last;
 }
-
-const parsed = (stored: string): ListItem => JSON.parse(stored.slice(stored.indexOf(' ') + 1)) as ListItem;

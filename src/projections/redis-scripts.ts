@@ -17,7 +17,7 @@ if generation ~= ARGV[1] then return 'MOVED ' .. generation end
 
 /**
  * Takes over items: of each number of its repository, repository id, key id, revision, member of the lists,
- * its state ('listed', 'deleted' or 'quarantined'), JSON. A quarantined item gives way to one of its own revision.
+ * its state ('listed', 'deleted' or 'quarantined'), document. A quarantined item gives way to one of its own revision.
  * KEYS[2]: repos, KEYS[3]: quarantined, then items, all and list of each repository.
  */
 const PUT = `
@@ -30,7 +30,7 @@ local function put(first)
     local there = known and tonumber(string.match(known, '^%d+')) or -1
     if there < revision or (there == revision and redis.call('SISMEMBER', KEYS[3], id) == 1) then
       redis.call('SADD', KEYS[2], ARGV[i + 1])
-      redis.call('HSET', items, id, revision .. ' ' .. ARGV[i + 6])
+      redis.call('HSET', items, id, ARGV[i + 6])
       redis.call('ZADD', all, 0, ARGV[i + 4])
       if state == 'deleted' then redis.call('ZREM', list, ARGV[i + 4])
       else redis.call('ZADD', list, 0, ARGV[i + 4]) end

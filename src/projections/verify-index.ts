@@ -27,12 +27,20 @@ export type KeyEntry = {
  */
 export function evolveEntry(entry: KeyEntry | undefined, recorded: RecordedEvent): KeyEntry {
   if (entry && recorded.revision <= entry.revision) return entry;
-  const event = decode(recorded, entry ? entry.revision + 1 : 0);
+  return entryAfter(entry, recorded, decode(recorded, entry ? entry.revision + 1 : 0));
+}
+
+/** The same for an event that is decoded already, and comes next in its stream. */
+export function entryAfter(
+  entry: KeyEntry | undefined,
+  { revision, position }: RecordedEvent,
+  event: ReturnType<typeof decode>,
+): KeyEntry {
   return {
     key: { ...evolve(entry?.key, event), sealedSecret: '', given: NOTHING },
-    revision: recorded.revision,
-    createdPosition: entry?.createdPosition ?? recorded.position,
-    position: recorded.position,
+    revision,
+    createdPosition: entry?.createdPosition ?? position,
+    position,
   };
 }
 

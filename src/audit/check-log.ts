@@ -1,0 +1,76 @@
+import { isApiKeyStream } from '../domain/ai-api-key.js';
+import { isAccessStream } from '../domain/audit-access.js';
+import { decodeAccess, UnattributableError } from '../event-store/codec.js';
+import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import type { Position } from '../event-store/position.js';
+import type { KeyEntry } from '../projections/verify-index.js';
+import { foldStep } from './fold-key.js';
+
+/** Something in the log is not as it must be. */
+export type LogFault = {
+  readonly stream: string;
+  readonly revision: number;
+  readonly position: Position;
+  readonly type: string;
+  readonly fault: string;
+};
+
+export type CheckedLog = {
+  readonly events: number;
+  readonly faults: number;
+  /** Of the last event; undefined if there is none. */
+  readonly position: Position | undefined;
+  /** Every key as the log has it at that position. */
+  readonly entries: ReadonlyMap<string, KeyEntry>;
+};
+
+/**
+ * Folds the whole log and looks at each event on the way: ids are unique, positions grow, revisions have no
+ * gaps, every event decodes, every fold succeeds.
+ */
+export async function checkLog(
+  log: EventStore,
+  found: (fault: LogFault) => void,
+  passed: (event: RecordedEvent) => void,
+): Promise<CheckedLog> {
+  const entries = new Map<string, KeyEntry>();
+  const ids = new Set<string>();
+  let events = 0;
+  let faults = 0;
+  let position: Position | undefined;
+  for await (const recorded of log.readAll()) {
+    const report = (fault: string | undefined) => {
+      if (fault === undefined) return;
+      faults++;
+      const { stream, revision, type } = recorded;
+      found({ stream, revision, position: recorded.position, type, fault });
+    };
+    if (ids.has(recorded.id)) report(`its id ${recorded.id} is that of another event too`);
+    ids.add(recorded.id);
+    if (position !== undefined && recorded.position <= position) report(`it comes after ${position}`);
+    report(judge(entries, recorded));
+    position = recorded.position;
+    events++;
+    passed(recorded);
+  }
+  return { events, faults, position, entries };
+}
+
+/** Folds the event in. @returns what is wrong with it */
+function judge(entries: Map<string, KeyEntry>, recorded: RecordedEvent): string | undefined {
+  if (isAccessStream(recorded.stream)) {
+    const access = decodeAccess(recorded);
+    if (recorded.revision !== 0) return `revision ${recorded.revision} in a stream of one event`;
+    return typeof access === 'string' ? access : undefined;
+  }
+  if (!isApiKeyStream(recorded.stream)) return 'no stream of Keyledger';
+  try {
+    const before = entries.get(recorded.stream);
+    const { entry, fault } = foldStep(before, recorded);
+    entries.set(recorded.stream, entry);
+    return fault;
+  } catch (error) {
+    if (error instanceof UnattributableError) return 'no key has this stream';
+    throw error;
+  }
+}

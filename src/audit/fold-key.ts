@@ -1,0 +1,32 @@
+import { streamOf } from '../domain/ai-api-key.js';
+import { decode } from '../event-store/codec.js';
+import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import { entryAfter, type KeyEntry } from '../projections/verify-index.js';
+
+/** A key after one of its events. */
+export type Step = {
+  readonly recorded: RecordedEvent;
+  readonly entry: KeyEntry;
+  /** Why the event cannot be decoded or folded: the first one puts the key in quarantine. */
+  readonly fault: string | undefined;
+};
+
+/** A key's history as the log has it now, one step an event; nothing if there is no such key. */
+export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable<Step> {
+  let entry: KeyEntry | undefined;
+  for await (const recorded of log.readStream(streamOf(apiKeyId))) {
+    const step = foldStep(entry, recorded);
+    entry = step.entry;
+    yield step;
+  }
+}
+
+/** @throws UnattributableError see decode */
+export function foldStep(before: KeyEntry | undefined, recorded: RecordedEvent): Step {
+  const event = decode(recorded, before ? before.revision + 1 : 0);
+  const entry = entryAfter(before, recorded, event);
+  if (event.type === 'Unreadable') return { recorded, entry, fault: event.reason };
+  const breaks = entry.key.status === 'unavailable' && before?.key.status !== 'unavailable';
+  const fault = breaks ? `${event.type} makes no sense where it stands` : undefined;
+  return { recorded, entry, fault };
+}

@@ -1,0 +1,148 @@
+import { isApiKeyStream } from '../domain/ai-api-key.js';
+import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import type { Position } from '../event-store/position.js';
+import { type ListItem, listItem } from '../projections/list.js';
+import { type Checkpoint, heldBy } from '../projections/read-model.js';
+import type { Connection } from '../projections/redis-connection.js';
+import {
+  beginGeneration,
+  generationName,
+  keepGeneration,
+  type Live,
+  liveOf,
+  type Switched,
+  sweep,
+  switchTo,
+  writeItems,
+} from '../projections/redis-generations.js';
+import { PARTITIONS, type Partition, partitionAt, partitioned, rootOf } from '../projections/redis-keys.js';
+import { evolveEntry, type KeyEntry } from '../projections/verify-index.js';
+
+export type Rebuilt = {
+  readonly generation: string;
+  readonly events: number;
+  readonly keys: number;
+  /** Of the last event that it held when it took over; null if the log is empty. */
+  readonly position: Position | null;
+};
+
+export type RebuildProgress = {
+  readonly folded: (event: RecordedEvent) => void;
+  /** So many more keys of so many. */
+  readonly written: (keys: number, total: number) => void;
+};
+
+/**
+ * Builds a generation of the read model from the whole log, beside the one that is served, and lets it take
+ * over when it has caught up: each partition at once, and never back in the log. What was served before is
+ * removed. If this ends early, what is served stays; what it leaves behind is removed by a later one.
+ * @throws GenerationLost
+ */
+export async function rebuild(
+  log: EventStore,
+  redis: Connection,
+  prefix: string,
+  progress: RebuildProgress,
+): Promise<Rebuilt> {
+  const generation = generationName();
+  const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionAt(rootOf(prefix), number));
+  const fold = new Fold(log, progress.folded);
+  await fold.catchUp();
+  const items = fold.takeChanges();
+  const byPartition = partitioned(items);
+  for (const [number, partition] of partitions.entries()) {
+    await sweep(redis, partition);
+    await beginGeneration(redis, partition, generation);
+    const mine = byPartition.get(number) ?? [];
+    await build(redis, partition, generation, mine);
+    for (const waiting of partitions.slice(0, number)) {
+      if ((await keepGeneration(redis, waiting, generation)) !== 'OK') throw new GenerationLost();
+    }
+    progress.written(mine.length, items.length);
+  }
+  for (const [number, partition] of partitions.entries()) {
+    for (let answer = 'BEHIND'; answer !== 'OK'; ) {
+      const live = await liveOf(redis, partition);
+      await fold.catchUp();
+      for (const [changed, changes] of partitioned(fold.takeChanges())) {
+        const behind = partitions[changed];
+        if (behind && changed >= number) await build(redis, behind, generation, changes);
+      }
+      answer = await takeOver(log, redis, partition, generation, live, fold.checkpoint);
+    }
+  }
+  return { generation, events: fold.events, keys: fold.keys, position: fold.checkpoint?.position ?? null };
+}
+
+/** @throws GenerationLost */
+async function build(
+  redis: Connection,
+  partition: Partition,
+  generation: string,
+  items: readonly ListItem[],
+): Promise<void> {
+  const written = await writeItems(redis, partition, generation, items, 'building');
+  if (written !== 'OK') throw new GenerationLost();
+}
+
+/** @throws GenerationLost */
+async function takeOver(
+  log: EventStore,
+  redis: Connection,
+  partition: Partition,
+  generation: string,
+  live: Live,
+  checkpoint: Checkpoint | undefined,
+): Promise<Switched> {
+  // One that the log does not hold is of another log, or of a later day of one that was restored.
+  const direction = live.checkpoint && (await heldBy(log)(live.checkpoint)) ? 'forward' : 'any';
+  const mine = checkpoint ? generation : '';
+  const answer = await switchTo(redis, partition, mine, live.generation, checkpoint, direction);
+  if (answer === 'LOST') throw new GenerationLost();
+  return answer;
+}
+
+/** The generation is gone: Redis was emptied, or went back in time. */
+export class GenerationLost extends Error {
+  constructor() {
+    super('Redis has lost the new generation; what it serves was not touched. Run it again');
+    this.name = 'GenerationLost';
+  }
+}
+
+/** What the log says by now, and the keys that have changed since they were last taken. */
+class Fold {
+  readonly #log: EventStore;
+  readonly #folded: (event: RecordedEvent) => void;
+  readonly #entries = new Map<string, KeyEntry>();
+  #changed = new Set<string>();
+  events = 0;
+  checkpoint: Checkpoint | undefined;
+
+  constructor(log: EventStore, folded: (event: RecordedEvent) => void) {
+    this.#log = log;
+    this.#folded = folded;
+  }
+
+  async catchUp(): Promise<void> {
+    for await (const event of this.#log.readAll(this.checkpoint?.position)) {
+      if (isApiKeyStream(event.stream)) {
+        this.#entries.set(event.stream, evolveEntry(this.#entries.get(event.stream), event));
+        this.#changed.add(event.stream);
+      }
+      this.events++;
+      this.checkpoint = { position: event.position, eventId: event.id };
+      this.#folded(event);
+    }
+  }
+
+  get keys(): number {
+    return this.#entries.size;
+  }
+
+  takeChanges(): ListItem[] {
+    const items = [...this.#changed].flatMap((stream) => this.#entries.get(stream) ?? []).map(listItem);
+    this.#changed = new Set();
+    return items;
+  }
+}

@@ -1,0 +1,86 @@
+import { type CheckedLog, checkLog } from '../audit/check-log.js';
+import { type Compared, compare } from '../audit/compare.js';
+import type { Settings } from '../config.js';
+import type { EventStore } from '../event-store/event-store.js';
+import { partBefore } from '../event-store/position.js';
+import { count, startProgress } from './progress.js';
+import { explain, withLog, withRedis } from './tools.js';
+
+const EXIT_CODES = { equal: 0, drift: 1, 'could not tell': 2 } as const;
+
+/** Says one thing that was found: as text, or as a line of JSON. */
+type Say = (facts: object, text: string) => void;
+
+/** `keyledger audit verify`: is the log sound, and is what Redis serves what the log says? Sets the exit code. */
+export async function auditVerify({ json }: { json?: boolean }): Promise<void> {
+  const say: Say = (facts, text) => console.log(json ? JSON.stringify(facts) : text);
+  let verdict: keyof typeof EXIT_CODES = 'could not tell';
+  try {
+    await withLog(async (log, settings) => {
+      const checked = await checkTheLog(log, say);
+      if (checked.faults > 0) verdict = 'drift';
+      const compared = await compareRedis(log, settings, checked, say);
+      if (compared?.differences) verdict = 'drift';
+      if (verdict !== 'drift') verdict = 'equal';
+    });
+  } catch (error) {
+    const reason = explain(error);
+    say({ kind: 'reason', reason }, `Could not tell: ${reason}`);
+  }
+  say({ kind: 'verdict', verdict }, `Verdict: ${verdict}`);
+  process.exitCode = EXIT_CODES[verdict];
+}
+
+async function checkTheLog(log: EventStore, say: Say): Promise<CheckedLog> {
+  const end = await log.end();
+  const progress = startProgress('Folding the log');
+  const checked = await checkLog(
+    log,
+    (found) => {
+      const { stream, revision, type, fault, position } = found;
+      say({ kind: 'fault', ...found }, `${stream} revision ${revision} (${type}, ${position}): ${fault}`);
+    },
+    ({ position }) => progress.add(1, partBefore(position, end)),
+  );
+  progress.end();
+  const { events, faults, position } = checked;
+  const keys = checked.entries.size;
+  say(
+    { kind: 'log', events, keys, faults, position: position ?? null },
+    `The log holds ${count(events)} events of ${count(keys)} keys up to ${position ?? 'its beginning'}, and ${faults === 0 ? 'no fault' : `${count(faults)} faults`}`,
+  );
+  return checked;
+}
+
+async function compareRedis(
+  log: EventStore,
+  settings: Settings,
+  { entries }: CheckedLog,
+  say: Say,
+): Promise<Compared | undefined> {
+  const progress = startProgress('Comparing', entries.size, 'keys');
+  const compared = await withRedis(settings, (redis) =>
+    compare(log, redis, settings.REDIS_PREFIX, entries.values(), {
+      found: (found) => {
+        const { repoId, apiKeyId, difference } = found;
+        const where = [repoId && `repository ${repoId}`, apiKeyId && `key ${apiKeyId}`].filter(Boolean);
+        say({ kind: 'difference', ...found }, `${[...where, difference].join(': ')}`);
+      },
+      passed: (keys) => progress.add(keys),
+    }),
+  );
+  progress.end();
+  if (compared) {
+    const { keys, differences, position } = compared;
+    say(
+      { kind: 'read model', keys, differences, position: position ?? null },
+      `Redis serves ${count(keys)} keys up to ${position ?? 'nothing'}, and ${differences === 0 ? 'all are as the log has them there' : `${count(differences)} differences`}`,
+    );
+  } else {
+    say(
+      { kind: 'read model', inMemory: true },
+      'The read model is in the memory of each instance, made from the log when it starts: none is stored that could differ',
+    );
+  }
+  return compared;
+}

@@ -192,9 +192,18 @@ export function evolve(state: State, event: Occurred<ApiKeyEvent | Unreadable>):
   }
 }
 
-function created({ data: { idempotency, ...key }, occurredAt }: Occurred<ApiKeyCreated>): AiApiKey {
+function created({ data, occurredAt }: Occurred<ApiKeyCreated>): AiApiKey {
+  const { apiKeyId, repoId, name, aiType, accessKey, secretHash, sealedSecret, expiresAt, idempotency } = data;
+  // Field by field: a rest pattern takes ten times as long, and this is most of folding a log.
   return {
-    ...key,
+    apiKeyId,
+    repoId,
+    name,
+    aiType,
+    accessKey,
+    secretHash,
+    sealedSecret,
+    expiresAt,
     status: 'active',
     createdAt: occurredAt,
     deletedAt: null,

@@ -1,3 +1,4 @@
+import { streamOf } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { type ListItem, listItem } from '../projections/list.js';
@@ -107,6 +108,15 @@ async function comparePartition(
   const [repos, quarantinedIds] = setsOf(partition, generation);
   const known = new Set(await redis.smembers(repos));
   const quarantined = new Set(await redis.smembers(quarantinedIds));
+  const ids = new Set(items.map(({ apiKeyId }) => apiKeyId));
+  for (const id of quarantined) {
+    if (ids.has(id) || (await isKnown(log, id))) continue;
+    differences.push({
+      repoId: null,
+      apiKeyId: id,
+      difference: 'it is in quarantine, and the log holds no such key',
+    });
+  }
   for (const repoId of new Set([...byRepository.keys(), ...stored])) {
     const there = await readRepository(redis, partition, generation, repoId);
     if (there.documents.size > 0 && !known.has(repoId) && !(await redis.sismember(repos, repoId))) {
@@ -121,6 +131,11 @@ async function comparePartition(
     }
   }
   return differences;
+}
+
+async function isKnown(log: EventStore, apiKeyId: string): Promise<boolean> {
+  for await (const _ of log.readStream(streamOf(apiKeyId))) return true;
+  return false;
 }
 
 /** The keys that are not alike at first sight, and where the lists have them. */

@@ -46,7 +46,11 @@ export async function projectionStatus(
     if (checkpoint.position > position) position = checkpoint.position;
   }
   const quarantined: Quarantined[] = [];
-  for (const id of ids) quarantined.push((await quarantineOf(log, id)).quarantined);
+  for (const id of ids) {
+    // An id that the log does not know is not quarantine but damage, which audit verify finds.
+    const judged = await quarantineOf(log, id);
+    if (judged) quarantined.push(judged.quarantined);
+  }
   return {
     version: VERSION,
     generations,

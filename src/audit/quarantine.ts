@@ -1,4 +1,4 @@
-import { streamOf } from '../domain/ai-api-key.js';
+import { type AiApiKey, streamOf } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { listItem } from '../projections/list.js';
@@ -19,11 +19,16 @@ export type Cause = {
 /** A stream; the cause is null if this release can read all of it. */
 export type Quarantined = { readonly stream: string; readonly repoId: string; readonly cause: Cause | null };
 
-/** Is a key in quarantine, by this release? The entry is undefined if the log holds no such key. */
-export async function quarantineOf(
-  log: EventStore,
-  apiKeyId: string,
-): Promise<{ readonly quarantined: Quarantined; readonly entry: KeyEntry | undefined }> {
+/** What a key's stream amounts to by this release. */
+export type Judged = {
+  readonly quarantined: Quarantined;
+  readonly entry: KeyEntry;
+  readonly status: AiApiKey['status'];
+};
+
+/** Undefined if the log holds no such key. */
+export async function quarantineOf(log: EventStore, apiKeyId: string): Promise<Judged | undefined> {
+  const stream = streamOf(apiKeyId);
   let entry: KeyEntry | undefined;
   let cause: Cause | null = null;
   for await (const step of foldKey(log, apiKeyId)) {
@@ -32,27 +37,24 @@ export async function quarantineOf(
     if (entry.key.status !== 'unavailable') cause = null;
     else cause ??= { position, revision, type, fault: step.fault ?? '' };
   }
-  return {
-    quarantined: { stream: streamOf(apiKeyId), repoId: entry?.key.repoId ?? '', cause },
-    entry,
-  };
+  if (!entry) return undefined;
+  const { repoId, status } = entry.key;
+  return { quarantined: { stream, repoId, cause }, entry, status };
 }
 
 /**
  * Folds a stream again, and lets the read model take the key over if this release can read all of it.
- * @throws Error the log holds no such key, or Redis no read model
+ * @throws Error Redis holds no read model
  */
 export async function release(
   log: EventStore,
   redis: Connection,
   prefix: string,
   apiKeyId: string,
-): Promise<Quarantined & { readonly status: string }> {
-  const { quarantined, entry } = await quarantineOf(log, apiKeyId);
-  if (!entry) throw new Error(`The log holds no stream ${quarantined.stream}`);
-  const { status } = entry.key;
-  if (quarantined.cause) return { ...quarantined, status };
-  const item = listItem(entry);
+): Promise<Judged | undefined> {
+  const judged = await quarantineOf(log, apiKeyId);
+  if (!judged || judged.quarantined.cause) return judged;
+  const item = listItem(judged.entry);
   const partition = partitionAt(rootOf(prefix), partitionOf(item.repoId));
   for (let written: Written = 'LOST'; written !== 'OK'; ) {
     const { generation } = await liveOf(redis, partition);
@@ -60,5 +62,5 @@ export async function release(
     const to = { live: { floor: '', checkpoint: undefined } };
     written = await writeItems(redis, partition, generation, [item], to);
   }
-  return { ...quarantined, status };
+  return judged;
 }

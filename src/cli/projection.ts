@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { type ProjectionStatus, projectionStatus } from '../audit/projection-status.js';
 import { type Quarantined, quarantineOf, release } from '../audit/quarantine.js';
 import { rebuild } from '../audit/rebuild.js';
-import { apiKeyIdOf, isApiKeyId } from '../domain/ai-api-key.js';
+import { apiKeyIdOf, isApiKeyId, streamOf } from '../domain/ai-api-key.js';
 import { partBefore } from '../event-store/position.js';
 import { count, duration, type ProgressLine, startProgress } from './progress.js';
 import { withLog, withRedis } from './tools.js';
@@ -100,14 +100,17 @@ function releaseStream(stream: string, { json }: Json): Promise<void> {
   const apiKeyId = isApiKeyId(stream) ? stream : apiKeyIdOf(stream);
   if (!apiKeyId) throw new Error(`${stream} is not the stream of a key`);
   return withLog(async (log, settings) => {
-    const found =
+    const judged =
       (await withRedis(settings, (redis) => release(log, redis, settings.REDIS_PREFIX, apiKeyId))) ??
-      (await quarantineOf(log, apiKeyId)).quarantined;
-    if (json) console.log(JSON.stringify(found));
-    if (found.cause) {
+      (await quarantineOf(log, apiKeyId));
+    if (!judged) throw new Error(`The log holds no stream ${streamOf(apiKeyId)}`);
+    const { quarantined, status } = judged;
+    if (json) console.log(JSON.stringify({ ...quarantined, status }));
+    if (quarantined.cause) {
       throw new Error(
-        `${found.stream} stays in quarantine: ${because(found)}. A release that can read it has to fold it`,
+        `${quarantined.stream} stays in quarantine: ${because(quarantined)}. Release it with a release of Keyledger that can read it`,
       );
     }
+    if (!json) console.log(`This release can read ${quarantined.stream}: the key is ${status}`);
   });
 }

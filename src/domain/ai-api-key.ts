@@ -193,7 +193,8 @@ export function evolve(state: State, event: Occurred<ApiKeyEvent | Unreadable>):
 }
 
 function created({ data, occurredAt }: Occurred<ApiKeyCreated>): AiApiKey {
-  const { apiKeyId, repoId, name, aiType, accessKey, secretHash, sealedSecret, expiresAt, idempotency } = data;
+  const { apiKeyId, repoId, name, aiType, accessKey, secretHash, sealedSecret, expiresAt, idempotency } =
+    data;
   // Field by field: a rest pattern takes ten times as long, and this is most of folding a log.
   return {
     apiKeyId,

@@ -1,0 +1,20 @@
+import { checkLog } from '../src/audit/check-log.js';
+import { compare, type Difference } from '../src/audit/compare.js';
+import type { EventStore } from '../src/event-store/event-store.js';
+import type { Connection } from '../src/projections/redis-connection.js';
+
+/** What Redis has otherwise than the log. */
+export async function differencesBetween(
+  log: EventStore,
+  redis: Connection,
+  prefix: string,
+): Promise<Difference[]> {
+  const found: Difference[] = [];
+  const nothing = () => undefined;
+  const { entries } = await checkLog(log, nothing, nothing);
+  await compare(log, redis, prefix, entries.values(), {
+    found: (difference) => found.push(difference),
+    passed: nothing,
+  });
+  return found;
+}

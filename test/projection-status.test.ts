@@ -1,0 +1,211 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Redis } from 'ioredis';
+import { streamOf } from '../src/domain/ai-api-key.js';
+import type { EventStore } from '../src/event-store/event-store.js';
+import { openEventStore } from '../src/event-store/open.js';
+import { differencesBetween } from './differences.js';
+import { eventually } from './eventually.js';
+import { type RedisServer, redisSource, startRedis } from './redis-server.js';
+import { type Json, type Running, runService } from './service.js';
+
+const CLI = 'dist/src/cli.js';
+const keys = '/repo/shop/ai/apikey';
+const failed = (error: Error) => {
+  throw error;
+};
+
+let settings: NodeJS.ProcessEnv;
+let service: Running;
+let log: EventStore;
+let admin: string;
+const start = async (more: NodeJS.ProcessEnv = {}) => {
+  service = await runService({ RATE_LIMIT: '0', ...more });
+  settings = { DATA_DIR: service.folder, ...more };
+  admin = await service.token('admin', '*');
+  log = await openEventStore(service.config.EVENT_STORE_URL, failed, () => undefined);
+};
+afterEach(async () => {
+  await log.close();
+  await service.stop();
+});
+const cli = (...args: string[]) =>
+  new Promise<{ status: number; stdout: string; stderr: string }>((resolve) => {
+    const env = { PATH: process.env['PATH'], ...settings };
+    execFile(process.execPath, [CLI, 'projection', ...args], { env }, (error, stdout, stderr) =>
+      resolve({ status: error ? Number(error.code) : 0, stdout, stderr }),
+    );
+  });
+const create = async () => {
+  const made = await service.ask('POST', keys, { token: admin, body: { name: 'search', aiType: 'AWS' } });
+  return made.json['id'] as string;
+};
+const shown = async (id: string) =>
+  (await service.ask('GET', `${keys}/${id}`, { token: admin })).json['apiKey'] as Json;
+/** An event that no release can read. */
+const quarantine = async (apiKeyId: string) => {
+  const event = { id: randomUUID(), type: 'ApiKeyLent', data: { apiKeyId, repoId: 'shop' }, metadata: {} };
+  expect(await log.append(streamOf(apiKeyId), [event], 0)).toMatchObject({ appended: true });
+  await eventually(async () => (await shown(apiKeyId))['status'] === 'unavailable');
+};
+
+describe('keyledger projection, with the read model in memory', () => {
+  beforeEach(() => start());
+
+  it.each([
+    ['status', /in the memory of each instance/],
+    ['rebuild', /in the memory of each instance.*nothing to rebuild/],
+  ])('%s says that there is nothing stored', async (command, text) => {
+    const { status, stdout } = await cli(command);
+    expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(text) });
+    expect(JSON.parse((await cli(command, '--json')).stdout)).toEqual({ inMemory: true });
+  });
+
+  it('release says whether this release can read the stream', async () => {
+    const id = await create();
+    expect(await cli('release', id)).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('can read'),
+    });
+    await quarantine(id);
+    expect(await cli('release', streamOf(id))).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/stays in quarantine: ApiKeyLent at revision 1: unknown event type/),
+    });
+    expect(await cli('release', randomUUID())).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('holds no stream'),
+    });
+    expect(await cli('release', 'x')).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('not the stream of a key'),
+    });
+  });
+});
+
+const whereThereIsRedis = redisSource ? describe : describe.skip;
+whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
+  let server: RedisServer;
+  let redis: Redis;
+  let prefix: string;
+  beforeAll(async () => {
+    server = await startRedis();
+    redis = new Redis(server.url);
+  }, 120_000);
+  afterAll(async () => {
+    redis.disconnect();
+    await server.stop();
+  });
+  beforeEach(async () => {
+    prefix = `test-${randomUUID()}`;
+    await start({ READ_MODEL_URL: server.url, REDIS_PREFIX: prefix });
+  });
+  const status = async () => JSON.parse((await cli('status', '--json')).stdout) as Json;
+
+  it('status says where it is, what serves, and what is in quarantine', async () => {
+    const [sound, broken] = [await create(), await create()];
+    await quarantine(broken);
+    const found = await status();
+    expect(found).toEqual({
+      version: 3,
+      generations: expect.any(Object),
+      others: [],
+      position: await log.end(),
+      isOfThisLog: true,
+      lag: { events: 0, seconds: 0 },
+      quarantined: [
+        {
+          stream: streamOf(broken),
+          repoId: 'shop',
+          cause: { position: await log.end(), revision: 1, type: 'ApiKeyLent', fault: expect.any(String) },
+        },
+      ],
+    });
+    const { stdout } = await cli('status');
+    expect(stdout).toMatch(
+      /^Version +3\nServes .*\nPosition .*\nLag +none\nQuarantine +1 streams\n +aiApiKey-/,
+    );
+    expect(stdout).not.toContain(sound);
+  });
+
+  it('status says how far behind it is, and what is being built', async () => {
+    await create();
+    await redis.config('SET', 'min-replicas-to-write', 1);
+    try {
+      await create();
+      await create();
+      expect(await status()).toMatchObject({ lag: { events: 2, seconds: expect.any(Number) } });
+    } finally {
+      await redis.config('SET', 'min-replicas-to-write', 0);
+    }
+    const [live] = await redis.keys(`${prefix}:*:live`);
+    await redis.hset((live ?? '').replace(/live$/, 'generations'), 'half', 1);
+    expect(await status()).toMatchObject({ others: ['half'] });
+    await redis.hset(live ?? '', 'eventId', randomUUID());
+    expect(await status()).toMatchObject({ isOfThisLog: false });
+    expect((await cli('status')).stdout).toMatch(/does not hold: run keyledger projection rebuild/);
+  });
+
+  it('rebuild builds and says what', async () => {
+    await create();
+    const { status: code, stdout } = await cli('rebuild');
+    expect({ code, stdout }).toEqual({
+      code: 0,
+      stdout: expect.stringMatching(/^Generation \S+ is served: 1 keys of 1 events, in 1s/),
+    });
+    const [generation] = /\d{8}T\d{6}Z-\w{8}/.exec(stdout) ?? [];
+    expect(Object.keys((await status())['generations'] as Json)).toEqual([generation]);
+    expect(JSON.parse((await cli('rebuild', '--json')).stdout)).toMatchObject({ keys: 1, events: 1 });
+  });
+
+  it('rebuild says if Redis is out of reach, and does not wait for ever', async () => {
+    settings = { ...settings, READ_MODEL_URL: 'redis://:hidden@127.0.0.1:1' };
+    const { status: code, stderr } = await cli('rebuild');
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: expect.stringMatching(/Redis at .* is out of reach/),
+    });
+    expect(stderr).not.toContain('hidden');
+  });
+
+  /** A key as an older release has left it: in quarantine, though this one reads all of its stream. */
+  const leftInQuarantine = async () => {
+    const id = await create();
+    const [items = ''] = await redis.keys(`${prefix}:*:items:shop`);
+    const document = (await redis.hget(items, id)) ?? '';
+    await redis.hset(items, id, document.replace('"active"', '"unavailable"'));
+    await redis.sadd(items.replace('items:shop', 'quarantined'), id);
+    expect(await shown(id)).toMatchObject({ status: 'unavailable' });
+    return id;
+  };
+
+  it('release lets the read model take over a stream that this release can read', async () => {
+    const id = await leftInQuarantine();
+    expect((await cli('status')).stdout).toContain(`keyledger projection release ${streamOf(id)}`);
+    const { status: code, stdout } = await cli('release', streamOf(id));
+    expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/is active/) });
+    expect(await shown(id)).toMatchObject({ status: 'active' });
+    expect(await status()).toMatchObject({ quarantined: [] });
+    expect(await differencesBetween(log, redis, prefix)).toEqual([]);
+  });
+
+  it('release leaves what this release cannot read, and says why', async () => {
+    const id = await create();
+    await quarantine(id);
+    expect(await cli('release', id)).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/stays in quarantine: ApiKeyLent/),
+    });
+    expect(await shown(id)).toMatchObject({ status: 'unavailable' });
+  });
+
+  it('is released by an instance that can read it when it starts', async () => {
+    const id = await leftInQuarantine();
+    const { EVENT_STORE_URL } = service.config;
+    const next = await runService({ READ_MODEL_URL: server.url, REDIS_PREFIX: prefix, EVENT_STORE_URL });
+    await next.stop();
+    expect(await shown(id)).toMatchObject({ status: 'active' });
+    expect(await differencesBetween(log, redis, prefix)).toEqual([]);
+  });
+});

@@ -36,8 +36,10 @@ export function entryAfter(
   { revision, position }: RecordedEvent,
   event: ReturnType<typeof decode>,
 ): KeyEntry {
+  const key = evolve(entry?.key, event);
   return {
-    key: { ...evolve(entry?.key, event), sealedSecret: '', given: NOTHING },
+    key:
+      key.sealedSecret === '' && key.given.length === 0 ? key : { ...key, sealedSecret: '', given: NOTHING },
     revision,
     createdPosition: entry?.createdPosition ?? position,
     position,

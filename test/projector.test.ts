@@ -214,13 +214,36 @@ describe('a read model that is not in this process', () => {
     const next = startProjector(log, moody);
     const a = await create('a');
     await eventually(() => verdict(next, a.key, a.secret).valid);
-    expect(next.unreadyBecause).toBeUndefined();
+    await eventually(() => next.unreadyBecause === undefined);
     await expect(list(next)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     await create('b');
     await deleteAiApiKey(context(), { repoId, apiKeyId: a.id });
     down = false;
     await caughtUp(next);
     expect(await list(next)).toEqual(['b']);
+  });
+
+  it('that is built for the first time is waited for: until then no traffic should come, though keys are verified', async () => {
+    await projector.stop();
+    readModel = memoryReadModel();
+    let build: () => void = () => undefined;
+    const built = new Promise<void>((resolve) => {
+      build = resolve;
+    });
+    const slow: ReadModel = {
+      ...readModel,
+      restore: (...all) => built.then(() => readModel.restore(...all)),
+    };
+    const next = startProjector(log, slow);
+    const a = await create('a');
+    const question = { accessKey: a.key, secret: a.secret, sees: () => true };
+    await eventually(() => next.unverifiableBecause === undefined && next.indexed.has(a.position));
+    expect(readsOf.get(next)?.verify(question)).toMatchObject({ valid: true });
+    expect(next.unreadyBecause).toMatch(/being built/);
+    build();
+    await eventually(() => next.unreadyBecause === undefined);
+    await caughtUp(next);
+    expect(await list(next)).toEqual(['a']);
   });
 
   it('that loses everything is never served as empty, and is restored', async () => {

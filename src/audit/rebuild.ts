@@ -16,6 +16,7 @@ import {
   writeItems,
 } from '../projections/redis-generations.js';
 import { PARTITIONS, type Partition, partitionAt, partitioned, rootOf } from '../projections/redis-keys.js';
+import { nameVersion } from '../projections/redis-versions.js';
 import { evolveEntry, type KeyEntry } from '../projections/verify-index.js';
 
 export type Rebuilt = {
@@ -47,6 +48,7 @@ export async function rebuild(
   const generation = generationName();
   const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionAt(rootOf(prefix), number));
   const fold = new Fold(log, progress.folded);
+  await nameVersion(redis, prefix);
   await fold.catchUp();
   const items = fold.takeChanges();
   const byPartition = partitioned(items);

@@ -7,6 +7,10 @@ import type { Connection } from './redis-connection.js';
 const SAY_MS = 20_000;
 const COUNTS_MS = 60_000;
 
+/** Makes a version known, so that it can be removed once. */
+export const nameVersion = (redis: Connection, prefix: string): Promise<number> =>
+  redis.sadd(`${prefix}:versions`, VERSION);
+
 /**
  * Which versions of the read model are in use in a Redis: `<prefix>:versions` names them all, and
  * `<prefix>:<version>:{writer}:present` is there while an instance serves one. A version before ours that
@@ -37,7 +41,7 @@ export class RedisVersions {
   }
 
   async #say(): Promise<void> {
-    await this.#redis.sadd(`${this.#prefix}:versions`, VERSION);
+    await nameVersion(this.#redis, this.#prefix);
     await this.#redis.set(this.#presence(VERSION), 1, 'PX', COUNTS_MS);
     for (const version of await this.#redis.smembers(`${this.#prefix}:versions`)) {
       if (Number(version) >= VERSION || (await this.#redis.exists(this.#presence(version)))) continue;

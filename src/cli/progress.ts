@@ -1,0 +1,53 @@
+/** How far a long command has come, for whoever sits at the terminal. */
+export type ProgressLine = {
+  /** So many more events are done. */
+  add(events: number): void;
+  /** Takes the line away. */
+  end(): void;
+};
+
+const REDRAW_MS = 200;
+const SILENT: ProgressLine = { add: () => undefined, end: () => undefined };
+
+/**
+ * Shows on stderr how many events are done, how many a second, and how long the rest will take. Writes
+ * nothing where stderr is no terminal.
+ * @param total how many there will be, where that is known
+ */
+export function startProgress(label: string, total?: number): ProgressLine {
+  if (!process.stderr.isTTY) return SILENT;
+  const started = performance.now();
+  let done = 0;
+  let drawn = started;
+  return {
+    add(events) {
+      done += events;
+      const now = performance.now();
+      if (now - drawn < REDRAW_MS) return;
+      drawn = now;
+      process.stderr.write(`\r\x1b[K${label}  ${progressOf(done, (now - started) / 1000, total)}`);
+    },
+    end: () => void process.stderr.write('\r\x1b[K'),
+  };
+}
+
+/** Such as `250,000 of 1,000,000 events  50,000/s  15s left`. */
+export function progressOf(done: number, seconds: number, total?: number): string {
+  const perSecond = done / seconds;
+  const events = total === undefined ? count(done) : `${count(done)} of ${count(total)}`;
+  const left =
+    total === undefined || done === 0 ? '' : `  ${duration(Math.max(0, total - done) / perSecond)} left`;
+  return `${events} events  ${count(perSecond)}/s${left}`;
+}
+
+/** A number as people read it: 1,000,000. */
+export const count = (value: number): string => Math.round(value).toLocaleString('en');
+
+/** Seconds as people read them: `9s`, `12m 05s`, `3h 00m`. */
+export function duration(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  const two = (value: number) => String(value).padStart(2, '0');
+  if (whole < 60) return `${whole}s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)}m ${two(whole % 60)}s`;
+  return `${Math.floor(whole / 3600)}h ${two(Math.floor((whole % 3600) / 60))}m`;
+}

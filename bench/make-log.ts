@@ -1,0 +1,184 @@
+import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
+import { accessStream } from '../src/domain/audit-access.js';
+import { decide } from '../src/domain/decide.js';
+import { encode } from '../src/event-store/codec.js';
+import type { EventStore, Expected, NewEvent } from '../src/event-store/event-store.js';
+import { isEventStoreUrl, openEventStore } from '../src/event-store/open.js';
+import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
+import { Keyring } from '../src/security/keyring.js';
+
+/**
+ * Fills an empty log with the life of many keys: `make-log <sqlite file or esdb url> [events]`. A quarter
+ * of the events are creations, so 1,000,000 events are about 250,000 keys, in 1,000 repositories of very
+ * different sizes, over half a year. Each event is what the rules decide on a command. Every run makes the
+ * same ids, times and order; only the credentials are new. MASTER_KEYS opens the sealed secrets.
+ */
+export const MASTER_KEYS = `k1:${Buffer.alloc(32, 7).toString('base64')}`;
+const REPOSITORIES = 1_000;
+const START = Date.parse('2025-01-01T00:00:00Z');
+const DAY_MS = 86_400_000;
+const SPAN_MS = 180 * DAY_MS;
+const IN_FLIGHT = 4096;
+
+type Step = { readonly stream: string; readonly events: readonly NewEvent[]; readonly expected: Expected };
+
+/** Numbers from 0 to 1, the same in each run (mulberry32, public domain). */
+function seeded(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: State };
+
+/** Appends that make a log of at least so many events, one after the other. */
+export function* madeUp(total: number): Iterable<Step> {
+  const random = seeded(1);
+  const below = (n: number) => Math.floor(random() * n);
+  const chance = (percent: number) => random() * 100 < percent;
+  const hex = () =>
+    below(2 ** 32)
+      .toString(16)
+      .padStart(8, '0');
+  const uuid = () => {
+    const digits = hex() + hex() + hex() + hex();
+    const [a, b, c, d] = [
+      digits.slice(0, 8),
+      digits.slice(8, 12),
+      digits.slice(13, 16),
+      digits.slice(17, 20),
+    ];
+    return `${a}-${b}-4${c}-8${d}-${digits.slice(20)}`;
+  };
+  /** The first repositories have thousands of keys, the last ones a few. */
+  const repository = () => `repository-${Math.floor(REPOSITORIES ** random())}`;
+  const keyring = new Keyring(MASTER_KEYS);
+  const keys: Key[] = [];
+  let made = 0;
+  const now = () => START + Math.floor((made / total) * SPAN_MS);
+  const cause = () => ({
+    actor: { issuer: 'keyledger', subject: `person-${below(300)}` },
+    requestId: uuid(),
+    commandId: uuid(),
+  });
+  const later = () => new Date(now() + (1 + below(90)) * DAY_MS).toISOString();
+  const secretFor = (apiKeyId: string, secretVersion: number) => {
+    const secret = makeSecret();
+    const sealedSecret = keyring.seal(secret, { apiKeyId, secretVersion });
+    const idempotency = chance(50) ? { keyHash: hashOf(uuid()), requestHash: hashOf(uuid()) } : undefined;
+    return { secretHash: hashOf(secret), sealedSecret, idempotency };
+  };
+
+  const creation = (ref: { apiKeyId: string; repoId: string }): ApiKeyCommand => ({
+    type: 'CreateAiApiKey',
+    ...ref,
+    name: `search feature ${made}`,
+    aiType: (['OPENAI', 'GOOGLE', 'ANTHROPIC', 'AWS', 'OTHER'] as const)[below(5)] ?? 'OTHER',
+    accessKey: makeAccessKey(),
+    ...secretFor(ref.apiKeyId, 1),
+    expiresAt: chance(30) ? later() : null,
+  });
+  const change = ({ apiKeyId, repoId, state }: Key): ApiKeyCommand => {
+    const ref = { apiKeyId, repoId };
+    const dice = below(100);
+    if (state?.status === 'suspended' && dice < 60) return { type: 'ResumeAiApiKey', ...ref };
+    if (dice < 30) return { type: 'UpdateAiApiKey', ...ref, name: `renamed ${made}` };
+    if (dice < 45) return { type: 'UpdateAiApiKey', ...ref, expiresAt: chance(20) ? null : later() };
+    if (dice < 50) return { type: 'UpdateAiApiKey', ...ref, name: `both ${made}`, expiresAt: later() };
+    if (dice < 70) {
+      const secretVersion = (state?.secretVersion ?? 0) + 1;
+      const overlapSeconds = chance(50) ? 3600 : 0;
+      const secret = secretFor(apiKeyId, secretVersion);
+      return { type: 'RotateAiApiKey', ...ref, secretVersion, overlapSeconds, ...secret };
+    }
+    if (dice < 85) return { type: 'SuspendAiApiKey', ...ref, reason: chance(50) ? 'odd traffic' : null };
+    if (dice < 99) return { type: 'DeleteAiApiKey', ...ref };
+    return { type: 'RevokeLeakedAiApiKey', ...ref, secretHash: state?.secretHash ?? '' };
+  };
+  const handled = (key: Key, command: ApiKeyCommand): Step | undefined => {
+    const at = new Date(now()).toISOString();
+    const because = cause();
+    const decided = decide(command, key.state, at);
+    if (decided.length === 0) return undefined;
+    const expected = key.revision < 0 ? ('none' as const) : key.revision;
+    for (const event of decided) key.state = evolve(key.state, { ...event, occurredAt: at });
+    key.revision += decided.length;
+    const events = decided.map((event) => encode(event, uuid(), at, because));
+    return { stream: streamOf(key.apiKeyId), events, expected };
+  };
+  const look = (repoId: string): Step => {
+    const data = {
+      access: 'history',
+      repoId,
+      apiKeyId: null,
+      query: {},
+      from: '192.0.2.7',
+      verified: true,
+    } as const;
+    const event = encode({ type: 'AuditAccessed', data }, uuid(), new Date(now()).toISOString(), cause());
+    return { stream: accessStream(uuid()), events: [event], expected: 'none' };
+  };
+
+  while (made < total) {
+    let step: Step | undefined;
+    if (chance(1)) step = look(repository());
+    else if (keys.length === 0 || chance(25)) {
+      const key: Key = { apiKeyId: uuid(), repoId: repository(), revision: -1, state: undefined };
+      step = handled(key, creation(key));
+      keys.push(key);
+    } else {
+      const place = below(keys.length);
+      const key = keys[place] as Key;
+      step = handled(key, change(key));
+      // A deleted key takes no more commands: the last one moves to its place.
+      if (key.state?.status === 'deleted') {
+        const last = keys.pop() as Key;
+        if (place < keys.length) keys[place] = last;
+      }
+    }
+    if (!step) continue;
+    yield step;
+    made += step.events.length;
+  }
+}
+
+/** Writes what is made up. Appends to one stream wait for each other; the others are in flight together. */
+async function fill(log: EventStore, total: number): Promise<number> {
+  const inFlight = new Map<string, Promise<unknown>>();
+  let written = 0;
+  for (const { stream, events, expected } of madeUp(total)) {
+    await inFlight.get(stream);
+    const append = log.append(stream, events, expected).then(({ appended }) => {
+      if (!appended) throw new Error('The log was not empty, or somebody else writes to it');
+      inFlight.delete(stream);
+    });
+    append.catch(() => undefined);
+    inFlight.set(stream, append);
+    written += events.length;
+    if (inFlight.size >= IN_FLIGHT) await Promise.all(inFlight.values());
+    if (process.stderr.isTTY && written % 10_000 < events.length) process.stderr.write(`\r\x1b[K${written}`);
+  }
+  await Promise.all(inFlight.values());
+  return written;
+}
+
+async function main(target: string | undefined, total: number): Promise<void> {
+  if (!target || !(total > 0)) throw new Error('make-log <sqlite file or esdb url> [events=1000000]');
+  const url = isEventStoreUrl(target) ? target : `sqlite:${target}`;
+  const failed = (error: Error) => {
+    throw error;
+  };
+  const log = await openEventStore(url, failed, console.error);
+  const started = performance.now();
+  const written = await fill(log, total);
+  await log.close();
+  const seconds = (performance.now() - started) / 1000;
+  console.log(`${written} events in ${seconds.toFixed(1)} s, ${(written / seconds).toFixed(0)} events/s`);
+}
+
+if (process.argv[1]?.endsWith('make-log.js'))
+  await main(process.argv[2], Number(process.argv[3] ?? 1_000_000));

@@ -16,11 +16,20 @@ import { CATEGORY } from '../domain/ai-api-key.js';
 import { ACCESS_CATEGORY } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { jsonOf } from './event-json.js';
-import type { AppendResult, EventStore, Expected, NewEvent, Page, RecordedEvent } from './event-store.js';
+import type {
+  Append,
+  AppendResult,
+  EventStore,
+  Expected,
+  NewEvent,
+  Page,
+  RecordedEvent,
+} from './event-store.js';
 import { type Beginning, findBeginning, findOrMakeBeginning, LOG_STREAM } from './eventstoredb-beginning.js';
 import { type Connection, connect } from './eventstoredb-connection.js';
 import { ANSWER_LIMIT_MS, mayTryAgain, untilKnown } from './eventstoredb-failures.js';
 import { Heartbeat } from './eventstoredb-heartbeat.js';
+import { appendBatched } from './eventstoredb-in-order.js';
 import { PAGE_SIZE, pagesOf, readPatiently } from './eventstoredb-reads.js';
 import { warnOfRetention } from './eventstoredb-retention.js';
 import { hex16, type Position, placeOf, positionAt } from './position.js';
@@ -97,7 +106,16 @@ class EventStoreDbLog implements EventStore {
     if (this.#closing.signal.aborted) {
       throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log is closed') });
     }
-    const appending = untilKnown((limitMs) => this.#appendOnce(stream, events, expected, limitMs));
+    return this.#tracked(untilKnown((limitMs) => this.#appendOnce(stream, events, expected, limitMs)));
+  }
+
+  async appendInOrder(appends: AsyncIterable<Append>): Promise<void> {
+    const client = this.#connection.connectForBatches();
+    await this.#tracked(appendBatched(client, appends).finally(() => client.dispose()));
+  }
+
+  /** Closing waits for it. */
+  async #tracked<T>(appending: Promise<T>): Promise<T> {
     this.#appending.add(appending);
     try {
       return await appending;

@@ -45,11 +45,11 @@ const csvLine = (values: readonly (Fact | undefined)[]): string => `${values.map
  * Where a spreadsheet would see the beginning of a formula, also behind what it may leave away, and behind
  * what it may take for the end of a value (https://owasp.org/www-community/attacks/CSV_Injection).
  */
-const FORMULA = /(^|[,;\t\r\n])(?=[\s\p{C}]*[=+\-@＝＋－＠]|[\t\r\n])/gu;
+const FORMULA = /(?<=^|[,;\t\r\n])(?=[\s\p{C}]*[=+\-@＝＋－＠]|[\t\r\n])/gu;
 
 function csvValue(value: Fact | undefined): string {
   if (value === undefined || value === null) return '';
-  const text = typeof value === 'string' ? value.replace(FORMULA, "$1'") : String(value);
+  const text = typeof value === 'string' ? value.replace(FORMULA, "'") : String(value);
   return /[",;'\s]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

@@ -77,8 +77,7 @@ export function oddities(repoId: string): Append[] {
     }),
     key('unknown type', { type: 'ApiKeyBlessed', data: { ...secret, repoId }, metadata }),
     key('no metadata', { type: 'ApiKeyRenamed', data: { repoId, name: 'x' }, metadata: {} }),
-    key('text for metadata', { type: 'ApiKeyRenamed', data: { repoId }, metadata: 'none' }),
-    key('no object', { type: 'ApiKeyRenamed', data: [1, null, 'x'], metadata: null }),
+    key('no object', { type: 'ApiKeyRenamed', data: [1, null, 'x'], metadata: {} }),
   ];
 }
 

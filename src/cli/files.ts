@@ -1,8 +1,7 @@
-import { createReadStream, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { type FileHandle, mkdtemp, open, rename, rm } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
 
@@ -84,13 +83,17 @@ export type Source = {
  * @throws Error there is no such file
  */
 export async function openSource(file: string): Promise<Source> {
-  const handle = file === '-' ? undefined : await open(file);
-  if (handle && (await handle.stat()).isFile()) return sourceOf(handle);
-  await handle?.close();
-  return sourceOf(await spooled(file === '-' ? process.stdin : createReadStream(file)));
+  if (file === '-') return sourceOf(await spooled(process.stdin));
+  const handle = await open(file);
+  if ((await handle.stat()).isFile()) return sourceOf(handle);
+  try {
+    return sourceOf(await spooled(bytesOf(handle, 'as they come')));
+  } finally {
+    await handle.close();
+  }
 }
 
-async function spooled(once: Readable): Promise<FileHandle> {
+async function spooled(once: AsyncIterable<Buffer>): Promise<FileHandle> {
   const folder = await mkdtemp(join(tmpdir(), 'keyledger-'));
   try {
     const handle = await open(join(folder, 'spool'), 'wx+', OWNER_ONLY);
@@ -110,12 +113,16 @@ async function sourceOf(handle: FileHandle): Promise<Source> {
   };
 }
 
-async function* bytesOf(handle: FileHandle): AsyncIterable<Buffer> {
-  for (let position = 0; ; ) {
+async function* bytesOf(
+  handle: FileHandle,
+  which: 'from the beginning' | 'as they come' = 'from the beginning',
+): AsyncIterable<Buffer> {
+  for (let done = 0; ; ) {
+    const position = which === 'as they come' ? null : done;
     const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, position);
     if (bytesRead === 0) return;
     yield buffer.subarray(0, bytesRead);
-    position += bytesRead;
+    done += bytesRead;
   }
 }
 

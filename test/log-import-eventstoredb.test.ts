@@ -6,7 +6,6 @@ import {
   emptyEventStoreDbSource,
   startEmptyEventStoreDb,
 } from './eventstoredb-server.js';
-import { eventually } from './eventually.js';
 import { expectCopy } from './expect-copy.js';
 
 if (!emptyEventStoreDbSource) {
@@ -37,13 +36,15 @@ afterAll(async () => {
     const counts: number[] = [];
     for (const enough of [1, 3000, 9000, 12_000]) {
       const { child } = place.start(url, ['import', file]);
-      await withLogAt(url, (target) =>
-        eventually(async () => {
-          let held = 0;
-          for await (const _ of target.readAll()) held++;
-          return held >= enough || child.exitCode !== null;
-        }),
-      );
+      const stop = new AbortController();
+      child.on('exit', () => stop.abort());
+      await withLogAt(url, async (target) => {
+        let held = 0;
+        for await (const { events } of target.subscribe(undefined, stop.signal)) {
+          held += events.length;
+          if (held >= enough) stop.abort();
+        }
+      });
       child.kill('SIGKILL');
       counts.push((await eventsAt(url)).length);
     }

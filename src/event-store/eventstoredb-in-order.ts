@@ -15,6 +15,8 @@ const IN_FLIGHT = 1024;
 const LENGTH_IN_FLIGHT = 4 * 1024 * 1024;
 /** The server is given up when it acknowledges nothing for so long, in milliseconds. */
 const PATIENCE_MS = 10_000;
+/** So long what is on its way is waited for when something has failed, in milliseconds. */
+const LAST_ANSWERS_MS = 1000;
 
 type InFlight = { readonly length: number; readonly done: Promise<void> };
 
@@ -73,7 +75,7 @@ export async function appendBatched(
     while (inFlight.length > 0) await oldest();
   } finally {
     // An answer that came after the end of the call would end the process.
-    await withPatience(Promise.allSettled(inFlight.map(({ done }) => done))).catch(ignore);
+    await withPatience(Promise.allSettled(inFlight.map(({ done }) => done)), LAST_ANSWERS_MS).catch(ignore);
     process.off('unhandledRejection', ignore);
   }
 }
@@ -102,12 +104,12 @@ function failureOf(error: unknown, stream: string): Error {
   return new KeyledgerError(code, { cause: error });
 }
 
-async function withPatience<T>(answer: Promise<T>): Promise<T> {
+async function withPatience<T>(answer: Promise<T>, limitMs = PATIENCE_MS): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     const tooLate = () =>
-      reject(new KeyledgerError('OUTCOME_UNKNOWN', { cause: new NoAnswerError(PATIENCE_MS) }));
-    timer = setTimeout(tooLate, PATIENCE_MS);
+      reject(new KeyledgerError('OUTCOME_UNKNOWN', { cause: new NoAnswerError(limitMs) }));
+    timer = setTimeout(tooLate, limitMs);
   });
   try {
     return await Promise.race([answer, late]);

@@ -30,7 +30,7 @@ import { type Connection, connect } from './eventstoredb-connection.js';
 import { ANSWER_LIMIT_MS, mayTryAgain, untilKnown } from './eventstoredb-failures.js';
 import { Heartbeat } from './eventstoredb-heartbeat.js';
 import { appendBatched } from './eventstoredb-in-order.js';
-import { PAGE_SIZE, pagesOf, readPatiently } from './eventstoredb-reads.js';
+import { jsonOrText, PAGE_SIZE, pagesOf, readPatiently } from './eventstoredb-reads.js';
 import { warnOfRetention } from './eventstoredb-retention.js';
 import { hex16, type Position, placeOf, positionAt } from './position.js';
 import { askForUncompressedAnswers } from './uncompressed-answers.js';
@@ -234,15 +234,16 @@ class EventStoreDbLog implements EventStore {
     const fromPosition = after === undefined ? START : this.#parsed(after);
     if (signal.aborted) return;
     const end = await this.end();
+    let position = after ?? this.#beginning;
+    // Before there is a subscription: whoever reads no further would leave it open, and nobody hears it break.
+    if (position >= end) yield { events: [], position, caughtUp: true };
     const { client, credentials } = this.#connection;
     const subscription = client.subscribeToAll(
       { fromPosition, filter: streamNameFilter(OURS), ...credentials },
       { highWaterMark: PAGE_SIZE },
     );
     const stopListening = this.#heartbeat.listen((error) => subscription.emit('error', error));
-    let position = after ?? this.#beginning;
     try {
-      if (position >= end) yield { events: [], position, caughtUp: true };
       for await (const { events } of pagesOf(subscription, signal)) {
         const recorded = events.map((event) => this.#recorded(event));
         position = recorded.at(-1)?.position ?? position;
@@ -298,7 +299,3 @@ class EventStoreDbLog implements EventStore {
     };
   }
 }
-
-/** What was not written as JSON stays text, which no schema takes. */
-const jsonOrText = (value: unknown): unknown =>
-  value instanceof Uint8Array ? Buffer.from(value).toString() : (value ?? null);

@@ -15,8 +15,6 @@ const IN_FLIGHT = 1024;
 const LENGTH_IN_FLIGHT = 4 * 1024 * 1024;
 /** The server is given up when it acknowledges nothing for so long, in milliseconds. */
 const PATIENCE_MS = 10_000;
-/** So long what is on its way is waited for when something has failed, in milliseconds. */
-const LAST_ANSWERS_MS = 1000;
 
 type InFlight = { readonly length: number; readonly done: Promise<void> };
 
@@ -35,6 +33,7 @@ export async function appendBatched(
   const inFlight: InFlight[] = [];
   let length = 0;
   let last = -1n;
+  let silent = false;
   const send = async ({ stream, events, expected }: Append) => {
     const { position } = await client.appendToStream(
       stream,
@@ -49,7 +48,10 @@ export async function appendBatched(
   };
   const oldest = async () => {
     const { length: done, done: answered } = inFlight[0] as InFlight;
-    await withPatience(answered);
+    await withPatience(answered).catch((error: KeyledgerError) => {
+      silent = error.cause instanceof NoAnswerError;
+      throw error;
+    });
     inFlight.shift();
     length -= done;
   };
@@ -75,7 +77,7 @@ export async function appendBatched(
     while (inFlight.length > 0) await oldest();
   } finally {
     // An answer that came after the end of the call would end the process.
-    await withPatience(Promise.allSettled(inFlight.map(({ done }) => done)), LAST_ANSWERS_MS).catch(ignore);
+    if (!silent) await withPatience(Promise.allSettled(inFlight.map(({ done }) => done))).catch(ignore);
     process.off('unhandledRejection', ignore);
   }
 }
@@ -104,12 +106,12 @@ function failureOf(error: unknown, stream: string): Error {
   return new KeyledgerError(code, { cause: error });
 }
 
-async function withPatience<T>(answer: Promise<T>, limitMs = PATIENCE_MS): Promise<T> {
+async function withPatience<T>(answer: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     const tooLate = () =>
-      reject(new KeyledgerError('OUTCOME_UNKNOWN', { cause: new NoAnswerError(limitMs) }));
-    timer = setTimeout(tooLate, limitMs);
+      reject(new KeyledgerError('OUTCOME_UNKNOWN', { cause: new NoAnswerError(PATIENCE_MS) }));
+    timer = setTimeout(tooLate, PATIENCE_MS);
   });
   try {
     return await Promise.race([answer, late]);

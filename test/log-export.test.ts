@@ -223,6 +223,7 @@ describe('a file', () => {
     expect(eventsOf(gunzipSync(Buffer.concat(chunks)).toString())).toEqual(await eventsAt(url));
   });
 
+  let big: Promise<void> | undefined;
   it.each([
     ['SIGKILL', null],
     ['SIGTERM', 143],
@@ -234,13 +235,16 @@ describe('a file', () => {
       writeFileSync(file, 'older');
       const parts = () => readdirSync(place.at('.')).filter((name) => name.endsWith('.part'));
       const before = parts().length;
-      const { child, ended } = place.start('log.db', ['export', '--output', file]);
+      big ??= withLogAt(place.urlOf('big.db'), (log) => fill(log, 30_000));
+      await big;
+      const { child, ended } = place.start('big.db', ['export', '--gzip', '--output', file]);
       await eventually(() => parts().length > before);
       child.kill(signal);
       expect((await ended)[0]).toBe(code);
       expect(readFileSync(file, 'utf8')).toBe('older');
       expect(parts().length).toBe(signal === 'SIGKILL' ? before + 1 : before);
     },
+    60_000,
   );
 
   it('that cannot be written is an error', () => {

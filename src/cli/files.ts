@@ -24,21 +24,23 @@ export async function writeWhole(
   if (found && !found.isFile())
     throw new Error(`${file} is no regular file; without --output it goes to stdout`);
   const draft = join(dirname(file), `.${basename(file)}.${process.pid}.part`);
-  const handle = await open(draft, 'w', OWNER_ONLY);
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const abandon = (signal: (typeof signals)[number]) => {
     void rm(draft, { force: true }).finally(() => process.exit(128 + constants.signals[signal]));
   };
   for (const signal of signals) process.on(signal, abandon);
+  let handle: FileHandle | undefined;
   try {
-    const save = (bytes: AsyncIterable<Buffer>) => writeTo(handle, bytes);
+    handle = await open(draft, 'w', OWNER_ONLY);
+    const out = handle;
+    const save = (bytes: AsyncIterable<Buffer>) => writeTo(out, bytes);
     await (options.gzip ? pipeline(chunks, createGzip(), save) : save(chunks));
     await handle.sync();
     await handle.close();
     await rename(draft, file);
     await syncFolder(dirname(file));
   } catch (error) {
-    await handle.close().catch(() => undefined);
+    await handle?.close().catch(() => undefined);
     await rm(draft, { force: true });
     throw error;
   } finally {

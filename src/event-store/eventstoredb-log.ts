@@ -235,7 +235,7 @@ class EventStoreDbLog implements EventStore {
     if (signal.aborted) return;
     const end = await this.end();
     let position = after ?? this.#beginning;
-    // Before there is a subscription: whoever reads no further would leave it open, and nobody hears it break.
+    // Before there is a subscription: whoever reads no further would leave one that nobody hears break.
     if (position >= end) yield { events: [], position, caughtUp: true };
     const { client, credentials } = this.#connection;
     const subscription = client.subscribeToAll(

@@ -1,8 +1,9 @@
+import { startProgress } from '../src/cli/progress.js';
 import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
 import { accessStream } from '../src/domain/audit-access.js';
 import { decide } from '../src/domain/decide.js';
 import { encode } from '../src/event-store/codec.js';
-import type { EventStore, Expected, NewEvent } from '../src/event-store/event-store.js';
+import type { Append } from '../src/event-store/event-store.js';
 import { isEventStoreUrl, openEventStore } from '../src/event-store/open.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { Keyring } from '../src/security/keyring.js';
@@ -18,9 +19,6 @@ const REPOSITORIES = 1_000;
 const START = Date.parse('2025-01-01T00:00:00Z');
 const DAY_MS = 86_400_000;
 const SPAN_MS = 180 * DAY_MS;
-const IN_FLIGHT = 4096;
-
-type Step = { readonly stream: string; readonly events: readonly NewEvent[]; readonly expected: Expected };
 
 /** Numbers from 0 to 1, the same in each run (mulberry32, public domain). */
 function seeded(seed: number): () => number {
@@ -36,7 +34,7 @@ function seeded(seed: number): () => number {
 type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: State };
 
 /** Appends that make a log of at least so many events, one after the other. */
-export function* madeUp(total: number): Iterable<Step> {
+export function* madeUp(total: number): Iterable<Append> {
   const random = seeded(1);
   const below = (n: number) => Math.floor(random() * n);
   const chance = (percent: number) => random() * 100 < percent;
@@ -99,7 +97,7 @@ export function* madeUp(total: number): Iterable<Step> {
     if (dice < 99) return { type: 'DeleteAiApiKey', ...ref };
     return { type: 'RevokeLeakedAiApiKey', ...ref, secretHash: state?.secretHash ?? '' };
   };
-  const handled = (key: Key, command: ApiKeyCommand): Step | undefined => {
+  const handled = (key: Key, command: ApiKeyCommand): Append | undefined => {
     const at = new Date(now()).toISOString();
     const because = cause();
     const decided = decide(command, key.state, at);
@@ -110,7 +108,7 @@ export function* madeUp(total: number): Iterable<Step> {
     const events = decided.map((event) => encode(event, uuid(), at, because));
     return { stream: streamOf(key.apiKeyId), events, expected };
   };
-  const look = (repoId: string): Step => {
+  const look = (repoId: string): Append => {
     const data = {
       access: 'history',
       repoId,
@@ -124,11 +122,11 @@ export function* madeUp(total: number): Iterable<Step> {
   };
 
   while (made < total) {
-    let step: Step | undefined;
+    let step: Append | undefined;
     if (chance(1)) step = look(repository());
     else if (keys.length === 0 || chance(25)) {
       const key: Key = { apiKeyId: uuid(), repoId: repository(), revision: -1, state: undefined };
-      step = handled(key, creation(key));
+      step = handled(key, creation({ apiKeyId: key.apiKeyId, repoId: key.repoId }));
       keys.push(key);
     } else {
       const place = below(keys.length);
@@ -146,26 +144,6 @@ export function* madeUp(total: number): Iterable<Step> {
   }
 }
 
-/** Writes what is made up. Appends to one stream wait for each other; the others are in flight together. */
-async function fill(log: EventStore, total: number): Promise<number> {
-  const inFlight = new Map<string, Promise<unknown>>();
-  let written = 0;
-  for (const { stream, events, expected } of madeUp(total)) {
-    await inFlight.get(stream);
-    const append = log.append(stream, events, expected).then(({ appended }) => {
-      if (!appended) throw new Error('The log was not empty, or somebody else writes to it');
-      inFlight.delete(stream);
-    });
-    append.catch(() => undefined);
-    inFlight.set(stream, append);
-    written += events.length;
-    if (inFlight.size >= IN_FLIGHT) await Promise.all(inFlight.values());
-    if (process.stderr.isTTY && written % 10_000 < events.length) process.stderr.write(`\r\x1b[K${written}`);
-  }
-  await Promise.all(inFlight.values());
-  return written;
-}
-
 async function main(target: string | undefined, total: number): Promise<void> {
   if (!target || !(total > 0)) throw new Error('make-log <sqlite file or esdb url> [events=1000000]');
   const url = isEventStoreUrl(target) ? target : `sqlite:${target}`;
@@ -174,8 +152,18 @@ async function main(target: string | undefined, total: number): Promise<void> {
   };
   const log = await openEventStore(url, failed, console.error);
   const started = performance.now();
-  const written = await fill(log, total);
+  let written = 0;
+  const progress = startProgress('Making', total);
+  async function* counted() {
+    for (const append of madeUp(total)) {
+      yield append;
+      written += append.events.length;
+      progress.add(append.events.length);
+    }
+  }
+  await log.appendInOrder(counted());
   await log.close();
+  progress.end();
   const seconds = (performance.now() - started) / 1000;
   console.log(`${written} events in ${seconds.toFixed(1)} s, ${(written / seconds).toFixed(0)} events/s`);
 }

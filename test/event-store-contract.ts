@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import {
+  type Append,
   type AppendResult,
   type EventStore,
   type Expected,
@@ -224,6 +225,83 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
           }),
           { numRuns: 30 },
         );
+      });
+    });
+
+    describe('appends in order', () => {
+      type Written = [stream: string, id: string];
+      const written = async (since: Position, streams: readonly string[]): Promise<Written[]> =>
+        (await all(log.readAll(since)))
+          .filter(({ stream }) => streams.includes(stream))
+          .map(({ stream, id }): Written => [stream, id]);
+      async function* given(appends: readonly Append[]): AsyncIterable<Append> {
+        yield* appends;
+      }
+
+      it('stand in the log as they were given, and repeated they are written once', async () => {
+        const streams = Array.from({ length: 40 }, freshStream);
+        const ends = new Map<string, Expected>();
+        const appends = Array.from({ length: 3000 }, (_, n): Append => {
+          const stream = streams[(n * n + n) % streams.length] as string;
+          const some = events(1 + (n % 3));
+          const expected = ends.get(stream) ?? 'none';
+          ends.set(stream, (expected === 'none' ? -1 : expected) + some.length);
+          return { stream, events: some, expected };
+        });
+        const since = await log.end();
+        await log.appendInOrder(given(appends.slice(0, 2500)));
+        await log.appendInOrder(given(appends));
+        const expected = appends.flatMap(({ stream, events: some }) =>
+          some.map(({ id }): Written => [stream, id]),
+        );
+        expect(await written(since, streams)).toEqual(expected);
+      });
+
+      it('may be large ones, or none at all', async () => {
+        const streams = Array.from({ length: 12 }, freshStream);
+        const text = 'x'.repeat(900 * 1024);
+        const appends = streams.map(
+          (stream): Append => ({ stream, events: [event({ text })], expected: 'none' }),
+        );
+        const since = await log.end();
+        await log.appendInOrder(given(appends));
+        await log.appendInOrder(given([]));
+        expect(await written(since, streams)).toEqual(
+          appends.map(({ stream, events: [one] }) => [stream, one?.id]),
+        );
+      });
+
+      it('end at the first that is in conflict, and say which', async () => {
+        const [before, stream] = [freshStream(), freshStream()];
+        await appended(stream, events(2), 'none');
+        const first: Append = { stream: before, events: events(1), expected: 'none' };
+        const conflicting: Append = { stream, events: events(1), expected: 'none' };
+        await expect(log.appendInOrder(given([first, conflicting]))).rejects.toMatchObject({
+          code: 'CONFLICT',
+          message: expect.stringContaining(`${stream} is not where it was expected: its last revision is 1`),
+        });
+        expect([await read(before), await read(stream)].map(({ length }) => length)).toEqual([1, 2]);
+      });
+
+      it('end with the failure of where they come from, after what came before it', async () => {
+        const stream = freshStream();
+        async function* failing(): AsyncIterable<Append> {
+          yield { stream, events: events(1), expected: 'none' };
+          throw new Error('There is no more');
+        }
+        await expect(log.appendInOrder(failing())).rejects.toThrow('There is no more');
+        await log.appendInOrder(given([{ stream, events: events(1), expected: 0 }]));
+        expect(await read(stream)).toHaveLength(2);
+      });
+
+      it('refuse what append refuses', async () => {
+        const large = event({ text: 'x'.repeat(MAX_EVENT_BYTES) });
+        for (const some of [[], [large]]) {
+          const stream = freshStream();
+          const appends = given([{ stream, events: some, expected: 'none' }]);
+          await expect(log.appendInOrder(appends)).rejects.toThrow(RangeError);
+          expect(await read(stream)).toEqual([]);
+        }
       });
     });
 

@@ -95,11 +95,12 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
 
   describe('behind a network that fails', () => {
     let proxy: TcpProxy;
+    let proxied: string;
     let log: EventStore;
     beforeAll(async () => {
       const [, host = '', port = ''] = /\/\/(?:.*@)?([^:/?]+):(\d+)/.exec(url) ?? [];
       proxy = new TcpProxy({ host, port: Number(port) });
-      const proxied = url.replace(`${host}:${port}`, `127.0.0.1:${await proxy.start()}`);
+      proxied = url.replace(`${host}:${port}`, `127.0.0.1:${await proxy.start()}`);
       log = await openEventStoreDbLog(proxied, unexpected, warned);
     });
     afterEach(() => proxy.thaw());
@@ -142,6 +143,53 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       await proxy.cut();
       for (const result of await Promise.all(appends)) expect(result).toMatchObject({ appended: true });
       for (const stream of streams) expect(revisionsOf(await all(log.readStream(stream)))).toEqual([0, 1]);
+    });
+
+    it.each([
+      ['cut', () => proxy.cut()],
+      ['silent', () => proxy.freeze()],
+    ] as const)(
+      'appends in order that are %s end, and repeated they are all there, in order',
+      async (_, fail) => {
+        const appends = Array.from({ length: 6000 }, () => ({ stream: freshStream(), events: [event()] }));
+        const start = await log.end();
+        const given = async function* (failAt: number) {
+          for (const [n, append] of appends.entries()) {
+            yield { ...append, expected: 'none' as const };
+            if (n === failAt) await fail();
+          }
+        };
+        const { code } = await failureOf(log.appendInOrder(given(3000)));
+        expect(['OUTCOME_UNKNOWN', 'UNAVAILABLE']).toContain(code);
+        proxy.thaw();
+        const streams = new Set(appends.map(({ stream }) => stream));
+        const written = async () =>
+          (await all(log.readAll(start))).flatMap(({ stream }) => (streams.has(stream) ? [stream] : []));
+        const first = await written();
+        expect(first).toEqual([...streams].slice(0, first.length));
+        await log.appendInOrder(given(Number.POSITIVE_INFINITY));
+        expect(await written()).toEqual([...streams]);
+      },
+      60_000,
+    );
+
+    it('a reading that found nothing hears nothing of a connection that is cut after it', async () => {
+      const script = `
+        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb-log.js');
+        const log = await openEventStoreDbLog(process.argv[1], console.error, () => {});
+        for await (const page of log.subscribe(await log.end(), new AbortController().signal)) break;
+        process.stdin.once('data', async () => {
+          await log.append('aiApiKey-' + crypto.randomUUID(), [{ id: crypto.randomUUID(), type: 'T', data: {}, metadata: {} }], 'none');
+          process.exit(7);
+        });
+        console.log('read');`;
+      const child = spawn(process.execPath, ['--input-type=module', '-e', script, proxied], {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
+      await once(child.stdout, 'data');
+      await proxy.cut();
+      child.stdin.write('cut');
+      expect(await once(child, 'exit')).toEqual([7, null]);
     });
 
     it.each([

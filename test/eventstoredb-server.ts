@@ -17,10 +17,24 @@ export const eventStoreDbSource: 'EVENTSTORE_TEST_URL' | 'testcontainers' | unde
 
 if (!eventStoreDbSource) process.stderr.write(`The EventStoreDB suites are skipped: ${HOW}\n`);
 
+/** Is there one that holds nothing? The configured one is there for all suites, and so for several logs. */
+export const emptyEventStoreDbSource: string | undefined =
+  process.env['EVENTSTORE_EMPTY_TEST_URL'] ||
+  (eventStoreDbSource === 'testcontainers' ? eventStoreDbSource : undefined);
+
 /** The configured server, or a container of this suite's own. */
 export async function startEventStoreDb(): Promise<EventStoreDbServer> {
   const configured = process.env['EVENTSTORE_TEST_URL'];
-  if (configured) return { url: configured, stop: async () => undefined };
+  return configured ? { url: configured, stop: async () => undefined } : startContainer();
+}
+
+/** A server for one log, once: the one configured for that, or a container. */
+export async function startEmptyEventStoreDb(): Promise<EventStoreDbServer> {
+  const configured = process.env['EVENTSTORE_EMPTY_TEST_URL'];
+  return configured ? { url: configured, stop: async () => undefined } : startContainer();
+}
+
+async function startContainer(): Promise<EventStoreDbServer> {
   const { GenericContainer, Wait } = await import('testcontainers');
   const container = await new GenericContainer(IMAGE)
     .withEnvironment({

@@ -389,6 +389,7 @@ describe('verification', () => {
 const passing = (through: EventStore, change: Partial<EventStore>): EventStore => ({
   logId: through.logId,
   append: (...args) => through.append(...args),
+  appendInOrder: (appends) => through.appendInOrder(appends),
   readStream: (stream) => through.readStream(stream),
   readAll: (after) => through.readAll(after),
   eventAt: (position) => through.eventAt(position),

@@ -1,6 +1,171 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { exportLines, FORMAT, type Header, inChunks, VERSION, withTrailer } from '../audit/export.js';
+import { cloudEventLines, csvLines } from '../audit/export-formats.js';
+import { importEvents } from '../audit/import.js';
+import { checkExport, readExport } from '../audit/read-export.js';
+import { parseBound, select } from '../audit/selection.js';
+import { recordAccess } from '../commands/record-access.js';
+import { KeyledgerError } from '../domain/errors.js';
+import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import { partBefore } from '../event-store/position.js';
+import { openSource, type Source, writeOut, writeWhole } from './files.js';
+import { count, startProgress } from './progress.js';
+import { commandLine, explain, withLog } from './tools.js';
+
+const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
+/** Exit code of a process whose reader has gone: 128 and the number of SIGPIPE. */
+const READER_GONE = 141;
 
 /** `keyledger log`: copies of the log. */
 export function addLogCommands(program: Command): void {
-  program.command('log').description('copies of the log');
+  const log = program.command('log').description('copies of the log');
+
+  log
+    .command('export')
+    .description('the whole log, or a part of it, as NDJSON; csv and cloudevents hold no secret material')
+    .option('--output <file>', 'write to a file, whole or not at all, instead of to stdout')
+    .option('--gzip', 'compress it; a file that ends in .gz is compressed anyway')
+    .addOption(new Option('--format <format>', 'what to write').choices(FORMATS).default('ndjson'))
+    .option('--repo <id>', 'one repository only')
+    .option('--from <place>', 'what comes behind a position, or occurred at a time (RFC 3339) or later')
+    .option('--to <place>', 'up to and with a position, or a time')
+    .option('--json', 'a summary as JSON: on stdout with --output, else on stderr')
+    .action(exportLog);
+
+  log
+    .command('import')
+    .description('load an export into the empty log of the settings; run again it goes on where it stopped')
+    .argument('<file>', 'an export, gzipped or not; - for stdin')
+    .option('--json', 'a summary as JSON on stdout')
+    .action(importLog);
+}
+
+type ExportOptions = {
+  readonly output?: string;
+  readonly gzip?: boolean;
+  readonly format: (typeof FORMATS)[number];
+  readonly repo?: string;
+  readonly from?: string;
+  readonly to?: string;
+  readonly json?: boolean;
+};
+
+async function exportLog(options: ExportOptions): Promise<void> {
+  const { output, format, repo, from, to, json } = options;
+  await withLog(async (log) => {
+    const bound = (text: string | undefined) =>
+      text === undefined ? undefined : parseBound(text, log.logId);
+    const selection = { from: bound(from), to: bound(to), repoId: repo };
+    const query = { format, ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
+    await recordAccess(commandLine(log), { access: 'export', repoId: repo ?? null, apiKeyId: null, query });
+    const end = await log.end();
+    const header: Header = {
+      format: FORMAT,
+      version: VERSION,
+      logId: log.logId,
+      from: from ?? null,
+      to: to ?? end,
+      repo: repo ?? null,
+      exportedAt: new Date().toISOString(),
+    };
+    let events = 0;
+    const started = performance.now();
+    const progress = startProgress('Exporting');
+    const counted = async function* () {
+      for await (const recorded of select(log, selection, end)) {
+        yield recorded;
+        events++;
+        progress.add(1, partBefore(recorded.position, end));
+      }
+    };
+    const chunks = written(format, header, counted());
+    const gzip = options.gzip === true || output?.endsWith('.gz') === true;
+    try {
+      await (output === undefined ? writeOut(chunks, { gzip }) : writeWhole(output, chunks, { gzip }));
+    } catch (error) {
+      if (output === undefined && (error as NodeJS.ErrnoException).code === 'EPIPE')
+        process.exit(READER_GONE);
+      throw error;
+    } finally {
+      progress.end();
+    }
+    const seconds = (performance.now() - started) / 1000;
+    const { exportedAt: _, version: __, ...of } = header;
+    const summary = { ...of, format, events, output: output ?? null, seconds };
+    const where = output === undefined ? '' : ` to ${output}`;
+    const line = json
+      ? JSON.stringify(summary)
+      : `Exported ${count(events)} events of the log ${log.logId}${where} in ${seconds.toFixed(1)} s`;
+    if (json && output !== undefined) console.log(line);
+    else console.error(line);
+  });
+}
+
+function written(
+  format: (typeof FORMATS)[number],
+  header: Header,
+  events: AsyncIterable<RecordedEvent>,
+): AsyncIterable<Buffer> {
+  switch (format) {
+    case 'ndjson':
+      return withTrailer(exportLines(header, events));
+    case 'csv':
+      return inChunks(csvLines(events));
+    case 'cloudevents':
+      return inChunks(cloudEventLines(events, header.logId));
+  }
+}
+
+async function importLog(file: string, { json }: { json?: boolean }): Promise<void> {
+  const source = await openSource(file);
+  try {
+    const started = performance.now();
+    const { header, events } = await checked(source);
+    const { from, logId: fromLogId } = header;
+    if (from !== null) {
+      throw new Error(
+        `This export begins in the middle, behind ${from}: only one from the beginning can be imported`,
+      );
+    }
+    await withLog(async (log) => {
+      const { there, written } = await imported(log, source, events);
+      const seconds = (performance.now() - started) / 1000;
+      const summary = { events, there, written, logId: log.logId, fromLogId, seconds };
+      const said =
+        written === 0
+          ? `All ${count(events)} events are there already, in the log ${log.logId}`
+          : `Imported ${count(written)} events into the log ${log.logId}, where ${count(there)} were, in ${seconds.toFixed(1)} s`;
+      console.log(json ? JSON.stringify(summary) : said);
+    }, 'make it');
+  } finally {
+    await source.close();
+  }
+}
+
+/** Nothing is written before the whole export has been looked at. */
+async function checked(source: Source) {
+  const progress = startProgress('Checking');
+  try {
+    return await checkExport(source.read(), () => progress.add(1));
+  } finally {
+    progress.end();
+  }
+}
+
+async function imported(log: EventStore, source: Source, total: number) {
+  const progress = startProgress('Importing', total);
+  try {
+    const { events } = await readExport(source.read());
+    return await importEvents(log, events, () => progress.add(1));
+  } catch (error) {
+    if (!(error instanceof KeyledgerError)) throw error;
+    const why = error.code === 'CONFLICT' ? error.message : explain(error.cause ?? error);
+    const next =
+      error.code === 'CONFLICT'
+        ? 'Somebody else writes to this log, or the one that was exported had lost events'
+        : 'Run it again: it goes on where it stopped';
+    throw new Error(`The import has stopped. ${why}. ${next}`);
+  } finally {
+    progress.end();
+  }
 }

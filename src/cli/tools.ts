@@ -20,13 +20,18 @@ const REDIS_PATIENCE_MS = 5000;
 const COMMAND_LINE = 'keyledger:command-line';
 
 /**
- * Opens the log of the settings for a tool, and closes it after. A log that is not there is not made.
+ * Opens the log of the settings for a tool, and closes it after.
+ * @param missing what to do where there is no log
  * @throws ConfigError, Error it cannot be opened
  */
-export async function withLog<T>(use: (log: EventStore, settings: Settings) => Promise<T>): Promise<T> {
+export async function withLog<T>(
+  use: (log: EventStore, settings: Settings) => Promise<T>,
+  missing: 'refuse it' | 'make it' = 'refuse it',
+): Promise<T> {
   const settings = loadSettings(process.env);
   const { EVENT_STORE_URL } = settings;
-  if (isSqliteUrl(EVENT_STORE_URL) && !existsSync(sqliteFile(EVENT_STORE_URL))) {
+  const isThere = !isSqliteUrl(EVENT_STORE_URL) || existsSync(sqliteFile(EVENT_STORE_URL));
+  if (!isThere && missing === 'refuse it') {
     throw new Error(
       `There is no log at ${sqliteFile(EVENT_STORE_URL)}; DATA_DIR or EVENT_STORE_URL says where it is`,
     );

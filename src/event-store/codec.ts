@@ -127,7 +127,7 @@ export function decode(recorded: RecordedEvent, revision: number): Decoded | Occ
     type: 'Unreadable',
     reason,
     data: { apiKeyId, repoId: RepoIdOnly.safeParse(recorded.data).data?.repoId },
-    occurredAt: recorded.recordedAt,
+    occurredAt: firstRecordedAt(recorded),
   });
 
   if (recorded.revision !== revision)
@@ -160,6 +160,18 @@ function readBy<E extends ApiKeyEvent | AuditAccessed>(codec: Codec<E>, recorded
   if (!data.success) return `data: ${z.prettifyError(data.error)}`;
   return { data: data.data, occurredAt, actor, requestId };
 }
+
+const Imported = z.object({ importedFrom: z.object({ recordedAt: time }) });
+
+/** When the event came into the log, or into the first one if this is a copy: copies answer as it does. */
+const firstRecordedAt = ({ metadata, recordedAt }: RecordedEvent): string =>
+  Imported.safeParse(metadata).data?.importedFrom.recordedAt ?? recordedAt;
+
+const OccurredAtOnly = z.object({ occurredAt: time });
+
+/** When the event occurred, where that can be told of one that may be unreadable; else when it was recorded. */
+export const occurredAtOf = (recorded: RecordedEvent): string =>
+  OccurredAtOnly.safeParse(recorded.metadata).data?.occurredAt ?? firstRecordedAt(recorded);
 
 const RepoIdOnly = z.object({ repoId: z.string() });
 

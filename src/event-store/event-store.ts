@@ -1,3 +1,4 @@
+import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from './position.js';
 
 /** The port to the log. `test/event-store-contract.ts` is its definition; adapters differ in nothing else. */
@@ -17,6 +18,14 @@ export interface EventStore {
    * @throws RangeError no events, or an event larger than MAX_EVENT_BYTES
    */
   append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult>;
+
+  /**
+   * Appends one after the other, so that they stand in the log in the order given, but does not wait
+   * for each: to bring in many. Repeatable like append. Ends at the first that fails, or with
+   * the failure of `appends`: all before it are in the log then, and a few behind it may be.
+   * @throws KeyledgerError CONFLICT, UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
+   */
+  appendInOrder(appends: AsyncIterable<Append>): Promise<void>;
 
   /** The stream's events from its first; nothing if there is no such stream. */
   readStream(stream: string): AsyncIterable<RecordedEvent>;
@@ -59,6 +68,13 @@ export type NewEvent = {
   readonly metadata: object;
 };
 
+/** What append is given. */
+export type Append = {
+  readonly stream: string;
+  readonly events: readonly NewEvent[];
+  readonly expected: Expected;
+};
+
 /** An event as the log holds it. data and metadata are whatever JSON is there: only the codec gives them a type. */
 export type RecordedEvent = {
   readonly id: string;
@@ -84,3 +100,9 @@ export type Page = {
 export type AppendResult =
   | { readonly appended: true; readonly revision: number; readonly position: Position }
   | { readonly appended: false; readonly actual: Expected };
+
+/** What appendInOrder throws where somebody else has written to the stream. */
+export const conflictOf = (stream: string, actual: Expected): KeyledgerError =>
+  new KeyledgerError('CONFLICT', {
+    message: `The stream ${stream} is not where it was expected: ${actual === 'none' ? 'it holds nothing' : `its last revision is ${actual}`}`,
+  });

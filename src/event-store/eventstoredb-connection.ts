@@ -17,9 +17,14 @@ export type Connection = {
    * connection sends no credentials, so there any will do. Only TLS without a user is left with the table.
    */
   readonly appendCredentials: { readonly credentials?: Credentials };
+  /** A client whose appends go through that one call, which keeps their order; the caller disposes of it. */
+  readonly connectForBatches: () => EventStoreDBClient;
 };
 
 const SHAPE = /^(esdb(?:\+discover)?:\/\/)(?:([^@]*)@)?([^@/?][^@]*)$/s;
+/** Settings for which the client prints no warning: with one it would print the URL. */
+const QUIET_SETTING =
+  /^(?:tls|tlsCAFile|userCertFile|userKeyFile|nodePreference|defaultDeadline|connectionName|maxDiscoverAttempts|discoveryInterval|gossipTimeout|keepAliveInterval|keepAliveTimeout)=/i;
 const NOBODY: Credentials = { username: 'nobody', password: 'nothing' };
 
 export const isEventStoreDbUrl = (url: string): boolean => SHAPE.test(url);
@@ -48,12 +53,22 @@ export function connect(url: string): Connection {
     address: scheme + rest,
     credentials,
     appendCredentials: insecure && !named ? { credentials: NOBODY } : credentials,
+    connectForBatches: () => clientOf(named ? withCredentials(scheme, named, rest) : scheme + rest),
   };
+}
+
+/** A call with credentials of its own is no batched one: here they must be in the URL, where nothing prints it. */
+function withCredentials(scheme: string, { username, password }: Credentials, rest: string): string {
+  const [hosts = '', settings = ''] = rest.split('?');
+  const quiet = settings.split('&').filter((setting) => QUIET_SETTING.test(setting));
+  const user = [username, password].map(encodeURIComponent).join(':');
+  return `${scheme}${user}@${hosts}${quiet.length > 0 ? `?${quiet.join('&')}` : ''}`;
 }
 
 /** A URL as it may be printed. */
 export const withoutCredentials = (url: string): string => url.replace(/:\/\/.*@/s, '://***@');
 
+/** @param connectionString with credentials only if it was taken without them before: an error would print it */
 function clientOf(connectionString: string): EventStoreDBClient {
   try {
     return EventStoreDBClient.connectionString(connectionString);

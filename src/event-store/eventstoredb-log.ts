@@ -16,12 +16,21 @@ import { CATEGORY } from '../domain/ai-api-key.js';
 import { ACCESS_CATEGORY } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { jsonOf } from './event-json.js';
-import type { AppendResult, EventStore, Expected, NewEvent, Page, RecordedEvent } from './event-store.js';
+import type {
+  Append,
+  AppendResult,
+  EventStore,
+  Expected,
+  NewEvent,
+  Page,
+  RecordedEvent,
+} from './event-store.js';
 import { type Beginning, findBeginning, findOrMakeBeginning, LOG_STREAM } from './eventstoredb-beginning.js';
 import { type Connection, connect } from './eventstoredb-connection.js';
 import { ANSWER_LIMIT_MS, mayTryAgain, untilKnown } from './eventstoredb-failures.js';
 import { Heartbeat } from './eventstoredb-heartbeat.js';
-import { PAGE_SIZE, pagesOf, readPatiently } from './eventstoredb-reads.js';
+import { appendBatched } from './eventstoredb-in-order.js';
+import { jsonOrText, PAGE_SIZE, pagesOf, readPatiently } from './eventstoredb-reads.js';
 import { warnOfRetention } from './eventstoredb-retention.js';
 import { hex16, type Position, placeOf, positionAt } from './position.js';
 import { askForUncompressedAnswers } from './uncompressed-answers.js';
@@ -97,7 +106,16 @@ class EventStoreDbLog implements EventStore {
     if (this.#closing.signal.aborted) {
       throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log is closed') });
     }
-    const appending = untilKnown((limitMs) => this.#appendOnce(stream, events, expected, limitMs));
+    return this.#tracked(untilKnown((limitMs) => this.#appendOnce(stream, events, expected, limitMs)));
+  }
+
+  async appendInOrder(appends: AsyncIterable<Append>): Promise<void> {
+    const client = this.#connection.connectForBatches();
+    await this.#tracked(appendBatched(client, appends).finally(() => client.dispose()));
+  }
+
+  /** Closing waits for it. */
+  async #tracked<T>(appending: Promise<T>): Promise<T> {
     this.#appending.add(appending);
     try {
       return await appending;
@@ -216,15 +234,16 @@ class EventStoreDbLog implements EventStore {
     const fromPosition = after === undefined ? START : this.#parsed(after);
     if (signal.aborted) return;
     const end = await this.end();
+    let position = after ?? this.#beginning;
+    // Before there is a subscription: whoever reads no further would leave one that nobody hears break.
+    if (position >= end) yield { events: [], position, caughtUp: true };
     const { client, credentials } = this.#connection;
     const subscription = client.subscribeToAll(
       { fromPosition, filter: streamNameFilter(OURS), ...credentials },
       { highWaterMark: PAGE_SIZE },
     );
     const stopListening = this.#heartbeat.listen((error) => subscription.emit('error', error));
-    let position = after ?? this.#beginning;
     try {
-      if (position >= end) yield { events: [], position, caughtUp: true };
       for await (const { events } of pagesOf(subscription, signal)) {
         const recorded = events.map((event) => this.#recorded(event));
         position = recorded.at(-1)?.position ?? position;
@@ -280,7 +299,3 @@ class EventStoreDbLog implements EventStore {
     };
   }
 }
-
-/** What was not written as JSON stays text, which no schema takes. */
-const jsonOrText = (value: unknown): unknown =>
-  value instanceof Uint8Array ? Buffer.from(value).toString() : (value ?? null);

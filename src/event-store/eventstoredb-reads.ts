@@ -129,3 +129,7 @@ export async function* pagesOf(
     inbox.close();
   }
 }
+
+/** What was not written as JSON stays text, which no schema takes. */
+export const jsonOrText = (value: unknown): unknown =>
+  value instanceof Uint8Array ? Buffer.from(value).toString() : (value ?? null);

@@ -4,11 +4,19 @@ import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
 import { KeyledgerError } from '../domain/errors.js';
-import { jsonOf } from './event-json.js';
-import type { AppendResult, EventStore, Expected, NewEvent, Page, RecordedEvent } from './event-store.js';
+import type {
+  Append,
+  AppendResult,
+  EventStore,
+  Expected,
+  NewEvent,
+  Page,
+  RecordedEvent,
+} from './event-store.js';
 import { hex16, type Position, placeOf, positionAt } from './position.js';
+import { encodedAppend, inGroups } from './sqlite-in-order.js';
 import { type LogFile, openLogFile } from './sqlite-schema.js';
-import type { Append, EncodedEvent, Reply } from './sqlite-writer.js';
+import type { EncodedAppend, Reply } from './sqlite-writer.js';
 
 /** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
 const PAGE_SIZE = 512;
@@ -19,7 +27,11 @@ const POLL_MS = 20;
 /** How often the file is looked after, in milliseconds. */
 const WATCH_MS = 1000;
 
-type Pending = { append: Append; resolve: (result: AppendResult) => void; reject: (error: Error) => void };
+type Pending = {
+  append: EncodedAppend;
+  resolve: (result: AppendResult) => void;
+  reject: (error: Error) => void;
+};
 
 /**
  * Opens a SQLite file as a log; other processes may have it open too.
@@ -72,16 +84,27 @@ class SqliteLog implements EventStore {
   }
 
   async append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
-    if (events.length === 0) throw new RangeError('An append needs an event');
-    const append = { stream, expected, events: events.map(encoded) };
-    return new Promise((resolve, reject) => {
-      if (this.#closed || this.#failed) {
-        reject(new KeyledgerError('UNAVAILABLE', { cause: this.#failed ?? new Error('The log is closed') }));
-        return;
-      }
-      this.#queue.push({ append, resolve, reject });
-      this.#sendGroup();
-    });
+    const [result] = this.#enqueue([encodedAppend({ stream, events, expected })]);
+    return result as Promise<AppendResult>;
+  }
+
+  appendInOrder(appends: AsyncIterable<Append>): Promise<void> {
+    return inGroups(appends, GROUP_SIZE, (group) => Promise.all(this.#enqueue(group)));
+  }
+
+  #enqueue(appends: readonly EncodedAppend[]): Promise<AppendResult>[] {
+    const results = appends.map(
+      (append) =>
+        new Promise<AppendResult>((resolve, reject) => {
+          if (!this.#closed && !this.#failed) this.#queue.push({ append, resolve, reject });
+          else {
+            const cause = this.#failed ?? new Error('The log is closed');
+            reject(new KeyledgerError('UNAVAILABLE', { cause }));
+          }
+        }),
+    );
+    this.#sendGroup();
+    return results;
   }
 
   async *readStream(stream: string): AsyncIterable<RecordedEvent> {
@@ -262,11 +285,6 @@ type Row = {
   metadata: string;
   recorded_at: number;
 };
-
-function encoded(event: NewEvent): EncodedEvent {
-  const { data, metadata } = jsonOf(event);
-  return [event.id, event.type, data, metadata];
-}
 
 /** The JSON value of a column; text that is no JSON stays text, which no schema takes. */
 function parsed(text: string): unknown {

@@ -8,7 +8,7 @@ import { connect, DISK_FULL, extendedCode, SQLITE_BUSY } from './sqlite-schema.j
  */
 
 export type EncodedEvent = readonly [id: string, type: string, data: string, metadata: string];
-export type Append = {
+export type EncodedAppend = {
   readonly stream: string;
   readonly expected: Expected;
   readonly events: readonly EncodedEvent[];
@@ -31,12 +31,12 @@ const selectLast = db.prepare('SELECT max(revision) AS revision FROM events WHER
 const selectAt = db.prepare('SELECT id, place FROM events WHERE stream = ? AND revision = ?');
 const insert = db.prepare('INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)');
 
-port.on('message', (message: readonly Append[] | 'close') => {
+port.on('message', (message: readonly EncodedAppend[] | 'close') => {
   if (message === 'close') port.close();
   else port.postMessage(writeGroup(message));
 });
 
-function writeGroup(group: readonly Append[]): Reply {
+function writeGroup(group: readonly EncodedAppend[]): Reply {
   let committing = false;
   try {
     begin.run();

@@ -1,0 +1,87 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import type { RecordedEvent } from '../event-store/event-store.js';
+
+/**
+ * The export of a log: NDJSON in UTF-8, each line ended by a line feed. The first line is a header, the
+ * last one a trailer with the number of events and the SHA-256 (hex) of every byte before it, and each
+ * line between them is an event, in log order. It holds all that the log holds, secrets sealed and hashed too.
+ */
+export const FORMAT = 'keyledger-log';
+export const VERSION = 1;
+
+export const Header = z.object({
+  format: z.literal(FORMAT),
+  version: z.literal(VERSION),
+  /** The log that was exported. */
+  logId: z.string(),
+  /** Where the export begins and ends: a position or a time; null for the log's first event. */
+  from: z.string().nullable(),
+  to: z.string(),
+  /** The one repository that was exported; null for all. */
+  repo: z.string().nullable(),
+  exportedAt: z.string(),
+});
+export type Header = z.infer<typeof Header>;
+
+/** Whatever came out of JSON. */
+const Json = z.unknown().refine((value) => value !== undefined, 'must be there');
+
+/** Its position and the time that it was recorded are those of the log that was exported. */
+export const ExportedEvent = z.object({
+  id: z.guid(),
+  stream: z.string(),
+  revision: z.int().min(0),
+  type: z.string().min(1),
+  data: Json,
+  metadata: Json,
+  recordedAt: z.iso.datetime({ precision: 3 }),
+  position: z.string(),
+});
+
+export type ExportedEvent = z.infer<typeof ExportedEvent>;
+
+export const Trailer = z.strictObject({ events: z.int().min(0), sha256: z.string() });
+
+/** Lines are gathered into chunks of about so many characters. */
+const CHUNK_LENGTH = 64 * 1024;
+
+/** The lines of an export. */
+export async function* exportLines(
+  header: Header,
+  events: AsyncIterable<RecordedEvent>,
+): AsyncIterable<string> {
+  yield `${JSON.stringify(header)}\n`;
+  for await (const { id, stream, revision, type, data, metadata, recordedAt, position } of events) {
+    yield `${JSON.stringify({ id, stream, revision, type, data, metadata, recordedAt, position })}\n`;
+  }
+}
+
+/** What is written: the lines in larger pieces, and the trailer behind them. */
+export async function* withTrailer(lines: AsyncIterable<string>): AsyncIterable<Buffer> {
+  const hash = createHash('sha256');
+  let events = -1;
+  const counted = async function* () {
+    for await (const line of lines) {
+      events++;
+      yield line;
+    }
+  };
+  for await (const chunk of inChunks(counted())) {
+    hash.update(chunk);
+    yield chunk;
+  }
+  yield Buffer.from(`${JSON.stringify({ events, sha256: hash.digest('hex') })}\n`);
+}
+
+/** Lines in pieces that are worth a write. */
+export async function* inChunks(lines: AsyncIterable<string>): AsyncIterable<Buffer> {
+  let chunk = '';
+  for await (const line of lines) {
+    chunk += line;
+    if (chunk.length < CHUNK_LENGTH) continue;
+    yield Buffer.from(chunk);
+    chunk = '';
+  }
+  if (chunk !== '') yield Buffer.from(chunk);
+}

@@ -1,0 +1,72 @@
+import { z } from 'zod';
+import { apiKeyIdOf, streamOf } from '../domain/ai-api-key.js';
+import { KeyledgerError } from '../domain/errors.js';
+import { occurredAtOf } from '../event-store/codec.js';
+import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import { type Position, parsePosition } from '../event-store/position.js';
+
+/** A place in the log, or a moment (RFC 3339, UTC, milliseconds). */
+export type Bound = { readonly position: Position } | { readonly time: string };
+
+/** Which part of the log is meant; all of it where nothing is said. */
+export type Selection = {
+  /** What comes behind this position, or occurred at this moment or later. */
+  readonly from?: Bound | undefined;
+  /** Up to and with the event at this position, or what occurred at this moment. */
+  readonly to?: Bound | undefined;
+  readonly repoId?: string | undefined;
+};
+
+const Time = z.iso.datetime({ offset: true });
+
+/**
+ * Reads a position or a time that came from outside.
+ * @throws KeyledgerError INVALID_INPUT, OTHER_LOG
+ */
+export function parseBound(text: string, logId: string): Bound {
+  if (Time.safeParse(text).success) return { time: new Date(text).toISOString() };
+  try {
+    return { position: parsePosition(text, logId) };
+  } catch (error) {
+    if ((error as KeyledgerError).code === 'OTHER_LOG') throw error;
+    const message = `${text} is neither a position of this log nor a time such as 2026-01-31T12:00:00Z`;
+    throw new KeyledgerError('INVALID_INPUT', { message });
+  }
+}
+
+/**
+ * The events of a part of the log, in log order, up to a fixed end. Without `from` it holds the beginning
+ * of each stream that it holds anything of: the times in a stream never go back.
+ * @param end the log's end when the reading begins: writes that go on meanwhile do not prolong it
+ */
+export async function* select(
+  log: EventStore,
+  { from, to, repoId }: Selection,
+  end: Position,
+): AsyncIterable<RecordedEvent> {
+  const last = to && 'position' in to && to.position < end ? to.position : end;
+  for await (const recorded of log.readAll(from && 'position' in from ? from.position : undefined)) {
+    if (recorded.position > last) return;
+    if (from && 'time' in from && occurredAtOf(recorded) < from.time) continue;
+    if (to && 'time' in to && occurredAtOf(recorded) > to.time) continue;
+    if (repoId !== undefined && (await repoIdOf(log, recorded)) !== repoId) continue;
+    yield recorded;
+  }
+}
+
+const Said = z.object({ repoId: z.string() });
+const OfKey = z.object({ apiKeyId: z.string() });
+
+/**
+ * The repository that an event says, or that of the key it is about, by the key's first event: of an
+ * event that cannot be read, and of an access to one key at the command line.
+ */
+async function repoIdOf(log: EventStore, { stream, data }: RecordedEvent): Promise<string | undefined> {
+  const said = Said.safeParse(data).data?.repoId;
+  if (said !== undefined) return said;
+  const apiKeyId = apiKeyIdOf(stream) ?? OfKey.safeParse(data).data?.apiKeyId;
+  if (apiKeyId === undefined) return undefined;
+  for await (const first of log.readStream(streamOf(apiKeyId)))
+    return Said.safeParse(first.data).data?.repoId;
+  return undefined;
+}

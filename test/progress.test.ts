@@ -1,0 +1,19 @@
+import { describe, expect, it } from '@jest/globals';
+import { duration, progressOf } from '../src/cli/progress.js';
+
+describe('progress', () => {
+  it('says how many events are done, how many a second, and what is left', () => {
+    expect(progressOf(250_000, 5, 1_000_000)).toBe('250,000 of 1,000,000 events  50,000/s  15s left');
+    expect(progressOf(250_000, 5)).toBe('250,000 events  50,000/s');
+    expect(progressOf(0, 1, 10)).toBe('0 of 10 events  0/s');
+    expect(progressOf(11, 1, 10)).toBe('11 of 10 events  11/s  0s left');
+  });
+
+  it.each([
+    [0, '0s'],
+    [59.1, '1m 00s'],
+    [725, '12m 05s'],
+    [3600, '1h 00m'],
+    [90_061, '25h 01m'],
+  ])('gives %d seconds as %s', (seconds, text) => expect(duration(seconds)).toBe(text));
+});

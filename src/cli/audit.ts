@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { history } from '../audit/history.js';
 import { recordAccess } from '../commands/record-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
+import { addAsOfCommands } from './audit-as-of.js';
 import { commandLine, withLog } from './tools.js';
 
 /** `keyledger audit`: what the log says. */
@@ -14,6 +15,8 @@ export function addAuditCommands(program: Command): void {
     .argument('<apiKeyId>', 'id of the key')
     .option('--json', 'one JSON object a line')
     .action(auditHistory);
+
+  addAsOfCommands(audit);
 }
 
 async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Promise<void> {

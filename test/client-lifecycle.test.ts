@@ -52,6 +52,20 @@ describe('the whole life of a key, by the client and the real service', () => {
     );
   });
 
+  it('can be looked at as it was, by an auditor', async () => {
+    const made = await client().createRepoAiApiKey(repoId, key);
+    const { position: gone } = await client().deleteRepoAiApiKey(repoId, made.id);
+    const asOf = made.position ?? '';
+    const auditor = createClient({ baseUrl: service.url, token: await service.token('auditor', repoId) });
+    const was = { id: made.id, status: 'active', position: asOf };
+    expect((await auditor.getRepoAiApiKey(repoId, made.id, { asOf })).apiKey).toMatchObject(was);
+    expect((await auditor.getRepoAiApiKeys(repoId, { asOf })).apiKeys).toMatchObject([was]);
+    const now = await auditor.getRepoAiApiKeys(repoId, { asOf: gone ?? '', include: 'deleted' });
+    expect(now.apiKeys).toMatchObject([{ status: 'deleted', position: gone }]);
+    expect((await auditor.getRepoAiApiKeys(repoId, { asOf: new Date(0) })).apiKeys).toEqual([]);
+    expect(await errorOf(client().getRepoAiApiKeys(repoId, { asOf }))).toMatchObject({ code: 'FORBIDDEN' });
+  });
+
   it('ends when its secret has leaked, for whoever holds it', async () => {
     const made = await client().createRepoAiApiKey(repoId, key);
     const finder = createClient({ baseUrl: service.url, token: 'of-nobody' });

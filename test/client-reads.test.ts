@@ -46,6 +46,25 @@ describe('a list', () => {
     expect(proxy.seen[0]?.headers['keyledger-min-position']).toBe('log:7');
   });
 
+  it('can be asked for as of a time or a position, and so can one key', async () => {
+    const was = { ...apiKey, position: 'log:3', eventId: 'e' };
+    const listed = json(200, { success: true, apiKeys: [was] });
+    proxy.mishaps = [listed, listed, json(200, { success: true, apiKey: was })];
+    await client().getRepoAiApiKeys('shop', { asOf: new Date('2026-01-31T12:00:00Z') });
+    const list = await client().getRepoAiApiKeys('shop', { asOf: '2026-01-31T12:00:00+02:00' });
+    const one = await client().getRepoAiApiKey('shop', 'k', { asOf: 'log:7' });
+    const cited: (string | undefined)[] = [list.apiKeys[0]?.position, one.apiKey.eventId];
+    expect(cited).toEqual(['log:3', 'e']);
+    expect(proxy.seen.map(({ url }) => url)).toEqual([
+      `${listPath}?asOf=2026-01-31T12%3A00%3A00.000Z`,
+      `${listPath}?asOf=2026-01-31T12%3A00%3A00%2B02%3A00`,
+      `${listPath}/k?asOf=log%3A7`,
+    ]);
+    const wrong = client().getRepoAiApiKeys('shop', { asOf: new Date(Number.NaN) });
+    await expect(wrong).rejects.toBeInstanceOf(RangeError);
+    expect(proxy.seen).toHaveLength(3);
+  });
+
   it('is read page by page', async () => {
     const other = { ...apiKey, id: 'l', status: 'expired' };
     proxy.mishaps = [

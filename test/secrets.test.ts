@@ -58,6 +58,10 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
     {},
     { token, headers: { 'keyledger-min-position': 'x' } },
   ]);
+  const auditor = await child.token('auditor');
+  const asOf = `asOf=${new Date().toISOString()}`;
+  await drive('GET /repo/{repoId}/ai/apikey', `${keys}?${asOf}`, [{ token: auditor }, { token }]);
+  await drive('GET /repo/{repoId}/ai/apikey', `${keys}?asOf=x`, [{ token: auditor }, { token }]);
   const listed = (await child.ask('GET', keys, { token })).json['apiKeys'] as Json[];
   const one = `${keys}/${listed[0]?.['id']}`;
   await drive('PUT /repo/{repoId}/ai/apikey/{apikeyId}', one, [
@@ -66,6 +70,7 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
     {},
   ]);
   await drive('GET /repo/{repoId}/ai/apikey/{apikeyId}', one, [{ token }, {}]);
+  await drive('GET /repo/{repoId}/ai/apikey/{apikeyId}', `${one}?${asOf}`, [{ token: auditor }, { token }]);
   const rotate = { token, body: { overlapSeconds: 60 }, headers: once };
   await drive('POST /repo/{repoId}/ai/apikey/{apikeyId}/rotate', `${one}/rotate`, [
     rotate,

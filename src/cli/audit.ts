@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { history } from '../audit/history.js';
 import { recordAccess } from '../commands/record-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
+import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
 import { commandLine, withLog } from './tools.js';
 
@@ -23,6 +24,8 @@ export function addAuditCommands(program: Command): void {
     )
     .option('--json', 'one JSON object a line')
     .action(auditVerify);
+
+  addAsOfCommands(audit);
 }
 
 async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Promise<void> {

@@ -51,18 +51,21 @@ export function createClient(options: ClientOptions): Client {
         signal,
       }),
 
-    getRepoAiApiKeys: async (repoId, { include, status, aiType, limit, cursor, minPosition, signal } = {}) =>
+    getRepoAiApiKeys: async (
+      repoId,
+      { include, status, aiType, limit, cursor, asOf, minPosition, signal } = {},
+    ) =>
       read<ApiKeyList>({
         method: 'GET',
-        path: apiKeysPath(repoId) + query({ include, status, aiType, limit, cursor }),
+        path: apiKeysPath(repoId) + query({ include, status, aiType, limit, cursor, asOf: timeText(asOf) }),
         minPosition,
         signal,
       }),
 
-    getRepoAiApiKey: async (repoId, apikeyId, { include, minPosition, signal } = {}) =>
+    getRepoAiApiKey: async (repoId, apikeyId, { include, asOf, minPosition, signal } = {}) =>
       read<FoundApiKey>({
         method: 'GET',
-        path: apiKeyPath(repoId, apikeyId) + query({ include }),
+        path: apiKeyPath(repoId, apikeyId) + query({ include, asOf: timeText(asOf) }),
         minPosition,
         signal,
       }),

@@ -44,6 +44,8 @@ export type ReadOptions = CallOptions & {
 export type GetOptions = ReadOptions & {
   /** Deleted API keys, too. */
   readonly include?: 'deleted' | undefined;
+  /** What was so then: RFC 3339, a Date, or the position of a change. For tokens of an auditor. */
+  readonly asOf?: string | Date | undefined;
 };
 
 export type ListOptions = GetOptions & {
@@ -101,9 +103,12 @@ export type ApiKey = {
   readonly createdAt: string;
   readonly deletedAt: string | null;
   readonly expiresAt: string | null;
-  /** null if it never was; absent if the service cannot say. */
+  /** null if it never was; absent if the service cannot say, and with `asOf`. */
   readonly lastUsedAt?: string | null;
   readonly status: ApiKeyStatus;
+  /** With `asOf`: where in the log the event is that made it so, and its id. */
+  readonly position?: string;
+  readonly eventId?: string;
 };
 
 /** Newest first. */

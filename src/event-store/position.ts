@@ -16,12 +16,15 @@ export const positionAt = (logId: string, place: string): Position => `${logId}:
 
 export const hex16 = (value: number | bigint): string => value.toString(16).padStart(16, '0');
 
+/** Does a text look like a position, of whichever log? */
+export const isPosition = (text: string): boolean => SHAPE.test(text);
+
 /**
  * Reads a position that came from outside.
  * @throws KeyledgerError INVALID_INPUT if it is none, OTHER_LOG if it is of another log
  */
 export function parsePosition(text: string, logId: string): Position {
-  if (!SHAPE.test(text)) {
+  if (!isPosition(text)) {
     throw new KeyledgerError('INVALID_INPUT', { message: 'This is not a position that Keyledger gave' });
   }
   if (!text.startsWith(`${logId}:`)) throw new KeyledgerError('OTHER_LOG');

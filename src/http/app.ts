@@ -153,6 +153,7 @@ const everythingElse =
         methods: ['GET', 'POST', 'PUT', 'DELETE'],
         exposedHeaders: [
           'Keyledger-Position',
+          'Keyledger-As-Of',
           'Keyledger-Staleness',
           'X-Request-Id',
           'Retry-After',

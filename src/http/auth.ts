@@ -11,8 +11,11 @@ declare module 'fastify' {
     isFrequent?: boolean;
   }
   interface FastifyContextConfig {
-    /** What the caller must be allowed to do in the repository of the path; in some repository, if it names none. */
-    permission?: Permission;
+    /**
+     * What the caller must be allowed to do in the repository of the path; in some repository, if it names none.
+     * It may depend on the query.
+     */
+    permission?: Permission | ((query: object) => Permission);
     /** What an unexpected failure says. */
     failure?: string;
   }
@@ -38,7 +41,8 @@ export const authenticate =
 /** @throws KeyledgerError UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE */
 export function authorise(request: FastifyRequest): void {
   const caller = callerOf(request);
-  const { permission } = request.routeOptions.config;
+  const { permission: needed } = request.routeOptions.config;
+  const permission = typeof needed === 'function' ? needed(request.query as object) : needed;
   const { repoId } = request.params as { repoId?: string };
   const may =
     permission !== undefined &&

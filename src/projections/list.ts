@@ -1,4 +1,4 @@
-import type { AiApiKey } from '../domain/ai-api-key.js';
+import { type AiApiKey, statusAt } from '../domain/ai-api-key.js';
 import type { Position } from '../event-store/position.js';
 import type { KeyEntry } from './verify-index.js';
 
@@ -34,4 +34,17 @@ export const listItem = ({ key, revision, createdPosition, position }: KeyEntry)
   revision,
   createdPosition,
   position,
+});
+
+/** An item as callers see it at a time (milliseconds since 1970). */
+export const shownAt = (item: ListItem, now: number) => ({
+  id: item.apiKeyId,
+  name: item.name,
+  repoId: item.repoId,
+  key: item.accessKey,
+  aiType: item.aiType,
+  createdAt: item.createdAt,
+  deletedAt: item.deletedAt,
+  expiresAt: item.expiresAt,
+  status: statusAt(item, now),
 });

@@ -4,7 +4,7 @@ import type { Position } from '../event-store/position.js';
 import type { ListItem } from './list.js';
 import type { Projector } from './projector.js';
 import { type ReadModel, ReadModelLost } from './read-model.js';
-import type { Question, Verdict } from './verify-index.js';
+import type { KeyEntry, Question, Verdict } from './verify-index.js';
 
 /** Which keys of a repository; without a limit all of them. */
 export type ListQuery = {
@@ -17,7 +17,18 @@ export type ListQuery = {
 };
 
 /** A page of a list, and where the next begins; null if this was the last. */
-export type ListPage = { readonly items: readonly ListItem[]; readonly next: Position | null };
+export type ListPage<Item = ListItem> = { readonly items: readonly Item[]; readonly next: Position | null };
+
+/** Does a query ask for this one, at a time (milliseconds since 1970)? */
+export function isAskedFor(
+  item: ListItem,
+  { includeDeleted, status, aiType }: ListQuery,
+  now: number,
+): boolean {
+  if (!includeDeleted && item.status === 'deleted') return false;
+  if (status !== undefined && statusAt(item, now) !== status) return false;
+  return aiType === undefined || item.aiType === aiType;
+}
 
 /** What a list is filtered from, at a time. */
 const SMALLEST_READ = 100;
@@ -60,15 +71,14 @@ export class Reads {
    */
   async list(repoId: string, query: ListQuery, atLeast: Position | undefined): Promise<ListPage> {
     await this.#listable(atLeast);
-    const { status, aiType, includeDeleted, limit = Number.POSITIVE_INFINITY } = query;
+    const { includeDeleted, limit = Number.POSITIVE_INFINITY } = query;
     const now = this.#clock();
     const size = Math.min(Math.max(limit + 1, SMALLEST_READ), LARGEST_READ);
     const items: ListItem[] = [];
     for (let before = query.after; ; ) {
       const page = await this.#ask((model) => model.list(repoId, { includeDeleted, before, size }));
       for (const item of page) {
-        if (status !== undefined && statusAt(item, now) !== status) continue;
-        if (aiType !== undefined && item.aiType !== aiType) continue;
+        if (!isAskedFor(item, query, now)) continue;
         if (items.length === limit) return { items, next: items.at(-1)?.createdPosition ?? null };
         items.push(item);
       }
@@ -84,6 +94,23 @@ export class Reads {
   async get(repoId: string, apiKeyId: string, atLeast: Position | undefined): Promise<ListItem | undefined> {
     await this.#listable(atLeast);
     return this.#ask((model) => model.get(repoId, apiKeyId));
+  }
+
+  /**
+   * Every key of a repository that the log holds at a position, deleted ones too, newest first, from those on
+   * that were created before another.
+   * @throws KeyledgerError UNAVAILABLE, BEHIND
+   */
+  async everyKey(
+    repoId: string,
+    before: Position | undefined,
+    atLeast: Position,
+  ): Promise<Iterable<KeyEntry>> {
+    const inTime = await this.#projector.indexed.waitFor(atLeast);
+    const { unreadyBecause, index } = this.#projector;
+    if (unreadyBecause !== undefined) throw new KeyledgerError('UNAVAILABLE', { message: unreadyBecause });
+    if (!inTime) throw new KeyledgerError('BEHIND');
+    return index.keysOf(repoId, before);
   }
 
   /**

@@ -80,6 +80,8 @@ export class VerifyIndex {
   /** By the key's id. */
   readonly #entries = new Map<string, KeyEntry>();
   readonly #byAccessKey = new Map<string, KeyEntry>();
+  /** Ids of the keys of each repository, in the order of their creation. */
+  readonly #idsByRepo = new Map<string, string[]>();
   #quarantined = 0;
 
   /** Folds one event in. @returns the key's entry after it */
@@ -88,6 +90,7 @@ export class VerifyIndex {
     const entry = evolveEntry(before, recorded);
     this.#entries.set(entry.key.apiKeyId, entry);
     this.#byAccessKey.set(entry.key.accessKey, entry);
+    if (!before) this.#listId(entry.key);
     this.#quarantined += Number(isQuarantined(entry)) - Number(isQuarantined(before));
     return entry;
   }
@@ -129,8 +132,31 @@ export class VerifyIndex {
     return key && hasHash(secret, secretHashesAt(key, now)) ? key : undefined;
   }
 
+  /** The keys of a repository, deleted ones too, newest first; those that were created before a position, if there is one. */
+  *keysOf(repoId: string, before?: Position): Generator<KeyEntry> {
+    const ids = this.#idsByRepo.get(repoId) ?? [];
+    const entryAt = (i: number) => this.#entries.get(ids[i] ?? '');
+    let [low, high] = [0, ids.length];
+    while (before !== undefined && low < high) {
+      const middle = (low + high) >> 1;
+      const entry = entryAt(middle);
+      if (entry && entry.createdPosition < before) low = middle + 1;
+      else high = middle;
+    }
+    for (let i = high - 1; i >= 0; i--) {
+      const entry = entryAt(i);
+      if (entry) yield entry;
+    }
+  }
+
   entries(): Iterable<KeyEntry> {
     return this.#entries.values();
+  }
+
+  #listId({ repoId, apiKeyId }: AiApiKey): void {
+    const ids = this.#idsByRepo.get(repoId);
+    if (ids) ids.push(apiKeyId);
+    else this.#idsByRepo.set(repoId, [apiKeyId]);
   }
 
   /** How many keys have a history that could not be decoded or folded. */

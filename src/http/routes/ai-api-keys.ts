@@ -3,11 +3,12 @@ import { z } from 'zod';
 import { createAiApiKey } from '../../commands/create-ai-api-key.js';
 import { deleteAiApiKey } from '../../commands/delete-ai-api-key.js';
 import { updateAiApiKey } from '../../commands/update-ai-api-key.js';
-import { statusAt } from '../../domain/ai-api-key.js';
+import type { Permission } from '../../domain/access.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import { parsePosition } from '../../event-store/position.js';
-import type { ListItem } from '../../projections/list.js';
+import { type ListItem, shownAt } from '../../projections/list.js';
 import type { Usage } from '../../usage/usage.js';
+import { AsOf, getAsOf, listAsOf } from '../as-of.js';
 import { type ChangeDependencies, contextOf, known, settle } from '../changes.js';
 import {
   AiType,
@@ -30,7 +31,7 @@ const CreateBody = z.object({ name: Name, aiType: AiType, expiresAt: ExpiresAt.o
 const UpdateBody = z.object({ name: Name.optional(), expiresAt: ExpiresAt.optional() }, BODY_RULE).nullish();
 
 const Include = z.enum(['deleted'], 'must be deleted').optional().describe('deleted: deleted keys too');
-const OneQuery = z.object({ include: Include });
+const OneQuery = z.object({ include: Include, asOf: AsOf });
 const ListQuery = OneQuery.extend({
   status: Status.optional(),
   aiType: AiType.optional(),
@@ -61,6 +62,8 @@ const ApiKey = z
     status: Status.describe(
       'unavailable: its history holds an event that cannot be read; it is never valid, but can be deleted',
     ),
+    position: z.string().optional().describe('With asOf: of the event that made it so'),
+    eventId: z.string().optional().describe('With asOf: of the same event'),
   })
   .meta({ id: 'ApiKey' });
 const Listed = z.object({
@@ -71,6 +74,8 @@ const Listed = z.object({
 const Shown = z.object({ success: z.literal(true), apiKey: ApiKey });
 
 const tags = ['API keys'];
+
+const seeing = (query: object): Permission => ('asOf' in query ? 'as-of' : 'list');
 
 export type AiApiKeyDependencies = ChangeDependencies & { readonly usage: Usage };
 
@@ -116,7 +121,7 @@ export const aiApiKeyRoutes =
     app.get(
       '/repo/:repoId/ai/apikey',
       {
-        config: { permission: 'list' },
+        config: { permission: seeing },
         schema: {
           operationId: 'getRepoAiApiKeys',
           summary: 'List the AI API keys of a repository, newest first',
@@ -128,22 +133,34 @@ export const aiApiKeyRoutes =
         },
       },
       async (request, reply) => {
-        const { include, status, aiType, limit, cursor } = request.query;
+        const { include, status, aiType, limit, cursor, asOf } = request.query;
         const includeDeleted = include === 'deleted' || status === 'deleted';
         const after = cursor === undefined ? undefined : parsePosition(cursor, log.logId);
         const query = { includeDeleted, status, aiType, limit, after };
-        const { items, next } = await reads.list(request.params.repoId, query, minPosition(request.headers));
+        const atLeast = minPosition(request.headers);
+        const answer = (apiKeys: z.infer<typeof ApiKey>[], nextCursor: string | null) =>
+          limit === undefined
+            ? { success: true as const, apiKeys }
+            : { success: true as const, apiKeys, nextCursor };
+        if (asOf !== undefined) {
+          const { shown, next } = await listAsOf(request, reply, dependencies, { asOf, query, atLeast });
+          return answer(shown, next);
+        }
+        const { items, next } = await reads.list(request.params.repoId, query, atLeast);
         reply.header('keyledger-staleness', reads.staleness.toFixed(1));
         const lastUsed = await lastUse(usage, items);
-        const apiKeys = items.map((item) => shown(item, lastUsed, clock()));
-        return { success: true as const, apiKeys, ...(limit === undefined ? {} : { nextCursor: next }) };
+        const now = clock();
+        return answer(
+          items.map((item) => withLastUse(item, lastUsed, now)),
+          next,
+        );
       },
     );
 
     app.get(
       '/repo/:repoId/ai/apikey/:apikeyId',
       {
-        config: { permission: 'list' },
+        config: { permission: seeing },
         schema: {
           operationId: 'getRepoAiApiKey',
           summary: 'Show one AI API key',
@@ -156,12 +173,18 @@ export const aiApiKeyRoutes =
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
-        const item = await reads.get(repoId, known(apikeyId), minPosition(request.headers));
-        if (!item || (item.status === 'deleted' && request.query.include !== 'deleted')) {
+        const { include, asOf } = request.query;
+        const atLeast = minPosition(request.headers);
+        if (asOf !== undefined) {
+          const asked = { asOf, apiKeyId: known(apikeyId), include, atLeast };
+          return { success: true as const, apiKey: await getAsOf(request, reply, dependencies, asked) };
+        }
+        const item = await reads.get(repoId, known(apikeyId), atLeast);
+        if (!item || (item.status === 'deleted' && include !== 'deleted')) {
           throw new KeyledgerError('KEY_NOT_FOUND');
         }
         reply.header('keyledger-staleness', reads.staleness.toFixed(1));
-        return { success: true as const, apiKey: shown(item, await lastUse(usage, [item]), clock()) };
+        return { success: true as const, apiKey: withLastUse(item, await lastUse(usage, [item]), clock()) };
       },
     );
 
@@ -222,19 +245,8 @@ const lastUse = (usage: Usage, items: readonly ListItem[]) =>
   usage.lastUsed(items.map(({ apiKeyId }) => apiKeyId)).catch(() => undefined);
 
 /** A key as a caller sees it at a time (milliseconds since 1970). */
-function shown(item: ListItem, lastUsed: ReadonlyMap<string, number> | undefined, now: number) {
+function withLastUse(item: ListItem, lastUsed: ReadonlyMap<string, number> | undefined, now: number) {
   const at = lastUsed?.get(item.apiKeyId);
   const lastUsedAt = at === undefined ? null : new Date(at - (at % MINUTE_MS)).toISOString();
-  return {
-    id: item.apiKeyId,
-    name: item.name,
-    repoId: item.repoId,
-    key: item.accessKey,
-    aiType: item.aiType,
-    createdAt: item.createdAt,
-    deletedAt: item.deletedAt,
-    expiresAt: item.expiresAt,
-    ...(lastUsed ? { lastUsedAt } : {}),
-    status: statusAt(item, now),
-  };
+  return { ...shownAt(item, now), ...(lastUsed ? { lastUsedAt } : {}) };
 }

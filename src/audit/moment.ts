@@ -1,0 +1,96 @@
+import { z } from 'zod';
+import { apiKeyIdOf } from '../domain/ai-api-key.js';
+import { isAccessStream } from '../domain/audit-access.js';
+import { KeyledgerError } from '../domain/errors.js';
+import { type Decoded, decode, decodeAccess } from '../event-store/codec.js';
+import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import { isPosition, type Position, parsePosition } from '../event-store/position.js';
+
+/** A moment of the past: what had happened by a time, or what the log held up to a position. */
+export type Moment = {
+  /** Milliseconds since 1970: expiry is judged at it, and events count up to it where there is no position. */
+  readonly time: number;
+  readonly position?: Position | undefined;
+};
+
+const Time = z.iso.datetime({ offset: true });
+
+/**
+ * The moment that a text names: a time (RFC 3339 with its offset), or a position. The time of a position is
+ * that of the event there.
+ * @param now milliseconds since 1970: what lies after it is not known yet
+ * @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE
+ */
+export async function momentOf(text: string, log: EventStore, now: number): Promise<Moment> {
+  // In a query a bare + is a space, and no time holds one.
+  const time = Time.safeParse(text.replace(/ (?=\d\d:\d\d$)/, '+')).data;
+  if (time === undefined) return momentAt(text, log);
+  if (Date.parse(time) > now) throw invalid('The moment must not be in the future');
+  return { time: Date.parse(time) };
+}
+
+/** The moment as it was understood: a time in UTC, or a position. */
+export const momentText = ({ time, position }: Moment): string => position ?? new Date(time).toISOString();
+
+async function momentAt(text: string, log: EventStore): Promise<Moment> {
+  if (!isPosition(text)) throw invalid(MOMENT_RULE);
+  const position = parsePosition(text, log.logId);
+  const recorded = await log.eventAt(position);
+  if (recorded) return { time: Date.parse(occurredAt(recorded)), position: recorded.position };
+  if (await isBeginning(log, position)) return { time: 0, position };
+  throw invalid('The log holds no event at this position');
+}
+
+const MOMENT_RULE =
+  'The moment must be a time with its zone, such as 2030-01-31T12:00:00Z, or a position that Keyledger gave';
+
+const invalid = (message: string) => new KeyledgerError('INVALID_INPUT', { message });
+
+/** When an event occurred; when it was recorded, if this release cannot tell. */
+function occurredAt(recorded: RecordedEvent): string {
+  const { stream, revision, recordedAt } = recorded;
+  const event = isAccessStream(stream)
+    ? decodeAccess(recorded)
+    : apiKeyIdOf(stream) && decode(recorded, revision);
+  return typeof event === 'object' ? event.occurredAt : recordedAt;
+}
+
+/** Does a position, at which there is no event, lie before the first one? */
+async function isBeginning(log: EventStore, position: Position): Promise<boolean> {
+  for await (const first of log.readAll()) return position < first.position;
+  return position <= (await log.end());
+}
+
+/** An event of a key, decoded. */
+export type KeyEvent = { readonly recorded: RecordedEvent; readonly event: ReturnType<typeof decode> };
+
+/**
+ * Sorts out which of a key's events count at a moment. To be called with each of them, in order; each call
+ * gives those that are now known to count. A key is there from its first event on. An event that cannot be
+ * read has the time at which it was recorded, or an earlier one if an event after it occurred before that.
+ */
+export function countedUpTo({ time, position }: Moment): (recorded: RecordedEvent) => readonly KeyEvent[] {
+  let next = 0;
+  let isThere = false;
+  let undated: KeyEvent[] = [];
+  const counts = ({ recorded, event }: KeyEvent) =>
+    position === undefined ? Date.parse(event.occurredAt) <= time : recorded.position <= position;
+  return (recorded) => {
+    const isFirst = next === 0;
+    const one = { recorded, event: decode(recorded, next) };
+    next = recorded.revision + 1;
+    if (isFirst) isThere = counts(one);
+    if (!isThere) return [];
+    if (counts(one)) {
+      const counted = [...undated, one];
+      undated = [];
+      return counted;
+    }
+    if (one.event.type === 'Unreadable') undated.push(one);
+    return [];
+  };
+}
+
+/** Who caused an event; null if it cannot be read. */
+export const actorOf = (event: KeyEvent['event']): Decoded['actor'] | null =>
+  event.type === 'Unreadable' ? null : event.actor;

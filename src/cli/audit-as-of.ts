@@ -1,0 +1,102 @@
+import { type Command, Option } from 'commander';
+import { repositoryAsOf, shownAsOf } from '../audit/as-of.js';
+import { type CouldUse, couldUse } from '../audit/could-use.js';
+import { momentOf, momentText } from '../audit/moment.js';
+import { recordAccess } from '../commands/record-access.js';
+import { STATUSES, type Status } from '../domain/ai-api-key.js';
+import { isAskedFor } from '../projections/reads.js';
+import { isAccessKey } from '../security/credentials.js';
+import { commandLine, withLog } from './tools.js';
+
+const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position';
+
+/** `keyledger audit as-of` and `keyledger audit could-use`: what was so at a moment. */
+export function addAsOfCommands(audit: Command): void {
+  audit
+    .command('as-of')
+    .description('the keys of a repository as they were at a moment, each with the event that made it so')
+    .requiredOption('--repo <id>', 'repository id')
+    .requiredOption('--at <moment>', AT)
+    .option('--deleted', 'deleted keys too')
+    .addOption(new Option('--status <status>', 'only those of this status').choices(STATUSES))
+    .option('--json', 'one JSON object a line')
+    .action(auditAsOf);
+
+  audit
+    .command('could-use')
+    .description('could a key be used at a moment, and which event decides it?')
+    .argument('<access key>', 'FB_AI_…')
+    .requiredOption('--at <moment>', AT)
+    .option('--json', 'one JSON object')
+    .action(auditCouldUse);
+}
+
+type AsOfOptions = { repo: string; at: string; deleted?: boolean; status?: Status; json?: boolean };
+
+async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Promise<void> {
+  await withLog(async (log) => {
+    const moment = await momentOf(at, log, Date.now());
+    const includeDeleted = deleted === true || status === 'deleted';
+    const filters = { ...(deleted ? { include: 'deleted' } : {}), ...(status ? { status } : {}) };
+    const query = { asOf: momentText(moment), ...filters };
+    await recordAccess(commandLine(log), { access: 'as-of', repoId: repo, apiKeyId: null, query });
+    const keys = (await repositoryAsOf(log, repo, moment))
+      .filter((key) => isAskedFor(key, { includeDeleted, status }, moment.time))
+      .map((key) => shownAsOf(key, moment));
+    if (json) for (const key of keys) console.log(JSON.stringify(key));
+    else if (keys.length === 0) console.error(`No key of ${repo} at ${momentText(moment)}`);
+    else {
+      const cells = keys.map((key) => [key.id, key.name, key.key, key.aiType, key.status, key.position]);
+      printTable([['id', 'name', 'key', 'type', 'status', 'position'], ...cells]);
+    }
+  });
+}
+
+function printTable(rows: readonly (readonly string[])[]): void {
+  const widths = rows.reduce<number[]>(
+    (widest, row) => row.map((cell, i) => Math.max(cell.length, widest[i] ?? 0)),
+    [],
+  );
+  for (const row of rows) {
+    console.log(
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    );
+  }
+}
+
+async function auditCouldUse(
+  accessKey: string,
+  { at, json }: { readonly at: string; readonly json?: boolean },
+): Promise<void> {
+  // Not quoted: it may be a secret by mistake.
+  if (!isAccessKey(accessKey)) throw new Error('This is not an access key: it begins with FB_AI_');
+  await withLog(async (log) => {
+    const moment = await momentOf(at, log, Date.now());
+    const found = await couldUse(log, accessKey, moment);
+    const { repoId, apiKeyId } = found;
+    const asOf = momentText(moment);
+    await recordAccess(commandLine(log), {
+      access: 'could-use',
+      repoId,
+      apiKeyId,
+      query: { asOf, key: accessKey },
+    });
+    if (json) console.log(JSON.stringify({ key: accessKey, asOf, ...found }));
+    else for (const line of inWords(found, asOf)) console.log(line);
+  });
+}
+
+function inWords({ couldUse, status, apiKeyId, repoId, expiresAt, event }: CouldUse, asOf: string): string[] {
+  const is = status === 'expired' ? `expired at ${expiresAt}` : status;
+  const first = `${couldUse ? 'yes' : 'no'}: at ${asOf} it was ${is}`;
+  if (!event) return ['no: no key has this access key'];
+  const who = event.actor ? `${event.actor.subject} (${event.actor.issuer})` : 'unknown';
+  return [
+    first,
+    `key      ${apiKeyId} of ${repoId ?? 'an unknown repository'}`,
+    `decided  by ${event.type} at ${event.at} by ${who}, position ${event.position}`,
+  ];
+}

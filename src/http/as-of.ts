@@ -1,0 +1,78 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { keyAsOf, listAsOf as listOf, shownAsOf } from '../audit/as-of.js';
+import { type Moment, momentOf, momentText } from '../audit/moment.js';
+import { recordAccess } from '../commands/record-access.js';
+import { KeyledgerError } from '../domain/errors.js';
+import type { Position } from '../event-store/position.js';
+import type { ListQuery } from '../projections/reads.js';
+import { type ChangeDependencies, contextOf } from './changes.js';
+
+/** The answers of lists and single keys as of a moment: read from the log, and written down before. */
+
+export const AsOf = z
+  .string()
+  .optional()
+  .describe(
+    'A time (RFC 3339 with its zone) or a position: the answer is what was so then, from the log, for who may audit. A time means each key’s events up to it.',
+  );
+
+type Asked = { readonly asOf: string; readonly atLeast: Position | undefined };
+
+/** @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE, BEHIND */
+export async function listAsOf(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  dependencies: ChangeDependencies,
+  { asOf, query, atLeast }: Asked & { readonly query: ListQuery },
+) {
+  const { log, reads, clock } = dependencies;
+  const { repoId } = request.params as { repoId: string };
+  const moment = await momentOf(asOf, log, clock());
+  // Another instance may have made a key a moment ago.
+  const end = moment.position ?? (await log.end());
+  const upTo = atLeast !== undefined && atLeast > end ? atLeast : end;
+  const entries = await reads.everyKey(repoId, query.after, upTo);
+  await record(request, reply, dependencies, moment, { repoId, apiKeyId: null });
+  const { items, next } = await listOf(log, entries, moment, query);
+  return { shown: items.map((key) => shownAsOf(key, moment)), next };
+}
+
+/** @throws KeyledgerError INVALID_INPUT, OTHER_LOG, KEY_NOT_FOUND, UNAVAILABLE, BEHIND */
+export async function getAsOf(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  dependencies: ChangeDependencies,
+  {
+    asOf,
+    apiKeyId,
+    include,
+    atLeast,
+  }: Asked & { readonly apiKeyId: string; readonly include: 'deleted' | undefined },
+) {
+  const { log, reads, clock } = dependencies;
+  const { repoId } = request.params as { repoId: string };
+  const moment = await momentOf(asOf, log, clock());
+  if (atLeast !== undefined) await reads.verifiable(atLeast);
+  await record(request, reply, dependencies, moment, { repoId, apiKeyId });
+  const key = await keyAsOf(log, apiKeyId, moment);
+  const isShown = key?.repoId === repoId && (key.status !== 'deleted' || include === 'deleted');
+  if (!isShown) throw new KeyledgerError('KEY_NOT_FOUND');
+  return shownAsOf(key, moment);
+}
+
+/** Writes down who is about to be told what was so at a moment, with the query as it was asked. */
+async function record(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  dependencies: ChangeDependencies,
+  moment: Moment,
+  about: { readonly repoId: string; readonly apiKeyId: string | null },
+): Promise<void> {
+  const asOf = momentText(moment);
+  const asked = Object.entries(request.query as Record<string, string | number | undefined>);
+  const filters = asked.flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
+  const query = { ...Object.fromEntries(filters), asOf };
+  await recordAccess(contextOf(request, dependencies), { access: 'as-of', ...about, query });
+  reply.header('keyledger-as-of', asOf);
+}

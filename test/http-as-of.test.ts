@@ -1,0 +1,290 @@
+import { randomUUID } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { accessesOf } from './accesses.js';
+import { eventually } from './eventually.js';
+import { combinations } from './parts.js';
+import { type Answer, type Json, type Running, runService } from './service.js';
+
+const body = { name: 'search', aiType: 'OPENAI' };
+const minus = (time: string, ms: number) => new Date(Date.parse(time) - ms).toISOString();
+const keysIn = ({ json }: Answer) => json['apiKeys'] as Json[];
+const idsIn = (answer: Answer) => keysIn(answer).map(({ id }) => id);
+const expectError = ({ status, json }: Answer, expected: number, code: string, message = /./) => {
+  expect([status, json['code']]).toEqual([expected, code]);
+  expect(json['message']).toMatch(message);
+};
+
+describe.each(combinations)('as of a moment on $name', ({ start }) => {
+  let service: Running;
+  let admin: string;
+  let auditor: string;
+  let repoId: string;
+  let keys: string;
+  let settings: NodeJS.ProcessEnv;
+  let stopParts: () => Promise<void>;
+  beforeAll(async () => {
+    const parts = await start();
+    stopParts = parts.stop;
+    settings = { RATE_LIMIT: '0', ...parts.settings };
+    service = await runService(settings);
+    admin = await service.token('admin', '*');
+    auditor = await service.token('auditor', '*', 'eve');
+  }, 120_000);
+  afterAll(async () => {
+    await service?.stop();
+    await stopParts?.();
+  });
+  beforeEach(() => {
+    repoId = randomUUID();
+    keys = `/repo/${repoId}/ai/apikey`;
+  });
+
+  /** A change, and its position. */
+  const change = async (method: string, path: string, what?: unknown) => {
+    const { status, json, headers } = await service.ask(method, path, { token: admin, body: what });
+    expect(status).toBeLessThan(300);
+    const position = headers.get('keyledger-position') ?? '';
+    return { id: json['id'] as string, path: `${keys}/${json['id']}`, position };
+  };
+  const create = (more: object = {}) => change('POST', keys, { ...body, ...more });
+  const look = (path: string, asOf: string, query = '', token = auditor, headers = {}) =>
+    service.ask('GET', `${path}?asOf=${encodeURIComponent(asOf)}&${query}`, { token, headers });
+  /** A key as the plain call shows it, without what is not in the log. */
+  const plain = async (path: string) => {
+    const { json } = await service.ask('GET', `${path}?include=deleted`, { token: admin });
+    const { lastUsedAt: _, ...rest } = json['apiKey'] as Json;
+    return rest;
+  };
+  const accesses = async () =>
+    (await accessesOf(service.config)).filter(({ data }) => data.repoId === repoId);
+
+  it('a key is what it was, with the position of the event that made it so', async () => {
+    const created = await create();
+    const wasCreated = await plain(created.path);
+    const renamed = await change('PUT', created.path, { name: 'find' });
+    const other = await create();
+    const suspended = await change('POST', `${created.path}/suspend`, { reason: 'odd' });
+    const deleted = await change('DELETE', created.path);
+
+    const first = await look(created.path, created.position);
+    const eventId = expect.stringMatching(/^[0-9a-f-]{36}$/);
+    expect(first.json).toEqual({
+      success: true,
+      apiKey: { ...wasCreated, position: created.position, eventId },
+    });
+    expect(first.headers.get('keyledger-as-of')).toBe(created.position);
+    expect(first.headers.get('cache-control')).toBe('no-store');
+    for (const [moment, is] of [
+      [renamed, { name: 'find', status: 'active', position: renamed.position }],
+      [other, { name: 'find', status: 'active', position: renamed.position }],
+      [suspended, { name: 'find', status: 'suspended', position: suspended.position }],
+    ] as const) {
+      expect((await look(created.path, moment.position)).json['apiKey']).toMatchObject(is);
+      expect(keysIn(await look(keys, moment.position)).find(({ id }) => id === created.id)).toMatchObject(is);
+    }
+    expect(idsIn(await look(keys, created.position))).toEqual([created.id]);
+    expect(idsIn(await look(keys, other.position))).toEqual([other.id, created.id]);
+    expect(idsIn(await look(keys, deleted.position))).toEqual([other.id]);
+    expect(keysIn(await look(keys, deleted.position, 'include=deleted'))[1]).toEqual({
+      ...(await plain(created.path)),
+      position: deleted.position,
+      eventId,
+    });
+  });
+
+  it('a time counts what occurred up to it, the same millisecond included, in any zone', async () => {
+    const { path, id } = await create();
+    await eventually(async () => Date.now() > Date.parse((await plain(path))['createdAt'] as string));
+    await change('DELETE', path);
+    const { createdAt, deletedAt } = (await plain(path)) as Record<string, string>;
+    const before = minus(createdAt ?? '', 1);
+    expect(idsIn(await look(keys, before, 'include=deleted'))).toEqual([]);
+    expectError(await look(path, before), 404, 'KEY_NOT_FOUND');
+    expect(idsIn(await look(keys, createdAt ?? ''))).toEqual([id]);
+    const alive = await look(path, minus(deletedAt ?? '', 1));
+    expect(alive.json['apiKey']).toMatchObject({ status: 'active', deletedAt: null });
+    expectError(await look(path, deletedAt ?? ''), 404, 'KEY_NOT_FOUND');
+    const dead = await look(path, deletedAt ?? '', 'include=deleted');
+    expect(dead.json['apiKey']).toMatchObject({ status: 'deleted', deletedAt });
+
+    const elsewhere = new Date(Date.parse(createdAt ?? '') + 7_200_000).toISOString().replace('Z', '+02:00');
+    for (const text of [encodeURIComponent(elsewhere), elsewhere]) {
+      const answer = await service.ask('GET', `${keys}?asOf=${text}`, { token: auditor });
+      expect([answer.status, answer.headers.get('keyledger-as-of')]).toEqual([200, createdAt]);
+      expect(idsIn(answer)).toEqual([id]);
+    }
+  });
+
+  it('an expiry is judged at the moment, and counts from its own millisecond on', async () => {
+    const expiresAt = new Date(Date.now() + 1000).toISOString();
+    const { path, position } = await create({ expiresAt });
+    await eventually(() => Date.now() > Date.parse(expiresAt));
+    const later = await change('PUT', path, { name: 'find' });
+    const statusAt = async (moment: string) => (await look(path, moment)).json['apiKey'];
+    expect(await statusAt(minus(expiresAt, 1))).toMatchObject({ status: 'active', position });
+    expect(await statusAt(expiresAt)).toMatchObject({ status: 'expired', position });
+    expect(await statusAt(position)).toMatchObject({ status: 'active' });
+    expect(await statusAt(later.position)).toMatchObject({ status: 'expired', name: 'find' });
+    expect(keysIn(await look(keys, expiresAt, 'status=expired'))).toHaveLength(1);
+    expect(keysIn(await look(keys, minus(expiresAt, 1), 'status=expired'))).toHaveLength(0);
+  });
+
+  it('lists are filtered and paged as they are without a moment', async () => {
+    const made: Awaited<ReturnType<typeof create>>[] = [];
+    for (let n = 0; n < 40; n++) made.push(await create({ aiType: n % 2 ? 'AWS' : 'OPENAI' }));
+    await change('DELETE', made[3]?.path ?? '');
+    await change('POST', `${made[4]?.path}/suspend`);
+    const { position } = await change('DELETE', made[6]?.path ?? '');
+    // What comes after must change nothing.
+    for (const one of made.slice(10)) await change('DELETE', one.path);
+    await create();
+    const ids = made.map(({ id }) => id).reverse();
+    const [third, fourth, sixth] = [made[3]?.id, made[4]?.id, made[6]?.id];
+    expect(idsIn(await look(keys, position, 'include=deleted'))).toEqual(ids);
+    expect(idsIn(await look(keys, position))).toEqual(ids.filter((id) => id !== third && id !== sixth));
+    expect(idsIn(await look(keys, position, 'status=deleted'))).toEqual([sixth, third]);
+    expect(idsIn(await look(keys, position, 'status=suspended'))).toEqual([fourth]);
+    expect(idsIn(await look(keys, position, 'aiType=AWS'))).toHaveLength(19);
+    for (const [limit, pages] of [
+      [7, 6],
+      [38, 1],
+      [19, 2],
+    ] as const) {
+      const found: unknown[] = [];
+      let cursor = '';
+      let count = 0;
+      for (; ; count++) {
+        const page = await look(keys, position, `limit=${limit}${cursor}`);
+        found.push(...idsIn(page));
+        if (page.json['nextCursor'] === null) break;
+        expect(idsIn(page)).toHaveLength(limit);
+        cursor = `&cursor=${page.json['nextCursor']}`;
+      }
+      expect([found, count + 1]).toEqual([ids.filter((id) => id !== third && id !== sixth), pages]);
+    }
+    expect((await look(keys, position)).json).not.toHaveProperty('nextCursor');
+  });
+
+  it('a key of another repository is not there', async () => {
+    const { id, position } = await create();
+    const elsewhere = `/repo/${randomUUID()}/ai/apikey`;
+    expectError(await look(`${elsewhere}/${id}`, position), 404, 'KEY_NOT_FOUND');
+    expectError(await look(`${keys}/${randomUUID()}`, position), 404, 'KEY_NOT_FOUND');
+    expectError(await look(`${keys}/nonsense`, position), 404, 'KEY_NOT_FOUND');
+    expect(idsIn(await look(elsewhere, position))).toEqual([]);
+  });
+
+  it('needs the rights of an auditor; the present does not', async () => {
+    const { path, position } = await create();
+    const elsewhere = await service.token('auditor', 'another', 'eve');
+    for (const role of ['admin', 'viewer', 'verifier']) {
+      const token = await service.token(role, '*');
+      for (const at of [keys, path]) expectError(await look(at, position, '', token), 403, 'FORBIDDEN');
+      expectError(await look(keys, 'nonsense', '', token), 403, 'FORBIDDEN');
+    }
+    expectError(await look(keys, position, '', elsewhere), 403, 'FORBIDDEN');
+    expectError(await service.ask('GET', `${keys}?asOf=${position}`), 401, 'UNAUTHENTICATED');
+    expect(await accesses()).toEqual([]);
+    for (const at of [keys, path]) expect((await service.ask('GET', at, { token: admin })).status).toBe(200);
+  });
+
+  it('what is no moment, or none yet, is 400', async () => {
+    const { path } = await create();
+    for (const [asOf, message] of [
+      ['', /a time with its zone/],
+      ['yesterday', /a time with its zone/],
+      ['2026-01-01', /a time with its zone/],
+      ['2026-01-01T00:00:00', /a time with its zone/],
+      ['2026-02-30T00:00:00Z', /a time with its zone/],
+      ['2999-01-01T00:00:00Z', /in the future/],
+    ] as const) {
+      for (const at of [keys, path]) expectError(await look(at, asOf), 400, 'INVALID_INPUT', message);
+    }
+    expect(await accesses()).toEqual([]);
+  });
+
+  it('a position at which nothing is is 400, and one of another log 409', async () => {
+    const { path, position } = await create();
+    const [, place = ''] = position.split(':');
+    const nowhere = position.replace(place, place.replace(/^0/, '7'));
+    const elsewhere = `${randomUUID()}:${place}`;
+    for (const at of [keys, path]) {
+      expectError(await look(at, nowhere), 400, 'INVALID_INPUT', /no event/);
+      expectError(await look(at, elsewhere), 409, 'OTHER_LOG');
+      expectError(
+        await look(at, position, '', auditor, { 'keyledger-min-position': elsewhere }),
+        409,
+        'OTHER_LOG',
+      );
+      expectError(
+        await look(at, position, '', auditor, { 'keyledger-min-position': nowhere }),
+        503,
+        'BEHIND',
+      );
+      const there = await look(at, position, '', auditor, { 'keyledger-min-position': position });
+      expect(there.status).toBe(200);
+    }
+    expectError(await look(keys, position, `cursor=${elsewhere}`), 409, 'OTHER_LOG');
+    expectError(await look(keys, position, 'limit=0'), 400, 'INVALID_INPUT');
+  });
+
+  it('each answer is written down once, before it is given', async () => {
+    const { id, path, position } = await create();
+    const time = new Date().toISOString();
+    await look(keys, position, 'status=active&limit=5');
+    await look(path, time.replace('Z', '+00:00'));
+    await look(path, minus(time, 3_600_000));
+    const seen = await accesses();
+    const actor = { issuer: 'keyledger', subject: 'eve' };
+    expect(seen).toMatchObject([
+      { actor, data: { apiKeyId: null, query: { asOf: position, status: 'active', limit: 5 } } },
+      { actor, data: { apiKeyId: id, query: { asOf: time } } },
+      // That there was no such key is an answer, too.
+      { actor, data: { apiKeyId: id, query: { asOf: minus(time, 3_600_000) } } },
+    ]);
+    for (const { data } of seen) {
+      expect(data).toMatchObject({ access: 'as-of', repoId, from: '127.0.0.1', verified: true });
+    }
+  });
+
+  it('what another instance did a moment ago is there', async () => {
+    const other = await runService({ ...settings, EVENT_STORE_URL: service.config.EVENT_STORE_URL });
+    try {
+      const token = await other.token('auditor', '*', 'eve');
+      for (let n = 1; n <= 20; n++) {
+        const { id } = await create();
+        const asOf = new Date().toISOString();
+        const answer = await other.ask('GET', `${keys}?asOf=${asOf}`, { token });
+        expect([answer.status, keysIn(answer).length, idsIn(answer)[0]]).toEqual([200, n, id]);
+      }
+    } finally {
+      await other.stop();
+    }
+  });
+});
+
+describe('a log that takes nothing', () => {
+  it('is 503, and nothing is told; what is not written down goes on', async () => {
+    const service = await runService({ RATE_LIMIT: '0' });
+    try {
+      const keys = '/repo/shop/ai/apikey';
+      const [admin, auditor] = [await service.token('admin'), await service.token('auditor')];
+      const created = await service.ask('POST', keys, { token: admin, body });
+      const asOf = `asOf=${created.headers.get('keyledger-position')}`;
+      const one = `${keys}/${created.json['id']}`;
+      expect((await service.ask('GET', `${one}?${asOf}`, { token: auditor })).status).toBe(200);
+      rmSync(service.config.EVENT_STORE_URL.replace('sqlite:', ''));
+      await eventually(async () => (await service.ask('POST', keys, { token: admin, body })).status === 503);
+      for (const at of [keys, one]) {
+        const answer = await service.ask('GET', `${at}?${asOf}`, { token: auditor });
+        expectError(answer, 503, 'UNAVAILABLE');
+        expect(answer.text).not.toContain(created.json['key']);
+        expect(answer.headers.get('keyledger-as-of')).toBeNull();
+        expect((await service.ask('GET', at, { token: auditor })).status).toBe(200);
+      }
+    } finally {
+      await service.stop();
+    }
+  });
+});

@@ -269,9 +269,9 @@ describe('keyledger audit history', () => {
     const table = cli(['audit', 'history', id ?? '']);
     expect(table.stdout.trim().split('\n')).toEqual([
       expect.stringMatching(
-        `^20.*Z  ApiKeyCreated +by ada \\(keyledger\\)  repoId="shop" name="search" aiType="OPENAI" key="${key}" expiresAt=null$`,
+        `^20.*Z  ApiKeyCreated +by ada \\(keyledger\\)  repoId="shop", name="search", aiType="OPENAI", key="${key}", status="active", secretVersion=1$`,
       ),
-      expect.stringMatching(/ApiKeyRenamed +by ada \(keyledger\) {2}repoId="shop" name="find"$/),
+      expect.stringMatching(/ApiKeyRenamed +by ada \(keyledger\) {2}name "search" -> "find"$/),
       expect.stringMatching(/ApiKeyDeleted +by ada/),
     ]);
     const lines = cli(['audit', 'history', id ?? '', '--json'])

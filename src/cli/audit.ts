@@ -1,7 +1,9 @@
-import type { Command } from 'commander';
-import { history } from '../audit/history.js';
+import { type Command, InvalidArgumentError } from 'commander';
+import { type HistoryEntry, history } from '../audit/history.js';
+import { repositoryHistory } from '../audit/repository-history.js';
+import { parseBound } from '../audit/selection.js';
 import { recordAccess } from '../commands/record-access.js';
-import { isApiKeyId } from '../domain/ai-api-key.js';
+import { API_KEY_EVENTS, isApiKeyId } from '../domain/ai-api-key.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
 import { commandLine, withLog } from './tools.js';
@@ -16,6 +18,18 @@ export function addAuditCommands(program: Command): void {
     .argument('<apiKeyId>', 'id of the key')
     .option('--json', 'one JSON object a line')
     .action(auditHistory);
+
+  audit
+    .command('events')
+    .description('every event of a repository, oldest first')
+    .requiredOption('--repo <id>', 'repository id')
+    .option('--from <time or position>', 'what occurred then or later, or comes behind it')
+    .option('--to <time or position>', 'what occurred then or before, or comes up to and with it')
+    .option('--type <types>', 'types of events, separated by commas', eventTypes)
+    .option('--actor <subject>', 'who did it')
+    .option('--key <id>', 'of this key only')
+    .option('--json', 'one JSON object a line')
+    .action(auditEvents);
 
   audit
     .command('verify')
@@ -35,11 +49,60 @@ async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Pro
     let events = 0;
     for await (const entry of history(log, apiKeyId)) {
       events++;
-      const { type, at, actor, says } = entry;
-      const facts = Object.entries(says).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
-      const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
-      console.log(json ? JSON.stringify(entry) : `${at}  ${type.padEnd(19)} by ${who}  ${facts.join(' ')}`);
+      console.log(json ? JSON.stringify(entry) : lineOf(entry));
     }
     if (events === 0) throw new Error(`There is no key ${apiKeyId} in this log`);
   });
+}
+
+type EventsOptions = {
+  readonly repo: string;
+  readonly from?: string;
+  readonly to?: string;
+  readonly type?: readonly string[];
+  readonly actor?: string;
+  readonly key?: string;
+  readonly json?: boolean;
+};
+
+async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOptions): Promise<void> {
+  await withLog(async (log) => {
+    const bound = (text: string | undefined) =>
+      text === undefined ? undefined : parseBound(text, log.logId);
+    const query = { from: bound(from), to: bound(to), types: type, subject: actor, apiKeyId: key };
+    const end = await log.end();
+    const asked = { from, to, type: type?.join(), actor };
+    await recordAccess(commandLine(log), {
+      access: 'audit',
+      repoId: repo,
+      apiKeyId: key ?? null,
+      query: Object.fromEntries(
+        Object.entries(asked).flatMap(([name, value]) => (value ? [[name, value]] : [])),
+      ),
+    });
+    for await (const entry of repositoryHistory(log, repo, query, end)) {
+      console.log(json ? JSON.stringify(entry) : `${lineOf(entry)}  ${entry.apiKeyId ?? ''}`);
+    }
+  });
+}
+
+function lineOf({ type, at, actor, changes, reason, unreadable, accessed }: HistoryEntry): string {
+  const facts = Object.entries(changes).map(([name, { from, to }]) =>
+    from === null
+      ? `${name}=${JSON.stringify(to)}`
+      : `${name} ${JSON.stringify(from)} -> ${JSON.stringify(to)}`,
+  );
+  if (reason != null) facts.push(`reason=${JSON.stringify(reason)}`);
+  if (unreadable !== undefined) facts.push(`unreadable: ${unreadable.replaceAll('\n', ' ')}`);
+  if (accessed)
+    facts.push(`${accessed.access} from ${accessed.from}${accessed.verified ? '' : ' (not verified)'}`);
+  const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
+  return `${at}  ${type.padEnd(19)} by ${who}  ${facts.join(', ')}`;
+}
+
+function eventTypes(text: string): string[] {
+  const types = text.split(',');
+  const known: readonly string[] = [...API_KEY_EVENTS, 'AuditAccessed'];
+  if (types.every((type) => known.includes(type))) return types;
+  throw new InvalidArgumentError(`It is one or several of ${known.join(', ')}, separated by commas.`);
 }

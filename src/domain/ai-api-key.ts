@@ -114,6 +114,16 @@ export type ApiKeyEvent =
   | ApiKeyResumed
   | ApiKeyDeleted;
 
+export const API_KEY_EVENTS = [
+  'ApiKeyCreated',
+  'ApiKeyRenamed',
+  'ApiKeySecretRotated',
+  'ApiKeyExpiryChanged',
+  'ApiKeySuspended',
+  'ApiKeyResumed',
+  'ApiKeyDeleted',
+] as const satisfies readonly ApiKeyEvent['type'][];
+
 /** Stands in a fold for an event of the key's stream that this release cannot decode. */
 export type Unreadable = {
   readonly type: 'Unreadable';

@@ -173,6 +173,20 @@ const OccurredAtOnly = z.object({ occurredAt: time });
 export const occurredAtOf = (recorded: RecordedEvent): string =>
   OccurredAtOnly.safeParse(recorded.metadata).data?.occurredAt ?? firstRecordedAt(recorded);
 
+/** Who caused an event, and what it is about, where that can be told of one that may be unreadable. */
+export function saidOf({ data, metadata }: RecordedEvent): {
+  readonly subject: string | undefined;
+  readonly apiKeyId: string | undefined;
+  readonly repoId: string | undefined;
+} {
+  const text = (value: unknown, field: string): string | undefined => {
+    const said = (value as Readonly<Record<string, unknown>> | null | undefined)?.[field];
+    return typeof said === 'string' ? said : undefined;
+  };
+  const actor = (metadata as { actor?: unknown } | null | undefined)?.actor;
+  return { subject: text(actor, 'subject'), apiKeyId: text(data, 'apiKeyId'), repoId: text(data, 'repoId') };
+}
+
 const RepoIdOnly = z.object({ repoId: z.string() });
 
 /** An event in a stream that looks like a key's and is none: going on could hide a revocation. */

@@ -40,6 +40,14 @@ export const placeOf = (position: Position, logId: string): string =>
 
 /** How much of the log lies before a position, 0 to 1, if that is where it ends. Near enough to tell how long the rest takes. */
 export const partBefore = (position: Position, end: Position): number => {
-  const place = (one: Position) => Number.parseInt(one.slice(ID_LENGTH + 1, ID_LENGTH + 17), 16);
-  return Math.min(1, place(position) / Math.max(1, place(end)));
+  return Math.min(1, placesOf(position)[0] / Math.max(1, placesOf(end)[0]));
 };
+
+/**
+ * A position as two numbers, of which the first counts for more; the second is 0 where the log needs one only.
+ * Exact up to 2^53, which no log reaches.
+ */
+export const placesOf = (position: Position): [high: number, low: number] => [
+  Number.parseInt(position.slice(ID_LENGTH + 1, ID_LENGTH + 17), 16),
+  Number.parseInt(position.slice(ID_LENGTH + 17) || '0', 16),
+];

@@ -24,9 +24,11 @@ import { acceptJson, validateByZod } from './input.js';
 import { type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
+import { auditRoutes } from './routes/audit.js';
 import { healthRoutes } from './routes/health.js';
 import { lifecycleRoutes } from './routes/lifecycle.js';
 import { revokeRoutes } from './routes/revoke.js';
+import { systemEventRoutes } from './routes/system-events.js';
 import { verifyRoutes } from './routes/verify.js';
 import { verifyForwardRoutes } from './routes/verify-forward.js';
 
@@ -178,6 +180,8 @@ const everythingElse =
       api.addHook('preParsing', async (request) => authorise(request));
       await api.register(aiApiKeyRoutes(dependencies));
       await api.register(lifecycleRoutes(dependencies));
+      await api.register(auditRoutes(dependencies));
+      await api.register(systemEventRoutes(dependencies));
     });
     await app.register(async (open) => {
       open.addHook('onRequest', noStore);

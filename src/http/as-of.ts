@@ -7,6 +7,7 @@ import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from '../event-store/position.js';
 import type { ListQuery } from '../projections/reads.js';
 import { type ChangeDependencies, contextOf } from './changes.js';
+import { given } from './schemas.js';
 
 /** The answers of lists and single keys as of a moment: read from the log, and written down before. */
 
@@ -70,9 +71,7 @@ async function record(
   about: { readonly repoId: string; readonly apiKeyId: string | null },
 ): Promise<void> {
   const asOf = momentText(moment);
-  const asked = Object.entries(request.query as Record<string, string | number | undefined>);
-  const filters = asked.flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
-  const query = { ...Object.fromEntries(filters), asOf };
+  const query = given({ ...(request.query as Record<string, string | number | undefined>), asOf });
   await recordAccess(contextOf(request, dependencies), { access: 'as-of', ...about, query });
   reply.header('keyledger-as-of', asOf);
 }

@@ -24,6 +24,7 @@ export const openApi = {
   tags: [
     { name: 'API keys', description: 'The AI API keys of a repository' },
     { name: 'Verification', description: 'Is an API key good?' },
+    { name: 'Audit', description: 'What happened, and who did it; whoever asks is written down' },
     { name: 'Health', description: 'For load balancers and orchestrators' },
   ],
 };

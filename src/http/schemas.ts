@@ -55,3 +55,17 @@ export const Given = z.object({
 export const Done = z.object({ success: z.literal(true), message: z.string() });
 
 export const errors = { '4xx': ErrorEnvelope, '5xx': ErrorEnvelope };
+
+const LIMIT_RULE = 'must be a whole number from 1 to 1000';
+export const Limit = z
+  .string()
+  .regex(/^([1-9]\d{0,2}|1000)$/, LIMIT_RULE)
+  .transform(Number);
+
+/** What was asked for, as it is written down. */
+export const given = (
+  asked: Readonly<Record<string, string | number | null | undefined>>,
+): Record<string, string | number> =>
+  Object.fromEntries(
+    Object.entries(asked).flatMap(([name, value]) => (value == null ? [] : [[name, value]])),
+  );

@@ -1,9 +1,11 @@
 import { setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
 import { isApiKeyStream } from '../domain/ai-api-key.js';
-import { UnattributableError } from '../event-store/codec.js';
+import { isAccessStream } from '../domain/audit-access.js';
+import { saidOf, UnattributableError } from '../event-store/codec.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { Journal } from './journal.js';
 import { type ListItem, listItem } from './list.js';
 import { type Moment, Progress } from './progress.js';
 import { heldBy, type ReadModel, ReadModelLost } from './read-model.js';
@@ -20,6 +22,7 @@ const ASK_FOR_END_MS = 1000;
  */
 export class Projector {
   readonly index = new VerifyIndex();
+  readonly journal = new Journal();
   /** How far the log has been folded into the index, and brought into the read model. */
   readonly indexed: Progress;
   readonly listed: Progress;
@@ -121,6 +124,10 @@ export class Projector {
       if (isApiKeyStream(event.stream)) {
         const entry = this.index.apply(event);
         if (this.#whole || this.#writes) this.#pending.set(entry.key.apiKeyId, listItem(entry));
+        this.journal.add(event, entry.key.repoId);
+      } else if (isAccessStream(event.stream)) {
+        const { repoId, apiKeyId } = saidOf(event);
+        this.journal.add(event, repoId ?? (apiKeyId && this.index.entryOf(apiKeyId)?.key.repoId));
       }
       this.#last = event;
     }

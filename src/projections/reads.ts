@@ -1,6 +1,7 @@
 import { type AiApiKey, type AiType, type Status, statusAt } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from '../event-store/position.js';
+import type { Journal } from './journal.js';
 import type { ListItem } from './list.js';
 import type { Projector } from './projector.js';
 import { type ReadModel, ReadModelLost } from './read-model.js';
@@ -106,11 +107,17 @@ export class Reads {
     before: Position | undefined,
     atLeast: Position,
   ): Promise<Iterable<KeyEntry>> {
-    const inTime = await this.#projector.indexed.waitFor(atLeast);
-    const { unreadyBecause, index } = this.#projector;
-    if (unreadyBecause !== undefined) throw new KeyledgerError('UNAVAILABLE', { message: unreadyBecause });
-    if (!inTime) throw new KeyledgerError('BEHIND');
-    return index.keysOf(repoId, before);
+    await this.#folded(atLeast);
+    return this.#projector.index.keysOf(repoId, before);
+  }
+
+  /**
+   * Of every event that the log holds up to a position where it is and what it is.
+   * @throws KeyledgerError UNAVAILABLE, BEHIND
+   */
+  async journalUpTo(position: Position): Promise<Journal> {
+    await this.#folded(position);
+    return this.#projector.journal;
   }
 
   /**
@@ -144,6 +151,14 @@ export class Reads {
   /** Waits until verdicts hold the event at a position. @throws KeyledgerError BEHIND */
   async verifiable(atLeast: Position): Promise<void> {
     if (!(await this.#projector.indexed.waitFor(atLeast))) throw new KeyledgerError('BEHIND');
+  }
+
+  async #folded(atLeast: Position): Promise<void> {
+    const inTime = await this.#projector.indexed.waitFor(atLeast);
+    const { unverifiableBecause } = this.#projector;
+    if (unverifiableBecause !== undefined)
+      throw new KeyledgerError('UNAVAILABLE', { message: unverifiableBecause });
+    if (!inTime) throw new KeyledgerError('BEHIND');
   }
 
   async #listable(atLeast: Position | undefined): Promise<void> {

@@ -149,6 +149,10 @@ export class VerifyIndex {
     }
   }
 
+  entryOf(apiKeyId: string): KeyEntry | undefined {
+    return this.#entries.get(apiKeyId);
+  }
+
   entries(): Iterable<KeyEntry> {
     return this.#entries.values();
   }

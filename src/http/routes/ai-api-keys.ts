@@ -19,13 +19,12 @@ import {
   Given,
   IdempotencyHeaders,
   KeyParams,
+  Limit,
   Name,
   ReadHeaders,
   RepoParams,
   Status,
 } from '../schemas.js';
-
-const LIMIT_RULE = 'must be a whole number from 1 to 1000';
 
 const CreateBody = z.object({ name: Name, aiType: AiType, expiresAt: ExpiresAt.optional() }, BODY_RULE);
 const UpdateBody = z.object({ name: Name.optional(), expiresAt: ExpiresAt.optional() }, BODY_RULE).nullish();
@@ -35,12 +34,7 @@ const OneQuery = z.object({ include: Include, asOf: AsOf });
 const ListQuery = OneQuery.extend({
   status: Status.optional(),
   aiType: AiType.optional(),
-  limit: z
-    .string()
-    .regex(/^([1-9]\d{0,2}|1000)$/, LIMIT_RULE)
-    .transform(Number)
-    .optional()
-    .describe('1 to 1000; without it the answer is the whole list'),
+  limit: Limit.optional().describe('1 to 1000; without it the answer is the whole list'),
   cursor: z.string().optional().describe('The nextCursor of the page before'),
 });
 

@@ -1,0 +1,42 @@
+import { isApiKeyStream } from '../domain/ai-api-key.js';
+import type { EventStore } from '../event-store/event-store.js';
+import type { Position } from '../event-store/position.js';
+import { type Before, type HistoryEntry, NOTHING_YET, tell, tellAccess } from './history.js';
+import { type Bound, select } from './selection.js';
+
+/** Which events are meant; all where nothing is said. */
+export type RepositoryQuery = {
+  readonly from?: Bound | undefined;
+  readonly to?: Bound | undefined;
+  readonly types?: readonly string[] | undefined;
+  /** Of the actor. */
+  readonly subject?: string | undefined;
+  readonly apiKeyId?: string | undefined;
+};
+
+/**
+ * The events of a repository, oldest first, from one reading of the log up to an end. What an event changed
+ * is told by those before it, so those are read too.
+ */
+export async function* repositoryHistory(
+  log: EventStore,
+  repoId: string,
+  { from, to, types, subject, apiKeyId }: RepositoryQuery,
+  end: Position,
+): AsyncIterable<HistoryEntry> {
+  const keys = new Map<string, Before>();
+  for await (const recorded of select(log, { repoId, to }, end)) {
+    let entry: HistoryEntry;
+    if (isApiKeyStream(recorded.stream)) {
+      const told = tell(keys.get(recorded.stream) ?? NOTHING_YET, recorded);
+      keys.set(recorded.stream, told.after);
+      entry = told.entry;
+    } else entry = tellAccess(recorded);
+    const isMeant =
+      (from === undefined || ('time' in from ? entry.at >= from.time : entry.position > from.position)) &&
+      (types === undefined || types.includes(entry.type)) &&
+      (subject === undefined || entry.actor?.subject === subject) &&
+      (apiKeyId === undefined || entry.apiKeyId === apiKeyId);
+    if (isMeant) yield entry;
+  }
+}

@@ -1,0 +1,137 @@
+import { isApiKeyStream, streamOf } from '../domain/ai-api-key.js';
+import { occurredAtOf, saidOf } from '../event-store/codec.js';
+import type { RecordedEvent } from '../event-store/event-store.js';
+import { type Position, placesOf } from '../event-store/position.js';
+import { Column, Words } from './columns.js';
+
+/** Where an event is, and what it is. */
+export type JournalLine = { readonly stream: string; readonly revision: number; readonly type: string };
+
+/** A place in the log, or a moment (milliseconds since 1970). */
+export type Bound = { readonly position: Position } | { readonly time: number };
+
+/** Which events are meant; all of them where nothing is said. */
+export type JournalQuery = {
+  readonly types?: ReadonlySet<string> | undefined;
+  /** Of the actor. */
+  readonly subject?: string | undefined;
+  readonly apiKeyId?: string | undefined;
+  /** What comes behind this position, or occurred at this moment or later. */
+  readonly from?: Bound | undefined;
+  /** Up to and with the event at this position, or what occurred at this moment. */
+  readonly to?: Bound | undefined;
+  /** Only what comes before this position. */
+  readonly before?: Position | undefined;
+};
+
+/** No word: what cannot be told of an event. */
+const NONE = '';
+
+/**
+ * Of each event of the log where it is, when it occurred, who caused it and which repository and key it is about, in
+ * some 50 bytes: so that a page of a repository's history, or their number, is found without reading the log.
+ */
+export class Journal {
+  readonly #high = new Column(Float64Array);
+  readonly #low = new Column(Float64Array);
+  readonly #at = new Column(Float64Array);
+  readonly #stream = new Column(Uint32Array);
+  readonly #about = new Column(Uint32Array);
+  readonly #revision = new Column(Uint32Array);
+  readonly #type = new Column(Uint32Array);
+  readonly #subject = new Column(Uint32Array);
+  readonly #repo = new Column(Uint32Array);
+  readonly #streams = new Words();
+  readonly #types = new Words();
+  readonly #subjects = new Words();
+  readonly #repos = new Words();
+  /** The numbers of a repository's events. */
+  readonly #ofRepo: Column[] = [];
+  #last: Position | undefined;
+
+  /**
+   * Takes one event in; one that is here already, not again.
+   * @param repoId the one of the key that the event is about; undefined if it is about none
+   */
+  add(recorded: RecordedEvent, repoId: string | undefined): void {
+    const { position, stream, revision, type } = recorded;
+    if (this.#last !== undefined && position <= this.#last) return;
+    this.#last = position;
+    const { subject, apiKeyId } = saidOf(recorded);
+    const [high, low] = placesOf(position);
+    const repo = this.#repos.numberOf(repoId ?? NONE);
+    this.#ofRepo[repo] ??= new Column(Uint32Array);
+    this.#ofRepo[repo].push(this.#at.length);
+    this.#high.push(high);
+    this.#low.push(low);
+    this.#at.push(Date.parse(occurredAtOf(recorded)));
+    this.#stream.push(this.#streams.numberOf(stream));
+    const about = isApiKeyStream(stream) ? stream : apiKeyId && streamOf(apiKeyId);
+    this.#about.push(this.#streams.numberOf(about ?? NONE));
+    this.#revision.push(revision);
+    this.#type.push(this.#types.numberOf(type));
+    this.#subject.push(this.#subjects.numberOf(subject ?? NONE));
+    this.#repo.push(repo);
+  }
+
+  get length(): number {
+    return this.#at.length;
+  }
+
+  /** Those of one repository, newest first. */
+  *ofRepository(repoId: string, query: JournalQuery): Iterable<JournalLine> {
+    const numbers = this.#ofRepo[this.#repos.find(repoId) ?? -1];
+    const isMeant = this.#test(query);
+    for (let i = (numbers?.length ?? 0) - 1; numbers && i >= 0; i--) {
+      const number = numbers.at(i);
+      if (isMeant(number)) yield this.#line(number);
+    }
+  }
+
+  /** Those of all repositories that the caller sees, newest first. */
+  *ofRepositories(sees: (repoId: string) => boolean, query: JournalQuery): Iterable<JournalLine> {
+    const seen = this.#ofRepo.map((_, repo) => this.#repos.at(repo) !== NONE && sees(this.#repos.at(repo)));
+    const isMeant = this.#test(query);
+    for (let number = this.length - 1; number >= 0; number--) {
+      if (seen[this.#repo.at(number)] && isMeant(number)) yield this.#line(number);
+    }
+  }
+
+  #line(number: number): JournalLine {
+    return {
+      stream: this.#streams.at(this.#stream.at(number)),
+      revision: this.#revision.at(number),
+      type: this.#types.at(this.#type.at(number)),
+    };
+  }
+
+  #test({ types, subject, apiKeyId, from, to, before }: JournalQuery): (number: number) => boolean {
+    const meantTypes = types && new Set([...types].map((type) => this.#types.find(type)));
+    const meantSubject = subject === undefined ? undefined : (this.#subjects.find(subject) ?? -1);
+    const meantStream = apiKeyId === undefined ? undefined : (this.#streams.find(streamOf(apiKeyId)) ?? -1);
+    const isBehind = (position: Position) => {
+      const [high, low] = placesOf(position);
+      return (number: number) =>
+        this.#high.at(number) > high || (this.#high.at(number) === high && this.#low.at(number) > low);
+    };
+    const all: ((number: number) => boolean)[] = [];
+    if (meantTypes) all.push((number) => meantTypes.has(this.#type.at(number)));
+    if (meantSubject !== undefined) all.push((number) => this.#subject.at(number) === meantSubject);
+    if (meantStream !== undefined) all.push((number) => this.#about.at(number) === meantStream);
+    if (from && 'time' in from) all.push((number) => this.#at.at(number) >= from.time);
+    if (to && 'time' in to) all.push((number) => this.#at.at(number) <= to.time);
+    if (from && 'position' in from) all.push(isBehind(from.position));
+    if (to && 'position' in to) {
+      const isBeyond = isBehind(to.position);
+      all.push((number) => !isBeyond(number));
+    }
+    if (before !== undefined) {
+      const isBeyond = isBehind(before);
+      const [high, low] = placesOf(before);
+      all.push(
+        (number) => !isBeyond(number) && !(this.#high.at(number) === high && this.#low.at(number) === low),
+      );
+    }
+    return (number) => all.every((test) => test(number));
+  }
+}

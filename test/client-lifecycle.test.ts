@@ -52,6 +52,26 @@ describe('the whole life of a key, by the client and the real service', () => {
     );
   });
 
+  it('has a history, which is told to an auditor, of the key and of its repository', async () => {
+    const made = await client().createRepoAiApiKey(repoId, key);
+    await client().deleteRepoAiApiKey(repoId, made.id);
+    const auditor = createClient({ baseUrl: service.url, token: await service.token('auditor', repoId) });
+    const { events } = await auditor.getRepoAiApiKeyHistory(repoId, made.id);
+    expect(events.map(({ type }) => type)).toEqual(['ApiKeyCreated', 'ApiKeyDeleted']);
+    const first = await auditor.getRepoAiAudit(repoId, {
+      from: new Date(0),
+      types: ['ApiKeyCreated', 'ApiKeyDeleted'],
+      actor: 'ada',
+      apikeyId: made.id,
+      limit: 1,
+    });
+    expect(first).toEqual({ success: true, events: [events[1]], nextCursor: events[1]?.position });
+    const rest = await auditor.getRepoAiAudit(repoId, { apikeyId: made.id, cursor: first.nextCursor });
+    expect(rest.events).toEqual([events[0]]);
+    const viewer = createClient({ baseUrl: service.url, token: await service.token('viewer', repoId) });
+    expect(await errorOf(viewer.getRepoAiAudit(repoId))).toMatchObject({ code: 'FORBIDDEN' });
+  });
+
   it('can be looked at as it was, by an auditor', async () => {
     const made = await client().createRepoAiApiKey(repoId, key);
     const { position: gone } = await client().deleteRepoAiApiKey(repoId, made.id);

@@ -121,10 +121,13 @@ describe('the documents', () => {
       '/health/ready',
       '/repo/{repoId}/ai/apikey',
       '/repo/{repoId}/ai/apikey/{apikeyId}',
+      '/repo/{repoId}/ai/apikey/{apikeyId}/history',
       '/repo/{repoId}/ai/apikey/{apikeyId}/resume',
       '/repo/{repoId}/ai/apikey/{apikeyId}/rotate',
       '/repo/{repoId}/ai/apikey/{apikeyId}/suspend',
+      '/repo/{repoId}/ai/audit',
       '/revoke',
+      '/systemevent',
       '/verify',
       '/verify/forward',
     ]);
@@ -153,7 +156,7 @@ describe('/metrics', () => {
       'keyledger_appends_total{outcome="conflict"} 1',
       'keyledger_http_request_duration_seconds_count{method="POST",route="/repo/:repoId/ai/apikey",status="201"} 2',
       'keyledger_projector_lag_seconds 0',
-      'keyledger_projector_position 2',
+      'keyledger_projector_position 3',
       'keyledger_quarantined_streams 0',
     ]) {
       expect(text.split('\n')).toContain(line);

@@ -282,6 +282,43 @@ describe('keyledger audit history', () => {
       expect(text).not.toMatch(new RegExp(`${secret}|v1\\.k1|[0-9a-f]{64}`));
   });
 
+  it('shows the events of a repository, filtered, with who looked and that nobody has proved who that is', async () => {
+    const child = await serve();
+    const token = await child.token('admin');
+    const { json } = await child.ask('POST', keys, { token, body });
+    const id = json['id'] as string;
+    await child.ask('PUT', `${keys}/${id}`, { token, body: { name: 'find' } });
+    await child.ask('POST', '/repo/other/ai/apikey', { token, body });
+    const events = (...args: string[]) => {
+      const { stdout, status } = cli(['audit', 'events', '--repo', 'shop', '--json', ...args]);
+      expect(status).toBe(0);
+      return stdout
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as Json);
+    };
+    const [created, renamed, ...looks] = events();
+    expect([created?.['type'], renamed?.['type']]).toEqual(['ApiKeyCreated', 'ApiKeyRenamed']);
+    expect(looks).toEqual([]);
+    expect(events('--type', 'ApiKeyRenamed', '--actor', 'ada', '--key', id)).toEqual([renamed]);
+    expect(
+      events('--from', created?.['position'] as string, '--to', renamed?.['position'] as string),
+    ).toEqual([renamed]);
+    expect(events('--to', '2001-01-01T00:00:00Z')).toEqual([]);
+    const table = cli(['audit', 'events', '--repo', 'shop', '--type', 'AuditAccessed']).stdout;
+    expect(table).toMatch(
+      /AuditAccessed +by .* \(keyledger:command-line\) {2}audit from command line on .* \(not verified\)/,
+    );
+    expect(cli(['audit', 'events', '--repo', 'shop', '--type', 'x'])).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('one or several of'),
+    });
+    expect(cli(['audit', 'events', '--repo', 'shop', '--from', 'x'])).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('neither a position'),
+    });
+  });
+
   it('says if there is no such log, and makes none', () => {
     expect(cli(['audit', 'history', randomUUID()])).toMatchObject({
       status: 1,

@@ -6,7 +6,8 @@
  * rotate a second time: a creation or rotation carries an Idempotency-Key, which stays the same over
  * its tries, as does its body.
  */
-import { apiKeyPath, apiKeysPath, query } from './paths.js';
+import type { ApiKeyHistory, AuditPage } from './audit-types.js';
+import { apiKeyPath, apiKeysPath, auditPath, query } from './paths.js';
 import { type Call, createTransport } from './transport.js';
 import type {
   ApiKeyList,
@@ -21,6 +22,7 @@ import type {
   Verdict,
 } from './types.js';
 
+export type * from './audit-types.js';
 export { KeyledgerClientError } from './error.js';
 export type * from './types.js';
 
@@ -105,6 +107,18 @@ export function createClient(options: ClientOptions): Client {
 
     resumeRepoAiApiKey: async (repoId, apikeyId, { signal } = {}) =>
       change<Done>({ method: 'POST', path: `${apiKeyPath(repoId, apikeyId)}/resume`, signal }),
+
+    getRepoAiApiKeyHistory: async (repoId, apikeyId, { signal } = {}) =>
+      read<ApiKeyHistory>({ method: 'GET', path: `${apiKeyPath(repoId, apikeyId)}/history`, signal }),
+
+    getRepoAiAudit: async (repoId, { from, to, types, actor, apikeyId, limit, cursor, signal } = {}) => {
+      const filters = { from: timeText(from), to: timeText(to), type: types?.join(), actor, apikeyId };
+      return read<AuditPage>({
+        method: 'GET',
+        path: auditPath(repoId) + query({ ...filters, limit, cursor }),
+        signal,
+      });
+    },
 
     verifyApiKey: async ({ key, secret, repoId, aiType }, { minPosition, signal } = {}) => {
       const { answer, headers } = await call<Verdict>({

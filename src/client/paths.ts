@@ -1,4 +1,8 @@
-export const apiKeysPath = (repoId: string): string => `/repo/${segment('repoId', repoId)}/ai/apikey`;
+const repoPath = (repoId: string): string => `/repo/${segment('repoId', repoId)}/ai`;
+
+export const apiKeysPath = (repoId: string): string => `${repoPath(repoId)}/apikey`;
+
+export const auditPath = (repoId: string): string => `${repoPath(repoId)}/audit`;
 
 export const apiKeyPath = (repoId: string, apikeyId: string): string =>
   `${apiKeysPath(repoId)}/${segment('apikeyId', apikeyId)}`;

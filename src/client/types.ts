@@ -1,3 +1,5 @@
+import type { ApiKeyHistory, AuditOptions, AuditPage } from './audit-types.js';
+
 export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
 
 /** `unavailable`: a part of its history cannot be read; it is never valid, but can be deleted. */
@@ -195,6 +197,12 @@ export type Client = {
   ): Promise<Done>;
 
   resumeRepoAiApiKey(repoId: string, apikeyId: string, options?: CallOptions): Promise<Done>;
+
+  /** Every event of an API key, also after its deletion. */
+  getRepoAiApiKeyHistory(repoId: string, apikeyId: string, options?: CallOptions): Promise<ApiKeyHistory>;
+
+  /** The events of a repository, with who looked at them. */
+  getRepoAiAudit(repoId: string, options?: AuditOptions): Promise<AuditPage>;
 
   /** A credential that is not valid is an answer and no error. */
   verifyApiKey(credential: Credential & Use, options?: ReadOptions): Promise<Verdict>;

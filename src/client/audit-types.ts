@@ -1,0 +1,53 @@
+import type { CallOptions } from './types.js';
+
+/** An event of an API key, or of who looked at what. */
+export type AuditEvent = {
+  readonly id: string;
+  readonly type: string;
+  /** RFC 3339, UTC. */
+  readonly at: string;
+  /** null if the service cannot read the event. */
+  readonly actor: { readonly issuer: string; readonly subject: string } | null;
+  readonly requestId: string | null;
+  readonly apiKeyId: string | null;
+  readonly revision: number;
+  readonly position: string;
+  /** What it changed, from which value to which. */
+  readonly changes: Readonly<Record<string, { readonly from: AuditValue; readonly to: AuditValue }>>;
+  /** Of a suspension or a deletion. */
+  readonly reason?: string | null;
+  /** Why the service cannot read the event. */
+  readonly unreadable?: string;
+  /** Of an `AuditAccessed`: what was looked at. */
+  readonly accessed?: {
+    readonly access: string;
+    readonly query: Readonly<Record<string, string | number>>;
+    readonly from: string;
+    readonly verified: boolean;
+  };
+};
+type AuditValue = string | number | null;
+
+/** Oldest first. */
+export type ApiKeyHistory = { readonly success: true; readonly events: readonly AuditEvent[] };
+
+/** Newest first. */
+export type AuditPage = ApiKeyHistory & {
+  /** Where the next page begins, null on the last page. */
+  readonly nextCursor: string | null;
+};
+
+export type AuditOptions = CallOptions & {
+  /** What occurred then (RFC 3339, or a Date) or later, or comes behind this position. */
+  readonly from?: string | Date | undefined;
+  /** What occurred then or before, or comes up to and with this position. */
+  readonly to?: string | Date | undefined;
+  readonly types?: readonly string[] | undefined;
+  /** Subject of who did it. */
+  readonly actor?: string | undefined;
+  readonly apikeyId?: string | undefined;
+  /** 1 to 1000; 100 without it. */
+  readonly limit?: number | undefined;
+  /** The `nextCursor` of the page before; null, as nothing: from the newest on. */
+  readonly cursor?: string | null | undefined;
+};

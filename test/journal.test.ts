@@ -1,0 +1,109 @@
+import { randomUUID } from 'node:crypto';
+import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import { streamOf } from '../src/domain/ai-api-key.js';
+import type { RecordedEvent } from '../src/event-store/event-store.js';
+import { hex16, positionAt } from '../src/event-store/position.js';
+import { Journal, type JournalQuery } from '../src/projections/journal.js';
+
+const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
+const keys = [randomUUID(), randomUUID(), randomUUID()];
+const places = fc.constantFrom(
+  ...['1', '2'].map((low) => (place: number) => hex16(place) + hex16(BigInt(low))),
+);
+const start = Date.parse('2026-01-01T00:00:00Z');
+
+type Made = { recorded: RecordedEvent; repoId: string | undefined; key: number; subject: string; at: number };
+const happening = fc.record({
+  key: fc.nat(2),
+  repoId: fc.constantFrom('a', 'b', undefined),
+  subject: fc.constantFrom('ada', 'bob'),
+  type: fc.constantFrom('ApiKeyCreated', 'ApiKeyRenamed', 'AuditAccessed'),
+  at: fc.nat(9),
+  place: places,
+  isBroken: fc.boolean(),
+});
+const lives = fc.array(happening, { maxLength: 30 }).map((all) =>
+  all.map(({ key, repoId, subject, type, at, place, isBroken }, i): Made => {
+    const apiKeyId = keys[key] as string;
+    const occurredAt = new Date(start + at * 1000).toISOString();
+    const recorded = {
+      id: randomUUID(),
+      stream: type === 'AuditAccessed' ? `auditAccess-${i}` : streamOf(apiKeyId),
+      revision: i,
+      position: positionAt(LOG, place(i * 10)),
+      type,
+      data: { apiKeyId },
+      metadata: isBroken ? 'none' : { occurredAt, actor: { issuer: 'x', subject } },
+      recordedAt: new Date(start + 500).toISOString(),
+    };
+    const told = isBroken ? { subject: '', at: start + 500 } : { subject, at: start + at * 1000 };
+    return { recorded, repoId, key, ...told };
+  }),
+);
+const bound = (made: readonly Made[]) =>
+  fc.oneof(
+    fc.constant(undefined),
+    fc.nat(9).map((at) => ({ time: start + at * 1000 })),
+    fc.nat(Math.max(0, made.length - 1)).map((i) => {
+      const position = made[i]?.recorded.position;
+      return position === undefined ? undefined : { position };
+    }),
+  );
+const asked = (made: readonly Made[]) =>
+  fc.record({
+    types: fc.option(fc.constantFrom(new Set(['ApiKeyCreated']), new Set(['ApiKeyRenamed', 'Other'])), {
+      nil: undefined,
+    }),
+    subject: fc.constantFrom(undefined, 'ada', 'nobody'),
+    apiKeyId: fc.constantFrom(undefined, keys[0], randomUUID()),
+    from: bound(made),
+    to: bound(made),
+    before: bound(made).map((one) => (one && 'position' in one ? one.position : undefined)),
+  });
+
+const isMeant = ({ recorded, key, subject, at }: Made, query: JournalQuery): boolean => {
+  const { types, from, to, before } = query;
+  const { position, type } = recorded;
+  return (
+    (types?.has(type) ?? true) &&
+    (query.subject === undefined || query.subject === subject) &&
+    (query.apiKeyId === undefined || query.apiKeyId === keys[key]) &&
+    (from === undefined || ('time' in from ? at >= from.time : position > from.position)) &&
+    (to === undefined || ('time' in to ? at <= to.time : position <= to.position)) &&
+    (before === undefined || position < before)
+  );
+};
+
+describe('the journal', () => {
+  it('finds what a search through all events finds, newest first', () => {
+    const cases = lives.chain((made) => fc.tuple(fc.constant(made), asked(made)));
+    fc.assert(
+      fc.property(cases, fc.constantFrom('a', 'b'), ([made, query], repoId) => {
+        const journal = new Journal();
+        for (const { recorded, repoId: repo } of made) {
+          journal.add(recorded, repo);
+          journal.add(recorded, repo);
+        }
+        expect(journal.length).toBe(made.length);
+        const found = (sees: (one: Made) => boolean) =>
+          made
+            .filter((one) => sees(one) && isMeant(one, query))
+            .map(({ recorded: { stream, revision, type } }) => ({ stream, revision, type }))
+            .reverse();
+        expect([...journal.ofRepository(repoId, query)]).toEqual(found((one) => one.repoId === repoId));
+        expect([...journal.ofRepositories((one) => one === repoId, query)]).toEqual(
+          found((one) => one.repoId === repoId),
+        );
+        expect([...journal.ofRepositories(() => true, query)]).toEqual(
+          found((one) => one.repoId !== undefined),
+        );
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('knows nothing of a repository that never was', () => {
+    expect([...new Journal().ofRepository('shop', {})]).toEqual([]);
+  });
+});

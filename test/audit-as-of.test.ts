@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { accessesOf } from './accesses.js';
@@ -67,6 +68,19 @@ describe('keyledger audit as-of', () => {
     const { json } = await service.ask('GET', `${keys}?asOf=${deletedAt}&include=deleted`, { token });
     const lines = asOf('--at', deletedAt, '--deleted', '--json').lines;
     expect(lines.map((line) => JSON.parse(line))).toEqual(json['apiKeys'] as Json[]);
+  });
+
+  it('ends without a word when nobody reads on', async () => {
+    const env = { PATH: process.env['PATH'], DATA_DIR: service.folder };
+    const args = ['as-of', '--repo', 'shop', '--at', deletedAt];
+    const child = spawn(process.execPath, [CLI, 'audit', ...args], { env });
+    child.stdout.destroy();
+    let said = '';
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      said += text;
+    });
+    expect(await once(child, 'close')).toEqual([141, null]);
+    expect(said).toBe('');
   });
 
   it('says where there was no key', () => {

@@ -1,8 +1,21 @@
 import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { accessesOf } from './accesses.js';
+import { pino } from 'pino';
+import { createAiApiKey } from '../src/commands/create-ai-api-key.js';
+import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { makeApp } from '../src/http/app.js';
+import { makeMetrics } from '../src/http/metrics.js';
+import { memoryReadModel } from '../src/projections/memory-read-model.js';
+import { Projector } from '../src/projections/projector.js';
+import { Reads } from '../src/projections/reads.js';
+import { Keyring, makeMasterKey } from '../src/security/keyring.js';
+import { openSqliteUsage } from '../src/usage/sqlite-usage.js';
+import { Usage } from '../src/usage/usage.js';
+import { accessesIn, accessesOf } from './accesses.js';
 import { eventually } from './eventually.js';
+import { freshFolder } from './fresh.js';
 import { combinations } from './parts.js';
 import { type Answer, type Json, type Running, runService } from './service.js';
 
@@ -260,6 +273,71 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
       }
     } finally {
       await other.stop();
+    }
+  });
+});
+
+describe('an instance that is behind', () => {
+  it('says so, instead of leaving out a key that it has not seen', async () => {
+    const folder = freshFolder();
+    const log = await openSqliteLog(join(folder.path, 'log.db'), (error) => {
+      throw error;
+    });
+    const logger = pino({ level: 'silent' });
+    const readModel = memoryReadModel();
+    const projector = new Projector(log, readModel, logger, Date.now);
+    const usage = new Usage(openSqliteUsage(join(folder.path, 'usage.db'), logger), logger);
+    const caller = { issuer: 'test', subject: 'eve' };
+    const keyring = new Keyring(makeMasterKey('k1'));
+    const app = await makeApp({
+      log,
+      projector,
+      reads: new Reads(projector, readModel, Date.now, 0),
+      usage,
+      keyring,
+      clock: Date.now,
+      verifyToken: () => ({ ...caller, grants: { shop: 'auditor' } }),
+      onAppend: () => undefined,
+      metrics: makeMetrics(),
+      logger,
+      settings: {
+        rateLimit: 0,
+        corsOrigins: [],
+        trustProxy: false,
+        serveMetrics: false,
+        verifyForward: false,
+      },
+    });
+    const make = (name: string) => {
+      const context = {
+        log,
+        keyring,
+        clock: Date.now,
+        actor: caller,
+        requestId: 'x',
+        from: 'x',
+        verified: true,
+      };
+      return createAiApiKey(context, { repoId: 'shop', name, aiType: 'OPENAI', expiresAt: null });
+    };
+    const list = (asOf: string) =>
+      app.inject({ url: `/repo/shop/ai/apikey?asOf=${asOf}`, headers: { authorization: 'Bearer x' } });
+    try {
+      expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'UNAVAILABLE' });
+      projector.start();
+      const seen = await make('seen');
+      await eventually(() => projector.indexed.has(seen.position));
+      await projector.stop();
+      await make('unseen');
+      expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'BEHIND' });
+      expect((await list(seen.position)).json()).toMatchObject({ apiKeys: [{ id: seen.id }] });
+      expect((await accessesIn(log)).map(({ data }) => data.query)).toEqual([{ asOf: seen.position }]);
+    } finally {
+      await app.close();
+      await projector.stop();
+      await usage.stop();
+      await log.close();
+      folder.remove();
     }
   });
 });

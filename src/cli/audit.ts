@@ -8,13 +8,9 @@ import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
 import { commandLine, withLog } from './tools.js';
 
-/** Exit code of a program that SIGPIPE ends, in a shell. */
-const READER_GONE = 141;
-
 /** `keyledger audit`: what the log says. */
 export function addAuditCommands(program: Command): void {
   const audit = program.command('audit').description('what the log says');
-  audit.hook('preAction', () => void process.stdout.on('error', endWithReader));
 
   audit
     .command('history')
@@ -44,12 +40,6 @@ export function addAuditCommands(program: Command): void {
     .action(auditVerify);
 
   addAsOfCommands(audit);
-}
-
-/** Whoever reads what is printed may stop, such as `head`: then this ends as a program ends that SIGPIPE ends. */
-function endWithReader(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(READER_GONE);
 }
 
 async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Promise<void> {

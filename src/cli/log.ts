@@ -13,8 +13,6 @@ import { count, startProgress } from './progress.js';
 import { commandLine, explain, withLog } from './tools.js';
 
 const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
-/** Exit code of a process whose reader has gone: 128 and the number of SIGPIPE. */
-const READER_GONE = 141;
 
 /** `keyledger log`: copies of the log. */
 export function addLogCommands(program: Command): void {
@@ -82,10 +80,6 @@ async function exportLog(options: ExportOptions): Promise<void> {
     const gzip = options.gzip === true || output?.endsWith('.gz') === true;
     try {
       await (output === undefined ? writeOut(chunks, { gzip }) : writeWhole(output, chunks, { gzip }));
-    } catch (error) {
-      if (output === undefined && (error as NodeJS.ErrnoException).code === 'EPIPE')
-        process.exit(READER_GONE);
-      throw error;
     } finally {
       progress.end();
     }

@@ -13,6 +13,9 @@ import { type Connection, connectRedis, isRedisUrl } from '../projections/redis-
 /** Exit code when what the log holds is unknown: EX_SOFTWARE of sysexits.h. */
 export const LOG_FAILED = 70;
 
+/** Exit code of a process whose reader has gone: 128 and the number of SIGPIPE. */
+const READER_GONE = 141;
+
 /** So long a tool waits for Redis, in milliseconds. */
 const REDIS_PATIENCE_MS = 5000;
 
@@ -36,6 +39,7 @@ export async function withLog<T>(
       `There is no log at ${sqliteFile(EVENT_STORE_URL)}; DATA_DIR or EVENT_STORE_URL says where it is`,
     );
   }
+  process.stdout.on('error', endWithReader);
   const logFailed = ({ message }: Error) => {
     console.error(`keyledger: ${message}`);
     process.exit(LOG_FAILED);
@@ -46,6 +50,12 @@ export async function withLog<T>(
   } finally {
     await log.close();
   }
+}
+
+/** Whoever reads what is printed may stop, such as `head`. */
+function endWithReader(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(READER_GONE);
 }
 
 /**

@@ -49,8 +49,7 @@ const OPEN_PATIENCE_MS = 30_000;
 /** Places are int64 in the server. */
 const MAX_PLACE = 2n ** 63n - 1n;
 /** How many events are looked at first when the end is looked for, and at most at a time. */
-const FIRST_SCAN = 16;
-const LONGEST_SCAN = 4096;
+const SCAN = { first: 16, longest: 4096 };
 
 /**
  * Opens the log in an EventStoreDB or KurrentDB; see connect for the URL.
@@ -102,7 +101,7 @@ class EventStoreDbLog implements EventStore {
 
   async append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
     if (events.length === 0) throw new RangeError('An append needs an event');
-    for (const event of events) jsonOf(event);
+    events.forEach(jsonOf);
     if (this.#closing.signal.aborted) {
       throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log is closed') });
     }
@@ -182,7 +181,7 @@ class EventStoreDbLog implements EventStore {
       return last;
     };
     let from: Place | typeof END = END;
-    for (let maxCount = FIRST_SCAN; ; maxCount = Math.min(maxCount * 8, LONGEST_SCAN)) {
+    for (let maxCount = SCAN.first; ; maxCount = Math.min(maxCount * 8, SCAN.longest)) {
       const before: Place | typeof END = from;
       for (const { streamId, position } of await this.#backwards(from, maxCount)) {
         const here = this.#position(position);

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
@@ -338,31 +337,6 @@ describe('an instance that is behind', () => {
       await usage.stop();
       await log.close();
       folder.remove();
-    }
-  });
-});
-
-describe('a log that takes nothing', () => {
-  it('is 503, and nothing is told; what is not written down goes on', async () => {
-    const service = await runService({ RATE_LIMIT: '0' });
-    try {
-      const keys = '/repo/shop/ai/apikey';
-      const [admin, auditor] = [await service.token('admin'), await service.token('auditor')];
-      const created = await service.ask('POST', keys, { token: admin, body });
-      const asOf = `asOf=${created.headers.get('keyledger-position')}`;
-      const one = `${keys}/${created.json['id']}`;
-      expect((await service.ask('GET', `${one}?${asOf}`, { token: auditor })).status).toBe(200);
-      rmSync(service.config.EVENT_STORE_URL.replace('sqlite:', ''));
-      await eventually(async () => (await service.ask('POST', keys, { token: admin, body })).status === 503);
-      for (const at of [keys, one]) {
-        const answer = await service.ask('GET', `${at}?${asOf}`, { token: auditor });
-        expectError(answer, 503, 'UNAVAILABLE');
-        expect(answer.text).not.toContain(created.json['key']);
-        expect(answer.headers.get('keyledger-as-of')).toBeNull();
-        expect((await service.ask('GET', at, { token: auditor })).status).toBe(200);
-      }
-    } finally {
-      await service.stop();
     }
   });
 });

@@ -22,11 +22,17 @@ const Time = z.iso.datetime({ offset: true });
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE
  */
 export async function momentOf(text: string, log: EventStore, now: number): Promise<Moment> {
+  const time = timeOf(text);
+  if (time === undefined) return momentAt(text, log);
+  if (time > now) throw invalid('The moment must not be in the future');
+  return { time };
+}
+
+/** Milliseconds since 1970 of a time that came from outside (RFC 3339 with its offset); undefined if it is none. */
+export function timeOf(text: string): number | undefined {
   // In a query a bare + is a space, and no time holds one.
   const time = Time.safeParse(text.replace(/ (?=\d\d:\d\d$)/, '+')).data;
-  if (time === undefined) return momentAt(text, log);
-  if (Date.parse(time) > now) throw invalid('The moment must not be in the future');
-  return { time: Date.parse(time) };
+  return time === undefined ? undefined : Date.parse(time);
 }
 
 /** The moment as it was understood: a time in UTC, or a position. */

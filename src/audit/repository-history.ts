@@ -1,8 +1,9 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import type { Bound } from '../projections/journal.js';
 import { type Before, type HistoryEntry, NOTHING_YET, tell, tellAccess } from './history.js';
-import { type Bound, select } from './selection.js';
+import { select } from './selection.js';
 
 /** Which events are meant; all where nothing is said. */
 export type RepositoryQuery = {
@@ -33,7 +34,8 @@ export async function* repositoryHistory(
       entry = told.entry;
     } else entry = tellAccess(recorded);
     const isMeant =
-      (from === undefined || ('time' in from ? entry.at >= from.time : entry.position > from.position)) &&
+      (from === undefined ||
+        ('time' in from ? Date.parse(entry.at) >= from.time : entry.position > from.position)) &&
       (types === undefined || types.includes(entry.type)) &&
       (subject === undefined || entry.actor?.subject === subject) &&
       (apiKeyId === undefined || entry.apiKeyId === apiKeyId);

@@ -4,9 +4,8 @@ import { KeyledgerError } from '../domain/errors.js';
 import { occurredAtOf } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
-
-/** A place in the log, or a moment (RFC 3339, UTC, milliseconds). */
-export type Bound = { readonly position: Position } | { readonly time: string };
+import type { Bound } from '../projections/journal.js';
+import { timeOf } from './moment.js';
 
 /** Which part of the log is meant; all of it where nothing is said. */
 export type Selection = {
@@ -17,14 +16,13 @@ export type Selection = {
   readonly repoId?: string | undefined;
 };
 
-const Time = z.iso.datetime({ offset: true });
-
 /**
  * Reads a position or a time that came from outside.
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG
  */
 export function parseBound(text: string, logId: string): Bound {
-  if (Time.safeParse(text).success) return { time: new Date(text).toISOString() };
+  const time = timeOf(text);
+  if (time !== undefined) return { time };
   try {
     return { position: parsePosition(text, logId) };
   } catch (error) {
@@ -47,8 +45,8 @@ export async function* select(
   const last = to && 'position' in to && to.position < end ? to.position : end;
   for await (const recorded of log.readAll(from && 'position' in from ? from.position : undefined)) {
     if (recorded.position > last) return;
-    if (from && 'time' in from && occurredAtOf(recorded) < from.time) continue;
-    if (to && 'time' in to && occurredAtOf(recorded) > to.time) continue;
+    if (from && 'time' in from && Date.parse(occurredAtOf(recorded)) < from.time) continue;
+    if (to && 'time' in to && Date.parse(occurredAtOf(recorded)) > to.time) continue;
     if (repoId !== undefined && (await repoIdOf(log, recorded)) !== repoId) continue;
     yield recorded;
   }

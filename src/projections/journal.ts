@@ -29,7 +29,7 @@ const NONE = '';
 
 /**
  * Of each event of the log where it is, when it occurred, who caused it and which repository and key it is about, in
- * some 50 bytes: so that a page of a repository's history, or their number, is found without reading the log.
+ * some 80 bytes: so that a page of a repository's history, or their number, is found without reading the log.
  */
 export class Journal {
   readonly #high = new Column(Float64Array);

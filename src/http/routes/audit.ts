@@ -7,7 +7,7 @@ import { recordAccess } from '../../commands/record-access.js';
 import { API_KEY_EVENTS } from '../../domain/ai-api-key.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import { parsePosition } from '../../event-store/position.js';
-import type { Bound, JournalLine } from '../../projections/journal.js';
+import type { JournalLine } from '../../projections/journal.js';
 import { type ChangeDependencies, contextOf, known } from '../changes.js';
 import { errors, given, KeyParams, Limit, RepoParams, TEXT_RULE } from '../schemas.js';
 
@@ -114,8 +114,8 @@ export const auditRoutes =
         const { repoId } = request.params;
         const { from, to, type, actor, apikeyId, limit = DEFAULT_LIMIT, cursor } = request.query;
         const query = {
-          from: boundOf(from, log.logId),
-          to: boundOf(to, log.logId),
+          from: from === undefined ? undefined : parseBound(from, log.logId),
+          to: to === undefined ? undefined : parseBound(to, log.logId),
           types: type && new Set(type),
           subject: actor,
           apiKeyId: apikeyId,
@@ -133,13 +133,6 @@ export const auditRoutes =
       },
     );
   };
-
-/** @throws KeyledgerError INVALID_INPUT, OTHER_LOG */
-function boundOf(text: string | undefined, logId: string): Bound | undefined {
-  if (text === undefined) return undefined;
-  const bound = parseBound(text, logId);
-  return 'time' in bound ? { time: Date.parse(bound.time) } : bound;
-}
 
 function firstOf(lines: Iterable<JournalLine>, count: number): JournalLine[] {
   const first: JournalLine[] = [];

@@ -19,6 +19,9 @@ const READER_GONE = 141;
 /** So long a tool waits for Redis, in milliseconds. */
 const REDIS_PATIENCE_MS = 5000;
 
+/** What ioredis says of a server that is gone or frozen. */
+const LOST_ON_THE_WAY = /^(Command timed out|Connection is closed|Stream isn't writeable)/;
+
 /** Whose word the command line takes for who asks: nobody has proved it. */
 const COMMAND_LINE = 'keyledger:command-line';
 
@@ -77,6 +80,11 @@ export async function withRedis<T>(
       throw new Error(`Redis at ${withoutCredentials(READ_MODEL_URL)} is out of reach: ${reason}`);
     });
     return await use(redis);
+  } catch (error) {
+    const { message } = error as Error;
+    if (!LOST_ON_THE_WAY.test(message)) throw error;
+    const where = withoutCredentials(READ_MODEL_URL);
+    throw new Error(`Redis at ${where} does not answer any more: ${message}. Run it again when it does`);
   } finally {
     redis.disconnect();
   }

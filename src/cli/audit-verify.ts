@@ -41,8 +41,7 @@ async function checkTheLog(log: EventStore, say: Say): Promise<CheckedLog> {
       say({ kind: 'fault', ...found }, `${stream} revision ${revision} (${type}, ${position}): ${fault}`);
     },
     ({ position }) => progress.add(1, partBefore(position, end)),
-  );
-  progress.end();
+  ).finally(() => progress.end());
   const { events, faults, position } = checked;
   const keys = checked.entries.size;
   say(
@@ -68,8 +67,7 @@ async function compareRedis(
       },
       passed: (keys) => progress.add(keys),
     }),
-  );
-  progress.end();
+  ).finally(() => progress.end());
   if (compared) {
     const { keys, differences, position } = compared;
     say(

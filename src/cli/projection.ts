@@ -82,8 +82,10 @@ function rebuildProjection({ json }: Json): Promise<void> {
           writing.add(keys);
         },
       }),
-    );
-    writing?.end();
+    ).finally(() => {
+      folding.end();
+      writing?.end();
+    });
     const seconds = (performance.now() - started) / 1000;
     if (!done)
       console.log(json ? JSON.stringify({ inMemory: true }) : `${IN_MEMORY}: there is nothing to rebuild`);

@@ -65,9 +65,10 @@ export class Journal {
     this.#high.push(high);
     this.#low.push(low);
     this.#at.push(Date.parse(occurredAtOf(recorded)));
-    this.#stream.push(this.#streams.numberOf(stream));
-    const about = isApiKeyStream(stream) ? stream : apiKeyId && streamOf(apiKeyId);
-    this.#about.push(this.#streams.numberOf(about ?? NONE));
+    const number = this.#streams.numberOf(stream);
+    const looksAt = apiKeyId === undefined ? NONE : streamOf(apiKeyId);
+    this.#stream.push(number);
+    this.#about.push(isApiKeyStream(stream) ? number : this.#streams.numberOf(looksAt));
     this.#revision.push(revision);
     this.#type.push(this.#types.numberOf(type));
     this.#subject.push(this.#subjects.numberOf(subject ?? NONE));

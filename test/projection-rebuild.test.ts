@@ -185,6 +185,26 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     expect(await everything()).toEqual(before);
   });
 
+  it('that died leaves nothing for long: an instance that starts removes what nobody finishes', async () => {
+    await fill();
+    const die = () => {
+      throw new Error('dead');
+    };
+    await expect(rebuild(log, redis, prefix, { ...silent, written: die })).rejects.toThrow('dead');
+    const [left] = await beside();
+    expect(await redis.keys(`${prefix}:*:${left}:*`)).not.toEqual([]);
+    const { EVENT_STORE_URL } = service.config;
+    const start = () => runService({ READ_MODEL_URL: server.url, REDIS_PREFIX: prefix, EVENT_STORE_URL });
+    await (await start()).stop();
+    expect(await beside()).toEqual([left]);
+    for (const { generations } of partitions()) {
+      if (await redis.hexists(generations, left ?? '')) await redis.hset(generations, left ?? '', 0);
+    }
+    await (await start()).stop();
+    expect(await beside()).toEqual([]);
+    expect(await redis.keys(`${prefix}:*:${left}:*`)).toEqual([]);
+  });
+
   it('takes the place of a read model of another log', async () => {
     await fill();
     const other = await runService();

@@ -140,7 +140,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
       await redis.config('SET', 'min-replicas-to-write', 0);
     }
     const [live] = await redis.keys(`${prefix}:*:live`);
-    await redis.hset((live ?? '').replace(/live$/, 'generations'), 'half', 1);
+    await redis.hset((live ?? '').replace(/live$/, 'generations'), 'half', Date.now());
     expect(await status()).toMatchObject({ others: ['half'] });
     await redis.hset(live ?? '', 'eventId', randomUUID());
     expect(await status()).toMatchObject({ isOfThisLog: false });

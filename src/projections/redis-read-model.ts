@@ -11,8 +11,8 @@ import {
   itemFrom,
   liveOf,
   movedTo,
+  removeGeneration,
   type Switched,
-  sweep,
   switchTo,
   type Written,
   writeItems,
@@ -216,7 +216,6 @@ class RedisReadModel implements ReadModel {
   ): Promise<Switched> {
     const partition = partitionAt(this.#root, number);
     const instead = this.#generations[number] ?? '';
-    await sweep(this.#redis, partition);
     const isEmpty = items.length === 0 || checkpoint === undefined;
     const generation = isEmpty ? '' : generationName();
     if (!isEmpty) {
@@ -226,7 +225,8 @@ class RedisReadModel implements ReadModel {
     }
     const switched = await switchTo(this.#redis, partition, generation, instead, checkpoint, 'any');
     if (switched === 'OK') this.#generations[number] = generation;
-    else if (switched !== 'LOST') this.#generations[number] = movedTo(switched) ?? instead;
+    else if (generation !== '') await removeGeneration(this.#redis, partition, generation);
+    this.#generations[number] = movedTo(switched) ?? this.#generations[number] ?? '';
     return switched;
   }
 

@@ -2,6 +2,8 @@ import { Cluster } from 'ioredis';
 import type { BaseLogger } from 'pino';
 import { VERSION } from './list.js';
 import type { Connection } from './redis-connection.js';
+import { sweep } from './redis-generations.js';
+import { PARTITIONS, partitionAt, rootOf } from './redis-keys.js';
 
 /** How often an instance says that its version of the read model is in use, and for how long that counts (ms). */
 const SAY_MS = 20_000;
@@ -15,6 +17,7 @@ export const nameVersion = (redis: Connection, prefix: string): Promise<number> 
  * Which versions of the read model are in use in a Redis: `<prefix>:versions` names them all, and
  * `<prefix>:<version>:{writer}:present` is there while an instance serves one. A version before ours that
  * nobody serves any more is removed. Should somebody be mistaken for gone, it restores what it needs.
+ * Of our own version, generations are removed that somebody began and did not finish.
  */
 export class RedisVersions {
   readonly #redis: Connection;
@@ -43,6 +46,9 @@ export class RedisVersions {
   async #say(): Promise<void> {
     await nameVersion(this.#redis, this.#prefix);
     await this.#redis.set(this.#presence(VERSION), 1, 'PX', COUNTS_MS);
+    for (let number = 0; number < PARTITIONS; number++) {
+      await sweep(this.#redis, partitionAt(rootOf(this.#prefix), number));
+    }
     for (const version of await this.#redis.smembers(`${this.#prefix}:versions`)) {
       if (Number(version) >= VERSION || (await this.#redis.exists(this.#presence(version)))) continue;
       await this.#remove(version);

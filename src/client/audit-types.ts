@@ -1,5 +1,3 @@
-import type { CallOptions } from './types.js';
-
 /** An event of an API key, or of who looked at what. */
 export type AuditEvent = {
   readonly id: string;
@@ -35,19 +33,4 @@ export type ApiKeyHistory = { readonly success: true; readonly events: readonly 
 export type AuditPage = ApiKeyHistory & {
   /** Where the next page begins, null on the last page. */
   readonly nextCursor: string | null;
-};
-
-export type AuditOptions = CallOptions & {
-  /** What occurred then (RFC 3339, or a Date) or later, or comes behind this position. */
-  readonly from?: string | Date | undefined;
-  /** What occurred then or before, or comes up to and with this position. */
-  readonly to?: string | Date | undefined;
-  readonly types?: readonly string[] | undefined;
-  /** Subject of who did it. */
-  readonly actor?: string | undefined;
-  readonly apikeyId?: string | undefined;
-  /** 1 to 1000; 100 without it. */
-  readonly limit?: number | undefined;
-  /** The `nextCursor` of the page before; null, as nothing: from the newest on. */
-  readonly cursor?: string | null | undefined;
 };

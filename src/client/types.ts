@@ -1,4 +1,4 @@
-import type { ApiKeyHistory, AuditOptions, AuditPage } from './audit-types.js';
+import type { ApiKeyHistory, AuditPage } from './audit-types.js';
 
 export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
 
@@ -54,6 +54,21 @@ export type ListOptions = GetOptions & {
   readonly status?: ApiKeyStatus | undefined;
   readonly aiType?: AiType | undefined;
   /** 1 to 1000 API keys. Without it all of them are in one answer. */
+  readonly limit?: number | undefined;
+  /** The `nextCursor` of the page before; null, as nothing: from the newest on. */
+  readonly cursor?: string | null | undefined;
+};
+
+export type AuditOptions = CallOptions & {
+  /** What occurred then (RFC 3339, or a Date) or later, or comes behind this position. */
+  readonly from?: string | Date | undefined;
+  /** What occurred then or before, or comes up to and with this position. */
+  readonly to?: string | Date | undefined;
+  readonly types?: readonly string[] | undefined;
+  /** Subject of who did it. */
+  readonly actor?: string | undefined;
+  readonly apikeyId?: string | undefined;
+  /** 1 to 1000; 100 without it. */
   readonly limit?: number | undefined;
   /** The `nextCursor` of the page before; null, as nothing: from the newest on. */
   readonly cursor?: string | null | undefined;

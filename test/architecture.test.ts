@@ -9,9 +9,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'event-store': ['domain'],
   commands: ['domain', 'event-store', 'security'],
   projections: ['domain', 'event-store', 'security'],
+  subscribers: ['domain', 'event-store', 'security', 'commands', 'projections'],
   usage: ['projections'],
   audit: ['domain', 'event-store', 'security', 'commands', 'projections'],
-  http: ['domain', 'event-store', 'security', 'commands', 'projections', 'audit', 'usage'],
+  http: ['domain', 'event-store', 'security', 'commands', 'projections', 'subscribers', 'audit', 'usage'],
   cli: ['config.js', 'domain', 'event-store', 'security', 'commands', 'projections', 'audit'],
   client: [],
 };

@@ -295,7 +295,7 @@ describe('an instance that is behind', () => {
       usage,
       keyring,
       clock: Date.now,
-      verifyToken: () => ({ ...caller, grants: { shop: 'auditor' } }),
+      verifyToken: () => ({ ...caller, grants: { shop: 'auditor' }, expiresAt: Number.POSITIVE_INFINITY }),
       onAppend: () => undefined,
       metrics: makeMetrics(),
       logger,

@@ -117,6 +117,7 @@ describe('the documents', () => {
     const problems = await lintFromString({ source: text, config });
     expect(problems.map(({ message, location }) => [message, location[0]?.pointer])).toEqual([]);
     expect(Object.keys(json['paths'] as object).sort()).toEqual([
+      '/events',
       '/health/live',
       '/health/ready',
       '/repo/{repoId}/ai/apikey',

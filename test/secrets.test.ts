@@ -100,6 +100,8 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
   await drive('DELETE /repo/{repoId}/ai/apikey/{apikeyId}', one, [{ token }, { token }, {}]);
   await drive('GET /repo/{repoId}/ai/apikey/{apikeyId}/history', `${one}/history`, [{ token }, {}]);
   await drive('GET /repo/{repoId}/ai/audit', `/repo/shop/ai/audit?limit=1000`, [{ token }, {}]);
+  const asPage = { accept: 'application/json' };
+  await drive('GET /events', '/events?after=start&limit=1000', [{ token, headers: asPage }, {}]);
   await drive('POST /systemevent', '/systemevent', [{ token, body: { skip: 0, take: 1000 } }, { token }]);
   await drive('POST /repo/{repoId}/ai/apikey', keys, [{ token, body, headers: once }]);
   const [created] = [await child.ask('POST', keys, { token, body })];

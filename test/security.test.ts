@@ -158,6 +158,7 @@ describe('a bearer token', () => {
       issuer: source.issuer,
       subject: 'ada',
       grants: { shop: 'admin' },
+      expiresAt: now + 60_000,
     });
     const minted = await mintToken(
       source,

@@ -17,7 +17,8 @@ export const ROLES = Object.keys(PERMISSIONS) as Role[];
 /** Repository id, or `*` for every repository, to the name of a role. */
 export type Grants = Readonly<Record<string, unknown>>;
 
-export type Caller = Actor & { readonly grants: Grants };
+/** expiresAt: when the proof of who it is ends, milliseconds since 1970. */
+export type Caller = Actor & { readonly grants: Grants; readonly expiresAt: number };
 
 /**
  * The port for platforms whose tokens carry access in another way: from the verified claims of a

@@ -14,9 +14,16 @@ export const ERRORS = {
   NOT_FOUND: [404, 'There is nothing at this address; /docs lists what there is'],
   KEY_NOT_FOUND: [404, 'No such API key in this repository'],
   METHOD_NOT_ALLOWED: [405, 'This address does not take this method; see the Allow header'],
+  TOO_SLOW: [
+    408,
+    'What was sent was not taken in time; connect again with the last id as Last-Event-ID, and nothing is missed',
+  ],
   TIMEOUT: [408, 'The request did not arrive in time'],
   CONFLICT: [409, 'Too many concurrent changes of the same key; try again'],
-  OTHER_LOG: [409, 'This position belongs to another log (restored or imported); start again without it'],
+  OTHER_LOG: [
+    409,
+    'This position belongs to another log, or to events that are gone (restored or imported); start again without it',
+  ],
   IDEMPOTENCY_KEY_USED: [
     409,
     'This Idempotency-Key gave out a secret of the key with this id, which can no longer be repeated. Use a new Idempotency-Key to create another key, or to rotate this one',

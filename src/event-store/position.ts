@@ -51,3 +51,9 @@ export const placesOf = (position: Position): [high: number, low: number] => [
   Number.parseInt(position.slice(ID_LENGTH + 1, ID_LENGTH + 17), 16),
   Number.parseInt(position.slice(ID_LENGTH + 17) || '0', 16),
 ];
+
+/** The other way round: the position of these places in the log of another. */
+export const positionLike = (other: Position, [high, low]: readonly [number, number]): Position => {
+  const hasLow = other.length > ID_LENGTH + 17;
+  return positionAt(other.slice(0, ID_LENGTH), hex16(high) + (hasLow ? hex16(low) : ''));
+};

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
@@ -25,6 +26,7 @@ import { type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
 import { auditRoutes } from './routes/audit.js';
+import { eventRoutes } from './routes/events.js';
 import { healthRoutes } from './routes/health.js';
 import { lifecycleRoutes } from './routes/lifecycle.js';
 import { revokeRoutes } from './routes/revoke.js';
@@ -140,6 +142,7 @@ const everythingElse =
   (dependencies: HttpDependencies, addresses: ReadonlySet<string>) =>
   async (app: FastifyInstance): Promise<void> => {
     const { settings, metrics, verifyToken, projector } = dependencies;
+    const stopping = endOf(app);
     app.setNotFoundHandler(() => {
       throw new KeyledgerError('NOT_FOUND');
     });
@@ -182,6 +185,7 @@ const everythingElse =
       await api.register(lifecycleRoutes(dependencies));
       await api.register(auditRoutes(dependencies));
       await api.register(systemEventRoutes(dependencies));
+      await api.register(eventRoutes({ ...dependencies, stopping }));
     });
     await app.register(async (open) => {
       open.addHook('onRequest', noStore);
@@ -190,6 +194,14 @@ const everythingElse =
     });
     refuseOtherMethods(app, addresses);
   };
+
+/** Aborted when the service stops: what has no end must not be waited for. */
+function endOf(app: FastifyInstance): AbortSignal {
+  const stopping = new AbortController();
+  setMaxListeners(0, stopping.signal);
+  app.addHook('preClose', async () => stopping.abort());
+  return stopping.signal;
+}
 
 function noStore(_: FastifyRequest, reply: FastifyReply, done: () => void): void {
   reply.header('cache-control', 'no-store');

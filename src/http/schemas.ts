@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { AI_TYPES, STATUSES } from '../domain/ai-api-key.js';
+import { AI_TYPES, API_KEY_EVENTS, STATUSES } from '../domain/ai-api-key.js';
 import { ErrorEnvelope } from './errors.js';
 
 /** What several routes take and answer. */
@@ -55,6 +55,14 @@ export const Given = z.object({
 export const Done = z.object({ success: z.literal(true), message: z.string() });
 
 export const errors = { '4xx': ErrorEnvelope, '5xx': ErrorEnvelope };
+
+export const EVENT_TYPES = [...API_KEY_EVENTS, 'AuditAccessed'];
+const TYPE_RULE = `must be one or several of ${EVENT_TYPES.join(', ')}, separated by commas`;
+export const EventTypes = z
+  .string()
+  .transform((list) => list.split(','))
+  .refine((list) => list.every((type) => EVENT_TYPES.includes(type)), TYPE_RULE)
+  .describe('Types of events, separated by commas');
 
 const LIMIT_RULE = 'must be a whole number from 1 to 1000';
 export const Limit = z

@@ -1,7 +1,7 @@
 import { isApiKeyStream, streamOf } from '../domain/ai-api-key.js';
 import { occurredAtOf, saidOf } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
-import { type Position, placesOf } from '../event-store/position.js';
+import { type Position, placesOf, positionLike } from '../event-store/position.js';
 import { Column, Words } from './columns.js';
 
 /** Where an event is, and what it is. */
@@ -26,6 +26,8 @@ export type JournalQuery = {
 
 /** No word: what cannot be told of an event. */
 const NONE = '';
+/** So many events in a row are worth not reading them. */
+const FAR = 500;
 
 /**
  * Of each event of the log where it is, when it occurred, who caused it and which repository and key it is about, in
@@ -98,6 +100,42 @@ export class Journal {
     }
   }
 
+  /**
+   * The last of the events behind a position that the caller does not want, where they are many in a row; undefined
+   * if it is not far to the next one that is wanted.
+   * @param types undefined: all
+   */
+  passOver(
+    after: Position | undefined,
+    sees: (repoId: string) => boolean,
+    types: ReadonlySet<string> | undefined,
+  ): Position | undefined {
+    const seen: boolean[] = [];
+    const isSeen = (repo: number) =>
+      (seen[repo] ??= this.#repos.at(repo) !== NONE && sees(this.#repos.at(repo)));
+    const isMeant = this.#test({ types });
+    const first = this.#firstBehind(after);
+    let next = first;
+    while (next < this.length && !(isSeen(this.#repo.at(next)) && isMeant(next))) next++;
+    return next - first < FAR ? undefined : this.#positionOf(next - 1);
+  }
+
+  #firstBehind(position: Position | undefined): number {
+    if (position === undefined) return 0;
+    const isBehind = this.#behind(position);
+    let [low, high] = [0, this.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (isBehind(middle)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  #positionOf(number: number): Position {
+    return positionLike(this.#last as Position, [this.#high.at(number), this.#low.at(number)]);
+  }
+
   #line(number: number): JournalLine {
     return {
       stream: this.#streams.at(this.#stream.at(number)),
@@ -110,29 +148,30 @@ export class Journal {
     const meantTypes = types && new Set([...types].map((type) => this.#types.find(type)));
     const meantSubject = subject === undefined ? undefined : (this.#subjects.find(subject) ?? -1);
     const meantStream = apiKeyId === undefined ? undefined : (this.#streams.find(streamOf(apiKeyId)) ?? -1);
-    const isBehind = (position: Position) => {
-      const [high, low] = placesOf(position);
-      return (number: number) =>
-        this.#high.at(number) > high || (this.#high.at(number) === high && this.#low.at(number) > low);
-    };
     const all: ((number: number) => boolean)[] = [];
     if (meantTypes) all.push((number) => meantTypes.has(this.#type.at(number)));
     if (meantSubject !== undefined) all.push((number) => this.#subject.at(number) === meantSubject);
     if (meantStream !== undefined) all.push((number) => this.#about.at(number) === meantStream);
     if (from && 'time' in from) all.push((number) => this.#at.at(number) >= from.time);
     if (to && 'time' in to) all.push((number) => this.#at.at(number) <= to.time);
-    if (from && 'position' in from) all.push(isBehind(from.position));
+    if (from && 'position' in from) all.push(this.#behind(from.position));
     if (to && 'position' in to) {
-      const isBeyond = isBehind(to.position);
+      const isBeyond = this.#behind(to.position);
       all.push((number) => !isBeyond(number));
     }
     if (before !== undefined) {
-      const isBeyond = isBehind(before);
+      const isBeyond = this.#behind(before);
       const [high, low] = placesOf(before);
       all.push(
         (number) => !isBeyond(number) && !(this.#high.at(number) === high && this.#low.at(number) === low),
       );
     }
     return (number) => all.every((test) => test(number));
+  }
+
+  #behind(position: Position): (number: number) => boolean {
+    const [high, low] = placesOf(position);
+    return (number) =>
+      this.#high.at(number) > high || (this.#high.at(number) === high && this.#low.at(number) > low);
   }
 }

@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
-import { isApiKeyStream } from '../domain/ai-api-key.js';
+import { apiKeyIdOf, isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { saidOf, UnattributableError } from '../event-store/codec.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
@@ -9,6 +9,7 @@ import { Journal } from './journal.js';
 import { type ListItem, listItem } from './list.js';
 import { type Moment, Progress } from './progress.js';
 import { heldBy, type ReadModel, ReadModelLost } from './read-model.js';
+import { Tail } from './tail.js';
 import { VerifyIndex } from './verify-index.js';
 
 const FIRST_DELAY_MS = 50;
@@ -23,6 +24,7 @@ const ASK_FOR_END_MS = 1000;
 export class Projector {
   readonly index = new VerifyIndex();
   readonly journal = new Journal();
+  readonly tail: Tail;
   /** How far the log has been folded into the index, and brought into the read model. */
   readonly indexed: Progress;
   readonly listed: Progress;
@@ -50,6 +52,7 @@ export class Projector {
   /** @param clock milliseconds since 1970 */
   constructor(log: EventStore, readModel: ReadModel, logger: BaseLogger, clock: () => number) {
     this.#log = log;
+    this.tail = new Tail(log);
     this.#readModel = readModel;
     this.#logger = logger;
     this.#now = () => ({ clock: clock(), steady: performance.now() });
@@ -95,6 +98,15 @@ export class Projector {
     return this.#last ? Math.max(0, this.#now().clock - Date.parse(this.#last.recordedAt)) / 1000 : 0;
   }
 
+  /** The repository that an event, which has been folded, is about; undefined if it is about none. */
+  repositoryOf(event: RecordedEvent): string | undefined {
+    const ofKey = apiKeyIdOf(event.stream);
+    if (ofKey !== undefined) return this.index.entryOf(ofKey)?.key.repoId || undefined;
+    if (!isAccessStream(event.stream)) return undefined;
+    const { repoId, apiKeyId } = saidOf(event);
+    return repoId ?? (apiKeyId && this.index.entryOf(apiKeyId)?.key.repoId);
+  }
+
   /** Brings everything into the read model anew: somebody found that it has lost what it held. */
   restore(): void {
     if (this.#whole) this.#logger.warn('The read model has lost what it held; it is restored');
@@ -119,21 +131,22 @@ export class Projector {
     }
   }
 
-  async #take({ events, position, caughtUp }: Page): Promise<void> {
+  async #take(page: Page): Promise<void> {
+    const { events, position, caughtUp } = page;
     for (const event of events) {
       if (isApiKeyStream(event.stream)) {
         const entry = this.index.apply(event);
         if (this.#whole || this.#writes) this.#pending.set(entry.key.apiKeyId, listItem(entry));
         this.journal.add(event, entry.key.repoId);
       } else if (isAccessStream(event.stream)) {
-        const { repoId, apiKeyId } = saidOf(event);
-        this.journal.add(event, repoId ?? (apiKeyId && this.index.entryOf(apiKeyId)?.key.repoId));
+        this.journal.add(event, this.repositoryOf(event));
       }
       this.#last = event;
     }
     this.#caughtUp = caughtUp;
     this.#wasCaughtUp ||= caughtUp;
     this.indexed.reach(position);
+    this.tail.take(page);
     this.#startWriting();
   }
 

@@ -107,7 +107,7 @@ export class Reads {
     before: Position | undefined,
     atLeast: Position,
   ): Promise<Iterable<KeyEntry>> {
-    await this.#folded(atLeast);
+    await this.folded(atLeast);
     return this.#projector.index.keysOf(repoId, before);
   }
 
@@ -116,7 +116,7 @@ export class Reads {
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
   async journalUpTo(position: Position): Promise<Journal> {
-    await this.#folded(position);
+    await this.folded(position);
     return this.#projector.journal;
   }
 
@@ -153,7 +153,8 @@ export class Reads {
     if (!(await this.#projector.indexed.waitFor(atLeast))) throw new KeyledgerError('BEHIND');
   }
 
-  async #folded(atLeast: Position): Promise<void> {
+  /** Waits until all that is in memory holds the event at a position. @throws KeyledgerError UNAVAILABLE, BEHIND */
+  async folded(atLeast: Position): Promise<void> {
     const inTime = await this.#projector.indexed.waitFor(atLeast);
     const { unverifiableBecause } = this.#projector;
     if (unverifiableBecause !== undefined)

@@ -48,10 +48,11 @@ export function tokenVerifier(source: TokenSource, grantsOf: GrantsOf, clock: ()
     const payload = await verify(token);
     const { iss, sub, exp } = payload;
     if (!iss || !sub || exp === undefined) throw new KeyledgerError('UNAUTHENTICATED');
-    const caller = { issuer: iss, subject: sub, grants: grantsOf(payload) };
+    const expiresAt = exp * 1000;
+    const caller = { issuer: iss, subject: sub, grants: grantsOf(payload), expiresAt };
     const [oldest] = remembered.keys();
     if (remembered.size >= REMEMBERED_TOKENS && oldest !== undefined) remembered.delete(oldest);
-    remembered.set(token, { caller, until: Math.min(clock() + REMEMBERED_MS, exp * 1000) });
+    remembered.set(token, { caller, until: Math.min(clock() + REMEMBERED_MS, expiresAt) });
     return caller;
   }
 }

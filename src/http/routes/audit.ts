@@ -4,15 +4,12 @@ import { entriesOf } from '../../audit/entries.js';
 import { type HistoryEntry, history } from '../../audit/history.js';
 import { parseBound } from '../../audit/selection.js';
 import { recordAccess } from '../../commands/record-access.js';
-import { API_KEY_EVENTS } from '../../domain/ai-api-key.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import { parsePosition } from '../../event-store/position.js';
 import type { JournalLine } from '../../projections/journal.js';
 import { type ChangeDependencies, contextOf, known } from '../changes.js';
-import { errors, given, KeyParams, Limit, RepoParams, TEXT_RULE } from '../schemas.js';
+import { EventTypes, errors, given, KeyParams, Limit, RepoParams, TEXT_RULE } from '../schemas.js';
 
-const TYPES = [...API_KEY_EVENTS, 'AuditAccessed'];
-const TYPE_RULE = `must be one or several of ${TYPES.join(', ')}, separated by commas`;
 const DEFAULT_LIMIT = 100;
 
 const value = z.union([z.string(), z.number(), z.null()]);
@@ -54,12 +51,7 @@ const AuditQuery = z.object({
     .string()
     .optional()
     .describe('What occurred at this time or before, or comes up to and with this position'),
-  type: z
-    .string()
-    .transform((list) => list.split(','))
-    .refine((list) => list.every((type) => TYPES.includes(type)), TYPE_RULE)
-    .optional()
-    .describe('Types of events, separated by commas'),
+  type: EventTypes.optional(),
   actor: z.string(TEXT_RULE).optional().describe('Subject of who did it'),
   apikeyId: z.string(TEXT_RULE).optional(),
   limit: Limit.optional().describe(`1 to 1000; without it ${DEFAULT_LIMIT}`),

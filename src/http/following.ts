@@ -1,0 +1,46 @@
+import { type Caller, type Permission, permits } from '../domain/access.js';
+import { KeyledgerError } from '../domain/errors.js';
+import type { EventStore } from '../event-store/event-store.js';
+import { type Position, parsePosition } from '../event-store/position.js';
+import type { Projector } from '../projections/projector.js';
+import type { Reads } from '../projections/reads.js';
+
+/** What the routes need that follow the log. */
+export type FollowDependencies = {
+  readonly log: EventStore;
+  readonly reads: Reads;
+  readonly projector: Projector;
+  readonly clock: () => number;
+  /** Aborted when the service stops. */
+  readonly stopping: AbortSignal;
+};
+
+/**
+ * Where a reader begins, and where the log ends now: behind a position that it names, from the first event on
+ * (undefined, `start`), or from now on if it names none.
+ * @throws KeyledgerError INVALID_INPUT, OTHER_LOG (also for a position that this log has not reached), UNAVAILABLE, BEHIND
+ */
+export async function whereToGoOn(
+  { log, reads }: FollowDependencies,
+  given: string | undefined,
+): Promise<{ readonly after: Position | undefined; readonly end: Position }> {
+  const asked = given === undefined || given === 'start' ? undefined : parsePosition(given, log.logId);
+  const end = await log.end();
+  await reads.folded(end);
+  if (asked !== undefined && asked > end) throw new KeyledgerError('OTHER_LOG');
+  return { after: given === undefined ? end : asked, end };
+}
+
+/**
+ * Which repositories the caller may follow; of those the one that it asks for.
+ * @throws KeyledgerError FORBIDDEN: not that one
+ */
+export function seenBy(
+  caller: Caller,
+  permission: Permission,
+  repoId: string | undefined,
+): (repoId: string) => boolean {
+  if (repoId === undefined) return (other) => permits(caller, other, permission);
+  if (!permits(caller, repoId, permission)) throw new KeyledgerError('FORBIDDEN');
+  return (other) => other === repoId;
+}

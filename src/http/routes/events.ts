@@ -1,0 +1,131 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { Position } from '../../event-store/position.js';
+import type { CloudEvent } from '../../subscribers/cloud-event.js';
+import { type FeedPage, readFeed } from '../../subscribers/feed.js';
+import { callerOf } from '../auth.js';
+import { EventStream, type Followed, message } from '../event-stream.js';
+import { type FollowDependencies, seenBy, whereToGoOn } from '../following.js';
+import { EventTypes, errors, Limit, RepoParams } from '../schemas.js';
+
+const HEARTBEAT_MS = 15_000;
+const DEFAULT_LIMIT = 100;
+
+const Event = z
+  .object({
+    specversion: z.literal('1.0'),
+    id: z.string(),
+    source: z.string().describe('The log, as a URN'),
+    type: z.string(),
+    subject: z.string().optional().describe('Id of the API key or webhook'),
+    time: z.iso.datetime().describe('When it occurred'),
+    datacontenttype: z.literal('application/json'),
+    position: z.string(),
+    data: z.looseObject({ repoId: z.string(), revision: z.int() }),
+  })
+  .meta({ id: 'CloudEvent' });
+const EventPage = z.object({
+  success: z.literal(true),
+  events: z.array(Event),
+  next: z
+    .string()
+    .describe(
+      'The next page begins behind it. A page with fewer events than its limit was the last one for now',
+    ),
+});
+
+const EventQuery = z.object({
+  after: z
+    .string()
+    .optional()
+    .describe(
+      'Events behind this position; `start`: from the first one on; without it, and without a Last-Event-ID: from now on',
+    ),
+  repo: RepoParams.shape.repoId.optional().describe('Of this repository only'),
+  type: EventTypes.optional(),
+  limit: Limit.optional().describe(`Of a page: 1 to 1000; without it ${DEFAULT_LIMIT}`),
+});
+const EventHeaders = z.object({
+  'last-event-id': z
+    .string()
+    .optional()
+    .describe('As `after`, before which it goes; EventSource sends it by itself'),
+});
+
+/** The change feed: as server-sent events, or in pages. */
+export const eventRoutes =
+  (dependencies: FollowDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    const { projector, clock, stopping } = dependencies;
+
+    app.get(
+      '/events',
+      {
+        exposeHeadRoute: false,
+        config: { permission: 'feed' },
+        schema: {
+          operationId: 'getEvents',
+          summary: 'Every event of your repositories, as CloudEvents 1.0: a stream, or pages of JSON',
+          description: DESCRIPTION,
+          tags: ['Events'],
+          querystring: EventQuery,
+          headers: EventHeaders,
+          response: { 200: EventPage, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { after, repo, type, limit } = request.query;
+        const caller = callerOf(request);
+        const sees = seenBy(caller, 'feed', repo);
+        const where = await whereToGoOn(dependencies, request.headers['last-event-id'] ?? after);
+        const query = { after: where.after, sees, types: type && new Set(type) };
+        if (prefersJson(request.headers.accept)) {
+          const gone = new AbortController();
+          reply.raw.once('close', () => gone.abort());
+          return readPage(readFeed(projector, query, gone.signal), limit ?? DEFAULT_LIMIT, where.end);
+        }
+        if (limit !== undefined) throw new KeyledgerError('INVALID_INPUT', { message: LIMIT_OF_PAGES });
+        const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);
+        await stream.follow(
+          messages(readFeed(projector, query, stream.signal)),
+          HEARTBEAT_MS,
+          () => projector.indexed.staleness,
+        );
+        return reply;
+      },
+    );
+  };
+
+const DESCRIPTION = `As text/event-stream it has no end. The id of each event is its position. \`caught-up\` comes once, \
+when all that there was has been sent; \`heartbeat\` comes after 15 seconds without anything else, with how far the \
+stream is as its id, past events that are not for you; \`end\` says why it ends. With \`Accept: application/json\` \
+the same comes in pages. That an API key expires is no event: ApiKeyCreated and ApiKeyExpiryChanged carry \
+\`expiresAt\`.`;
+const LIMIT_OF_PAGES = 'limit: is for pages; ask for them with Accept: application/json';
+
+const prefersJson = (accept = ''): boolean =>
+  accept.includes('application/json') && !accept.includes('text/event-stream');
+
+/** The next events, fewer than the limit only if there are no more up to the end. */
+async function readPage(feed: AsyncIterable<FeedPage>, limit: number, end: Position) {
+  const found: CloudEvent[] = [];
+  for await (const { events, position } of feed) {
+    for (const { event } of events) {
+      found.push(event);
+      if (found.length === limit) return { success: true as const, events: found, next: event.position };
+    }
+    if (position >= end) return { success: true as const, events: found, next: position };
+  }
+  throw new KeyledgerError('UNAVAILABLE');
+}
+
+async function* messages(feed: AsyncIterable<FeedPage>): AsyncGenerator<Followed> {
+  for await (const { events, position, caughtUp } of feed) {
+    yield {
+      messages: events.map(({ event, json }) => message({ id: event.position, data: json })),
+      position,
+      caughtUp,
+    };
+  }
+}

@@ -1,0 +1,53 @@
+import type { Page, RecordedEvent } from '../event-store/event-store.js';
+import type { Position } from '../event-store/position.js';
+import type { Projector } from '../projections/projector.js';
+import { type CloudEvent, cloudEvent } from './cloud-event.js';
+
+/** Which events a reader gets. */
+export type FeedQuery = {
+  /** Those behind this position; undefined: from the log's first event on. */
+  readonly after: Position | undefined;
+  readonly sees: (repoId: string) => boolean;
+  /** Undefined: of every type. */
+  readonly types: ReadonlySet<string> | undefined;
+};
+
+/** An event of the feed, and as the JSON that all readers get. */
+export type FeedEvent = { readonly event: CloudEvent; readonly json: string };
+
+/** What comes next for a reader, and how far that is in the log: events that are not for it are passed by. */
+export type FeedPage = Pick<Page, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
+
+/** Of events that several readers get, each is made once. */
+const made = new WeakMap<RecordedEvent, FeedEvent>();
+
+/**
+ * Every event that a reader asks for and may see, in log order, without end. While there is none a page without
+ * events comes about every second.
+ * @throws KeyledgerError OTHER_LOG, UNAVAILABLE
+ */
+export async function* readFeed(
+  projector: Projector,
+  { after, sees, types }: FeedQuery,
+  signal: AbortSignal,
+): AsyncGenerator<FeedPage> {
+  const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, types);
+  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, passOver)) {
+    const wanted: FeedEvent[] = [];
+    for (const recorded of events) {
+      if (types && !types.has(recorded.type)) continue;
+      const repoId = projector.repositoryOf(recorded);
+      if (repoId !== undefined && sees(repoId)) wanted.push(feedEvent(recorded, repoId));
+    }
+    yield { events: wanted, position, caughtUp };
+  }
+}
+
+function feedEvent(recorded: RecordedEvent, repoId: string): FeedEvent {
+  const known = made.get(recorded);
+  if (known) return known;
+  const event = cloudEvent(recorded, repoId);
+  const fresh = { event, json: JSON.stringify(event) };
+  made.set(recorded, fresh);
+  return fresh;
+}

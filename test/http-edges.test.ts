@@ -120,6 +120,7 @@ describe('the documents', () => {
       '/events',
       '/health/live',
       '/health/ready',
+      '/replica',
       '/repo/{repoId}/ai/apikey',
       '/repo/{repoId}/ai/apikey/{apikeyId}',
       '/repo/{repoId}/ai/apikey/{apikeyId}/history',

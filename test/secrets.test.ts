@@ -102,6 +102,7 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
   await drive('GET /repo/{repoId}/ai/audit', `/repo/shop/ai/audit?limit=1000`, [{ token }, {}]);
   const asPage = { accept: 'application/json' };
   await drive('GET /events', '/events?after=start&limit=1000', [{ token, headers: asPage }, {}]);
+  await drive('GET /replica', '/replica', [{ token }, {}]);
   await drive('POST /systemevent', '/systemevent', [{ token, body: { skip: 0, take: 1000 } }, { token }]);
   await drive('POST /repo/{repoId}/ai/apikey', keys, [{ token, body, headers: once }]);
   const [created] = [await child.ask('POST', keys, { token, body })];

@@ -168,7 +168,10 @@ export const statusAt = (key: Pick<AiApiKey, 'status' | 'expiresAt'>, now: numbe
     : key.status;
 
 /** The hashes of the secrets that are good at a moment (milliseconds since 1970), but for the key's status. */
-export const secretHashesAt = ({ secretHash, oldSecret }: AiApiKey, now: number): readonly string[] =>
+export const secretHashesAt = (
+  { secretHash, oldSecret }: Pick<AiApiKey, 'secretHash' | 'oldSecret'>,
+  now: number,
+): readonly string[] =>
   oldSecret && now < Date.parse(oldSecret.goodUntil) ? [secretHash, oldSecret.hash] : [secretHash];
 
 // --- Evolve ---------------------------------------------------------------------------------

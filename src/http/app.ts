@@ -29,6 +29,7 @@ import { auditRoutes } from './routes/audit.js';
 import { eventRoutes } from './routes/events.js';
 import { healthRoutes } from './routes/health.js';
 import { lifecycleRoutes } from './routes/lifecycle.js';
+import { replicaRoutes } from './routes/replica.js';
 import { revokeRoutes } from './routes/revoke.js';
 import { systemEventRoutes } from './routes/system-events.js';
 import { verifyRoutes } from './routes/verify.js';
@@ -186,6 +187,7 @@ const everythingElse =
       await api.register(auditRoutes(dependencies));
       await api.register(systemEventRoutes(dependencies));
       await api.register(eventRoutes({ ...dependencies, stopping }));
+      await api.register(replicaRoutes({ ...dependencies, stopping }));
     });
     await app.register(async (open) => {
       open.addHook('onRequest', noStore);

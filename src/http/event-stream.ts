@@ -13,10 +13,10 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export const message = ({ event, id, data }: { event?: string; id?: string; data: string }): string =>
   `${event === undefined ? '' : `event: ${event}\n`}${id === undefined ? '' : `id: ${id}\n`}data: ${data}\n\n`;
 
-/** What is to be sent next, and how far in the log that is. */
+/** What is to be sent next, and how far in the log that is, if a reader can go on from there. */
 export type Followed = {
   readonly messages: readonly string[];
-  readonly position: string;
+  readonly position: string | undefined;
   /** There was no more when this was read. */
   readonly caughtUp: boolean;
 };
@@ -79,25 +79,25 @@ export class EventStream {
   }
 
   /**
-   * Sends what comes until one of both ends; when the reader has all that there was, `caught-up`; and a `heartbeat`
-   * when nothing else was sent for so long.
-   * @param staleness seconds for which it has not been known that there is no more
+   * Sends what comes until one of both ends; `caught-up` when the reader has all that there was, and at least so often
+   * a `heartbeat`.
+   * @param staleness for how many seconds it has not been known that there is no more
    */
   async follow(pages: AsyncIterable<Followed>, heartbeatMs: number, staleness: () => number): Promise<void> {
     let hasCaughtUp = false;
-    let sentAt = performance.now();
+    let markedAt = performance.now();
     try {
       for await (const { messages, position, caughtUp } of pages) {
-        const isMark = caughtUp && !hasCaughtUp;
-        const isDue = messages.length === 0 && performance.now() - sentAt >= heartbeatMs;
+        // Asked before anything is sent: it holds for this page, and sending may take its time.
+        const age = caughtUp ? staleness() : null;
+        for (const piece of pieces(messages)) await this.send(piece);
+        const isDue = (caughtUp && !hasCaughtUp) || performance.now() - markedAt >= heartbeatMs;
+        if (position === undefined || !isDue) continue;
+        const event = caughtUp && !hasCaughtUp ? 'caught-up' : 'heartbeat';
+        const data = JSON.stringify({ position, staleness: age });
+        await this.send(message({ event, id: position, data }));
         hasCaughtUp ||= caughtUp;
-        const event = isMark ? 'caught-up' : 'heartbeat';
-        const mark = () =>
-          message({ event, id: position, data: JSON.stringify({ position, staleness: staleness() }) });
-        for (const piece of pieces(isMark || isDue ? [...messages, mark()] : messages)) {
-          await this.send(piece);
-          sentAt = performance.now();
-        }
+        markedAt = performance.now();
       }
     } catch (cause) {
       this.end(cause instanceof KeyledgerError ? cause : new KeyledgerError('UNAVAILABLE', { cause }));

@@ -5,7 +5,8 @@ import type { Journal } from './journal.js';
 import type { ListItem } from './list.js';
 import type { Projector } from './projector.js';
 import { type ReadModel, ReadModelLost } from './read-model.js';
-import type { KeyEntry, Question, Verdict } from './verify-index.js';
+import type { Question, Verdict } from './verdict.js';
+import type { KeyEntry } from './verify-index.js';
 
 /** Which keys of a repository; without a limit all of them. */
 export type ListQuery = {
@@ -125,7 +126,7 @@ export class Reads {
    * `verifiable` first.
    * @throws KeyledgerError UNAVAILABLE
    */
-  verify(question: Question): Verdict {
+  verify(question: Question): Verdict<AiApiKey> {
     const { unverifiableBecause, indexed, index } = this.#projector;
     if (unverifiableBecause !== undefined)
       throw new KeyledgerError('UNAVAILABLE', { message: unverifiableBecause });

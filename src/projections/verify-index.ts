@@ -1,15 +1,9 @@
-import {
-  type AiApiKey,
-  type AiType,
-  apiKeyIdOf,
-  evolve,
-  secretHashesAt,
-  statusAt,
-} from '../domain/ai-api-key.js';
+import { type AiApiKey, apiKeyIdOf, evolve, secretHashesAt } from '../domain/ai-api-key.js';
 import { decode } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { hasHash, isAccessKey, isSecret } from '../security/credentials.js';
+import { hasHash } from '../security/credentials.js';
+import { type Question, type Verdict, verdictOn } from './verdict.js';
 
 /** A key as the index knows it: never its sealed secret, which only a repeated request needs. */
 export type KeyEntry = {
@@ -48,33 +42,6 @@ export function entryAfter(
 
 const NOTHING: AiApiKey['given'] = [];
 
-/** A credential, where it is to be good for, and who asks: keys of repositories that they do not see are unknown. */
-export type Question = {
-  readonly accessKey: string;
-  readonly secret: string;
-  readonly repoId?: string | undefined;
-  readonly aiType?: AiType | undefined;
-  readonly sees: (repoId: string) => boolean;
-};
-
-/** Why a credential is not good, in order of precedence. */
-export const REASONS = [
-  'MALFORMED',
-  'UNKNOWN',
-  'BAD_SECRET',
-  'UNAVAILABLE',
-  'DELETED',
-  'SUSPENDED',
-  'EXPIRED',
-  'WRONG_REPO',
-  'WRONG_AI_TYPE',
-] as const;
-export type Reason = (typeof REASONS)[number];
-
-export type Verdict =
-  | { readonly valid: true; readonly key: AiApiKey }
-  | { readonly valid: false; readonly reason: Reason };
-
 /** Every key of the log, in memory: decides whether a credential is good. */
 export class VerifyIndex {
   /** By the key's id. */
@@ -99,28 +66,8 @@ export class VerifyIndex {
    * Is this credential good, as far as the events that the index has seen?
    * @param now milliseconds since 1970
    */
-  verify({ accessKey, secret, repoId, aiType, sees }: Question, now: number): Verdict {
-    const key = this.#byAccessKey.get(accessKey)?.key;
-    const isSeen = key !== undefined && sees(key.repoId);
-    if (!isSeen || !hasHash(secret, secretHashesAt(key, now))) {
-      // A credential that is good has a good checksum: it is looked at to tell others apart.
-      if (!isAccessKey(accessKey) || !isSecret(secret)) return refused('MALFORMED');
-      return refused(isSeen ? 'BAD_SECRET' : 'UNKNOWN');
-    }
-    switch (statusAt(key, now)) {
-      case 'unavailable':
-        return refused('UNAVAILABLE');
-      case 'deleted':
-        return refused('DELETED');
-      case 'suspended':
-        return refused('SUSPENDED');
-      case 'expired':
-        return refused('EXPIRED');
-      case 'active':
-        if (repoId !== undefined && repoId !== key.repoId) return refused('WRONG_REPO');
-        if (aiType !== undefined && aiType !== key.aiType) return refused('WRONG_AI_TYPE');
-        return { valid: true, key };
-    }
+  verify(question: Question, now: number): Verdict<AiApiKey> {
+    return verdictOn(this.#byAccessKey.get(question.accessKey)?.key, question, now);
   }
 
   /**
@@ -168,7 +115,5 @@ export class VerifyIndex {
     return this.#quarantined;
   }
 }
-
-const refused = (reason: Reason): Verdict => ({ valid: false, reason });
 
 const isQuarantined = (entry: KeyEntry | undefined): boolean => entry?.key.status === 'unavailable';

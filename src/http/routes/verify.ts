@@ -5,7 +5,7 @@ import { permits } from '../../domain/access.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import { parsePosition } from '../../event-store/position.js';
 import type { Reads } from '../../projections/reads.js';
-import { REASONS } from '../../projections/verify-index.js';
+import { REASONS } from '../../projections/verdict.js';
 import type { Usage } from '../../usage/usage.js';
 import { callerOf } from '../auth.js';
 import { AiType, BODY_RULE, errors, ReadHeaders, TEXT_RULE } from '../schemas.js';

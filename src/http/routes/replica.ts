@@ -1,0 +1,71 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { type ReplicaPage, readReplica, scopeOf } from '../../subscribers/replica.js';
+import { callerOf } from '../auth.js';
+import { EventStream, type Followed, message } from '../event-stream.js';
+import { type FollowDependencies, seenBy, whereToGoOn } from '../following.js';
+import { errors } from '../schemas.js';
+
+/** A verifier elsewhere knows by it how old what it has may be. */
+const HEARTBEAT_MS = 900;
+
+const ReplicaQuery = z.object({
+  after: z.string().optional().describe('The changes behind this position; without it everything'),
+});
+const ReplicaHeaders = z.object({
+  'last-event-id': z.string().optional().describe('As `after`, before which it goes'),
+});
+
+/** What an in-process verifier follows: the one place where hashes of secrets leave the service. */
+export const replicaRoutes =
+  (dependencies: FollowDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    const { projector, clock, stopping } = dependencies;
+
+    app.get(
+      '/replica',
+      {
+        exposeHeadRoute: false,
+        config: { permission: 'replica' },
+        schema: {
+          operationId: 'getReplica',
+          summary:
+            'What decides whether credentials of your repositories are good: a snapshot, then its changes',
+          description: DESCRIPTION,
+          tags: ['Events'],
+          querystring: ReplicaQuery,
+          headers: ReplicaHeaders,
+          response: { 200: z.string().describe('text/event-stream'), ...errors },
+        },
+      },
+      async (request, reply) => {
+        const caller = callerOf(request);
+        const given = request.headers['last-event-id'] ?? request.query.after ?? 'start';
+        const { after } = await whereToGoOn(dependencies, given);
+        const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);
+        const begin = JSON.stringify({ scope: scopeOf(caller), snapshot: after === undefined });
+        await stream.send(message({ event: 'begin', data: begin }));
+        const query = { after, sees: seenBy(caller, 'replica', undefined) };
+        const pages = messages(readReplica(projector, query, stream.signal));
+        await stream.follow(pages, HEARTBEAT_MS, () => projector.indexed.staleness);
+        return reply;
+      },
+    );
+  };
+
+const DESCRIPTION = `\`begin\` says with \`snapshot\` whether everything follows or only changes, and a \`scope\`: if it is \
+another than the last time, the repositories that you may follow are others, and you need a snapshot. \`keys\` is a list of \
+keys as they are now, each to take the place of the one with its \`apiKeyId\`; a deleted one stays, with its status. \
+\`caught-up\`, \`heartbeat\` (every second) and \`end\` as in /events; \`staleness\` is for how many seconds the service has \
+not known whether there is more.`;
+
+async function* messages(pages: AsyncIterable<ReplicaPage>): AsyncGenerator<Followed> {
+  for await (const { keys, position, caughtUp } of pages) {
+    const told = message({
+      event: 'keys',
+      ...(position === undefined ? {} : { id: position }),
+      data: JSON.stringify(keys),
+    });
+    yield { messages: keys.length === 0 ? [] : [told], position, caughtUp };
+  }
+}

@@ -38,6 +38,18 @@ function isNetwork(text: string): boolean {
   return version > 0 && rest.length === 0 && /^\d+$/.test(bits) && Number(bits) <= (version === 4 ? 32 : 128);
 }
 
+const list = (isOne: (part: string) => boolean = () => true, rule = '') =>
+  z
+    .string()
+    .default('')
+    .transform((text) =>
+      text
+        .split(',')
+        .map((part) => part.trim())
+        .filter(Boolean),
+    )
+    .refine((parts) => parts.every(isOne), rule);
+
 /** Every setting: its name in the environment, its default, what it is for. */
 const Environment = z.object({
   /** Address to listen on. */
@@ -87,15 +99,17 @@ const Environment = z.object({
     .default('true')
     .transform((value) => value === 'true'),
   /** Origins that browsers may call from, separated by commas; none without it. */
-  CORS_ORIGIN: z
-    .string()
-    .default('')
-    .transform((list) =>
-      list
-        .split(',')
-        .map((origin) => origin.trim())
-        .filter(Boolean),
-    ),
+  CORS_ORIGIN: list(),
+  /**
+   * Networks of your own that webhooks may be in, such as 10.1.0.0/16, separated by commas: by default none but public
+   * addresses are called. Webhooks there may be http.
+   */
+  WEBHOOK_ALLOWED_NETWORKS: list(
+    isNetwork,
+    'must be addresses and networks such as 10.0.0.0/8, separated by commas',
+  ),
+  /** Seconds for which a webhook's failing call is repeated before the webhook is paused. */
+  WEBHOOK_RETRY_SECONDS: integer(999_999_999).default(86_400),
   /** Proxies whose X-Forwarded-For is believed: true, or addresses and networks separated by commas. */
   TRUST_PROXY: z
     .string()

@@ -64,6 +64,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
       trustProxy: config.TRUST_PROXY,
       serveMetrics: config.METRICS_PORT === undefined,
       verifyForward: config.VERIFY_FORWARD,
+      httpWebhooks: config.WEBHOOK_ALLOWED_NETWORKS.length > 0,
     },
   });
   const connections = watchConnections(app);

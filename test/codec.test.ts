@@ -1,7 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import { isAccessStream } from '../src/domain/audit-access.js';
-import { decode, decodeAccess, encode, UnattributableError } from '../src/event-store/codec.js';
+import { webhookIdOf } from '../src/domain/webhook.js';
+import {
+  decode,
+  decodeAccess,
+  decodeWebhook,
+  encode,
+  UnattributableError,
+} from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { parsePosition, positionAt } from '../src/event-store/position.js';
 
@@ -32,8 +39,11 @@ describe('golden events', () => {
   );
 });
 
-const decoding = (recorded: RecordedEvent) =>
-  isAccessStream(recorded.stream) ? decodeAccess(recorded) : decode(recorded, recorded.revision);
+function decoding(recorded: RecordedEvent) {
+  if (isAccessStream(recorded.stream)) return decodeAccess(recorded);
+  const isOfWebhook = webhookIdOf(recorded.stream) !== undefined;
+  return (isOfWebhook ? decodeWebhook : decode)(recorded, recorded.revision);
+}
 
 describe('the record of who looked', () => {
   const access = golden.find(({ recorded }) => isAccessStream(recorded.stream))?.recorded as RecordedEvent;

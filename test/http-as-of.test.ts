@@ -305,6 +305,7 @@ describe('an instance that is behind', () => {
         trustProxy: false,
         serveMetrics: false,
         verifyForward: false,
+        httpWebhooks: false,
       },
     });
     const make = (name: string) => {

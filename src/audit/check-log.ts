@@ -1,9 +1,11 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
-import { decodeAccess, UnattributableError } from '../event-store/codec.js';
+import { webhookIdOf } from '../domain/webhook.js';
+import { decodeAccess, decodeWebhook, UnattributableError } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { KeyEntry } from '../projections/verify-index.js';
+import { Webhooks } from '../projections/webhooks.js';
 import { foldStep } from './fold-key.js';
 
 /** Something in the log is not as it must be. */
@@ -34,6 +36,7 @@ export async function checkLog(
   passed: (event: RecordedEvent) => void,
 ): Promise<CheckedLog> {
   const entries = new Map<string, KeyEntry>();
+  const webhooks = new Webhooks();
   const ids = new Set<string>();
   let events = 0;
   let faults = 0;
@@ -48,7 +51,7 @@ export async function checkLog(
     if (ids.has(recorded.id)) report(`its id ${recorded.id} is that of another event too`);
     ids.add(recorded.id);
     if (position !== undefined && recorded.position <= position) report(`it comes after ${position}`);
-    report(judge(entries, recorded));
+    report(judge(entries, webhooks, recorded));
     position = recorded.position;
     events++;
     passed(recorded);
@@ -57,12 +60,17 @@ export async function checkLog(
 }
 
 /** Folds the event in. @returns what is wrong with it */
-function judge(entries: Map<string, KeyEntry>, recorded: RecordedEvent): string | undefined {
+function judge(
+  entries: Map<string, KeyEntry>,
+  webhooks: Webhooks,
+  recorded: RecordedEvent,
+): string | undefined {
   if (isAccessStream(recorded.stream)) {
     const access = decodeAccess(recorded);
     if (recorded.revision !== 0) return `revision ${recorded.revision} in a stream of one event`;
     return typeof access === 'string' ? access : undefined;
   }
+  if (webhookIdOf(recorded.stream) !== undefined) return judgeWebhook(webhooks, recorded);
   if (!isApiKeyStream(recorded.stream)) return 'no stream of Keyledger';
   try {
     const before = entries.get(recorded.stream);
@@ -73,4 +81,13 @@ function judge(entries: Map<string, KeyEntry>, recorded: RecordedEvent): string 
     if (error instanceof UnattributableError) return 'no key has this stream';
     throw error;
   }
+}
+
+function judgeWebhook(webhooks: Webhooks, recorded: RecordedEvent): string | undefined {
+  const before = webhooks.entryOf(webhookIdOf(recorded.stream) ?? '');
+  const event = decodeWebhook(recorded, before ? before.revision + 1 : 0);
+  const after = webhooks.apply(recorded);
+  if (event.type === 'Unreadable') return event.reason;
+  const breaks = after?.webhook.status === 'unavailable' && before?.webhook.status !== 'unavailable';
+  return breaks ? `${event.type} makes no sense where it stands` : undefined;
 }

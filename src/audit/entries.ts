@@ -1,7 +1,9 @@
 import { apiKeyIdOf } from '../domain/ai-api-key.js';
+import { webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { JournalLine } from '../projections/journal.js';
 import { type HistoryEntry, history, tellAccess } from './history.js';
+import { webhookHistory } from './webhook-history.js';
 
 /** Streams that are read at the same time. */
 const AT_ONCE = 32;
@@ -25,6 +27,8 @@ export async function entriesOf(log: EventStore, lines: readonly JournalLine[]):
 
 async function* entriesIn(log: EventStore, stream: string): AsyncIterable<HistoryEntry> {
   const apiKeyId = apiKeyIdOf(stream);
+  const webhookId = webhookIdOf(stream);
   if (apiKeyId !== undefined) yield* history(log, apiKeyId);
+  else if (webhookId !== undefined) yield* webhookHistory(log, webhookId);
   else for await (const recorded of log.readStream(stream)) yield tellAccess(recorded);
 }

@@ -1,6 +1,8 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
-import { decode, decodeAccess, occurredAtOf } from '../event-store/codec.js';
+import { webhookIdOf } from '../domain/webhook.js';
+import { cloudEvent } from '../event-store/cloud-event.js';
+import { decode, decodeAccess, decodeWebhook, occurredAtOf } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 
 /**
@@ -17,6 +19,12 @@ const SAID = [
   'secretVersion',
   'overlapEndsAt',
   'reason',
+  'webhookId',
+  'url',
+  'types',
+  'description',
+  'cause',
+  'after',
   'access',
   'query',
   'from',
@@ -53,33 +61,9 @@ function csvValue(value: Fact | undefined): string {
   return /[",;'\s]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/**
- * CloudEvents 1.0.2 in its JSON format, one event a line
- * (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md).
- * @param logId what the events' source is named by
- */
-export async function* cloudEventLines(
-  events: AsyncIterable<RecordedEvent>,
-  logId: string,
-): AsyncIterable<string> {
-  for await (const recorded of events) {
-    const { id, stream, type, revision, position, recordedAt } = recorded;
-    const event = {
-      specversion: '1.0',
-      id,
-      source: `urn:uuid:${logId}`,
-      type: `keyledger.${type}`,
-      subject: stream,
-      time: occurredAtOf(recorded),
-      datacontenttype: 'application/json',
-      // Extensions: their names are lower-case letters and digits.
-      revision,
-      position,
-      recordedat: recordedAt,
-      data: factsOf(recorded),
-    };
-    yield `${JSON.stringify(event)}\n`;
-  }
+/** CloudEvents, one event a line. */
+export async function* cloudEventLines(events: AsyncIterable<RecordedEvent>): AsyncIterable<string> {
+  for await (const recorded of events) yield `${JSON.stringify(cloudEvent(recorded))}\n`;
 }
 
 const placeOf = (recorded: RecordedEvent): Facts => {
@@ -104,6 +88,10 @@ function factsOf(recorded: RecordedEvent): Facts {
 function readable(recorded: RecordedEvent) {
   const { stream, revision } = recorded;
   if (isAccessStream(stream)) return decodeAccess(recorded);
+  if (webhookIdOf(stream) !== undefined) {
+    const event = decodeWebhook(recorded, revision);
+    return event.type === 'Unreadable' ? event.reason : event;
+  }
   if (!isApiKeyStream(stream)) return 'a stream of nobody';
   try {
     const event = decode(recorded, revision);

@@ -17,6 +17,8 @@ export type HistoryEntry = {
   readonly actor: Actor | null;
   readonly requestId: string | null;
   readonly apiKeyId: string | null;
+  /** Of an event of a webhook. */
+  readonly webhookId?: string;
   readonly revision: number;
   readonly position: Position;
   /** What it changed, from which value to which. */
@@ -53,7 +55,7 @@ export function tell(
   const event = decode(recorded, next);
   const after = evolve(state, event);
   const where = { id, type, at: event.occurredAt, apiKeyId: event.data.apiKeyId, revision, position };
-  const changes = differences(state, after);
+  const changes = differences(told(state), told(after));
   return {
     entry:
       event.type === 'Unreadable'
@@ -96,10 +98,15 @@ const told = (key: State) => ({
   overlapEndsAt: key?.oldSecret?.goodUntil ?? null,
 });
 
-function differences(before: State, after: State): HistoryEntry['changes'] {
-  const [from, to] = [told(before), told(after)];
-  const names = Object.keys(to) as (keyof typeof to)[];
+/** The facts that differ, from what to what. */
+export function differences<Facts extends Readonly<Record<string, Value>>>(
+  from: Facts,
+  to: Facts,
+): HistoryEntry['changes'] {
+  const names = Object.keys(to) as (keyof Facts & string)[];
   return Object.fromEntries(
-    names.flatMap((name) => (from[name] === to[name] ? [] : [[name, { from: from[name], to: to[name] }]])),
+    names.flatMap((name) =>
+      from[name] === to[name] ? [] : [[name, { from: from[name] as Value, to: to[name] as Value }]],
+    ),
   );
 }

@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { apiKeyIdOf } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
-import { type Decoded, decode, decodeAccess } from '../event-store/codec.js';
+import { webhookIdOf } from '../domain/webhook.js';
+import { type Decoded, decode, decodeAccess, decodeWebhook } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { isPosition, type Position, parsePosition } from '../event-store/position.js';
 
@@ -57,7 +58,8 @@ function occurredAt(recorded: RecordedEvent): string {
   const { stream, revision, recordedAt } = recorded;
   const event = isAccessStream(stream)
     ? decodeAccess(recorded)
-    : apiKeyIdOf(stream) && decode(recorded, revision);
+    : (apiKeyIdOf(stream) && decode(recorded, revision)) ||
+      (webhookIdOf(stream) && decodeWebhook(recorded, revision));
   return typeof event === 'object' ? event.occurredAt : recordedAt;
 }
 

@@ -2,6 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { z } from 'zod';
 import { isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
+import { webhookIdOf } from '../domain/webhook.js';
 import { MAX_EVENT_BYTES } from '../event-store/event-store.js';
 import { ExportedEvent, FORMAT, Header, Trailer, VERSION } from './export.js';
 
@@ -117,7 +118,8 @@ function eventOf(json: unknown, line: number, bytes: number): ExportedEvent {
     );
   }
   // Whoever made the export, nothing is written to streams that are not of this kind, such as settings of the server.
-  if (!isApiKeyStream(data.stream) && !isAccessStream(data.stream)) {
+  const { stream } = data;
+  if (!isApiKeyStream(stream) && !isAccessStream(stream) && webhookIdOf(stream) === undefined) {
     throw new ExportError(`Line ${line} is of the stream ${data.stream}, which is none of Keyledger's`);
   }
   if (bytes > MAX_EVENT_BYTES && bytesOf(data) > MAX_EVENT_BYTES) {

@@ -1,9 +1,11 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
+import { webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Bound } from '../projections/journal.js';
 import { type Before, type HistoryEntry, NOTHING_YET, tell, tellAccess } from './history.js';
 import { select } from './selection.js';
+import { NO_WEBHOOK, tellWebhook, type WebhookBefore } from './webhook-history.js';
 
 /** Which events are meant; all where nothing is said. */
 export type RepositoryQuery = {
@@ -26,11 +28,16 @@ export async function* repositoryHistory(
   end: Position,
 ): AsyncIterable<HistoryEntry> {
   const keys = new Map<string, Before>();
+  const webhooks = new Map<string, WebhookBefore>();
   for await (const recorded of select(log, { repoId, to }, end)) {
     let entry: HistoryEntry;
     if (isApiKeyStream(recorded.stream)) {
       const told = tell(keys.get(recorded.stream) ?? NOTHING_YET, recorded);
       keys.set(recorded.stream, told.after);
+      entry = told.entry;
+    } else if (webhookIdOf(recorded.stream) !== undefined) {
+      const told = tellWebhook(webhooks.get(recorded.stream) ?? NO_WEBHOOK, recorded);
+      webhooks.set(recorded.stream, told.after);
       entry = told.entry;
     } else entry = tellAccess(recorded);
     const isMeant =

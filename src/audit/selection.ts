@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { apiKeyIdOf, streamOf } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
+import { webhookIdOf } from '../domain/webhook.js';
 import { occurredAtOf } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
@@ -56,15 +57,15 @@ const Said = z.object({ repoId: z.string() });
 const OfKey = z.object({ apiKeyId: z.string() });
 
 /**
- * The repository that an event says, or that of the key it is about, by the key's first event: of an
+ * The repository that an event says, or that of the key or webhook it is about, by its first event: of an
  * event that cannot be read, and of an access to one key at the command line.
  */
 async function repoIdOf(log: EventStore, { stream, data }: RecordedEvent): Promise<string | undefined> {
   const said = Said.safeParse(data).data?.repoId;
   if (said !== undefined) return said;
   const apiKeyId = apiKeyIdOf(stream) ?? OfKey.safeParse(data).data?.apiKeyId;
-  if (apiKeyId === undefined) return undefined;
-  for await (const first of log.readStream(streamOf(apiKeyId)))
-    return Said.safeParse(first.data).data?.repoId;
+  const about = webhookIdOf(stream) !== undefined ? stream : apiKeyId && streamOf(apiKeyId);
+  if (!about) return undefined;
+  for await (const first of log.readStream(about)) return Said.safeParse(first.data).data?.repoId;
   return undefined;
 }

@@ -3,7 +3,8 @@ import { type HistoryEntry, history } from '../audit/history.js';
 import { repositoryHistory } from '../audit/repository-history.js';
 import { parseBound } from '../audit/selection.js';
 import { recordAccess } from '../commands/record-access.js';
-import { API_KEY_EVENTS, isApiKeyId } from '../domain/ai-api-key.js';
+import { isApiKeyId } from '../domain/ai-api-key.js';
+import { EVENT_TYPES } from '../event-store/codecs.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
 import { commandLine, withLog } from './tools.js';
@@ -102,7 +103,6 @@ function lineOf({ type, at, actor, changes, reason, unreadable, accessed }: Hist
 
 function eventTypes(text: string): string[] {
   const types = text.split(',');
-  const known: readonly string[] = [...API_KEY_EVENTS, 'AuditAccessed'];
-  if (types.every((type) => known.includes(type))) return types;
-  throw new InvalidArgumentError(`It is one or several of ${known.join(', ')}, separated by commas.`);
+  if (types.every((type) => EVENT_TYPES.includes(type))) return types;
+  throw new InvalidArgumentError(`It is one or several of ${EVENT_TYPES.join(', ')}, separated by commas.`);
 }

@@ -106,7 +106,7 @@ function written(
     case 'csv':
       return inChunks(csvLines(events));
     case 'cloudevents':
-      return inChunks(cloudEventLines(events, header.logId));
+      return inChunks(cloudEventLines(events));
   }
 }
 

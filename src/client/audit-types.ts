@@ -8,6 +8,8 @@ export type AuditEvent = {
   readonly actor: { readonly issuer: string; readonly subject: string } | null;
   readonly requestId: string | null;
   readonly apiKeyId: string | null;
+  /** Of an event of a webhook. */
+  readonly webhookId?: string;
   readonly revision: number;
   readonly position: string;
   /** What it changed, from which value to which. */

@@ -4,7 +4,8 @@ import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from '../event-store/position.js';
 import { hashOf, makeAccessKey, makeSecret } from '../security/credentials.js';
 import type { Keyring } from '../security/keyring.js';
-import { type CommandContext, handleCommand } from './handle-command.js';
+import { handleApiKeyCommand } from './aggregates.js';
+import type { CommandContext } from './handle-command.js';
 import { type AccessContext, recordAccess } from './record-access.js';
 
 /** Namespace of key ids that are derived from an Idempotency-Key (RFC 9562, section 5.5). */
@@ -30,7 +31,7 @@ export type GivenKey = {
 /**
  * Creates a key. With an idempotency key the id is derived from (repository, caller, idempotency
  * key): its stream starts once, and a repeat is answered from the event that started it.
- * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleCommand throws
+ * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleApiKeyCommand throws
  */
 export async function createAiApiKey(
   context: CommandContext & AccessContext & { readonly keyring: Keyring },
@@ -48,7 +49,7 @@ export async function createAiApiKey(
   // What would be refused may be the repeat of a creation that was not.
   const isPast = expiresAt !== null && Date.parse(expiresAt) <= context.clock();
   const sealedFor = { apiKeyId, secretVersion: 1 };
-  const { before, changed, position } = await handleCommand(
+  const { before, changed, position } = await handleApiKeyCommand(
     context,
     apiKeyId,
     () => ({

@@ -1,10 +1,12 @@
-import { type CommandContext, type Handled, handleCommand } from './handle-command.js';
+import { handleApiKeyCommand } from './aggregates.js';
+import type { CommandContext, Handled } from './handle-command.js';
 
 /**
  * Deletes a key for good, one with an unreadable history too. Its events stay.
- * @throws KeyledgerError KEY_NOT_FOUND, and what handleCommand throws
+ * @throws KeyledgerError KEY_NOT_FOUND, and what handleApiKeyCommand throws
  */
 export const deleteAiApiKey = (
   context: CommandContext,
   input: { readonly repoId: string; readonly apiKeyId: string },
-): Promise<Handled> => handleCommand(context, input.apiKeyId, () => ({ type: 'DeleteAiApiKey', ...input }));
+): Promise<Handled> =>
+  handleApiKeyCommand(context, input.apiKeyId, () => ({ type: 'DeleteAiApiKey', ...input }));

@@ -1,10 +1,9 @@
 import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
 import type { Actor } from '../domain/access.js';
-import { type ApiKeyCommand, evolve, type State, streamOf } from '../domain/ai-api-key.js';
-import { decide } from '../domain/decide.js';
 import { KeyledgerError } from '../domain/errors.js';
-import { decode, encode } from '../event-store/codec.js';
-import type { EventStore, Expected } from '../event-store/event-store.js';
+import { encode } from '../event-store/codec.js';
+import type { KnownEvent } from '../event-store/codecs.js';
+import type { EventStore, Expected, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { turnstile } from './in-turn.js';
 
@@ -19,47 +18,65 @@ export type CommandContext = {
   readonly requestId: string;
 };
 
-/** What became of a command: the key's state before it, what it changed, the position of the key's last event. */
-export type Handled = { readonly before: State; readonly changed: boolean; readonly position: Position };
+/** A kind of stream: what its events are, what they make, and which commands cause them. */
+export type Aggregate<Command, State, Decoded extends { readonly occurredAt: string }> = {
+  readonly streamOf: (id: string) => string;
+  readonly decode: (recorded: RecordedEvent, revision: number) => Decoded;
+  readonly evolve: (state: State | undefined, event: Decoded) => State;
+  readonly decide: (command: Command, state: State | undefined, now: string) => KnownEvent[];
+};
 
-/** Other processes may win that many races for one key. */
+/** What became of a command: the state before it, what it changed, the position of the stream's last event. */
+export type Handled<State = unknown> = {
+  readonly before: State | undefined;
+  readonly changed: boolean;
+  readonly position: Position;
+};
+
+/** Other processes may win that many races for one stream. */
 const MAX_ATTEMPTS = 10;
 /** A command whose turn comes later than this is not begun: behind a log that does not answer, all fail together. */
 const LONGEST_WAIT_MS = 3500;
 const inTurn = turnstile();
 
 /**
- * Load, decide, append; on a conflict load again and decide anew. Commands append nowhere else.
+ * What handles the commands of an aggregate: load, decide, append; on a conflict load again and decide anew. Commands
+ * append nowhere else.
  * @param commandFor the command, given the state that it is decided on
  * @param load 'assume empty' decides on no state first: for streams that can hardly exist already
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */
-export function handleCommand(
-  context: CommandContext,
-  apiKeyId: string,
-  commandFor: (state: State) => ApiKeyCommand,
-  load: 'load' | 'assume empty' = 'load',
-): Promise<Handled> {
-  const stream = streamOf(apiKeyId);
-  const asked = performance.now();
-  return inTurn(context.log.logId + stream, () => {
-    if (performance.now() - asked > LONGEST_WAIT_MS) throw new KeyledgerError('UNAVAILABLE');
-    return handle(context, commandFor, stream, load);
-  });
-}
+export const handlerOf =
+  <Command, State, Decoded extends { readonly occurredAt: string }>(
+    aggregate: Aggregate<Command, State, Decoded>,
+  ) =>
+  (
+    context: CommandContext,
+    id: string,
+    commandFor: (state: State | undefined) => Command,
+    load: 'load' | 'assume empty' = 'load',
+  ): Promise<Handled<State>> => {
+    const stream = aggregate.streamOf(id);
+    const asked = performance.now();
+    return inTurn(context.log.logId + stream, () => {
+      if (performance.now() - asked > LONGEST_WAIT_MS) throw new KeyledgerError('UNAVAILABLE');
+      return handle(context, aggregate, commandFor, stream, load);
+    });
+  };
 
-async function handle(
+async function handle<Command, State, Decoded extends { readonly occurredAt: string }>(
   { log, clock, actor, requestId, onAppend }: CommandContext,
-  commandFor: (state: State) => ApiKeyCommand,
+  aggregate: Aggregate<Command, State, Decoded>,
+  commandFor: (state: State | undefined) => Command,
   stream: string,
   load: 'load' | 'assume empty',
-): Promise<Handled> {
+): Promise<Handled<State>> {
   const commandId = uuidV4();
   const cause = { actor, requestId, commandId };
-  let history = load === 'load' ? await readHistory(log, stream) : EMPTY;
+  let history: History<State> = load === 'load' ? await readHistory(log, aggregate, stream) : EMPTY;
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     const now = new Date(clock()).toISOString();
-    const decided = decide(commandFor(history.state), history.state, now);
+    const decided = aggregate.decide(commandFor(history.state), history.state, now);
     if (decided.length === 0 && history.position) {
       return { before: history.state, changed: false, position: history.position };
     }
@@ -68,22 +85,26 @@ async function handle(
     const result = await log.append(stream, events, history.revision);
     onAppend?.(result.appended ? 'appended' : 'conflict');
     if (result.appended) return { before: history.state, changed: true, position: result.position };
-    history = await readHistory(log, stream);
+    history = await readHistory(log, aggregate, stream);
   }
   throw new KeyledgerError('CONFLICT');
 }
 
-type History = {
-  readonly state: State;
+type History<State> = {
+  readonly state: State | undefined;
   readonly revision: Expected;
   readonly position?: Position;
   readonly lastOccurredAt: string;
 };
 
-const EMPTY: History = { state: undefined, revision: 'none', lastOccurredAt: '' };
+const EMPTY = { state: undefined, revision: 'none', lastOccurredAt: '' } as const;
 
-async function readHistory(log: EventStore, stream: string): Promise<History> {
-  let history = EMPTY;
+async function readHistory<State, Decoded extends { readonly occurredAt: string }>(
+  log: EventStore,
+  { decode, evolve }: Pick<Aggregate<never, State, Decoded>, 'decode' | 'evolve'>,
+  stream: string,
+): Promise<History<State>> {
+  let history: History<State> = EMPTY;
   for await (const recorded of log.readStream(stream)) {
     const event = decode(recorded, history.revision === 'none' ? 0 : history.revision + 1);
     history = {

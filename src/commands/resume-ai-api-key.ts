@@ -1,10 +1,12 @@
-import { type CommandContext, type Handled, handleCommand } from './handle-command.js';
+import { handleApiKeyCommand } from './aggregates.js';
+import type { CommandContext, Handled } from './handle-command.js';
 
 /**
  * Ends the suspension of a key; nothing happens if it is not suspended.
- * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, and what handleCommand throws
+ * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, and what handleApiKeyCommand throws
  */
 export const resumeAiApiKey = (
   context: CommandContext,
   input: { readonly repoId: string; readonly apiKeyId: string },
-): Promise<Handled> => handleCommand(context, input.apiKeyId, () => ({ type: 'ResumeAiApiKey', ...input }));
+): Promise<Handled> =>
+  handleApiKeyCommand(context, input.apiKeyId, () => ({ type: 'ResumeAiApiKey', ...input }));

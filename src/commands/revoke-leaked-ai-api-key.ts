@@ -1,12 +1,13 @@
 import { hashOf } from '../security/credentials.js';
-import { type CommandContext, type Handled, handleCommand } from './handle-command.js';
+import { handleApiKeyCommand } from './aggregates.js';
+import type { CommandContext, Handled } from './handle-command.js';
 
 /** Who revokes a leaked key: nobody but the holder of its secret, whoever that is. */
 const HOLDERS = 'keyledger:holder';
 
 /**
  * Deletes a key, as leaked, for whoever proves to hold a secret of it that is good; else nothing happens.
- * @throws KeyledgerError what handleCommand throws
+ * @throws KeyledgerError what handleApiKeyCommand throws
  */
 export const revokeLeakedAiApiKey = (
   context: Omit<CommandContext, 'actor'>,
@@ -16,7 +17,7 @@ export const revokeLeakedAiApiKey = (
     secret,
   }: { readonly repoId: string; readonly apiKeyId: string; readonly secret: string },
 ): Promise<Handled> =>
-  handleCommand({ ...context, actor: { issuer: HOLDERS, subject: apiKeyId } }, apiKeyId, () => ({
+  handleApiKeyCommand({ ...context, actor: { issuer: HOLDERS, subject: apiKeyId } }, apiKeyId, () => ({
     type: 'RevokeLeakedAiApiKey',
     apiKeyId,
     repoId,

@@ -1,15 +1,16 @@
 import { KeyledgerError } from '../domain/errors.js';
 import { hashOf, makeSecret } from '../security/credentials.js';
 import type { Keyring } from '../security/keyring.js';
+import { handleApiKeyCommand } from './aggregates.js';
 import type { GivenKey } from './create-ai-api-key.js';
-import { type CommandContext, handleCommand } from './handle-command.js';
+import type { CommandContext } from './handle-command.js';
 import { type AccessContext, recordAccess } from './record-access.js';
 
 /**
  * Gives a key a new secret; the old one stays good for so many seconds. With an idempotency key, which
  * counts for this key and caller, a repeat does not rotate again and gets the first answer.
  * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and
- * what handleCommand throws
+ * what handleApiKeyCommand throws
  */
 export async function rotateAiApiKey(
   context: CommandContext & AccessContext & { readonly keyring: Keyring },
@@ -34,7 +35,7 @@ export async function rotateAiApiKey(
           keyHash: hashOf(JSON.stringify(['rotate', actor.issuer, actor.subject, idempotencyKey])),
           requestHash: hashOf(JSON.stringify([overlapSeconds])),
         };
-  const { before, changed, position } = await handleCommand(context, apiKeyId, (state) => {
+  const { before, changed, position } = await handleApiKeyCommand(context, apiKeyId, (state) => {
     const secretVersion = (state?.secretVersion ?? 0) + 1;
     const sealedSecret = keyring.seal(secret, { apiKeyId, secretVersion });
     const secretHash = hashOf(secret);

@@ -1,10 +1,12 @@
-import { type CommandContext, type Handled, handleCommand } from './handle-command.js';
+import { handleApiKeyCommand } from './aggregates.js';
+import type { CommandContext, Handled } from './handle-command.js';
 
 /**
  * Makes a key invalid until it is resumed; one that is suspended already stays as it is.
- * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, and what handleCommand throws
+ * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, and what handleApiKeyCommand throws
  */
 export const suspendAiApiKey = (
   context: CommandContext,
   input: { readonly repoId: string; readonly apiKeyId: string; readonly reason: string | null },
-): Promise<Handled> => handleCommand(context, input.apiKeyId, () => ({ type: 'SuspendAiApiKey', ...input }));
+): Promise<Handled> =>
+  handleApiKeyCommand(context, input.apiKeyId, () => ({ type: 'SuspendAiApiKey', ...input }));

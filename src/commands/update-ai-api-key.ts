@@ -1,9 +1,10 @@
-import { type CommandContext, type Handled, handleCommand } from './handle-command.js';
+import { handleApiKeyCommand } from './aggregates.js';
+import type { CommandContext, Handled } from './handle-command.js';
 
 /**
  * Renames a key, or moves its expiry: a moment in the future, RFC 3339 in UTC with milliseconds, or null
  * for never. An expired key revives. What is not given, or is so already, stays as it is.
- * @throws KeyledgerError INVALID_INPUT, KEY_NOT_FOUND, KEY_QUARANTINED, and what handleCommand throws
+ * @throws KeyledgerError INVALID_INPUT, KEY_NOT_FOUND, KEY_QUARANTINED, and what handleApiKeyCommand throws
  */
 export const updateAiApiKey = (
   context: CommandContext,
@@ -13,4 +14,5 @@ export const updateAiApiKey = (
     readonly name?: string | undefined;
     readonly expiresAt?: string | null | undefined;
   },
-): Promise<Handled> => handleCommand(context, input.apiKeyId, () => ({ type: 'UpdateAiApiKey', ...input }));
+): Promise<Handled> =>
+  handleApiKeyCommand(context, input.apiKeyId, () => ({ type: 'UpdateAiApiKey', ...input }));

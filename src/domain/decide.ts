@@ -59,7 +59,7 @@ function decideCreate({ type: _, ...data }: CreateAiApiKey, state: State, now: s
   if (state.status === 'unavailable') throw quarantined(state);
   const first = givenTo(data.idempotency, state);
   if (!data.idempotency || first?.secretVersion !== 1) throw new KeyledgerError('CONFLICT');
-  checkRepeat(data.idempotency, first, state, now);
+  checkRepeat(data.idempotency, first, { ...state, id: state.apiKeyId }, now);
   return [];
 }
 
@@ -82,7 +82,7 @@ function decideRotate(command: RotateAiApiKey, key: AiApiKey, now: string): ApiK
   const { type: _, overlapSeconds, ...data } = command;
   const first = givenTo(command.idempotency, key);
   if (command.idempotency && first) {
-    checkRepeat(command.idempotency, first, key, now);
+    checkRepeat(command.idempotency, first, { ...key, id: key.apiKeyId }, now);
     return [];
   }
   const overlapEndsAt =

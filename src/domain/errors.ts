@@ -13,6 +13,7 @@ export const ERRORS = {
   KEY_REFUSED: [403, 'This API key may not be used here now'],
   NOT_FOUND: [404, 'There is nothing at this address; /docs lists what there is'],
   KEY_NOT_FOUND: [404, 'No such API key in this repository'],
+  WEBHOOK_NOT_FOUND: [404, 'No such webhook in this repository'],
   METHOD_NOT_ALLOWED: [405, 'This address does not take this method; see the Allow header'],
   TOO_SLOW: [
     408,
@@ -26,11 +27,15 @@ export const ERRORS = {
   ],
   IDEMPOTENCY_KEY_USED: [
     409,
-    'This Idempotency-Key gave out a secret of the key with this id, which can no longer be repeated. Use a new Idempotency-Key to create another key, or to rotate this one',
+    'This Idempotency-Key gave out the secret of what has this id, which can no longer be repeated. Use a new Idempotency-Key to create another one, or to rotate this one',
   ],
   KEY_QUARANTINED: [
     409,
     'The history of this key holds an event that this release cannot read, so it takes no change but DELETE',
+  ],
+  WEBHOOK_QUARANTINED: [
+    409,
+    'The history of this webhook holds an event that this release cannot read, so it takes no change but DELETE',
   ],
   BODY_TOO_LARGE: [413, 'The request body is larger than 16 KiB'],
   UNSUPPORTED_MEDIA_TYPE: [415, 'Send the body as application/json'],

@@ -8,7 +8,7 @@ export type Given = Idempotency & { readonly secretVersion: number; readonly at:
 
 /** What decides whether a secret that was given may be given again. */
 type Secrets = {
-  readonly apiKeyId: string;
+  readonly id: string;
   readonly status: string;
   readonly secretVersion: number;
   readonly secretRepeatable: boolean;
@@ -36,5 +36,5 @@ export function checkRepeat(request: Idempotency, given: Given, key: Secrets, no
     key.secretVersion === given.secretVersion &&
     Math.abs(today - then) <= REPEAT_WINDOW_MS &&
     !expiredSince;
-  if (!repeatable) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: key.apiKeyId } });
+  if (!repeatable) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: key.id } });
 }

@@ -1,78 +1,20 @@
 import { z } from 'zod';
 import type { Actor } from '../domain/access.js';
+import { type ApiKeyEvent, apiKeyIdOf, type Occurred, type Unreadable } from '../domain/ai-api-key.js';
+import type { AuditAccessed } from '../domain/audit-access.js';
+import { type Origin, type UnreadableWebhook, type WebhookEvent, webhookIdOf } from '../domain/webhook.js';
 import {
-  AI_TYPES,
-  type ApiKeyEvent,
-  apiKeyIdOf,
-  DELETION_REASONS,
-  type Occurred,
-  type Unreadable,
-} from '../domain/ai-api-key.js';
-import { ACCESSES, type AuditAccessed } from '../domain/audit-access.js';
+  ACCESS_CODECS,
+  API_KEY_CODECS,
+  type Codec,
+  type KnownEvent,
+  time,
+  versionOf,
+  WEBHOOK_CODECS,
+} from './codecs.js';
 import type { NewEvent, RecordedEvent } from './event-store.js';
 
-/**
- * The boundary between the log's JSON and the domain's events: one schema and one version a type.
- * A new shape is a new version; the upcaster at index n lifts data of version n + 1 to version n + 2.
- * It is given whatever JSON is there, and never throws: the schema judges what comes out.
- */
-type Upcaster = (data: unknown) => unknown;
-type Codec<E extends ApiKeyEvent | AuditAccessed> = {
-  upcasters: readonly Upcaster[];
-  data: z.ZodType<E['data']>;
-};
-
-const key = { apiKeyId: z.string(), repoId: z.string() };
-const secret = {
-  secretHash: z.string(),
-  sealedSecret: z.string(),
-  idempotency: z.object({ keyHash: z.string(), requestHash: z.string() }).optional(),
-};
-/** Times are compared, so they have one width. */
-const time = z.iso.datetime({ precision: 3 });
-const adding =
-  (fields: object): Upcaster =>
-  (data) => ({ ...(data as object), ...fields });
-
-const CODECS: { readonly [T in ApiKeyEvent['type']]: Codec<Extract<ApiKeyEvent, { type: T }>> } = {
-  ApiKeyCreated: {
-    upcasters: [adding({ expiresAt: null })],
-    data: z.object({
-      ...key,
-      ...secret,
-      name: z.string(),
-      aiType: z.enum(AI_TYPES),
-      accessKey: z.string(),
-      expiresAt: time.nullable(),
-    }),
-  },
-  ApiKeyRenamed: { upcasters: [], data: z.object({ ...key, name: z.string() }) },
-  ApiKeySecretRotated: {
-    upcasters: [],
-    data: z.object({ ...key, ...secret, secretVersion: z.int().min(2), overlapEndsAt: time.nullable() }),
-  },
-  ApiKeyExpiryChanged: { upcasters: [], data: z.object({ ...key, expiresAt: time.nullable() }) },
-  ApiKeySuspended: { upcasters: [], data: z.object({ ...key, reason: z.string().nullable() }) },
-  ApiKeyResumed: { upcasters: [], data: z.object(key) },
-  ApiKeyDeleted: {
-    upcasters: [adding({ reason: 'requested' })],
-    data: z.object({ ...key, reason: z.enum(DELETION_REASONS) }),
-  },
-};
-
-const ACCESS_CODEC: Codec<AuditAccessed> = {
-  upcasters: [],
-  data: z.object({
-    access: z.enum(ACCESSES),
-    repoId: z.string().nullable(),
-    apiKeyId: z.string().nullable(),
-    query: z.record(z.string(), z.union([z.string(), z.number()])),
-    from: z.string(),
-    verified: z.boolean(),
-  }),
-};
-
-const schemaVersion = (codec: { upcasters: readonly Upcaster[] }) => codec.upcasters.length + 1;
+/** The boundary between the log's JSON and the domain's events. */
 
 const Metadata = z.object({
   schemaVersion: z.int().min(1),
@@ -87,19 +29,13 @@ const Metadata = z.object({
 export type Cause = { readonly actor: Actor; readonly requestId: string; readonly commandId: string };
 
 /** A domain event as the log takes it. */
-export function encode(
-  event: ApiKeyEvent | AuditAccessed,
-  id: string,
-  occurredAt: string,
-  cause: Cause,
-): NewEvent {
-  const codec = event.type === 'AuditAccessed' ? ACCESS_CODEC : CODECS[event.type];
+export function encode(event: KnownEvent, id: string, occurredAt: string, cause: Cause): NewEvent {
   return {
     id,
     type: event.type,
     data: event.data,
     metadata: {
-      schemaVersion: schemaVersion(codec),
+      schemaVersion: versionOf(event.type),
       occurredAt,
       actor: cause.actor,
       requestId: cause.requestId,
@@ -111,6 +47,7 @@ export function encode(
 
 type Caused = { readonly actor: Actor; readonly requestId: string };
 export type Decoded = Occurred<ApiKeyEvent> & Caused;
+export type DecodedWebhook = Occurred<WebhookEvent> & Caused & Origin;
 export type DecodedAccess = Occurred<AuditAccessed> & Caused;
 
 /**
@@ -130,38 +67,72 @@ export function decode(recorded: RecordedEvent, revision: number): Decoded | Occ
     occurredAt: firstRecordedAt(recorded),
   });
 
-  if (recorded.revision !== revision)
-    return unreadable(`revision ${recorded.revision} instead of ${revision}`);
-  const { type } = recorded;
-  if (!Object.hasOwn(CODECS, type)) return unreadable(`unknown event type ${type}`);
-  const read = readBy<ApiKeyEvent>(CODECS[type as ApiKeyEvent['type']], recorded);
+  if (recorded.revision !== revision) return unreadable(gap(recorded, revision));
+  const read = readBy<ApiKeyEvent>(API_KEY_CODECS, recorded);
   if (typeof read === 'string') return unreadable(read);
   if (read.data.apiKeyId !== apiKeyId) return unreadable(`data of another key, ${read.data.apiKeyId}`);
-  return { type, ...read } as Decoded;
+  return read as Decoded;
 }
+
+/**
+ * The same for an event of a webhook's stream.
+ * @throws RangeError the stream belongs to no webhook
+ */
+export function decodeWebhook(
+  recorded: RecordedEvent,
+  revision: number,
+): DecodedWebhook | (Occurred<UnreadableWebhook> & Origin) {
+  const webhookId = webhookIdOf(recorded.stream);
+  if (!webhookId) throw new RangeError(`${recorded.stream} is the stream of no webhook`);
+  const imported = isImported(recorded);
+  const unreadable = (reason: string): Occurred<UnreadableWebhook> & Origin => ({
+    type: 'Unreadable',
+    reason,
+    data: { webhookId, repoId: RepoIdOnly.safeParse(recorded.data).data?.repoId },
+    occurredAt: firstRecordedAt(recorded),
+    imported,
+  });
+
+  if (recorded.revision !== revision) return unreadable(gap(recorded, revision));
+  const read = readBy<WebhookEvent>(WEBHOOK_CODECS, recorded);
+  if (typeof read === 'string') return unreadable(read);
+  if (read.data.webhookId !== webhookId) return unreadable(`data of another webhook, ${read.data.webhookId}`);
+  return { ...read, imported } as DecodedWebhook;
+}
+
+const gap = (recorded: RecordedEvent, revision: number) =>
+  `revision ${recorded.revision} instead of ${revision}`;
 
 /** Who looked at what; the reason if this release cannot tell. */
 export function decodeAccess(recorded: RecordedEvent): DecodedAccess | string {
-  if (recorded.type !== 'AuditAccessed') return `unknown event type ${recorded.type}`;
-  const read = readBy(ACCESS_CODEC, recorded);
-  return typeof read === 'string' ? read : { type: 'AuditAccessed', ...read };
+  const read = readBy<AuditAccessed>(ACCESS_CODECS, recorded);
+  return typeof read === 'string' ? read : (read as DecodedAccess);
 }
 
-/** Data as of the latest version, and what is known of its cause; or why it cannot be read. */
-function readBy<E extends ApiKeyEvent | AuditAccessed>(codec: Codec<E>, recorded: RecordedEvent) {
+/** Type, data as of the latest version, and what is known of its cause; or why it cannot be read. */
+function readBy<E extends KnownEvent>(
+  codecs: { readonly [T in E['type']]: unknown },
+  recorded: RecordedEvent,
+) {
+  const type = recorded.type as E['type'];
+  if (!Object.hasOwn(codecs, type)) return `unknown event type ${type}`;
+  const codec = codecs[type] as Codec<E>;
   const metadata = Metadata.safeParse(recorded.metadata);
   if (!metadata.success) return `metadata: ${z.prettifyError(metadata.error)}`;
   const { schemaVersion: version, occurredAt, actor, requestId } = metadata.data;
-  if (version > schemaVersion(codec)) {
-    return `${recorded.type} of schema version ${version}; this release knows ${schemaVersion(codec)}`;
+  if (version > versionOf(type)) {
+    return `${type} of schema version ${version}; this release knows ${versionOf(type)}`;
   }
   const lift = codec.upcasters.slice(version - 1);
   const data = codec.data.safeParse(lift.reduce((older, upcast) => upcast(older), recorded.data));
   if (!data.success) return `data: ${z.prettifyError(data.error)}`;
-  return { data: data.data, occurredAt, actor, requestId };
+  return { type, data: data.data, occurredAt, actor, requestId };
 }
 
 const Imported = z.object({ importedFrom: z.object({ recordedAt: time }) });
+
+const isImported = ({ metadata }: RecordedEvent): boolean =>
+  typeof metadata === 'object' && metadata !== null && 'importedFrom' in metadata;
 
 /** When the event came into the log, or into the first one if this is a copy: copies answer as it does. */
 const firstRecordedAt = ({ metadata, recordedAt }: RecordedEvent): string =>

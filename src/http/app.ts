@@ -34,6 +34,8 @@ import { revokeRoutes } from './routes/revoke.js';
 import { systemEventRoutes } from './routes/system-events.js';
 import { verifyRoutes } from './routes/verify.js';
 import { verifyForwardRoutes } from './routes/verify-forward.js';
+import { webhookLifecycleRoutes } from './routes/webhook-lifecycle.js';
+import { webhookRoutes } from './routes/webhooks.js';
 
 export type HttpDependencies = AiApiKeyDependencies & {
   readonly projector: Projector;
@@ -53,6 +55,8 @@ export type HttpSettings = {
   readonly serveMetrics: boolean;
   /** Is there a GET /verify/forward, which needs no token? */
   readonly verifyForward: boolean;
+  /** May webhooks be called over http, too? */
+  readonly httpWebhooks: boolean;
 };
 
 const BODY_LIMIT = 16 * 1024;
@@ -186,6 +190,8 @@ const everythingElse =
       await api.register(lifecycleRoutes(dependencies));
       await api.register(auditRoutes(dependencies));
       await api.register(systemEventRoutes(dependencies));
+      await api.register(webhookRoutes({ ...dependencies, httpWebhooks: settings.httpWebhooks }));
+      await api.register(webhookLifecycleRoutes(dependencies));
       await api.register(eventRoutes({ ...dependencies, stopping }));
       await api.register(replicaRoutes({ ...dependencies, stopping }));
     });

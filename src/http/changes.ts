@@ -4,7 +4,7 @@ import type { AccessContext } from '../commands/record-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
-import type { Position } from '../event-store/position.js';
+import { type Position, parsePosition } from '../event-store/position.js';
 import type { Reads } from '../projections/reads.js';
 import type { Keyring } from '../security/keyring.js';
 import { callerOf } from './auth.js';
@@ -38,4 +38,16 @@ export async function settle(reply: FastifyReply, reads: Reads, position: Positi
 export function known(apikeyId: string): string {
   if (!isApiKeyId(apikeyId)) throw new KeyledgerError('KEY_NOT_FOUND');
   return apikeyId;
+}
+
+/**
+ * What a read asks to be answered from.
+ * @throws KeyledgerError INVALID_INPUT, OTHER_LOG
+ */
+export function minPositionOf(
+  headers: { readonly 'keyledger-min-position'?: string | undefined },
+  { logId }: EventStore,
+): Position | undefined {
+  const minimum = headers['keyledger-min-position'];
+  return minimum === undefined ? undefined : parsePosition(minimum, logId);
 }

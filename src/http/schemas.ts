@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { AI_TYPES, API_KEY_EVENTS, STATUSES } from '../domain/ai-api-key.js';
+import { AI_TYPES, STATUSES } from '../domain/ai-api-key.js';
+import { EVENT_TYPES } from '../event-store/codecs.js';
 import { ErrorEnvelope } from './errors.js';
 
 /** What several routes take and answer. */
@@ -7,6 +8,9 @@ import { ErrorEnvelope } from './errors.js';
 const REPO_ID_RULE = 'must be 1 to 128 of letters, digits, ".", "_", "~" and "-", but not "." or ".."';
 const NAME_RULE = 'must be text of 1 to 200 characters after trimming, without control characters';
 const EXPIRY_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z, or null';
+const SHORT_RULE = 'must be text of at most 200 characters, without control characters';
+const LONGEST_OVERLAP = 30 * 24 * 3600;
+const OVERLAP_RULE = `must be a whole number of seconds from 0 to ${LONGEST_OVERLAP} (30 days)`;
 const IDEMPOTENCY_RULE = 'must be 1 to 255 printable ASCII characters';
 export const TEXT_RULE = 'must be text';
 export const BODY_RULE = 'must be a JSON object';
@@ -30,6 +34,19 @@ export const ExpiresAt = z.iso
   .transform((text) => new Date(text).toISOString())
   .nullable()
   .describe('From then on the key is not good; null is never');
+
+/** A reason, a description; empty is none. */
+export const Text = z
+  .string(SHORT_RULE)
+  .regex(/^[^\p{Cc}\p{Cs}]{0,200}$/u, SHORT_RULE)
+  .trim()
+  .describe('Kept for ever in the history: name no people in it');
+
+export const OverlapSeconds = z
+  .int(OVERLAP_RULE)
+  .min(0, OVERLAP_RULE)
+  .max(LONGEST_OVERLAP, OVERLAP_RULE)
+  .describe('For so long the old secret is good too; default 0');
 
 export const IdempotencyHeaders = z.object({
   'idempotency-key': z
@@ -56,7 +73,6 @@ export const Done = z.object({ success: z.literal(true), message: z.string() });
 
 export const errors = { '4xx': ErrorEnvelope, '5xx': ErrorEnvelope };
 
-export const EVENT_TYPES = [...API_KEY_EVENTS, 'AuditAccessed'];
 const TYPE_RULE = `must be one or several of ${EVENT_TYPES.join(', ')}, separated by commas`;
 export const EventTypes = z
   .string()

@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
 import { apiKeyIdOf, isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
+import { webhookIdOf } from '../domain/webhook.js';
 import { saidOf, UnattributableError } from '../event-store/codec.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
@@ -11,6 +12,7 @@ import { type Moment, Progress } from './progress.js';
 import { heldBy, type ReadModel, ReadModelLost } from './read-model.js';
 import { Tail } from './tail.js';
 import { VerifyIndex } from './verify-index.js';
+import { Webhooks } from './webhooks.js';
 
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 5000;
@@ -23,6 +25,7 @@ const ASK_FOR_END_MS = 1000;
  */
 export class Projector {
   readonly index = new VerifyIndex();
+  readonly webhooks = new Webhooks();
   readonly journal = new Journal();
   readonly tail: Tail;
   /** How far the log has been folded into the index, and brought into the read model. */
@@ -102,6 +105,8 @@ export class Projector {
   repositoryOf(event: RecordedEvent): string | undefined {
     const ofKey = apiKeyIdOf(event.stream);
     if (ofKey !== undefined) return this.index.entryOf(ofKey)?.key.repoId || undefined;
+    const ofWebhook = webhookIdOf(event.stream);
+    if (ofWebhook !== undefined) return this.webhooks.entryOf(ofWebhook)?.webhook.repoId || undefined;
     if (!isAccessStream(event.stream)) return undefined;
     const { repoId, apiKeyId } = saidOf(event);
     return repoId ?? (apiKeyId && this.index.entryOf(apiKeyId)?.key.repoId);
@@ -138,7 +143,7 @@ export class Projector {
         const entry = this.index.apply(event);
         if (this.#whole || this.#writes) this.#pending.set(entry.key.apiKeyId, listItem(entry));
         this.journal.add(event, entry.key.repoId);
-      } else if (isAccessStream(event.stream)) {
+      } else if (this.webhooks.apply(event) || isAccessStream(event.stream)) {
         this.journal.add(event, this.repositoryOf(event));
       }
       this.#last = event;

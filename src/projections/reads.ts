@@ -7,6 +7,7 @@ import type { Projector } from './projector.js';
 import { type ReadModel, ReadModelLost } from './read-model.js';
 import type { Question, Verdict } from './verdict.js';
 import type { KeyEntry } from './verify-index.js';
+import type { Webhooks } from './webhooks.js';
 
 /** Which keys of a repository; without a limit all of them. */
 export type ListQuery = {
@@ -154,9 +155,23 @@ export class Reads {
     if (!(await this.#projector.indexed.waitFor(atLeast))) throw new KeyledgerError('BEHIND');
   }
 
+  /**
+   * Every webhook.
+   * @throws KeyledgerError UNAVAILABLE, BEHIND
+   */
+  async webhooks(atLeast: Position | undefined): Promise<Webhooks> {
+    await this.folded(atLeast);
+    return this.#projector.webhooks;
+  }
+
+  /** Waits until what is in memory holds the event at a position. @returns false if it does not within a second */
+  indexed(position: Position): Promise<boolean> {
+    return this.#projector.indexed.waitFor(position);
+  }
+
   /** Waits until all that is in memory holds the event at a position. @throws KeyledgerError UNAVAILABLE, BEHIND */
-  async folded(atLeast: Position): Promise<void> {
-    const inTime = await this.#projector.indexed.waitFor(atLeast);
+  async folded(atLeast: Position | undefined): Promise<void> {
+    const inTime = atLeast === undefined || (await this.#projector.indexed.waitFor(atLeast));
     const { unverifiableBecause } = this.#projector;
     if (unverifiableBecause !== undefined)
       throw new KeyledgerError('UNAVAILABLE', { message: unverifiableBecause });

@@ -24,6 +24,9 @@ export const isAccessKey = (text: string): boolean => isWellFormed(text, ACCESS_
 /** Is this a secret that Keyledger can have made? No look-up. */
 export const isSecret = (text: string): boolean => isWellFormed(text, SECRET);
 
+/** What signs webhooks: 256 random bits, as https://www.standardwebhooks.com writes them. */
+export const makeSigningSecret = (): string => `whsec_${randomBytes(32).toString('base64')}`;
+
 /** SHA-256 in hex. 256 random bits need no slow hash. */
 export const hashOf = (text: string): string => hash('sha256', text, 'hex');
 

@@ -10,7 +10,9 @@ const TAG_BYTES = 16;
 const ID = /^[A-Za-z0-9_-]{1,32}$/;
 
 /** What a sealed secret is bound to: it opens as nothing else. */
-export type SealedFor = { readonly apiKeyId: string; readonly secretVersion: number };
+export type SealedFor = ({ readonly apiKeyId: string } | { readonly webhookId: string }) & {
+  readonly secretVersion: number;
+};
 
 /** Key-encryption keys (KEK) by id, newest first: the first seals, all open. */
 export class Keyring {
@@ -81,5 +83,10 @@ export class Keyring {
 /** A fresh entry for a keyring. */
 export const makeMasterKey = (id: string): string => `${id}:${randomBytes(KEY_BYTES).toString('base64')}`;
 
-const associatedData = (kekId: string, { apiKeyId, secretVersion }: SealedFor): Buffer =>
-  Buffer.from(JSON.stringify(['keyledger/secret', FORMAT, apiKeyId, secretVersion, kekId]));
+function associatedData(kekId: string, sealedFor: SealedFor): Buffer {
+  const [purpose, id] =
+    'apiKeyId' in sealedFor
+      ? ['keyledger/secret', sealedFor.apiKeyId]
+      : ['keyledger/webhook', sealedFor.webhookId];
+  return Buffer.from(JSON.stringify([purpose, FORMAT, id, sealedFor.secretVersion, kekId]));
+}

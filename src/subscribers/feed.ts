@@ -1,7 +1,7 @@
+import { type CloudEvent, cloudEvent } from '../event-store/cloud-event.js';
 import type { Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
-import { type CloudEvent, cloudEvent } from './cloud-event.js';
 
 /** Which events a reader gets. */
 export type FeedQuery = {

@@ -9,7 +9,7 @@ import { parsePosition } from '../../event-store/position.js';
 import { type ListItem, shownAt } from '../../projections/list.js';
 import type { Usage } from '../../usage/usage.js';
 import { AsOf, getAsOf, listAsOf } from '../as-of.js';
-import { type ChangeDependencies, contextOf, known, settle } from '../changes.js';
+import { type ChangeDependencies, contextOf, known, minPositionOf, settle } from '../changes.js';
 import {
   AiType,
   BODY_RULE,
@@ -79,11 +79,6 @@ export const aiApiKeyRoutes =
   async (app) => {
     const { log, reads, clock, usage } = dependencies;
 
-    const minPosition = (headers: { 'keyledger-min-position'?: string | undefined }) => {
-      const minimum = headers['keyledger-min-position'];
-      return minimum === undefined ? undefined : parsePosition(minimum, log.logId);
-    };
-
     app.post(
       '/repo/:repoId/ai/apikey',
       {
@@ -131,7 +126,7 @@ export const aiApiKeyRoutes =
         const includeDeleted = include === 'deleted' || status === 'deleted';
         const after = cursor === undefined ? undefined : parsePosition(cursor, log.logId);
         const query = { includeDeleted, status, aiType, limit, after };
-        const atLeast = minPosition(request.headers);
+        const atLeast = minPositionOf(request.headers, log);
         const answer = (apiKeys: z.infer<typeof ApiKey>[], nextCursor: string | null) =>
           limit === undefined
             ? { success: true as const, apiKeys }
@@ -168,7 +163,7 @@ export const aiApiKeyRoutes =
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
         const { include, asOf } = request.query;
-        const atLeast = minPosition(request.headers);
+        const atLeast = minPositionOf(request.headers, log);
         if (asOf !== undefined) {
           const asked = { asOf, apiKeyId: known(apikeyId), include, atLeast };
           return { success: true as const, apiKey: await getAsOf(request, reply, dependencies, asked) };

@@ -21,6 +21,7 @@ const Event = z
     actor: z.object({ issuer: z.string(), subject: z.string() }).nullable(),
     requestId: z.string().nullable(),
     apiKeyId: z.string().nullable(),
+    webhookId: z.string().optional().describe('Of an event of a webhook'),
     revision: z.int(),
     position: z.string(),
     changes: z.record(z.string(), z.object({ from: value, to: value })),
@@ -37,7 +38,7 @@ const Event = z
       .describe('Of an AuditAccessed: what was looked at'),
   })
   .meta({ id: 'AuditEvent' });
-const History = z.object({ success: z.literal(true), events: z.array(Event) });
+export const History = z.object({ success: z.literal(true), events: z.array(Event) });
 const Audit = History.extend({
   nextCursor: z.string().nullable().describe('Where the next page begins, or null'),
 });

@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../domain/errors.js';
+import type { CloudEvent } from '../../event-store/cloud-event.js';
 import type { Position } from '../../event-store/position.js';
-import type { CloudEvent } from '../../subscribers/cloud-event.js';
 import { type FeedPage, readFeed } from '../../subscribers/feed.js';
 import { callerOf } from '../auth.js';
 import { EventStream, type Followed, message } from '../event-stream.js';
@@ -22,7 +22,7 @@ const Event = z
     time: z.iso.datetime().describe('When it occurred'),
     datacontenttype: z.literal('application/json'),
     position: z.string(),
-    data: z.looseObject({ repoId: z.string(), revision: z.int() }),
+    data: z.looseObject({ repoId: z.string().nullable() }),
   })
   .meta({ id: 'CloudEvent' });
 const EventPage = z.object({

@@ -4,21 +4,21 @@ import { resumeAiApiKey } from '../../commands/resume-ai-api-key.js';
 import { rotateAiApiKey } from '../../commands/rotate-ai-api-key.js';
 import { suspendAiApiKey } from '../../commands/suspend-ai-api-key.js';
 import { type ChangeDependencies, contextOf, known, settle } from '../changes.js';
-import { BODY_RULE, Done, errors, Given, IdempotencyHeaders, KeyParams } from '../schemas.js';
-
-const LONGEST_OVERLAP = 30 * 24 * 3600;
-const OVERLAP_RULE = `must be a whole number of seconds from 0 to ${LONGEST_OVERLAP} (30 days)`;
-const REASON_RULE = 'must be text of at most 200 characters, without control characters';
+import {
+  BODY_RULE,
+  Done,
+  errors,
+  Given,
+  IdempotencyHeaders,
+  KeyParams,
+  OverlapSeconds,
+  Text,
+} from '../schemas.js';
 
 const RotateBody = z
   .object(
     {
-      overlapSeconds: z
-        .int(OVERLAP_RULE)
-        .min(0, OVERLAP_RULE)
-        .max(LONGEST_OVERLAP, OVERLAP_RULE)
-        .optional()
-        .describe('For so long the old secret is good too; default 0'),
+      overlapSeconds: OverlapSeconds.optional(),
     },
     BODY_RULE,
   )
@@ -26,11 +26,7 @@ const RotateBody = z
 const SuspendBody = z
   .object(
     {
-      reason: z
-        .string(REASON_RULE)
-        .regex(/^[^\p{Cc}\p{Cs}]{0,200}$/u, REASON_RULE)
-        .optional()
-        .describe('Kept for ever in the history: name no people in it'),
+      reason: Text.optional(),
     },
     BODY_RULE,
   )
@@ -88,7 +84,7 @@ export const lifecycleRoutes =
         const { changed, position } = await suspendAiApiKey(contextOf(request, dependencies), {
           repoId,
           apiKeyId: known(apikeyId),
-          reason: request.body?.reason?.trim() || null,
+          reason: request.body?.reason || null,
         });
         await settle(reply, reads, position);
         return {

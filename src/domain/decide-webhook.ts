@@ -1,0 +1,94 @@
+import { KeyledgerError } from './errors.js';
+import { checkRepeat } from './repeat.js';
+import type {
+  ChangeWebhook,
+  RegisterWebhook,
+  Webhook,
+  WebhookCommand,
+  WebhookEvent,
+  WebhookRef,
+} from './webhook.js';
+
+/**
+ * The events that a command causes; none if there is nothing to change.
+ * @param now what the clock says, RFC 3339
+ * @throws KeyledgerError WEBHOOK_NOT_FOUND, WEBHOOK_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED
+ */
+export function decideWebhook(
+  command: WebhookCommand,
+  state: Webhook | undefined,
+  now: string,
+): WebhookEvent[] {
+  const { webhookId, repoId } = command;
+  const ref = { webhookId, repoId };
+  switch (command.type) {
+    case 'RegisterWebhook':
+      return decideRegister(command, state, now);
+    case 'ChangeWebhook':
+      return decideChange(command, changeable(command, state));
+    case 'RotateWebhookSecret': {
+      changeable(command, state);
+      const { secretVersion, secretHash, sealedSecret, overlapSeconds } = command;
+      const overlapEndsAt =
+        overlapSeconds > 0 ? new Date(Date.parse(now) + overlapSeconds * 1000).toISOString() : null;
+      const data = { ...ref, secretVersion, secretHash, sealedSecret, overlapEndsAt };
+      return [{ type: 'WebhookSecretRotated', data }];
+    }
+    case 'PauseWebhook': {
+      const { cause, reason } = command;
+      const { status } = changeable(command, state);
+      return status === 'paused' ? [] : [{ type: 'WebhookPaused', data: { ...ref, cause, reason } }];
+    }
+    case 'ResumeWebhook': {
+      const { status } = changeable(command, state);
+      return status === 'paused' ? [{ type: 'WebhookResumed', data: ref }] : [];
+    }
+    case 'ReplayWebhook':
+      changeable(command, state);
+      return [{ type: 'WebhookReplayed', data: { ...ref, after: command.after } }];
+    case 'DeleteWebhook':
+      existing(command, state);
+      return [{ type: 'WebhookDeleted', data: ref }];
+  }
+}
+
+/** A registration meets an existing endpoint only if its id was derived from the same Idempotency-Key. */
+function decideRegister(
+  { type: _, ...data }: RegisterWebhook,
+  state: Webhook | undefined,
+  now: string,
+): WebhookEvent[] {
+  if (!state) return [{ type: 'WebhookRegistered', data }];
+  if (state.status === 'unavailable') throw quarantined(state);
+  const { webhookId: id, status, secretVersion, given } = state;
+  if (!data.idempotency || given?.keyHash !== data.idempotency.keyHash) throw new KeyledgerError('CONFLICT');
+  const secrets = { id, status, secretVersion, secretRepeatable: true, expiresAt: null };
+  checkRepeat(data.idempotency, given, secrets, now);
+  return [];
+}
+
+function decideChange(command: ChangeWebhook, webhook: Webhook): WebhookEvent[] {
+  const { webhookId, repoId, url = webhook.url } = command;
+  const { types = webhook.types, description = webhook.description } = command;
+  const isSame =
+    url === webhook.url &&
+    description === webhook.description &&
+    JSON.stringify(types) === JSON.stringify(webhook.types);
+  return isSame ? [] : [{ type: 'WebhookChanged', data: { webhookId, repoId, url, types, description } }];
+}
+
+function existing(command: WebhookRef, state: Webhook | undefined): Webhook {
+  if (!state || state.status === 'deleted' || state.repoId !== command.repoId) {
+    throw new KeyledgerError('WEBHOOK_NOT_FOUND');
+  }
+  return state;
+}
+
+function changeable(command: WebhookRef, state: Webhook | undefined): Webhook {
+  const webhook = existing(command, state);
+  if (webhook.status === 'unavailable') throw quarantined(webhook);
+  return webhook;
+}
+
+const quarantined = ({ webhookId }: Webhook) =>
+  new KeyledgerError('WEBHOOK_QUARANTINED', { details: { id: webhookId } });

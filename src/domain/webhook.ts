@@ -1,0 +1,241 @@
+import type { Occurred } from './ai-api-key.js';
+import type { Given, Idempotency } from './repeat.js';
+
+/**
+ * The other aggregate: one endpoint that is told of the events of a repository, one stream. Top to bottom as
+ * ai-api-key.ts; decide is next door. How far an endpoint has been told is no part of it: that changes with each call.
+ */
+
+// --- Stream ---------------------------------------------------------------------------------
+
+/** What the names of these streams begin with. */
+export const WEBHOOK_CATEGORY = 'webhook-';
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+export const isWebhookId = (text: string): boolean => UUID.test(text);
+
+export const webhookStream = (webhookId: string): string => WEBHOOK_CATEGORY + webhookId;
+
+/** The endpoint whose stream this is, or undefined if the name belongs to none. */
+export function webhookIdOf(stream: string): string | undefined {
+  const id = stream.slice(WEBHOOK_CATEGORY.length);
+  return stream.startsWith(WEBHOOK_CATEGORY) && isWebhookId(id) ? id : undefined;
+}
+
+// --- Commands -------------------------------------------------------------------------------
+
+/** The endpoint and where it belongs: what every command and every event says. */
+export type WebhookRef = { readonly webhookId: string; readonly repoId: string };
+
+/** Where to call, and about which types of events; null: all. */
+export type Target = {
+  readonly url: string;
+  readonly types: readonly string[] | null;
+  readonly description: string | null;
+};
+
+/** A signing secret at rest. */
+export type SealedSecret = {
+  readonly secretVersion: number;
+  readonly secretHash: string;
+  readonly sealedSecret: string;
+};
+
+export type RegisterWebhook = WebhookRef &
+  Target & {
+    readonly type: 'RegisterWebhook';
+    readonly secretHash: string;
+    readonly sealedSecret: string;
+    readonly idempotency?: Idempotency | undefined;
+  };
+/** What is undefined stays as it is. */
+export type ChangeWebhook = WebhookRef & {
+  readonly type: 'ChangeWebhook';
+  readonly url?: string | undefined;
+  readonly types?: readonly string[] | null | undefined;
+  readonly description?: string | null | undefined;
+};
+/** A new secret; the old one signs too for the overlap (seconds). */
+export type RotateWebhookSecret = WebhookRef &
+  SealedSecret & { readonly type: 'RotateWebhookSecret'; readonly overlapSeconds: number };
+export type PauseWebhook = WebhookRef & {
+  readonly type: 'PauseWebhook';
+  readonly cause: PauseCause;
+  readonly reason: string | null;
+};
+export type ResumeWebhook = WebhookRef & { readonly type: 'ResumeWebhook' };
+/** Tells it again what comes behind a position; null: everything. */
+export type ReplayWebhook = WebhookRef & { readonly type: 'ReplayWebhook'; readonly after: string | null };
+export type DeleteWebhook = WebhookRef & { readonly type: 'DeleteWebhook' };
+
+export type WebhookCommand =
+  | RegisterWebhook
+  | ChangeWebhook
+  | RotateWebhookSecret
+  | PauseWebhook
+  | ResumeWebhook
+  | ReplayWebhook
+  | DeleteWebhook;
+
+/** Somebody asked for it; the endpoint said that it is gone (410); it failed for too long; its secret cannot be opened. */
+export const PAUSE_CAUSES = ['requested', 'gone', 'failing', 'unsealable'] as const;
+export type PauseCause = (typeof PAUSE_CAUSES)[number];
+
+// --- Events ---------------------------------------------------------------------------------
+
+type EventOf<Type extends string, Data = unknown> = { readonly type: Type; readonly data: WebhookRef & Data };
+
+export type WebhookRegistered = EventOf<'WebhookRegistered', Omit<RegisterWebhook, 'type'>>;
+export type WebhookChanged = EventOf<'WebhookChanged', Target>;
+export type WebhookSecretRotated = EventOf<
+  'WebhookSecretRotated',
+  SealedSecret & {
+    /** Until then the old secret signs too; null if it ended at once. */
+    readonly overlapEndsAt: string | null;
+  }
+>;
+export type WebhookPaused = EventOf<
+  'WebhookPaused',
+  { readonly cause: PauseCause; readonly reason: string | null }
+>;
+export type WebhookResumed = EventOf<'WebhookResumed'>;
+export type WebhookReplayed = EventOf<'WebhookReplayed', { readonly after: string | null }>;
+export type WebhookDeleted = EventOf<'WebhookDeleted'>;
+
+export type WebhookEvent =
+  | WebhookRegistered
+  | WebhookChanged
+  | WebhookSecretRotated
+  | WebhookPaused
+  | WebhookResumed
+  | WebhookReplayed
+  | WebhookDeleted;
+
+export const WEBHOOK_EVENTS = [
+  'WebhookRegistered',
+  'WebhookChanged',
+  'WebhookSecretRotated',
+  'WebhookPaused',
+  'WebhookResumed',
+  'WebhookReplayed',
+  'WebhookDeleted',
+] as const satisfies readonly WebhookEvent['type'][];
+
+/** Stands in a fold for an event of the endpoint's stream that this release cannot decode. */
+export type UnreadableWebhook = {
+  readonly type: 'Unreadable';
+  readonly reason: string;
+  readonly data: { readonly webhookId: string; readonly repoId?: string | undefined };
+};
+
+/** Was the event made in another log, from which it was imported? */
+export type Origin = { readonly imported: boolean };
+
+// --- State ----------------------------------------------------------------------------------
+
+/** `unavailable`: an event of its stream could not be decoded or folded. Nothing is told, and only deletion gets through. */
+export type Webhook = WebhookRef &
+  Target &
+  SealedSecret & {
+    readonly status: 'active' | 'paused' | 'deleted' | 'unavailable';
+    /** 'imported': its log was copied, and a copy calls nobody until somebody resumes it there. */
+    readonly pausedBecause: {
+      readonly cause: PauseCause | 'imported';
+      readonly reason: string | null;
+    } | null;
+    readonly createdAt: string;
+    readonly resumedAt: string | null;
+    /** The secret before this one, while it overlaps. */
+    readonly oldSecret: (SealedSecret & { readonly goodUntil: string }) | null;
+    /** What the Idempotency-Key of its registration got. */
+    readonly given: Given | null;
+  };
+
+/** The secrets that sign at a moment (milliseconds since 1970), newest first. */
+export const signingSecretsAt = (webhook: Webhook, now: number): readonly SealedSecret[] =>
+  webhook.oldSecret && now < Date.parse(webhook.oldSecret.goodUntil)
+    ? [webhook, webhook.oldSecret]
+    : [webhook];
+
+// --- Evolve ---------------------------------------------------------------------------------
+
+/**
+ * The state after an event. Never throws: an event that makes no sense here makes the endpoint unavailable, and
+ * what follows it changes nothing but a deletion. A deleted one stays deleted whatever comes.
+ */
+export function evolveWebhook(
+  state: Webhook | undefined,
+  event: Occurred<WebhookEvent | UnreadableWebhook> & Origin,
+): Webhook {
+  if (!state) return event.type === 'WebhookRegistered' ? registered(event) : unknownWebhook(event);
+  if (state.status === 'deleted') return state;
+  const unavailable: Webhook = { ...state, status: 'unavailable', pausedBecause: null };
+  if (event.data.repoId !== state.repoId) return unavailable;
+  if (event.type === 'WebhookDeleted') return { ...state, status: 'deleted', pausedBecause: null };
+  if (state.status === 'unavailable') return state;
+  switch (event.type) {
+    case 'WebhookChanged': {
+      const { url, types, description } = event.data;
+      return { ...state, url, types, description };
+    }
+    case 'WebhookSecretRotated':
+      return event.data.secretVersion === state.secretVersion + 1 ? rotated(state, event.data) : unavailable;
+    case 'WebhookPaused': {
+      if (event.imported) return { ...state, ...ASLEEP };
+      const { cause, reason } = event.data;
+      return { ...state, status: 'paused', pausedBecause: { cause, reason } };
+    }
+    case 'WebhookResumed':
+      return event.imported
+        ? { ...state, ...ASLEEP }
+        : { ...state, status: 'active', pausedBecause: null, resumedAt: event.occurredAt };
+    case 'WebhookReplayed':
+      return state;
+    case 'WebhookRegistered':
+    case 'Unreadable':
+      return unavailable;
+  }
+}
+
+const ASLEEP = { status: 'paused', pausedBecause: { cause: 'imported', reason: null } } as const;
+
+function registered({ data, occurredAt, imported }: Occurred<WebhookRegistered> & Origin): Webhook {
+  const { idempotency, ...rest } = data;
+  return {
+    ...rest,
+    ...(imported ? ASLEEP : { status: 'active', pausedBecause: null }),
+    createdAt: occurredAt,
+    resumedAt: null,
+    secretVersion: 1,
+    oldSecret: null,
+    given: idempotency ? { ...idempotency, secretVersion: 1, at: occurredAt } : null,
+  };
+}
+
+function rotated(state: Webhook, { overlapEndsAt, ...data }: WebhookSecretRotated['data']): Webhook {
+  const { secretVersion, secretHash, sealedSecret } = state;
+  const old = { secretVersion, secretHash, sealedSecret };
+  return {
+    ...state,
+    ...data,
+    oldSecret: overlapEndsAt === null ? null : { ...old, goodUntil: overlapEndsAt },
+  };
+}
+
+/** What can be said of an endpoint whose registration cannot be read: which it is, and perhaps where. */
+const unknownWebhook = ({ data, occurredAt }: Occurred<WebhookEvent | UnreadableWebhook>): Webhook => ({
+  webhookId: data.webhookId,
+  repoId: data.repoId ?? '',
+  url: '(unreadable)',
+  types: null,
+  description: null,
+  status: 'unavailable',
+  pausedBecause: null,
+  createdAt: occurredAt,
+  resumedAt: null,
+  secretVersion: 0,
+  secretHash: '',
+  sealedSecret: '',
+  oldSecret: null,
+  given: null,
+});

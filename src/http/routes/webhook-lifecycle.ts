@@ -1,0 +1,157 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import type { HistoryEntry } from '../../audit/history.js';
+import { webhookHistory } from '../../audit/webhook-history.js';
+import { pauseWebhook } from '../../commands/pause-webhook.js';
+import { recordAccess } from '../../commands/record-access.js';
+import { replayWebhook } from '../../commands/replay-webhook.js';
+import { resumeWebhook } from '../../commands/resume-webhook.js';
+import { rotateWebhookSecret } from '../../commands/rotate-webhook-secret.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import { parsePosition } from '../../event-store/position.js';
+import { type ChangeDependencies, contextOf } from '../changes.js';
+import { BODY_RULE, Done, errors, OverlapSeconds, Text } from '../schemas.js';
+import { GivenWebhook, knownWebhook, settleWebhook, WebhookParams } from '../webhook-schemas.js';
+import { History } from './audit.js';
+
+const RotateBody = z.object({ overlapSeconds: OverlapSeconds.optional() }, BODY_RULE).nullish();
+const PauseBody = z.object({ reason: Text.optional() }, BODY_RULE).nullish();
+const ReplayBody = z.object(
+  {
+    after: z
+      .string('must be a position of this log, or start')
+      .describe('Told again is what comes behind this position; `start`: everything'),
+  },
+  BODY_RULE,
+);
+const tags = ['Webhooks'];
+
+/** What becomes of an endpoint between its registration and its deletion. */
+export const webhookLifecycleRoutes =
+  (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    const { reads, log } = dependencies;
+
+    app.post(
+      '/repo/:repoId/webhook/:webhookId/rotate',
+      {
+        config: { permission: 'change', failure: 'Failed to rotate the secret' },
+        schema: {
+          operationId: 'rotateRepoWebhookSecret',
+          summary: 'Give an endpoint a new secret; during the overlap the old one signs too',
+          tags,
+          params: WebhookParams,
+          body: RotateBody,
+          response: { 200: GivenWebhook, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { repoId, webhookId } = request.params;
+        const { position, ...given } = await rotateWebhookSecret(contextOf(request, dependencies), {
+          repoId,
+          webhookId: knownWebhook(webhookId),
+          overlapSeconds: request.body?.overlapSeconds ?? 0,
+        });
+        await settleWebhook(reply, reads, position);
+        return { success: true as const, ...given };
+      },
+    );
+
+    app.post(
+      '/repo/:repoId/webhook/:webhookId/pause',
+      {
+        config: { permission: 'change' },
+        schema: {
+          operationId: 'pauseRepoWebhook',
+          summary: 'Tell an endpoint nothing until it is resumed; it keeps its place',
+          tags,
+          params: WebhookParams,
+          body: PauseBody,
+          response: { 200: Done, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { repoId, webhookId } = request.params;
+        const { changed, position } = await pauseWebhook(contextOf(request, dependencies), {
+          repoId,
+          webhookId: knownWebhook(webhookId),
+          cause: 'requested',
+          reason: request.body?.reason || null,
+        });
+        await settleWebhook(reply, reads, position);
+        return { success: true as const, message: changed ? 'Webhook paused' : 'Webhook was paused already' };
+      },
+    );
+
+    app.post(
+      '/repo/:repoId/webhook/:webhookId/resume',
+      {
+        config: { permission: 'change' },
+        schema: {
+          operationId: 'resumeRepoWebhook',
+          summary: 'Go on with an endpoint where it was paused',
+          tags,
+          params: WebhookParams,
+          response: { 200: Done, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { repoId, webhookId } = request.params;
+        const input = { repoId, webhookId: knownWebhook(webhookId) };
+        const { changed, position } = await resumeWebhook(contextOf(request, dependencies), input);
+        await settleWebhook(reply, reads, position);
+        return { success: true as const, message: changed ? 'Webhook resumed' : 'Webhook was not paused' };
+      },
+    );
+
+    app.post(
+      '/repo/:repoId/webhook/:webhookId/replay',
+      {
+        config: { permission: 'change' },
+        schema: {
+          operationId: 'replayRepoWebhook',
+          summary: 'Set an endpoint back (or on): it is told what comes behind a position',
+          tags,
+          params: WebhookParams,
+          body: ReplayBody,
+          response: { 200: Done, ...errors },
+        },
+      },
+      async (request, reply) => {
+        const { repoId, webhookId } = request.params;
+        const { after: given } = request.body;
+        const after = given === 'start' ? null : parsePosition(given, log.logId);
+        if (after !== null && after > (await log.end())) throw new KeyledgerError('OTHER_LOG');
+        const { position } = await replayWebhook(contextOf(request, dependencies), {
+          repoId,
+          webhookId: knownWebhook(webhookId),
+          after,
+        });
+        await settleWebhook(reply, reads, position);
+        return { success: true as const, message: 'Webhook set to this position' };
+      },
+    );
+
+    app.get(
+      '/repo/:repoId/webhook/:webhookId/history',
+      {
+        config: { permission: 'history' },
+        schema: {
+          operationId: 'getRepoWebhookHistory',
+          summary: 'Every event of an endpoint, oldest first, also after its deletion',
+          tags,
+          params: WebhookParams,
+          response: { 200: History, ...errors },
+        },
+      },
+      async (request) => {
+        const { repoId, webhookId } = request.params;
+        const events: HistoryEntry[] = [];
+        for await (const entry of webhookHistory(log, knownWebhook(webhookId))) events.push(entry);
+        if (events[0]?.changes['repoId']?.to !== repoId) throw new KeyledgerError('WEBHOOK_NOT_FOUND');
+        const context = contextOf(request, dependencies);
+        await recordAccess(context, { access: 'history', repoId, apiKeyId: null, query: { webhookId } });
+        return { success: true as const, events };
+      },
+    );
+  };

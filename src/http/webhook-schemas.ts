@@ -1,0 +1,66 @@
+import type { FastifyReply } from 'fastify';
+import { z } from 'zod';
+import { KeyledgerError } from '../domain/errors.js';
+import { isWebhookId } from '../domain/webhook.js';
+import { EVENT_TYPES } from '../event-store/codecs.js';
+import type { Position } from '../event-store/position.js';
+import type { Reads } from '../projections/reads.js';
+import type { WebhookEntry, Webhooks } from '../projections/webhooks.js';
+import { RepoParams } from './schemas.js';
+
+/** What the routes of webhooks take and answer. */
+
+export const WebhookParams = RepoParams.extend({ webhookId: z.string() });
+
+/** The one answer that carries its secret. */
+export const GivenWebhook = z.object({
+  success: z.literal(true),
+  id: z.uuid(),
+  secret: z.string().describe('whsec_…, as of Standard Webhooks; it is never shown again'),
+});
+
+const LONGEST_URL = 2048;
+
+/** @param http may it be http, too? */
+export function urlSchema(http: boolean) {
+  const rule = `must be an ${http ? 'http(s)' : 'https'} address of at most ${LONGEST_URL} characters, without user, password and fragment`;
+  return z.string(rule).transform((text, context) => {
+    const url = text.length <= LONGEST_URL && URL.canParse(text) ? new URL(text) : undefined;
+    const isKnown = url && (url.protocol === 'https:' || (http && url.protocol === 'http:'));
+    if (isKnown && !url.username && !url.password && !url.hash) return url.href;
+    context.addIssue({ code: 'custom', message: rule });
+    return z.NEVER;
+  });
+}
+
+const TYPE_RULE = `must be a list of one or several of ${EVENT_TYPES.join(', ')}, or null for all`;
+export const TypeList = z
+  .array(z.string(TYPE_RULE), TYPE_RULE)
+  .min(1, TYPE_RULE)
+  .refine((types) => types.every((type) => EVENT_TYPES.includes(type)), TYPE_RULE)
+  .transform((types) => EVENT_TYPES.filter((type) => types.includes(type)))
+  .nullable();
+
+/** @throws KeyledgerError WEBHOOK_NOT_FOUND: an id that cannot be one */
+export function knownWebhook(webhookId: string): string {
+  if (!isWebhookId(webhookId)) throw new KeyledgerError('WEBHOOK_NOT_FOUND');
+  return webhookId;
+}
+
+/** @throws KeyledgerError WEBHOOK_NOT_FOUND: none, a deleted one, or that of another repository */
+export function endpointOf(
+  webhooks: Webhooks,
+  { repoId, webhookId }: { readonly repoId: string; readonly webhookId: string },
+): WebhookEntry {
+  const entry = webhooks.entryOf(webhookId);
+  if (entry?.webhook.repoId !== repoId || entry.webhook.status === 'deleted') {
+    throw new KeyledgerError('WEBHOOK_NOT_FOUND');
+  }
+  return entry;
+}
+
+/** A change waits for its own projection; whether that comes in time changes nothing of its success. */
+export async function settleWebhook(reply: FastifyReply, reads: Reads, position: Position): Promise<void> {
+  reply.header('keyledger-position', position);
+  await reads.indexed(position);
+}

@@ -7,6 +7,7 @@ const LONGEST_RECONNECT_DELAY_MS = 2000;
 
 /** A connection to one server, to a master behind Sentinels, or to a cluster. */
 export type Connection = Redis | Cluster;
+type Scripts = Readonly<Record<string, { readonly lua: string; readonly numberOfKeys?: number }>>;
 
 const SHAPE =
   /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/@?#]+)(?:\/([^?#]*))?$/;
@@ -21,8 +22,8 @@ export function isRedisUrl(url: string): boolean {
  * or `redis+cluster://[user:password@]host:port,host:port`; with `rediss` for TLS. Connects, and
  * connects again, by itself; while there is no connection every command fails at once.
  */
-export function connectRedis(url: string): Connection {
-  const connection = connect(url);
+export function connectRedis(url: string, scripts: Scripts = SCRIPTS): Connection {
+  const connection = connect(url, scripts);
   // ioredis prints an error that nobody listens to. Here it is enough that commands fail.
   connection.on('error', () => undefined);
   return connection;
@@ -36,7 +37,7 @@ export function reportRedis(connection: Connection, logger: BaseLogger): void {
   connection.on('ready', () => void warnOfLoss(connection, logger));
 }
 
-function connect(url: string): Connection {
+function connect(url: string, scripts: Scripts): Connection {
   const [, tls, kind, user = '', password = '', hostList = '', path = ''] = SHAPE.exec(url) ?? [];
   const hosts = hostList.split(',').map(host);
   const [first = '', second = ''] = path.split('/');
@@ -48,7 +49,7 @@ function connect(url: string): Connection {
     commandTimeout: COMMAND_TIMEOUT_MS,
     connectTimeout: COMMAND_TIMEOUT_MS,
   };
-  const common = { scripts: SCRIPTS, enableOfflineQueue: false };
+  const common = { scripts, enableOfflineQueue: false };
   if (kind === 'cluster') {
     return new Cluster(hosts, { ...common, redisOptions: options, clusterRetryStrategy: reconnectDelay });
   }

@@ -1,0 +1,16 @@
+import type { BaseLogger } from 'pino';
+import type { DeliveryStore } from './delivery-store.js';
+import { openRedisDeliveries } from './redis-deliveries.js';
+import { openSqliteDeliveries } from './sqlite-deliveries.js';
+
+/** Cursors lie beside the read model: in a SQLite file if that is `memory:`, else in the same Redis. */
+export const openDeliveryStore = (
+  readModelUrl: string,
+  file: string,
+  prefix: string,
+  logId: string,
+  logger: BaseLogger,
+): DeliveryStore =>
+  readModelUrl === 'memory:'
+    ? openSqliteDeliveries(file, logId, logger)
+    : openRedisDeliveries(readModelUrl, prefix, logId);

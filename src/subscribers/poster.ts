@@ -1,0 +1,151 @@
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+} from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { LookupFunction } from 'node:net';
+import { Webhook as Signer } from 'standardwebhooks';
+import { addressesIn, checkHost, guardedLookup, isPublic } from './public-addresses.js';
+
+/** The whole of a call, name and answer included. */
+const TIMEOUT_MS = 10_000;
+/** So much of an answer is read, to be thrown away. */
+const LARGEST_ANSWER = 64 * 1024;
+const LONGEST_RETRY_AFTER_MS = 3_600_000;
+
+/** A message by the Standard Webhooks specification, https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md */
+export type Post = {
+  readonly url: string;
+  /** The same however often it is sent. */
+  readonly id: string;
+  /** JSON. */
+  readonly body: string;
+  /** whsec_…, newest first: each signs. */
+  readonly secrets: readonly string[];
+};
+
+/** What became of a call. */
+export type Answer = {
+  /** Null if there was none: the error says why, in a line. */
+  readonly status: number | null;
+  readonly error: string | null;
+  readonly ms: number;
+  /** What Retry-After asks for, an hour at most. */
+  readonly retryAfterMs: number | null;
+};
+
+/**
+ * Calls endpoints: signed; https, and http only in networks of one's own; never an address that is not public or in
+ * those; following no redirect.
+ */
+export class Poster {
+  readonly #timeoutMs: number;
+  readonly #mayCall: {
+    readonly 'https:': (address: string) => boolean;
+    readonly 'http:': (address: string) => boolean;
+  };
+  readonly #agents: { readonly 'https:': HttpsAgent; readonly 'http:': HttpAgent };
+
+  /** @param allowedNetworks networks of one's own */
+  constructor(allowedNetworks: readonly string[], timeoutMs = TIMEOUT_MS, lookup?: LookupFunction) {
+    const isOwn = addressesIn(allowedNetworks);
+    const mayCall = (address: string) => isOwn(address) || isPublic(address);
+    this.#timeoutMs = timeoutMs;
+    this.#mayCall = { 'https:': mayCall, 'http:': isOwn };
+    this.#agents = {
+      'https:': new HttpsAgent({ keepAlive: true, lookup: guardedLookup(mayCall, lookup) }),
+      'http:': new HttpAgent({ keepAlive: true, lookup: guardedLookup(isOwn, lookup) }),
+    };
+  }
+
+  /** Never throws. @param now milliseconds since 1970 */
+  async post(post: Post, now: number, signal: AbortSignal): Promise<Answer> {
+    const began = performance.now();
+    const result = (status: number | null, error: string | null, retryAfterMs: number | null = null) => ({
+      status,
+      error,
+      ms: Math.round(performance.now() - began),
+      retryAfterMs,
+    });
+    const ending = new AbortController();
+    const timeout = () => ending.abort(new Error(`no answer within ${this.#timeoutMs} ms`));
+    const timer = setTimeout(timeout, this.#timeoutMs);
+    const stop = () => ending.abort(new Error('the service stops'));
+    signal.addEventListener('abort', stop);
+    if (signal.aborted) stop();
+    try {
+      const { statusCode = 0, headers } = await this.#send(post, now, ending.signal);
+      return result(statusCode, null, retryAfter(headers['retry-after'], now));
+    } catch (error) {
+      return result(null, lineOf(ending.signal.aborted ? ending.signal.reason : error));
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  close(): void {
+    for (const agent of Object.values(this.#agents)) agent.destroy();
+  }
+
+  /** A connection that the other side closed while it was not in use says nothing of the endpoint: another is taken. */
+  async #send(post: Post, now: number, signal: AbortSignal): Promise<IncomingMessage> {
+    for (;;) {
+      const request = this.#open(post, now, signal);
+      try {
+        return await answerTo(request, post.body);
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (!request.reusedSocket || code !== 'ECONNRESET' || signal.aborted) throw error;
+      }
+    }
+  }
+
+  #open({ url: address, id, body, secrets }: Post, now: number, signal: AbortSignal): ClientRequest {
+    const url = new URL(address);
+    const protocol = url.protocol as 'https:' | 'http:';
+    checkHost(url, this.#mayCall[protocol]);
+    const at = new Date(now);
+    const headers = {
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+      'user-agent': 'Keyledger-Webhooks/1',
+      'webhook-id': id,
+      'webhook-timestamp': Math.floor(now / 1000),
+      'webhook-signature': secrets.map((secret) => new Signer(secret).sign(id, at, body)).join(' '),
+    };
+    const options = { method: 'POST', headers, agent: this.#agents[protocol], signal };
+    return protocol === 'https:' ? httpsRequest(url, options) : httpRequest(url, options);
+  }
+}
+
+/** The answer, when all of it is here, or as much as is read. */
+const answerTo = (request: ClientRequest, body: string): Promise<IncomingMessage> =>
+  new Promise((resolve, reject) => {
+    request.on('error', reject).on('response', (response) => {
+      let length = 0;
+      response.on('data', (bytes: Buffer) => {
+        length += bytes.length;
+        if (length <= LARGEST_ANSWER) return;
+        resolve(response);
+        response.destroy();
+      });
+      response.on('end', () => resolve(response)).on('error', reject);
+    });
+    request.end(body);
+  });
+
+function retryAfter(header: string | undefined, now: number): number | null {
+  if (header === undefined) return null;
+  const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - now;
+  return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), LONGEST_RETRY_AFTER_MS);
+}
+
+/** Of an error one line for whoever runs the endpoint. */
+function lineOf(error: unknown): string {
+  const { message, code } = error as NodeJS.ErrnoException;
+  const text = code === undefined || message.includes(code) ? message : `${code}: ${message}`;
+  return text.replace(/\s+/g, ' ').slice(0, 200) || 'no answer';
+}

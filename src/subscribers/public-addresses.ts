@@ -1,0 +1,57 @@
+import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns';
+import { BlockList, isIP, type LookupFunction } from 'node:net';
+import ipaddr from 'ipaddr.js';
+
+/** Public by their number, yet the metadata service of a cloud: https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16 */
+const METADATA = ['168.63.129.16'];
+
+/** May this address be called? */
+export type MayCall = (address: string) => boolean;
+
+/** @param networks addresses and networks of one's own, such as 10.0.0.0/8 */
+export function addressesIn(networks: readonly string[]): MayCall {
+  const list = new BlockList();
+  for (const network of networks) {
+    const [address = '', bits] = network.split('/');
+    const family = familyOf(address);
+    if (bits === undefined) list.addAddress(address, family);
+    else list.addSubnet(address, Number(bits), family);
+  }
+  return (address) => list.check(address, familyOf(address));
+}
+
+/** Not loopback, private, link-local, carrier-grade, mapped, translated, or of a metadata service. */
+export const isPublic: MayCall = (address) =>
+  ipaddr.parse(address).range() === 'unicast' && !METADATA.includes(address);
+
+/** An address to which nobody may be sent. */
+export class ForbiddenAddress extends Error {}
+
+/**
+ * dns.lookup that gives only addresses that may be called; what it gives is what is connected to. A name with
+ * one address that may not be called is not called at all. For a host that is an address, which is not looked up, use `checkHost`.
+ * @param lookup asks for the addresses
+ */
+export const guardedLookup =
+  (mayCall: MayCall, lookup: LookupFunction = systemLookup as LookupFunction): LookupFunction =>
+  (hostname, options: LookupOptions, callback) => {
+    lookup(hostname, { ...options, all: true }, (error, found) => {
+      const addresses = found as unknown as LookupAddress[];
+      if (error) return callback(error, []);
+      const isFree = addresses.length > 0 && addresses.every(({ address }) => mayCall(address));
+      if (!isFree) return callback(new ForbiddenAddress(FORBIDDEN), []);
+      const [first] = addresses as [LookupAddress];
+      if (options.all) callback(null, addresses);
+      else callback(null, first.address, first.family);
+    });
+  };
+
+/** @throws ForbiddenAddress the host of a URL is itself an address that may not be called */
+export function checkHost(url: URL, mayCall: MayCall): void {
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  if (isIP(host) > 0 && !mayCall(host)) throw new ForbiddenAddress(FORBIDDEN);
+}
+
+const FORBIDDEN = 'its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';
+
+const familyOf = (address: string): 'ipv4' | 'ipv6' => (isIP(address) === 6 ? 'ipv6' : 'ipv4');

@@ -13,6 +13,9 @@ import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
 import { Reads } from './projections/reads.js';
 import { tokenVerifier } from './security/tokens.js';
+import { Deliveries } from './subscribers/deliveries.js';
+import { openDeliveryStore } from './subscribers/open-deliveries.js';
+import { Poster } from './subscribers/poster.js';
 import { openUsageStore } from './usage/open.js';
 import { Usage } from './usage/usage.js';
 
@@ -44,12 +47,29 @@ export async function startService(config: Config, onFatal: () => void): Promise
     openUsageStore(config.READ_MODEL_URL, usageFile, config.REDIS_PREFIX, logger),
     logger,
   );
+  const cursors = join(config.DATA_DIR, 'deliveries.db');
+  const deliveries = new Deliveries(
+    {
+      log,
+      projector,
+      clock,
+      keyring: config.keyring,
+      store: openDeliveryStore(config.READ_MODEL_URL, cursors, config.REDIS_PREFIX, log.logId, logger),
+      poster: new Poster(config.WEBHOOK_ALLOWED_NETWORKS),
+      retryMs: config.WEBHOOK_RETRY_SECONDS * 1000,
+      onAppend: (outcome) => metrics.appends.inc({ outcome }),
+      onAttempt: ({ status }) => metrics.webhookCalls.inc({ status: status ?? 'none' }),
+    },
+    logger,
+  );
   projector.start();
+  deliveries.start();
   observeProjector(metrics, projector);
 
   const app = await makeApp({
     log,
     projector,
+    deliveries,
     reads,
     usage,
     clock,
@@ -73,6 +93,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
   const stop = async () => {
     await finishRequests(app, connections);
     metricsServer?.close();
+    await deliveries.stop();
     await projector.stop();
     await usage.stop();
     await readModel.close();

@@ -10,6 +10,9 @@ import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { Reads } from '../src/projections/reads.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
+import { Deliveries } from '../src/subscribers/deliveries.js';
+import { Poster } from '../src/subscribers/poster.js';
+import { openSqliteDeliveries } from '../src/subscribers/sqlite-deliveries.js';
 import { openSqliteUsage } from '../src/usage/sqlite-usage.js';
 import { Usage } from '../src/usage/usage.js';
 import { accessesIn, accessesOf } from './accesses.js';
@@ -288,9 +291,14 @@ describe('an instance that is behind', () => {
     const usage = new Usage(openSqliteUsage(join(folder.path, 'usage.db'), logger), logger);
     const caller = { issuer: 'test', subject: 'eve' };
     const keyring = new Keyring(makeMasterKey('k1'));
+    const store = openSqliteDeliveries(join(folder.path, 'deliveries.db'), log.logId, logger);
+    const poster = new Poster([]);
+    const calling = { store, poster, retryMs: 0, onAttempt: () => undefined };
+    const deliveries = new Deliveries({ log, projector, keyring, clock: Date.now, ...calling }, logger);
     const app = await makeApp({
       log,
       projector,
+      deliveries,
       reads: new Reads(projector, readModel, Date.now, 0),
       usage,
       keyring,

@@ -18,6 +18,7 @@ import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Projector } from '../projections/projector.js';
 import type { VerifyToken } from '../security/tokens.js';
+import type { Deliveries } from '../subscribers/deliveries.js';
 import { collectAddresses, refuseOtherMethods } from './addresses.js';
 import { authenticate, authorise, rateLimitKey } from './auth.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
@@ -34,11 +35,13 @@ import { revokeRoutes } from './routes/revoke.js';
 import { systemEventRoutes } from './routes/system-events.js';
 import { verifyRoutes } from './routes/verify.js';
 import { verifyForwardRoutes } from './routes/verify-forward.js';
+import { webhookDeliveryRoutes } from './routes/webhook-deliveries.js';
 import { webhookLifecycleRoutes } from './routes/webhook-lifecycle.js';
 import { webhookRoutes } from './routes/webhooks.js';
 
 export type HttpDependencies = AiApiKeyDependencies & {
   readonly projector: Projector;
+  readonly deliveries: Deliveries;
   readonly verifyToken: VerifyToken;
   readonly metrics: Metrics;
   readonly logger: FastifyBaseLogger;
@@ -192,6 +195,7 @@ const everythingElse =
       await api.register(systemEventRoutes(dependencies));
       await api.register(webhookRoutes({ ...dependencies, httpWebhooks: settings.httpWebhooks }));
       await api.register(webhookLifecycleRoutes(dependencies));
+      await api.register(webhookDeliveryRoutes(dependencies));
       await api.register(eventRoutes({ ...dependencies, stopping }));
       await api.register(replicaRoutes({ ...dependencies, stopping }));
     });

@@ -18,6 +18,12 @@ export function makeMetrics() {
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
       registers,
     }),
+    webhookCalls: new Counter({
+      name: 'keyledger_webhook_calls_total',
+      help: 'Calls of webhooks by the status of their answers; none: there was no answer',
+      labelNames: ['status'] as const,
+      registers,
+    }),
     appends: new Counter({
       name: 'keyledger_appends_total',
       help: 'Appends acknowledged by the log, and those that found another revision than they expected',

@@ -1,0 +1,115 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { Reads } from '../../projections/reads.js';
+import type { Deliveries } from '../../subscribers/deliveries.js';
+import type { Attempt, Cursor } from '../../subscribers/delivery-store.js';
+import { errors } from '../schemas.js';
+import { endpointOf, WebhookParams } from '../webhook-schemas.js';
+
+const status = z.int().nullable().describe('null: there was no answer, and error says why');
+const error = z.string().nullable();
+const ms = z.int().describe('How long it took, in milliseconds');
+const Delivery = z
+  .object({
+    eventId: z.string().describe('The webhook-id of the call'),
+    type: z.string(),
+    position: z.string(),
+    at: z.iso.datetime(),
+    ms,
+    status,
+    error,
+  })
+  .meta({ id: 'Delivery' });
+const Listed = z.object({
+  success: z.literal(true),
+  deliveries: z.array(Delivery).describe('The last 100 calls, newest first'),
+  toldTo: z
+    .string()
+    .nullable()
+    .describe('Position of the last event that the endpoint has taken; null: none yet'),
+  failing: z
+    .object({ since: z.iso.datetime(), tries: z.int(), nextAt: z.iso.datetime() })
+    .nullable()
+    .describe('Of the event behind it'),
+});
+const Pinged = z.object({
+  success: z.literal(true),
+  delivered: z.boolean().describe('Did it answer with 2xx?'),
+  status,
+  error,
+  ms,
+});
+const tags = ['Webhooks'];
+
+/** What became of calls of an endpoint. */
+export const webhookDeliveryRoutes =
+  ({
+    reads,
+    deliveries,
+  }: {
+    readonly reads: Reads;
+    readonly deliveries: Deliveries;
+  }): FastifyPluginAsyncZod =>
+  async (app) => {
+    app.get(
+      '/repo/:repoId/webhook/:webhookId/deliveries',
+      {
+        config: { permission: 'feed' },
+        schema: {
+          operationId: 'getRepoWebhookDeliveries',
+          summary: 'The last calls of an endpoint, and how far it has been told',
+          tags,
+          params: WebhookParams,
+          response: { 200: Listed, ...errors },
+        },
+      },
+      async (request) => {
+        const { webhook, from } = endpointOf(await reads.webhooks(undefined), request.params);
+        const { cursor, attempts } = await deliveries.of(webhook.webhookId).catch((cause: unknown) => {
+          throw new KeyledgerError('UNAVAILABLE', { cause });
+        });
+        return {
+          success: true as const,
+          deliveries: attempts.map(shown),
+          toldTo: cursor ? cursor.position : from,
+          failing: failing(cursor),
+        };
+      },
+    );
+
+    app.post(
+      '/repo/:repoId/webhook/:webhookId/ping',
+      {
+        config: { permission: 'change' },
+        schema: {
+          operationId: 'pingRepoWebhook',
+          summary: 'Call an endpoint once, with a WebhookPing that is in no log, also while it is paused',
+          tags,
+          params: WebhookParams,
+          response: { 200: Pinged, ...errors },
+        },
+      },
+      async (request) => {
+        const { webhook } = endpointOf(await reads.webhooks(undefined), request.params);
+        if (webhook.status === 'unavailable') {
+          throw new KeyledgerError('WEBHOOK_QUARANTINED', { details: { id: webhook.webhookId } });
+        }
+        const answer = await deliveries.ping(webhook);
+        if (!answer) throw new KeyledgerError('UNAVAILABLE', { message: UNSEALABLE });
+        const { status, error, ms } = answer;
+        const delivered = status !== null && status >= 200 && status < 300;
+        return { success: true as const, delivered, status, error, ms };
+      },
+    );
+  };
+
+const UNSEALABLE = 'The secret of this webhook cannot be opened: its master key is gone; rotate it';
+
+const shown = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).toISOString() });
+
+function failing(cursor: Cursor | undefined) {
+  if (!cursor?.failing) return null;
+  const { since, tries, nextAt } = cursor.failing;
+  return { since: new Date(since).toISOString(), tries, nextAt: new Date(nextAt).toISOString() };
+}

@@ -1,0 +1,182 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
+import type { BaseLogger } from 'pino';
+import { type Webhook, webhookIdOf } from '../domain/webhook.js';
+import type { RecordedEvent } from '../event-store/event-store.js';
+import { hashOf } from '../security/credentials.js';
+import type { Attempt, Cursor } from './delivery-store.js';
+import type { Answer } from './poster.js';
+import { secretsOf, type TellDependencies, type Turn, tellEndpoint } from './tell-endpoint.js';
+
+/** An instance that has not been heard of for so long is taken for dead. */
+const PRESENCE_MS = 5000;
+/** A lease outlives the longest call (10 s), so that nobody else calls meanwhile. */
+const LEASE_MS = 20_000;
+const LONGEST_CALL_MS = 12_000;
+/** After a failure that is none of the endpoint's, such as that of the store. */
+const PAUSE_MS = 1000;
+/** Endpoints are shared out anew so often, and when one of them changes. */
+const SHARE_MS = 1000;
+/** Whether the log has been folded is looked at so often. */
+const LOOK_MS = 100;
+/** Calls under way when the service stops have so long. */
+const STOP_MS = 3000;
+
+type Worker = { readonly stop: AbortController; readonly done: Promise<void> };
+
+/**
+ * Tells endpoints: those that this instance holds a lease of. The instances that live share them out among
+ * themselves, each endpoint to the one whose hash with it is highest (rendezvous hashing).
+ */
+export class Deliveries {
+  readonly #dependencies: TellDependencies;
+  readonly #logger: BaseLogger;
+  readonly #workers = new Map<string, Worker>();
+  readonly #stop = new AbortController();
+  readonly #cut = new AbortController();
+  /** Leases are good until then (as performance.now). */
+  #heldUntil = 0;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(dependencies: Omit<TellDependencies, 'instance'>, logger: BaseLogger) {
+    this.#dependencies = { ...dependencies, instance: randomUUID() };
+    this.#logger = logger;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    const { store, poster } = this.#dependencies;
+    this.#stop.abort();
+    await this.#running;
+    const workers = [...this.#workers.values()];
+    for (const { stop } of workers) stop.abort();
+    const ended = new AbortController();
+    const cut = setTimeout(STOP_MS, undefined, { signal: ended.signal }).then(
+      () => this.#cut.abort(),
+      () => undefined,
+    );
+    await Promise.all(workers.map(({ done }) => done));
+    ended.abort();
+    await cut;
+    poster.close();
+    await store.close();
+  }
+
+  /**
+   * Calls an endpoint once, with an event of no log.
+   * @returns what it answered; undefined if its secret cannot be opened
+   */
+  async ping(webhook: Webhook): Promise<Answer | undefined> {
+    const { clock, keyring, poster, log } = this.#dependencies;
+    const now = clock();
+    const secrets = secretsOf(webhook, keyring, now);
+    const { webhookId, repoId, url } = webhook;
+    const event = {
+      specversion: '1.0',
+      id: randomUUID(),
+      source: `urn:uuid:${log.logId}`,
+      type: 'WebhookPing',
+      subject: webhookId,
+      time: new Date(now).toISOString(),
+      datacontenttype: 'application/json',
+      data: { repoId, webhookId },
+    };
+    return (
+      secrets &&
+      poster.post({ url, id: event.id, body: JSON.stringify(event), secrets }, now, this.#cut.signal)
+    );
+  }
+
+  /** How far an endpoint has been told, and its last calls, newest first. @throws Error the store is out of reach */
+  async of(webhookId: string): Promise<{ cursor: Cursor | undefined; attempts: readonly Attempt[] }> {
+    const { store } = this.#dependencies;
+    return { cursor: await store.cursor(webhookId), attempts: await store.attempts(webhookId) };
+  }
+
+  /** How many endpoints this instance tells. */
+  get telling(): number {
+    return this.#workers.size;
+  }
+
+  async #run(): Promise<void> {
+    const { projector } = this.#dependencies;
+    const { signal } = this.#stop;
+    while (projector.unverifiableBecause !== undefined && !signal.aborted) {
+      await setTimeout(LOOK_MS, undefined, { signal }).catch(() => undefined);
+    }
+    let sharedAt = Number.NEGATIVE_INFINITY;
+    let failed = false;
+    for await (const { events } of projector.tail.read(projector.indexed.position, signal)) {
+      const changes = events.filter(({ stream }) => webhookIdOf(stream) !== undefined);
+      const isDue = changes.length > 0 || performance.now() - sharedAt >= SHARE_MS;
+      if (!isDue) continue;
+      sharedAt = performance.now();
+      try {
+        await this.#forget(changes);
+        await this.#share();
+        failed = false;
+      } catch (error) {
+        if (!failed) this.#logger.warn({ err: error }, 'Webhooks wait: their cursors are out of reach');
+        failed = true;
+      }
+    }
+  }
+
+  async #forget(changes: readonly RecordedEvent[]): Promise<void> {
+    const { projector, store } = this.#dependencies;
+    for (const { stream } of changes) {
+      const webhook = projector.webhooks.entryOf(webhookIdOf(stream) ?? '')?.webhook;
+      if (webhook?.status === 'deleted') await store.forget(webhook.webhookId);
+    }
+  }
+
+  async #share(): Promise<void> {
+    const { projector, store, instance } = this.#dependencies;
+    const active = [...projector.webhooks.entries()].filter(({ webhook }) => webhook.status === 'active');
+    if (active.length === 0 && this.#workers.size === 0) return;
+    const began = performance.now();
+    const instances = await store.present(instance, PRESENCE_MS);
+    const own = active
+      .map(({ webhook }) => webhook.webhookId)
+      .filter((id) => ownerOf(id, instances) === instance);
+    const held = await store.hold(instance, own, LEASE_MS);
+    this.#heldUntil = began + LEASE_MS;
+    for (const [id, { stop }] of this.#workers) if (!held.has(id)) stop.abort();
+    if (this.#stop.signal.aborted) return;
+    for (const id of held) if (!this.#workers.has(id)) this.#startOn(id);
+  }
+
+  #startOn(webhookId: string): void {
+    const { store, instance } = this.#dependencies;
+    const stop = new AbortController();
+    const turn: Turn = {
+      signal: stop.signal,
+      cut: this.#cut.signal,
+      mayCall: () => performance.now() + LONGEST_CALL_MS < this.#heldUntil,
+    };
+    const work = async () => {
+      try {
+        await tellEndpoint(this.#dependencies, webhookId, turn);
+        if (stop.signal.aborted) await store.release(instance, [webhookId]);
+      } catch (error) {
+        this.#logger.warn({ err: error, webhookId }, 'A webhook could not be told; trying again');
+        await setTimeout(PAUSE_MS, undefined, { signal: stop.signal }).catch(() => undefined);
+      } finally {
+        this.#workers.delete(webhookId);
+      }
+    };
+    this.#workers.set(webhookId, { stop, done: work() });
+  }
+}
+
+/** Everybody who knows the same instances says the same. */
+function ownerOf(webhookId: string, instances: readonly string[]): string | undefined {
+  const ranked = instances.map((instance) => ({ instance, rank: hashOf(instance + webhookId) }));
+  return ranked.reduce(
+    (best, one) => (one.rank > best.rank ? one : best),
+    ranked[0] ?? { instance: '', rank: '' },
+  ).instance;
+}

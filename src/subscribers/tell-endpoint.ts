@@ -1,0 +1,185 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
+import type { CommandContext } from '../commands/handle-command.js';
+import { pauseWebhook } from '../commands/pause-webhook.js';
+import { type PauseCause, signingSecretsAt, type Webhook } from '../domain/webhook.js';
+import type { EventStore } from '../event-store/event-store.js';
+import type { Projector } from '../projections/projector.js';
+import type { WebhookEntry } from '../projections/webhooks.js';
+import type { Keyring } from '../security/keyring.js';
+import type { Attempt, Cursor, DeliveryStore } from './delivery-store.js';
+import { type FeedEvent, readFeed } from './feed.js';
+import type { Answer, Poster } from './poster.js';
+
+/** Who pauses an endpoint that nobody asked to pause. */
+const SENDER = 'keyledger:webhooks';
+const FIRST_DELAY_MS = 1000;
+const LONGEST_DELAY_MS = 300_000;
+/** So often it is looked whether a failing endpoint was changed meanwhile. */
+const LOOK_MS = 500;
+/** RFC 9110, section 15.5.11: the endpoint wants no more. */
+const GONE = 410;
+
+export type TellDependencies = Pick<CommandContext, 'log' | 'clock' | 'onAppend'> & {
+  readonly log: EventStore;
+  readonly projector: Projector;
+  readonly keyring: Keyring;
+  readonly store: DeliveryStore;
+  readonly poster: Poster;
+  /** A failing call is repeated for so long (milliseconds). */
+  readonly retryMs: number;
+  /** Of all processes. */
+  readonly instance: string;
+  readonly onAttempt: (attempt: Attempt) => void;
+};
+
+/** What ends the telling of an endpoint by this instance. */
+export type Turn = {
+  /** No further call is made. */
+  readonly signal: AbortSignal;
+  /** A call under way is broken off. */
+  readonly cut: AbortSignal;
+  /** Is the lease good for as long as a call may take? */
+  readonly mayCall: () => boolean;
+};
+
+/**
+ * Tells an endpoint what happens in its repository: one event after the other, in the order of the log, each until
+ * it is taken. Ends with its turn, or when the endpoint is no longer active.
+ * @throws Error store or log are out of reach
+ */
+export async function tellEndpoint(
+  dependencies: TellDependencies,
+  webhookId: string,
+  turn: Turn,
+): Promise<void> {
+  const { projector, store } = dependencies;
+  for (let entry = activeEntry(projector, webhookId); entry; entry = activeEntry(projector, webhookId)) {
+    const cursor = await placeOf(dependencies.log, entry, await store.cursor(webhookId));
+    if (turn.signal.aborted) return;
+    if (!(await tellFrom(dependencies, entry, cursor, turn))) return;
+  }
+}
+
+function activeEntry({ webhooks }: Projector, webhookId: string): WebhookEntry | undefined {
+  const entry = webhooks.entryOf(webhookId);
+  return entry?.webhook.status === 'active' ? entry : undefined;
+}
+
+/** Where an endpoint stands: from the beginning, if it was set back, or if its log lost what it had been told. */
+async function placeOf(log: EventStore, entry: WebhookEntry, cursor: Cursor | undefined): Promise<Cursor> {
+  const { from, replay } = entry;
+  const beginning = { position: from, eventId: null, replay, failing: null };
+  if (!cursor || cursor.replay !== replay) return beginning;
+  const { position, eventId, failing } = cursor;
+  if (position !== null && eventId !== null && (await log.eventAt(position))?.id !== eventId)
+    return beginning;
+  const resumedAt = Date.parse(entry.webhook.resumedAt ?? '');
+  return failing && resumedAt >= failing.since ? { ...cursor, failing: null } : cursor;
+}
+
+/** @returns true to look at the endpoint anew: it has changed */
+async function tellFrom(
+  dependencies: TellDependencies,
+  { webhook: { webhookId, repoId, types }, replay }: WebhookEntry,
+  from: Cursor,
+  turn: Turn,
+): Promise<boolean> {
+  const { projector } = dependencies;
+  const isSame = (entry: WebhookEntry | undefined) =>
+    entry?.webhook.status === 'active' &&
+    entry.replay === replay &&
+    String(entry.webhook.types) === String(types);
+  const query = {
+    after: from.position ?? undefined,
+    sees: (other: string) => other === repoId,
+    types: types ? new Set(types) : undefined,
+  };
+  let cursor = from;
+  for await (const { events } of readFeed(projector, query, turn.signal)) {
+    if (!isSame(projector.webhooks.entryOf(webhookId))) return true;
+    for (const event of events) {
+      while (cursor.eventId !== event.event.id) {
+        const entry = projector.webhooks.entryOf(webhookId);
+        if (!entry || !isSame(entry)) return true;
+        const next = await tryOnce(dependencies, entry, event, cursor, turn);
+        if (!next) return false;
+        cursor = next;
+      }
+    }
+  }
+  return false;
+}
+
+/** @returns the cursor after one call; undefined if there was none, or if nobody may go on here */
+async function tryOnce(
+  dependencies: TellDependencies,
+  { webhook, revision }: WebhookEntry,
+  { event, json }: FeedEvent,
+  cursor: Cursor,
+  turn: Turn,
+): Promise<Cursor | undefined> {
+  const { projector, store, poster, clock, retryMs, instance, onAttempt } = dependencies;
+  const { webhookId } = webhook;
+  const isUnchanged = () => projector.webhooks.entryOf(webhookId)?.revision === revision;
+  while (cursor.failing && clock() < cursor.failing.nextAt && isUnchanged() && !turn.signal.aborted) {
+    const ms = Math.min(cursor.failing.nextAt - clock(), LOOK_MS);
+    await setTimeout(ms, undefined, { signal: turn.signal }).catch(() => undefined);
+  }
+  if (!isUnchanged()) return cursor;
+  if (turn.signal.aborted || !turn.mayCall()) return undefined;
+  const at = clock();
+  const secrets = secretsOf(webhook, dependencies.keyring, at);
+  if (!secrets) return pause(dependencies, webhook, 'unsealable', null);
+  const answer = await poster.post({ url: webhook.url, id: event.id, body: json, secrets }, at, turn.cut);
+  if (turn.cut.aborted && answer.status === null) return undefined;
+
+  const { position, type, id: eventId } = event;
+  const attempt = { eventId, type, position, at, ms: answer.ms, status: answer.status, error: answer.error };
+  const isTaken = answer.status !== null && answer.status >= 200 && answer.status < 300;
+  const next = isTaken
+    ? { position, eventId, replay: cursor.replay, failing: null }
+    : { ...cursor, failing: failingAfter(cursor.failing, answer, at, clock()) };
+  onAttempt(attempt);
+  if (!(await store.save(instance, webhookId, next, attempt))) return undefined;
+  if (answer.status === GONE) return pause(dependencies, webhook, 'gone', null);
+  if (next.failing && next.failing.nextAt - next.failing.since > retryMs) {
+    return pause(dependencies, webhook, 'failing', answer.error ?? `It answered ${answer.status}`);
+  }
+  return next;
+}
+
+function failingAfter(
+  before: Cursor['failing'],
+  { retryAfterMs }: Answer,
+  at: number,
+  now: number,
+): NonNullable<Cursor['failing']> {
+  const tries = (before?.tries ?? 0) + 1;
+  const delay = Math.min(FIRST_DELAY_MS * 2 ** (tries - 1), LONGEST_DELAY_MS) * (0.5 + Math.random() / 2);
+  return { since: before?.since ?? at, tries, nextAt: now + Math.max(delay, retryAfterMs ?? 0) };
+}
+
+/** What signs, newest first; undefined if the newest cannot be opened. */
+export function secretsOf(webhook: Webhook, keyring: Keyring, now: number): string[] | undefined {
+  const { webhookId } = webhook;
+  const [newest, ...older] = signingSecretsAt(webhook, now).map(
+    ({ sealedSecret, secretVersion, secretHash }) =>
+      keyring.open(sealedSecret, { webhookId, secretVersion }, secretHash),
+  );
+  return newest === undefined ? undefined : [newest, ...older.filter((secret) => secret !== undefined)];
+}
+
+async function pause(
+  { log, projector, clock, onAppend }: TellDependencies,
+  { webhookId, repoId }: Webhook,
+  cause: PauseCause,
+  reason: string | null,
+): Promise<undefined> {
+  const actor = { issuer: SENDER, subject: webhookId };
+  const context = { log, clock, actor, requestId: randomUUID(), ...(onAppend ? { onAppend } : {}) };
+  const { position } = await pauseWebhook(context, { webhookId, repoId, cause, reason });
+  // Else it might be told once more, by whoever does not know it yet.
+  await projector.indexed.waitFor(position);
+  return undefined;
+}

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
 import { streamOf } from '../src/domain/ai-api-key.js';
+import { CATEGORIES } from '../src/event-store/codecs.js';
 import {
   type Append,
   type AppendResult,
@@ -71,6 +72,17 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       const stop = new AbortController();
       return until(log.subscribe(after, stop.signal), stop, enough, ({ stream }) => streams.includes(stream));
     };
+
+    it.each(CATEGORIES)('reads and follows streams %s…', async (category) => {
+      const stream = category + uuid();
+      const before = await log.end();
+      const one = event();
+      const { position } = await appended(stream, [one], 'none');
+      expect((await all(log.readAll(before))).map(({ id }) => id)).toContain(one.id);
+      expect(idsOf(await subscription(before, [stream], (mine) => mine.length > 0))).toEqual([one.id]);
+      expect((await log.end()) >= position).toBe(true);
+      expect((await log.eventAt(position))?.id).toBe(one.id);
+    });
 
     describe('append', () => {
       it('gives events back as they came, with revisions from 0, rising positions and a time', async () => {

@@ -7,20 +7,26 @@ import { type Receiver, startReceiver } from './receiver.js';
 import { type Json, type Running, runService } from './service.js';
 
 const ALLOW = { WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' };
-const hooks = '/repo/shop/webhook';
 
 describe.each(combinations)('webhooks on $name', ({ start }) => {
   let parts: Awaited<ReturnType<typeof start>>;
   let service: Running;
   let receiver: Receiver;
   let token: string;
+  /** Logs are shared by suites: a repository of its own for each test. */
+  let keys: string;
+  let hooks: string;
   beforeEach(async () => {
     parts = await start();
     service = await runService({ ...parts.settings, ...ALLOW });
     receiver = await startReceiver();
-    token = await service.token('admin');
+    const repoId = randomUUID();
+    [keys, hooks] = [`/repo/${repoId}/ai/apikey`, `/repo/${repoId}/webhook`];
+    token = await service.token('admin', repoId);
   }, 60_000);
   afterEach(async () => {
+    const { webhooks } = (await ask('GET', hooks)).json as { webhooks: { id: string }[] };
+    for (const { id } of webhooks) await ask('DELETE', `${hooks}/${id}`);
     await receiver.stop();
     await service.stop();
     await parts.stop();
@@ -35,7 +41,7 @@ describe.each(combinations)('webhooks on $name', ({ start }) => {
   async function createKeys(count: number): Promise<string[]> {
     const ids: string[] = [];
     for (let i = 0; i < count; i++) {
-      const { json } = await ask('POST', '/repo/shop/ai/apikey', { name: `key ${i}`, aiType: 'AWS' });
+      const { json } = await ask('POST', keys, { name: `key ${i}`, aiType: 'AWS' });
       ids.push(json['id'] as string);
     }
     return ids;
@@ -53,7 +59,7 @@ describe.each(combinations)('webhooks on $name', ({ start }) => {
     const body = { name: 'x', aiType: 'AWS' };
     await service.ask('POST', '/repo/other/ai/apikey', { token: other, body });
     const ids = await createKeys(3);
-    await ask('DELETE', `/repo/shop/ai/apikey/${ids[0]}`);
+    await ask('DELETE', `${keys}/${ids[0]}`);
     await eventually(() => receiver.calls.length >= 4);
     expect(subjects()).toEqual([...ids, ids[0]]);
     expect(typesOf()).toEqual(['ApiKeyCreated', 'ApiKeyCreated', 'ApiKeyCreated', 'ApiKeyDeleted']);
@@ -74,10 +80,10 @@ describe.each(combinations)('webhooks on $name', ({ start }) => {
   it('tell what an endpoint asks for, and another at once when that is changed', async () => {
     const { id } = await register({ types: ['ApiKeyDeleted'] });
     const [first, second] = await createKeys(2);
-    await ask('DELETE', `/repo/shop/ai/apikey/${first}`);
+    await ask('DELETE', `${keys}/${first}`);
     await eventually(() => receiver.calls.length === 1);
     expect((await ask('PUT', `${hooks}/${id}`, { types: null })).json['message']).toBe('Webhook changed');
-    await ask('DELETE', `/repo/shop/ai/apikey/${second}`);
+    await ask('DELETE', `${keys}/${second}`);
     await eventually(() => subjects().includes(second as string));
     expect(typesOf()).toEqual(['ApiKeyDeleted', 'WebhookChanged', 'ApiKeyDeleted']);
   });

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { AI_TYPES, type ApiKeyEvent, DELETION_REASONS } from '../domain/ai-api-key.js';
-import { ACCESSES, type AuditAccessed } from '../domain/audit-access.js';
-import { PAUSE_CAUSES, type WebhookEvent } from '../domain/webhook.js';
+import { AI_TYPES, type ApiKeyEvent, CATEGORY, DELETION_REASONS } from '../domain/ai-api-key.js';
+import { ACCESS_CATEGORY, ACCESSES, type AuditAccessed } from '../domain/audit-access.js';
+import { PAUSE_CAUSES, WEBHOOK_CATEGORY, type WebhookEvent } from '../domain/webhook.js';
 
 /**
  * One schema and one version for each type of event. A new shape is a new version; the upcaster at index n lifts data
@@ -98,3 +98,6 @@ const ALL = { ...API_KEY_CODECS, ...WEBHOOK_CODECS, ...ACCESS_CODECS };
 export const versionOf = (type: KnownEvent['type']): number => ALL[type].upcasters.length + 1;
 
 export const EVENT_TYPES: readonly string[] = Object.keys(ALL);
+
+/** What the names of all streams begin with: other streams of a server are nothing of ours. */
+export const CATEGORIES = [CATEGORY, WEBHOOK_CATEGORY, ACCESS_CATEGORY];

@@ -12,9 +12,8 @@ import {
   streamNameFilter,
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
-import { CATEGORY } from '../domain/ai-api-key.js';
-import { ACCESS_CATEGORY } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
+import { CATEGORIES } from './codecs.js';
 import { jsonOf } from './event-json.js';
 import type {
   Append,
@@ -36,7 +35,6 @@ import { hex16, type Position, placeOf, positionAt } from './position.js';
 import { askForUncompressedAnswers } from './uncompressed-answers.js';
 
 /** What the names of our streams begin with: the database may hold the streams of others too. */
-const CATEGORIES = [CATEGORY, ACCESS_CATEGORY];
 const OURS = {
   prefixes: CATEGORIES,
   /** Events of others that the server passes over at once, and how seldom it tells of it. */

@@ -10,6 +10,7 @@ import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite-log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
+import { Tail } from '../src/projections/tail.js';
 import { readFeed } from '../src/subscribers/feed.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
@@ -124,8 +125,8 @@ describe('the tail', () => {
     const waiting = Array.from({ length: 10 }, () => reader(plan, end, stop.signal));
     await eventually(() => projector.tail.waiting === 10);
     stop.abort();
-    await Promise.all(waiting.map(({ done }) => done));
     expect(projector.tail.waiting).toBe(0);
+    await Promise.all(waiting.map(({ done }) => done));
 
     for await (const page of projector.tail.read(undefined, new AbortController().signal)) {
       expect(page.events.length).toBeGreaterThan(0);
@@ -147,6 +148,24 @@ describe('the tail', () => {
       if (pages.length === 3) break;
     }
     expect(pages).toEqual(Array(3).fill({ events: [], position: end, caughtUp: true }));
+  });
+
+  it('is never ahead of what has been folded, not even for a reader of the log', async () => {
+    const events = await all();
+    const tail = new Tail(log);
+    const take = (some: readonly RecordedEvent[], caughtUp: boolean) =>
+      tail.take({ events: some, position: (some.at(-1) as RecordedEvent).position, caughtUp });
+    // The second pushes the first out of memory, and a page of the log would reach beyond both.
+    take(events.slice(0, 1100), false);
+    take(events.slice(1100, 1110), false);
+    const told: RecordedEvent[] = [];
+    for await (const page of tail.read(undefined, new AbortController().signal)) {
+      told.push(...page.events);
+      expect(page.position).toBe((told.at(-1) as RecordedEvent).position);
+      if (told.length === 1110) take(events.slice(1110), true);
+      if (page.caughtUp) break;
+    }
+    expect(told).toEqual(events);
   });
 
   it('passes over at once what is far and not for the reader', async () => {

@@ -93,7 +93,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     const token = await mintToken({ ...tokens, key: tokens.key }, who, Date.now());
     const { messages, ended } = await readStream(`${service.url}/events`, token);
     await ended;
-    expect(messages.map(({ event }) => event)).toEqual(['caught-up', 'end']);
+    expect(messages.at(-1)?.event).toBe('end');
     expect(messages.at(-1)?.data).toEqual({
       code: 'UNAUTHENTICATED',
       message: expect.stringMatching(/expired/),
@@ -104,11 +104,11 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     const other = await runService(settings);
     const token = await other.token('admin', repoId);
     const readers = await Promise.all([1, 2, 3].map(() => readStream(`${other.url}/events`, token)));
-    await eventually(() => readers.every(({ messages }) => messages.length === 1));
+    await eventually(() => readers.every(({ messages }) => messages.length > 0));
     await other.stop();
     for (const { messages, ended } of readers) {
       await ended;
-      expect(messages.map(({ event }) => event)).toEqual(['caught-up', 'end']);
+      expect(messages.at(-1)?.event).toBe('end');
       expect(messages.at(-1)?.data).toMatchObject({ code: 'UNAVAILABLE' });
     }
   });

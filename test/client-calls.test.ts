@@ -14,11 +14,13 @@ const done = { success: true, message: 'Done' };
 const unavailable = json(503, { success: false, code: 'UNAVAILABLE' }, { 'retry-after': '0' });
 const halved =
   (answer: object): Mishap =>
-  (response) =>
-    answerHalved(response, async () => {
+  (response, _, stream) => {
+    const pass = async () => {
       const text = JSON.stringify(answer);
       return { status: 200, headers: new Headers(), text, json: { ...answer } };
-    });
+    };
+    return answerHalved(response, pass, stream);
+  };
 
 type Case = {
   readonly make: (client: Client, options?: CallOptions) => Promise<unknown>;

@@ -103,6 +103,58 @@ describe('the journal', () => {
     );
   });
 
+  it('passes over events that nobody asked for where they are many, and none that somebody did', () => {
+    const place = fc.constantFrom(
+      (i: number) => hex16(i),
+      (i: number) => hex16(2 ** 33 + i) + hex16(2 ** 33 + i),
+      (i: number) => hex16(2 ** 33 + Math.floor(i / 3)) + hex16(i),
+    );
+    const stretch = fc.record({
+      length: fc.oneof(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 495, max: 505 }), fc.nat(1200)),
+      repoId: fc.constantFrom('a', 'b', undefined),
+      type: fc.constantFrom('ApiKeyCreated', 'ApiKeyRenamed'),
+    });
+    const stretches = fc.array(stretch, { minLength: 1, maxLength: 5 });
+    const part = fc.double({ min: 0, max: 1, noNaN: true });
+    const asked = fc.record({
+      sees: fc.constantFrom<string[]>(['a'], ['b'], ['a', 'b'], ['c'], []),
+      types: fc.constantFrom<string[] | undefined>(
+        undefined,
+        ['ApiKeyRenamed'],
+        ['Other', 'ApiKeyCreated'],
+        [],
+      ),
+      after: fc.oneof(fc.constant(undefined), part),
+      isBetween: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(stretches, asked, place, (made, { sees, types, after: behind, isBetween }, placeOf) => {
+        const journal = new Journal();
+        // Every other place holds an event: a reader may go on from one that holds none.
+        const at = (i: number) => positionAt(LOG, placeOf(2 * i + 2));
+        const events = made.flatMap(({ length, ...one }) => Array(length).fill(one) as (typeof one)[]);
+        for (const [i, { repoId, type }] of events.entries()) {
+          const position = at(i);
+          const recordedAt = new Date(start).toISOString();
+          const recorded = { id: '', stream: `aiApiKey-${i}`, revision: 0, position, type, data: {} };
+          journal.add({ ...recorded, metadata: {}, recordedAt }, repoId);
+        }
+        const first = behind === undefined ? 0 : Math.round(behind * events.length);
+        const between = positionAt(LOG, placeOf(2 * first + 1));
+        const after = behind === undefined ? undefined : isBetween || first === 0 ? between : at(first - 1);
+        const found = events.findIndex(
+          ({ repoId, type }, i) =>
+            i >= first && repoId !== undefined && sees.includes(repoId) && (types?.includes(type) ?? true),
+        );
+        const next = found < 0 ? events.length : found;
+        const expected = next - first < 500 ? undefined : at(next - 1);
+        const given = journal.passOver(after, (repoId) => sees.includes(repoId), types && new Set(types));
+        expect(given).toBe(expected);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   it('knows nothing of a repository that never was', () => {
     expect([...new Journal().ofRepository('shop', {})]).toEqual([]);
   });

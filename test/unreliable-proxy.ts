@@ -2,8 +2,15 @@ import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'nod
 import type { AddressInfo } from 'node:net';
 import { type Answer, ask } from './service.js';
 
-/** What the proxy does with one request; `pass` has the service carry it out and gives its answer. */
-export type Mishap = (response: ServerResponse, pass: () => Promise<Answer>) => unknown;
+/**
+ * What the proxy does with one request; `pass` has the service carry it out and gives its answer, `stream` hands on the
+ * first bytes of one without end.
+ */
+export type Mishap = (
+  response: ServerResponse,
+  pass: () => Promise<Answer>,
+  stream: (bytes: number) => Promise<void>,
+) => unknown;
 
 export type Seen = {
   readonly method: string;
@@ -47,8 +54,18 @@ export async function unreliableProxy(serviceUrl: string): Promise<UnreliablePro
       answers.push(answer);
       return answer;
     };
+    const stream = async (bytes: number) => {
+      const gone = new AbortController();
+      response.once('close', () => gone.abort());
+      const ask = { headers: endToEnd(Object.entries(headers)), signal: gone.signal };
+      await handOn(await fetch(serviceUrl + url, ask), response, bytes).catch(() => undefined);
+    };
     const mishap = mishaps.shift();
-    if (mishap) return void (await mishap(response, pass));
+    if (mishap) return void (await mishap(response, pass, stream));
+    if (headers.accept === 'text/event-stream') {
+      await stream(Number.POSITIVE_INFINITY);
+      return void response.destroy();
+    }
     const answer = await pass();
     response.writeHead(answer.status, endToEnd([...answer.headers])).end(answer.text);
   });
@@ -74,6 +91,16 @@ export async function unreliableProxy(serviceUrl: string): Promise<UnreliablePro
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+async function handOn(answer: Response, response: ServerResponse, bytes: number): Promise<void> {
+  response.writeHead(answer.status, endToEnd([...answer.headers])).flushHeaders();
+  let left = bytes;
+  for await (const piece of answer.body as unknown as AsyncIterable<Uint8Array>) {
+    response.write(piece.subarray(0, left));
+    left -= piece.length;
+    if (left <= 0) return;
+  }
 }
 
 const endToEnd = (headers: [string, string | string[] | undefined][]): Record<string, string> =>
@@ -104,10 +131,33 @@ export const answerHeld: Mishap = async (_, pass) => {
 /** The service has done it, and another answer is given. */
 export const answerReplaced =
   (mishap: Mishap): Mishap =>
-  async (response, pass) => {
+  async (response, pass, stream) => {
     await pass();
-    await mishap(response, pass);
+    await mishap(response, pass, stream);
   };
+
+/** So many bytes of a stream arrive, and then it is cut. */
+export const streamCut =
+  (bytes: number): Mishap =>
+  async (response, _, stream) => {
+    await stream(bytes);
+    await new Promise((resolve) => response.write('', resolve));
+    response.destroy();
+  };
+
+/** So many bytes of a stream arrive, and then it ends as if it were whole. */
+export const streamEnded =
+  (bytes: number): Mishap =>
+  async (response, _, stream) => {
+    await stream(bytes);
+    response.end();
+  };
+
+/** So many bytes of a stream arrive, and then nothing more. */
+export const streamSilent =
+  (bytes: number): Mishap =>
+  (_response, _pass, stream) =>
+    stream(bytes);
 
 /** The service never hears of it. */
 export const cut: Mishap = (response) => response.destroy();

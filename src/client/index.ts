@@ -7,6 +7,7 @@
  * its tries, as does its body.
  */
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
+import { followEvents } from './events.js';
 import { apiKeyPath, apiKeysPath, auditPath, query } from './paths.js';
 import { type Call, createTransport } from './transport.js';
 import type {
@@ -24,11 +25,12 @@ import type {
 
 export type * from './audit-types.js';
 export { KeyledgerClientError } from './error.js';
+export type * from './event-types.js';
 export type * from './types.js';
 
 /** @throws TypeError, RangeError for options that make no client */
 export function createClient(options: ClientOptions): Client {
-  const call = createTransport(options);
+  const { call, open } = createTransport(options);
 
   async function change<T extends Positioned>(request: Call): Promise<T> {
     const { answer, headers } = await call<T>(request);
@@ -139,6 +141,8 @@ export function createClient(options: ClientOptions): Client {
         withoutToken: true,
         signal,
       }),
+
+    events: (options = {}) => followEvents(open, options),
   };
 }
 

@@ -1,4 +1,4 @@
-/** One call over HTTP: its tries, the limit of each, and what an answer means. */
+/** One call over HTTP: its tries, the limit of each, and what an answer means; and how a stream is opened. */
 import { KeyledgerClientError } from './error.js';
 import { isPassing, parseRetryAfter, retryDelay, wait } from './retry.js';
 import type { ClientOptions } from './types.js';
@@ -16,6 +16,11 @@ export type Call = {
 
 export type Answer<T> = { readonly answer: T; readonly headers: Headers };
 
+export type StreamBody = NonNullable<Response['body']>;
+/** Opens an event stream. It is for the caller to cancel, and to open again when it ends. */
+export type Open = (path: string, signal: AbortSignal | undefined) => Promise<StreamBody>;
+
+const EVENT_STREAM = 'text/event-stream';
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
@@ -44,9 +49,41 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
     }
   }
 
+  async function open(path: string, signal: AbortSignal | undefined): Promise<StreamBody> {
+    const request: Call = { method: 'GET', path, signal };
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await withinLimit(timeoutMs, request, (limit) => openOnce(request, limit));
+      } catch (error) {
+        // A stream ends with its token: what gives tokens may take that one for good a moment longer.
+        const mayBeOld = typeof token === 'function' && attempt < attempts;
+        if (!(error instanceof KeyledgerClientError && error.status === 401 && mayBeOld)) throw error;
+        await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), signal);
+      }
+    }
+  }
+
+  async function openOnce(request: Call, signal: AbortSignal): Promise<StreamBody> {
+    const response = await ask(request, undefined, new Headers({ accept: EVENT_STREAM }), signal);
+    const { ok, body, headers } = response;
+    if (ok && body && headers.get('content-type')?.startsWith(EVENT_STREAM)) return body;
+    throw failure(response, jsonObject(await unlessCut(response.text(), request, signal)) ?? {}, request);
+  }
+
   async function send<T>(request: Call, body: string | undefined, signal: AbortSignal): Promise<Answer<T>> {
+    const response = await ask(request, body, new Headers(), signal);
+    const answer = jsonObject(await unlessCut(response.text(), request, signal));
+    if (!response.ok || answer?.['success'] !== true) throw failure(response, answer ?? {}, request);
+    return { answer: answer as T, headers: response.headers };
+  }
+
+  async function ask(
+    request: Call,
+    body: string | undefined,
+    headers: Headers,
+    signal: AbortSignal,
+  ): Promise<Response> {
     const { method, path, idempotencyKey, minPosition } = request;
-    const headers = new Headers();
     if (!request.withoutToken) {
       const given = typeof token === 'function' ? await unlessAborted(token, signal) : token;
       headers.set('authorization', bearer(given));
@@ -54,29 +91,33 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
     if (body !== undefined) headers.set('content-type', 'application/json');
     if (idempotencyKey !== undefined) headers.set('idempotency-key', idempotencyKey);
     if (minPosition !== undefined) headers.set('keyledger-min-position', minPosition);
-    let response: Response;
-    let text: string;
-    try {
-      // A redirect would be followed with another method (302) or to somewhere the secret has no business.
-      response = await fetch(root + path, {
-        method,
-        headers,
-        signal,
-        redirect: 'manual',
-        ...(body === undefined ? {} : { body }),
-      });
-      text = await response.text();
-    } catch (cause) {
-      if (signal.aborted) throw cause;
-      const message = `No answer from the service: ${cause}`;
-      throw new KeyledgerClientError(0, 'NETWORK', message, { idempotencyKey, cause });
-    }
-    const answer = jsonObject(text);
-    if (!response.ok || answer?.['success'] !== true) throw failure(response, answer ?? {}, request);
-    return { answer: answer as T, headers: response.headers };
+    // A redirect would be followed with another method (302) or to somewhere the secret has no business.
+    const asked = {
+      method,
+      headers,
+      signal,
+      redirect: 'manual',
+      ...(body === undefined ? {} : { body }),
+    } as const;
+    return unlessCut(fetch(root + path, asked), request, signal);
   }
 
-  return call;
+  return { call, open };
+}
+
+/** @throws KeyledgerClientError NETWORK */
+async function unlessCut<T>(
+  answering: Promise<T>,
+  { idempotencyKey }: Call,
+  signal: AbortSignal,
+): Promise<T> {
+  try {
+    return await answering;
+  } catch (cause) {
+    if (signal.aborted) throw cause;
+    const message = `No answer from the service: ${cause}`;
+    throw new KeyledgerClientError(0, 'NETWORK', message, { idempotencyKey, cause });
+  }
 }
 
 /** The address that paths are added to; in a browser it may be relative to the page. */

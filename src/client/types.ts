@@ -1,4 +1,5 @@
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
+import type { EventsOptions, KeyledgerEvent } from './event-types.js';
 
 export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
 
@@ -227,4 +228,16 @@ export type Client = {
    * sent, and the answer does not tell whether the credential was good.
    */
   revokeLeakedApiKey(credential: Credential, options?: CallOptions): Promise<Heard>;
+
+  /**
+   * Every event of the caller's repositories, without end: for the loop of a subscriber. It connects when it is first
+   * asked for an event, connects again by itself as often and as long as it must, and hands each event over once and in
+   * order. It reads on only as fast as the loop takes.
+   *
+   * Nothing that passes ends it: no network, no restart of the service, no token that expires. It throws the
+   * KeyledgerClientError of what does not pass: a token that is refused, a repository that may not be followed, a
+   * position of another log (OTHER_LOG). To go on in another process keep the `position` of the last event that was
+   * dealt with.
+   */
+  events(options?: EventsOptions): AsyncIterableIterator<KeyledgerEvent>;
 };

@@ -62,6 +62,11 @@ export class EventStream {
     });
     this.#raw.once('close', () => this.#over.abort());
     reply.hijack();
+    if (this.#raw.destroyed) {
+      // Gone before it began: it has been closed already, and to write to it would be an error that nobody hears.
+      this.#over.abort();
+      return;
+    }
     this.#raw.socket?.setNoDelay(true);
     this.#raw.writeHead(200, {
       ...(reply.getHeaders() as Record<string, string>),
@@ -80,12 +85,12 @@ export class EventStream {
 
   /**
    * Sends what comes until one of both ends; `caught-up` when the reader has all that there was, and at least so often
-   * a `heartbeat`.
+   * a `heartbeat`, the first at once: from then on a reader that named no position can go on where it began.
    * @param staleness for how many seconds it has not been known that there is no more
    */
   async follow(pages: AsyncIterable<Followed>, heartbeatMs: number, staleness: () => number): Promise<void> {
     let hasCaughtUp = false;
-    let markedAt = performance.now();
+    let markedAt = Number.NEGATIVE_INFINITY;
     try {
       for await (const { messages, position, caughtUp } of pages) {
         // Asked before anything is sent: it holds for this page, and sending may take its time.

@@ -1,0 +1,172 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from '@jest/globals';
+import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
+import { KeyledgerError } from '../src/domain/errors.js';
+import { EventStream, type Followed, message } from '../src/http/event-stream.js';
+import { readStream } from './event-stream.js';
+import { eventually } from './eventually.js';
+
+let app: FastifyInstance;
+const sockets: Socket[] = [];
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  app.server.closeAllConnections();
+  await app.close();
+});
+
+/** A server with one route, which answers with a stream. @returns where it is */
+async function serve(answer: (reply: FastifyReply) => Promise<unknown>): Promise<string> {
+  app = fastify();
+  app.get('/', async (_, reply) => {
+    await answer(reply);
+    return reply;
+  });
+  return app.listen({ host: '127.0.0.1', port: 0 });
+}
+
+const HOUR_MS = 3_600_000;
+const never = new AbortController().signal;
+const fresh = () => 0;
+
+/** A reader that reads nothing until it is told to. */
+async function deafReader(): Promise<Socket> {
+  const { port } = app.server.address() as AddressInfo;
+  const socket = connect(port, '127.0.0.1').pause();
+  sockets.push(socket);
+  await once(socket, 'connect');
+  socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+  return socket;
+}
+
+const page = (place: number, texts: readonly string[] = [], caughtUp = true): Followed => ({
+  messages: texts.map((data) => message({ id: String(place), data: JSON.stringify({ data }) })),
+  position: String(place),
+  caughtUp,
+});
+
+describe('an event stream', () => {
+  it('marks where the reader is: at once, when it has caught up, and then with each heartbeat', async () => {
+    async function* pages() {
+      yield page(1, [], false);
+      yield page(2, ['a'], true);
+      yield page(3);
+      yield page(4);
+      throw new KeyledgerError('BEHIND');
+    }
+    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(pages(), 0, () => 7));
+    const { messages, ended } = await readStream(url, 'x');
+    await ended;
+    expect(messages.map(({ event, id, data }) => [event, id, data['staleness']])).toEqual([
+      ['heartbeat', '1', null],
+      ['message', '2', undefined],
+      ['caught-up', '2', 7],
+      ['heartbeat', '3', 7],
+      ['heartbeat', '4', 7],
+      ['end', undefined, undefined],
+    ]);
+  });
+
+  it('marks no more than it must between heartbeats', async () => {
+    async function* pages() {
+      for (let place = 1; place < 100; place++) yield page(place, [], place > 50);
+    }
+    const url = await serve(async (reply) => {
+      const stream = new EventStream(reply, HOUR_MS, never);
+      await stream.follow(pages(), HOUR_MS, fresh);
+      stream.end(new KeyledgerError('BEHIND'));
+    });
+    const { messages, ended } = await readStream(url, 'x');
+    await ended;
+    expect(messages.map(({ event, id }) => [event, id])).toEqual([
+      ['heartbeat', '1'],
+      ['caught-up', '51'],
+      ['end', undefined],
+    ]);
+  });
+
+  it('cuts off who does not read, holds no more for it than a little, and leaves it a last message', async () => {
+    let given = 0;
+    async function* endless(signal: AbortSignal) {
+      while (!signal.aborted) {
+        given += 100_000;
+        yield page(given, ['x'.repeat(100_000)]);
+      }
+    }
+    let over: Promise<unknown> | undefined;
+    let held = 0;
+    await serve(async (reply) => {
+      const stream = new EventStream(reply, HOUR_MS, never, 300);
+      over = stream.follow(endless(stream.signal), HOUR_MS, fresh);
+      await over;
+      held = reply.raw.writableLength;
+    });
+    const reader = await deafReader();
+    await eventually(() => over !== undefined);
+    await over;
+    await eventually(() => held > 0);
+    // Beyond what is held here, only what the kernel takes for a socket has been asked for.
+    expect(held).toBeLessThan(300_000);
+    expect(given).toBeLessThan(20_000_000);
+
+    let text = '';
+    reader.setEncoding('utf8').on('data', (some) => {
+      text += some;
+    });
+    reader.resume();
+    await eventually(() => text.endsWith('\r\n0\r\n\r\n'));
+    const last = text.slice(text.lastIndexOf('event: '));
+    expect(last).toMatch(/^event: end\ndata: \{"code":"TOO_SLOW","message":".*Last-Event-ID.*"\}\n\n/);
+    expect(text.match(/id: \d+\ndata: \{"data"/g)?.length).toBe(Math.floor(given / 100_000));
+  });
+
+  it('ends with UNAVAILABLE when the log breaks, and does not say more', async () => {
+    async function* pages() {
+      yield page(1);
+      throw new Error('disk /dev/sda1 is gone');
+    }
+    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(pages(), 0, fresh));
+    const { messages, ended } = await readStream(url, 'x');
+    await ended;
+    expect(messages.at(-1)).toMatchObject({ event: 'end', data: { code: 'UNAVAILABLE' } });
+    expect(JSON.stringify(messages)).not.toContain('sda1');
+  });
+
+  it.each(['while it is read', 'before it begins'])('is over when the reader goes %s', async (when) => {
+    let requested = false;
+    let stream: EventStream | undefined;
+    let sentAfterwards = 0;
+    await serve(async (reply) => {
+      requested = true;
+      if (when === 'before it begins') await once(reply.raw, 'close');
+      const made = new EventStream(reply, HOUR_MS, never);
+      stream = made;
+      async function* pages() {
+        while (!made.signal.aborted) {
+          yield page(1, ['a']);
+          await setImmediate();
+        }
+        for (; sentAfterwards < 10; sentAfterwards++) {
+          yield page(1, ['a']);
+          await setImmediate();
+        }
+      }
+      await made.follow(pages(), 0, fresh);
+    });
+    const reader = await deafReader();
+    await eventually(() => (when === 'before it begins' ? requested : stream !== undefined));
+    reader.destroy();
+    await eventually(() => stream?.signal.aborted === true && sentAfterwards === 10);
+  });
+
+  it('begins no stream while the service stops', async () => {
+    const url = await serve(async (reply) => {
+      const stream = new EventStream(reply, HOUR_MS, AbortSignal.abort());
+      expect(stream.signal.aborted).toBe(true);
+    });
+    const { messages, ended } = await readStream(url, 'x');
+    await ended;
+    expect(messages).toMatchObject([{ event: 'end', data: { code: 'UNAVAILABLE' } }]);
+  });
+});

@@ -1,0 +1,188 @@
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { streamOf } from '../src/domain/ai-api-key.js';
+import type { EventStore, Page, RecordedEvent } from '../src/event-store/event-store.js';
+import type { Position } from '../src/event-store/position.js';
+import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { memoryReadModel } from '../src/projections/memory-read-model.js';
+import { Projector } from '../src/projections/projector.js';
+import { Tail } from '../src/projections/tail.js';
+import { readFeed } from '../src/subscribers/feed.js';
+import { eventually } from './eventually.js';
+import { freshFolder } from './fresh.js';
+
+const folder = freshFolder();
+let log: EventStore;
+let projector: Projector;
+beforeAll(async () => {
+  log = await openSqliteLog(join(folder.path, 'log.db'), (error) => {
+    throw error;
+  });
+  projector = new Projector(log, memoryReadModel(), pino({ level: 'silent' }), Date.now);
+  projector.start();
+  // More than is kept in memory, so that there is a behind.
+  await write(3000);
+});
+afterAll(async () => {
+  await projector.stop();
+  await log.close();
+  folder.remove();
+});
+
+let written = 0;
+/** One event each in keys of their own: every 700th is of repository b, all others are of a. */
+async function write(count: number): Promise<void> {
+  const one = () => {
+    const apiKeyId = randomUUID();
+    const repoId = written++ % 700 === 699 ? 'b' : 'a';
+    const event = { id: randomUUID(), type: 'ApiKeyCreated', data: { apiKeyId, repoId }, metadata: {} };
+    return log.append(streamOf(apiKeyId), [event], 'none');
+  };
+  await Promise.all(Array.from({ length: count }, one));
+}
+
+async function all(): Promise<RecordedEvent[]> {
+  const events: RecordedEvent[] = [];
+  for await (const event of log.readAll()) events.push(event);
+  return events;
+}
+
+type From = { readonly part: number } | 'start' | 'end';
+type Plan = { readonly from: From; readonly sees: readonly string[]; readonly turns: number };
+const from: fc.Arbitrary<From> = fc.oneof(
+  fc.constantFrom('start' as const, 'end' as const),
+  fc.double({ min: 0, max: 1, noNaN: true }).map((part) => ({ part })),
+);
+const plans: fc.Arbitrary<Plan[]> = fc.array(
+  fc.record({
+    from,
+    sees: fc.constantFrom<string[]>(['a', 'b'], ['a'], ['b'], []),
+    /** How slow it is: turns of the event loop that it takes for a page. */
+    turns: fc.constantFrom(0, 0, 1, 20),
+  }),
+  { minLength: 1, maxLength: 5 },
+);
+
+/** Where a reader begins, and how many events are before that. */
+function beginning(plan: From, events: readonly RecordedEvent[]) {
+  if (plan === 'start') return { after: undefined, before: 0 };
+  const before = plan === 'end' ? events.length : Math.ceil(plan.part * events.length) || 1;
+  return { after: (events[before - 1] as RecordedEvent).position, before };
+}
+
+/** Reads as planned until it is aborted. */
+function reader({ sees, turns }: Plan, after: Position | undefined, signal: AbortSignal) {
+  const state = { told: [] as string[], reached: after ?? '' };
+  const query = { after, sees: (repoId: string) => sees.includes(repoId), types: undefined };
+  const done = (async () => {
+    for await (const { events, position } of readFeed(projector, query, signal)) {
+      state.told.push(...events.map(({ event }) => event.id));
+      for (let turn = 0; turn < turns; turn++) await setImmediate();
+      expect(position >= state.reached).toBe(true);
+      state.reached = position;
+    }
+  })();
+  return { state, done };
+}
+
+describe('the tail', () => {
+  it('gives each reader every event for it exactly once and in order, wherever it begins and while others write', async () => {
+    const writes = fc.array(fc.integer({ min: 1, max: 500 }), { maxLength: 4 });
+    await fc.assert(
+      fc.asyncProperty(plans, writes, async (planned, counts) => {
+        const before = await all();
+        const stop = new AbortController();
+        const readers = planned.map((plan) => {
+          const { after, before: skipped } = beginning(plan.from, before);
+          return { plan, skipped, ...reader(plan, after, stop.signal) };
+        });
+        for (const count of counts) await write(count);
+        const events = await all();
+        const end = await log.end();
+        await eventually(() => readers.every(({ state }) => state.reached >= end));
+        stop.abort();
+        for (const { plan, skipped, state, done } of readers) {
+          await done;
+          const wanted = events
+            .slice(skipped)
+            .filter(({ data }) => plan.sees.includes((data as { repoId: string }).repoId));
+          expect(state.told).toEqual(wanted.map(({ id }) => id));
+        }
+        expect(projector.tail.waiting).toBe(0);
+      }),
+      { numRuns: 25, endOnFailure: true },
+    );
+  }, 120_000);
+
+  it('keeps nothing of a reader that has stopped, while it waited or in the middle', async () => {
+    const stop = new AbortController();
+    const end = await log.end();
+    const plan: Plan = { from: 'end', sees: ['a'], turns: 0 };
+    const waiting = Array.from({ length: 10 }, () => reader(plan, end, stop.signal));
+    await eventually(() => projector.tail.waiting === 10);
+    stop.abort();
+    expect(projector.tail.waiting).toBe(0);
+    await Promise.all(waiting.map(({ done }) => done));
+
+    for await (const page of projector.tail.read(undefined, new AbortController().signal)) {
+      expect(page.events.length).toBeGreaterThan(0);
+      break;
+    }
+    for await (const page of projector.tail.read(end, new AbortController().signal)) {
+      expect(page).toMatchObject({ events: [], position: end });
+      break;
+    }
+    expect(projector.tail.waiting).toBe(0);
+  });
+
+  it('lets who waits know again and again how far it is, though nothing happens', async () => {
+    const stop = new AbortController();
+    const end = await log.end();
+    const pages: Page[] = [];
+    for await (const page of projector.tail.read(end, stop.signal)) {
+      pages.push(page);
+      if (pages.length === 3) break;
+    }
+    expect(pages).toEqual(Array(3).fill({ events: [], position: end, caughtUp: true }));
+  });
+
+  it('is never ahead of what has been folded, not even for a reader of the log', async () => {
+    const events = await all();
+    const tail = new Tail(log);
+    const take = (some: readonly RecordedEvent[], caughtUp: boolean) =>
+      tail.take({ events: some, position: (some.at(-1) as RecordedEvent).position, caughtUp });
+    // The second pushes the first out of memory, and a page of the log would reach beyond both.
+    take(events.slice(0, 1100), false);
+    take(events.slice(1100, 1110), false);
+    const told: RecordedEvent[] = [];
+    for await (const page of tail.read(undefined, new AbortController().signal)) {
+      told.push(...page.events);
+      expect(page.position).toBe((told.at(-1) as RecordedEvent).position);
+      if (told.length === 1110) take(events.slice(1110), true);
+      if (page.caughtUp) break;
+    }
+    expect(told).toEqual(events);
+  });
+
+  it('passes over at once what is far and not for the reader', async () => {
+    const stop = new AbortController();
+    const { told, reached } = { told: [] as string[], reached: [] as Position[] };
+    const query = { after: undefined, sees: (repoId: string) => repoId === 'b', types: undefined };
+    const end = await log.end();
+    for await (const { events, position } of readFeed(projector, query, stop.signal)) {
+      told.push(...events.map(({ event }) => event.id));
+      reached.push(position);
+      if (position >= end) break;
+    }
+    const events = await all();
+    const isB = ({ data }: RecordedEvent) => (data as { repoId: string }).repoId === 'b';
+    expect(told).toEqual(events.filter(isB).map(({ id }) => id));
+    const first = events.findIndex(isB);
+    expect(first).toBe(699);
+    expect(reached[0]).toBe(events[first - 1]?.position);
+  });
+});

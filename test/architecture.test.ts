@@ -16,6 +16,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   http: ['domain', 'event-store', 'security', 'commands', 'projections', 'subscribers', 'audit', 'usage'],
   cli: ['config.js', 'domain', 'event-store', 'security', 'commands', 'projections', 'audit'],
   client: [],
+  webhook: ['client'],
+  verifier: ['client', 'projections', 'subscribers'],
 };
 const OUTSIDE_NOTHING = ['domain', 'client'];
 

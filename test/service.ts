@@ -55,14 +55,11 @@ export function tokenFor(
   { tokens, JWT_REPOS_CLAIM }: Config,
   grants: object,
   subject: string,
+  ttlSeconds = 3600,
 ): Promise<string> {
   const { key } = tokens;
   if (key instanceof URL) throw new Error('This service does not mint tokens');
-  return mintToken(
-    { ...tokens, key },
-    { subject, grants, claim: JWT_REPOS_CLAIM, ttlSeconds: 3600 },
-    Date.now(),
-  );
+  return mintToken({ ...tokens, key }, { subject, grants, claim: JWT_REPOS_CLAIM, ttlSeconds }, Date.now());
 }
 
 /** A body that is no text is sent as JSON. */

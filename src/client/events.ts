@@ -1,10 +1,9 @@
 /** The feed: one stream of events over as many connections as it takes. */
 import { KeyledgerClientError } from './error.js';
-import { eventStreamParser, type Message } from './event-stream-parser.js';
 import type { EventsOptions, KeyledgerEvent } from './event-types.js';
+import { followMessages } from './follow-messages.js';
 import { query } from './paths.js';
-import { isPassing, retryDelay, wait } from './retry.js';
-import type { Open, StreamBody } from './transport.js';
+import type { Open } from './transport.js';
 
 /** The service sends a heartbeat every 15 seconds: after more than two of them that did not come nobody is there. */
 const SILENT_MS = 45_000;
@@ -20,70 +19,11 @@ export async function* followEvents(
   { after, repo, types, signal }: EventsOptions,
   silentMs = SILENT_MS,
 ): AsyncGenerator<KeyledgerEvent, void, void> {
-  let position = after;
-  for (let failures = 0; ; ) {
-    let retryAfterMs: number | null = null;
-    try {
-      const path = `/events${query({ after: position, repo, type: types?.join() })}`;
-      for await (const { event, data, lastId } of messagesOf(await open(path, signal), signal, silentMs)) {
-        failures = 0;
-        if (event === 'end') break;
-        // Of a mark, too: it is as far as the service has looked, and all before it has been handed over.
-        if (lastId !== '') position = lastId;
-        if (event === 'message') yield eventOf(data);
-      }
-    } catch (error) {
-      if (!(error instanceof KeyledgerClientError) || !mayPass(error)) throw error;
-      retryAfterMs = error.retryAfterMs;
-    }
-    await wait(retryDelay(++failures, retryAfterMs, Math.random()), signal);
+  const pathFrom = (position: string | undefined) =>
+    `/events${query({ after: position, repo, type: types?.join() })}`;
+  for await (const { event, data } of followMessages(open, pathFrom, after, signal, silentMs)) {
+    if (event === 'message') yield eventOf(data);
   }
-}
-
-/** Whoever waits for events has time: for a service that has a fault, too. */
-const mayPass = (error: KeyledgerClientError): boolean => isPassing(error) || error.status >= 500;
-
-/** What one connection brings, until it ends, breaks or falls silent. */
-async function* messagesOf(
-  body: StreamBody,
-  signal: AbortSignal | undefined,
-  silentMs: number,
-): AsyncGenerator<Message, void, void> {
-  const parse = eventStreamParser();
-  const reader = body.getReader();
-  try {
-    for (;;) {
-      const piece = await nextPiece(reader, signal, silentMs);
-      if (piece === undefined) return;
-      for (const message of parse(piece)) {
-        signal?.throwIfAborted();
-        yield message;
-      }
-    }
-  } finally {
-    reader.cancel().catch(() => undefined);
-  }
-}
-
-/** Undefined if there is none, or none in time. @throws the reason of the signal as soon as it is aborted */
-function nextPiece(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  signal: AbortSignal | undefined,
-  silentMs: number,
-): Promise<Uint8Array | undefined> {
-  return new Promise((resolve, reject) => {
-    const end = (piece: Uint8Array | undefined) => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', endWithout);
-      if (signal?.aborted) reject(signal.reason);
-      else resolve(piece);
-    };
-    const endWithout = () => end(undefined);
-    const timer = setTimeout(endWithout, silentMs);
-    signal?.addEventListener('abort', endWithout);
-    if (signal?.aborted) endWithout();
-    else reader.read().then(({ value }) => end(value), endWithout);
-  });
 }
 
 function eventOf(data: string): KeyledgerEvent {

@@ -1,0 +1,201 @@
+/**
+ * A verifier of API keys in the process of a gateway, for Node: it follows the service's replica of what decides, and
+ * answers from memory, by the very code that the service answers with.
+ */
+import { KeyledgerClientError } from '../client/error.js';
+import { followMessages } from '../client/follow-messages.js';
+import { query } from '../client/paths.js';
+import { isPassing, retryDelay, wait } from '../client/retry.js';
+import { createTransport, type Open } from '../client/transport.js';
+import type { AiType, ClientOptions } from '../client/types.js';
+import { type Reason, verdictOn } from '../projections/verdict.js';
+import type { ReplicaKey } from '../subscribers/replica.js';
+import { Freshness } from './freshness.js';
+
+export { KeyledgerClientError } from '../client/error.js';
+
+/** The service sends a heartbeat every second. */
+const SILENT_MS = 10_000;
+const MAX_STALENESS = 300;
+
+export type VerifierOptions = Pick<ClientOptions, 'baseUrl' | 'token'> & {
+  /** Seconds without news of the log's end after which every key is refused. Default: 300, as the service does */
+  readonly maxStaleness?: number | undefined;
+};
+
+/** What a key must be good for, if it matters. */
+export type Use = { readonly repoId?: string | undefined; readonly aiType?: AiType | undefined };
+
+export type Verdict =
+  | {
+      readonly valid: true;
+      readonly apiKey: Pick<ReplicaKey, 'repoId' | 'name' | 'aiType' | 'expiresAt'> & { readonly id: string };
+    }
+  /** STALE: it has not been known for too long what became of keys, or never yet. That says nothing of this one. */
+  | { readonly valid: false; readonly reason: Reason | 'STALE' };
+
+export type Verifier = {
+  /**
+   * Is a credential good? Answered at once.
+   * @param key FB_AI_…
+   * @param secret secret_…
+   */
+  verify(key: string, secret: string, use?: Use): Verdict;
+  /**
+   * Settles when everything is here that is needed to verify.
+   * @throws KeyledgerClientError the service refuses to give it; it is asked again all the same
+   */
+  ready(): Promise<void>;
+  /** How far in the log it has seen; undefined before it is ready. */
+  readonly position: string | undefined;
+  /** For how many seconds it has not been known that this is all that the log holds; Infinity before it is ready. */
+  readonly staleness: number;
+  /** Why the service refuses to be followed, if it does; while it is only out of reach, staleness grows. */
+  readonly failure: Error | undefined;
+  /** Ends it. Everything is refused from then on. */
+  close(): void;
+};
+
+/**
+ * Begins to follow the service, which takes a token of the role `replica`.
+ * @throws TypeError, RangeError for options that make no verifier
+ */
+export function createVerifier({ baseUrl, token, maxStaleness = MAX_STALENESS }: VerifierOptions): Verifier {
+  if (!(maxStaleness > 0)) throw new RangeError('maxStaleness must be a number of seconds above 0');
+  return new ReplicaVerifier(createTransport({ baseUrl, token }).open, maxStaleness);
+}
+
+/** The replica holds nothing but what its reader may see. */
+const everything = () => true;
+
+type Begin = { readonly scope: string; readonly snapshot: boolean };
+type Mark = { readonly staleness: number | null };
+
+class ReplicaVerifier implements Verifier {
+  readonly #open: Open;
+  readonly #maxStaleness: number;
+  readonly #freshness = new Freshness();
+  readonly #closing = new AbortController();
+  readonly #firstOutcome = outcome();
+  #byAccessKey = new Map<string, ReplicaKey>();
+  #position: string | undefined;
+  #failure: Error | undefined;
+
+  constructor(open: Open, maxStaleness: number) {
+    this.#open = open;
+    this.#maxStaleness = maxStaleness;
+    // Whoever does not ask for it must not be ended by it.
+    this.#firstOutcome.promise.catch(() => undefined);
+    void this.#run();
+  }
+
+  verify(key: string, secret: string, { repoId, aiType }: Use = {}): Verdict {
+    if (this.staleness > this.#maxStaleness || this.#closing.signal.aborted) {
+      return { valid: false, reason: 'STALE' };
+    }
+    const question = { accessKey: key, secret, repoId, aiType, sees: everything };
+    const verdict = verdictOn(this.#byAccessKey.get(key), question, Date.now());
+    if (!verdict.valid) return verdict;
+    const { apiKeyId: id, name, expiresAt, ...found } = verdict.key;
+    return { valid: true, apiKey: { id, repoId: found.repoId, name, aiType: found.aiType, expiresAt } };
+  }
+
+  ready(): Promise<void> {
+    return this.#firstOutcome.promise;
+  }
+
+  get position(): string | undefined {
+    return this.#position;
+  }
+
+  get staleness(): number {
+    return this.#freshness.staleness;
+  }
+
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  close(): void {
+    this.#closing.abort(new Error('The verifier is closed'));
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#closing;
+    let scope: string | undefined;
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        scope = await this.#follow(scope);
+        failures = 0;
+      } catch (error) {
+        if (signal.aborted) break;
+        this.#failure = error as Error;
+        // Positions of another log, or of events that are gone: from the beginning.
+        if (error instanceof KeyledgerClientError && error.code === 'OTHER_LOG') this.#position = undefined;
+        else if (!(error instanceof KeyledgerClientError && isPassing(error)))
+          this.#firstOutcome.reject(error);
+        await wait(retryDelay(++failures, null, Math.random()), signal).catch(() => undefined);
+      }
+    }
+    this.#firstOutcome.reject(signal.reason);
+  }
+
+  /**
+   * Follows until everything must be fetched anew: another set of repositories may be followed now.
+   * @returns the scope of it
+   */
+  async #follow(knownScope: string | undefined): Promise<string> {
+    const from = this.#position;
+    let scope = knownScope;
+    let keys = this.#byAccessKey;
+    const pathFrom = (after: string | undefined) => `/replica${query({ after })}`;
+    for await (const { event, data, lastId } of followMessages(
+      this.#open,
+      pathFrom,
+      from,
+      this.#closing.signal,
+      SILENT_MS,
+    )) {
+      this.#failure = undefined;
+      switch (event) {
+        case 'begin': {
+          const begin = JSON.parse(data) as Begin;
+          if (begin.snapshot) keys = new Map();
+          else if (begin.scope !== scope) {
+            this.#position = undefined;
+            return begin.scope;
+          }
+          scope = begin.scope;
+          break;
+        }
+        case 'keys':
+          for (const key of JSON.parse(data) as ReplicaKey[]) keys.set(key.accessKey, key);
+          break;
+        case 'caught-up':
+        case 'heartbeat': {
+          const { staleness } = JSON.parse(data) as Mark;
+          if (staleness === null) break;
+          this.#freshness.was(staleness);
+          this.#firstOutcome.resolve();
+          break;
+        }
+      }
+      // Messages of a snapshot have no id, for it is not whole before its end.
+      if (lastId === '') continue;
+      this.#byAccessKey = keys;
+      this.#position = lastId;
+    }
+    throw new Error('The stream has no end');
+  }
+}
+
+/** A promise that is settled from outside. */
+function outcome() {
+  let resolve: () => void = () => undefined;
+  let reject: (error: unknown) => void = () => undefined;
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { setTimeout } from 'node:timers/promises';
+import { setTimeout as wait } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
 import { type Webhook, webhookIdOf } from '../domain/webhook.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
@@ -10,9 +10,8 @@ import { secretsOf, type TellDependencies, type Turn, tellEndpoint } from './tel
 
 /** An instance that has not been heard of for so long is taken for dead. */
 const PRESENCE_MS = 5000;
-/** A lease outlives the longest call (10 s), so that nobody else calls meanwhile. */
-const LEASE_MS = 20_000;
-const LONGEST_CALL_MS = 12_000;
+/** So long an endpoint waits after its instance was killed. A call that outlives its lease is broken off. */
+const LEASE_MS = 6000;
 /** After a failure that is none of the endpoint's, such as that of the store. */
 const PAUSE_MS = 1000;
 /** Endpoints are shared out anew so often, and when one of them changes. */
@@ -22,7 +21,11 @@ const LOOK_MS = 100;
 /** Calls under way when the service stops have so long. */
 const STOP_MS = 3000;
 
-type Worker = { readonly stop: AbortController; readonly done: Promise<void> };
+type Worker = {
+  readonly stop: AbortController;
+  readonly cut: AbortController;
+  readonly done: Promise<void>;
+};
 
 /**
  * Tells endpoints: those that this instance holds a lease of. The instances that live share them out among
@@ -33,9 +36,9 @@ export class Deliveries {
   readonly #logger: BaseLogger;
   readonly #workers = new Map<string, Worker>();
   readonly #stop = new AbortController();
-  readonly #cut = new AbortController();
   /** Leases are good until then (as performance.now). */
   #heldUntil = 0;
+  #lapse: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
 
   constructor(dependencies: Omit<TellDependencies, 'instance'>, logger: BaseLogger) {
@@ -53,14 +56,10 @@ export class Deliveries {
     await this.#running;
     const workers = [...this.#workers.values()];
     for (const { stop } of workers) stop.abort();
-    const ended = new AbortController();
-    const cut = setTimeout(STOP_MS, undefined, { signal: ended.signal }).then(
-      () => this.#cut.abort(),
-      () => undefined,
-    );
+    const patience = setTimeout(() => this.#cutAll(), STOP_MS);
     await Promise.all(workers.map(({ done }) => done));
-    ended.abort();
-    await cut;
+    clearTimeout(patience);
+    clearTimeout(this.#lapse);
     poster.close();
     await store.close();
   }
@@ -86,7 +85,7 @@ export class Deliveries {
     };
     return (
       secrets &&
-      poster.post({ url, id: event.id, body: JSON.stringify(event), secrets }, now, this.#cut.signal)
+      poster.post({ url, id: event.id, body: JSON.stringify(event), secrets }, now, this.#stop.signal)
     );
   }
 
@@ -105,7 +104,7 @@ export class Deliveries {
     const { projector } = this.#dependencies;
     const { signal } = this.#stop;
     while (projector.unverifiableBecause !== undefined && !signal.aborted) {
-      await setTimeout(LOOK_MS, undefined, { signal }).catch(() => undefined);
+      await wait(LOOK_MS, undefined, { signal }).catch(() => undefined);
     }
     let sharedAt = Number.NEGATIVE_INFINITY;
     let failed = false;
@@ -144,6 +143,8 @@ export class Deliveries {
       .filter((id) => ownerOf(id, instances) === instance);
     const held = await store.hold(instance, own, LEASE_MS);
     this.#heldUntil = began + LEASE_MS;
+    clearTimeout(this.#lapse);
+    this.#lapse = setTimeout(() => this.#cutAll(), this.#heldUntil - performance.now());
     for (const [id, { stop }] of this.#workers) if (!held.has(id)) stop.abort();
     if (this.#stop.signal.aborted) return;
     for (const id of held) if (!this.#workers.has(id)) this.#startOn(id);
@@ -151,24 +152,25 @@ export class Deliveries {
 
   #startOn(webhookId: string): void {
     const { store, instance } = this.#dependencies;
-    const stop = new AbortController();
-    const turn: Turn = {
-      signal: stop.signal,
-      cut: this.#cut.signal,
-      mayCall: () => performance.now() + LONGEST_CALL_MS < this.#heldUntil,
-    };
+    const [stop, cut] = [new AbortController(), new AbortController()];
+    const mayCall = () => performance.now() < this.#heldUntil;
+    const turn: Turn = { signal: stop.signal, cut: cut.signal, mayCall };
     const work = async () => {
       try {
         await tellEndpoint(this.#dependencies, webhookId, turn);
         if (stop.signal.aborted) await store.release(instance, [webhookId]);
       } catch (error) {
         this.#logger.warn({ err: error, webhookId }, 'A webhook could not be told; trying again');
-        await setTimeout(PAUSE_MS, undefined, { signal: stop.signal }).catch(() => undefined);
+        await wait(PAUSE_MS, undefined, { signal: stop.signal }).catch(() => undefined);
       } finally {
         this.#workers.delete(webhookId);
       }
     };
-    this.#workers.set(webhookId, { stop, done: work() });
+    this.#workers.set(webhookId, { stop, cut, done: work() });
+  }
+
+  #cutAll(): void {
+    for (const { cut } of this.#workers.values()) cut.abort();
   }
 }
 

@@ -39,7 +39,7 @@ export type Turn = {
   readonly signal: AbortSignal;
   /** A call under way is broken off. */
   readonly cut: AbortSignal;
-  /** Is the lease good for as long as a call may take? */
+  /** Is the lease good? */
   readonly mayCall: () => boolean;
 };
 

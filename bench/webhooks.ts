@@ -1,0 +1,170 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { Agent, createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { loadConfig } from '../src/config.js';
+import { mintToken } from '../src/security/tokens.js';
+import { load, post } from './load.js';
+import { start } from './servers.js';
+
+/**
+ * Webhooks: calls a second of one endpoint beside a bare loop of POSTs over one connection; then the service is killed
+ * with -9 again and again while it tells an endpoint that fails a third of its calls.
+ */
+const CALLS = 5_000;
+const EVENTS = 300;
+const KILL_AFTER_MS = 15_000;
+const json = process.argv.includes('--json');
+const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
+
+const folder = mkdtempSync(join(tmpdir(), 'keyledger-bench-'));
+const { EVENT_STORE_URL = '', READ_MODEL_URL = '' } = process.env;
+const environment = {
+  DATA_DIR: folder,
+  PORT: '0',
+  LOG_LEVEL: 'error',
+  RATE_LIMIT: '0',
+  REDIS_PREFIX: `bench-${process.pid}`,
+  WEBHOOK_ALLOWED_NETWORKS: '127.0.0.1/32',
+  EVENT_STORE_URL,
+  READ_MODEL_URL,
+};
+const config = loadConfig(environment);
+const { key: signingKey } = config.tokens;
+if (signingKey instanceof URL) throw new Error('The benchmark mints its own tokens');
+const token = await mintToken(
+  { ...config.tokens, key: signingKey },
+  { subject: 'bench', grants: { '*': 'admin' }, claim: config.JWT_REPOS_CLAIM, ttlSeconds: 3600 },
+  Date.now(),
+);
+const headers = { authorization: `Bearer ${token}` };
+
+type Received = { readonly path: string; readonly id: string; readonly at: number; readonly taken: boolean };
+const received: Received[] = [];
+let failing = false;
+const receiver = createServer(async (incoming, response) => {
+  for await (const _ of incoming);
+  const taken = !failing || Math.random() > 1 / 3;
+  const id = String(incoming.headers['webhook-id']);
+  received.push({ path: incoming.url ?? '', id, at: performance.now(), taken });
+  response.writeHead(taken ? 200 : 500).end();
+});
+await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+const address = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`;
+
+let service = await start(['dist/src/cli.js', 'serve'], environment);
+const run = `${process.pid}`;
+async function register(repoId: string): Promise<string> {
+  const response = await fetch(`${service.url}/repo/${repoId}/webhook`, {
+    method: 'POST',
+    headers: { ...headers, 'content-type': 'application/json' },
+    body: JSON.stringify({ url: `${address}/${repoId}` }),
+  });
+  if (response.status !== 201) throw new Error(await response.text());
+  return ((await response.json()) as { id: string }).id;
+}
+const create = (repoId: string, count: number) => {
+  const creation = post(service.url, `/repo/${repoId}/ai/apikey`, headers, { name: 'x', aiType: 'AWS' });
+  return load(service.url, new Array<Buffer>(count).fill(creation), 8);
+};
+const of = (repoId: string) => received.filter(({ path }) => path === `/${repoId}`);
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await setTimeout(5);
+}
+
+/** Every event of a repository, in the order of the log. */
+async function eventsOf(repoId: string): Promise<string[]> {
+  const response = await fetch(
+    `${service.url}/events?after=start&limit=1000&repo=${repoId}&type=ApiKeyCreated`,
+    {
+      headers: { ...headers, accept: 'application/json' },
+    },
+  );
+  return ((await response.json()) as { events: { id: string }[] }).events.map(({ id }) => id);
+}
+
+async function bareLoop(body: string, count: number): Promise<number> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const began = performance.now();
+  for (let n = 0; n < count; n++) {
+    await new Promise<void>((resolve, reject) => {
+      const options = {
+        method: 'POST',
+        agent,
+        headers: { 'content-length': body.length, 'webhook-id': String(n) },
+      };
+      request(`${address}/bare`, options, (response) => response.resume().on('end', resolve))
+        .on('error', reject)
+        .end(body);
+    });
+  }
+  agent.destroy();
+  return count / ((performance.now() - began) / 1000);
+}
+
+try {
+  const fast = `fast-${run}`;
+  await create(fast, CALLS);
+  const webhook = await register(fast);
+  await fetch(`${service.url}/repo/${fast}/webhook/${webhook}/replay`, {
+    method: 'POST',
+    headers: { ...headers, 'content-type': 'application/json' },
+    body: '{"after":"start"}',
+  });
+  progress(`${CALLS} calls`);
+  await until(() => of(fast).length >= CALLS);
+  const calls = of(fast);
+  const [first, last] = [calls[0]?.at ?? 0, calls[CALLS - 1]?.at ?? 0];
+  const ours = CALLS / ((last - first) / 1000);
+  const bare = await bareLoop('x'.repeat(600), CALLS);
+  received.length = 0;
+
+  failing = true;
+  const hard = `hard-${run}`;
+  await register(hard);
+  await create(hard, EVENTS);
+  const expected = await eventsOf(hard);
+  let kills = 0;
+  const told = () => new Set(of(hard).flatMap(({ id, taken }) => (taken ? [id] : [])));
+  const { port } = new URL(service.url);
+  while (told().size < EVENTS) {
+    await setTimeout(KILL_AFTER_MS * (0.5 + Math.random()));
+    progress(`${told().size} of ${EVENTS} events told, ${kills} times killed`);
+    if (told().size >= EVENTS) break;
+    service.child.kill('SIGKILL');
+    await once(service.child, 'exit');
+    kills++;
+    service = await start(['dist/src/cli.js', 'serve'], { ...environment, PORT: port });
+  }
+  const arrivals = of(hard).map(({ id }) => expected.indexOf(id));
+  const taken = of(hard).flatMap(({ id, taken }) => (taken ? [id] : []));
+  const inOrder = arrivals.every((at, i) => i === 0 || [0, 1].includes(at - (arrivals[i - 1] as number)));
+  const result = {
+    callsPerSecond: { ours, bare, ratio: ours / bare },
+    events: EVENTS,
+    kills,
+    calls: arrivals.length,
+    toldAtLeastOnce: told().size,
+    takenTwice: taken.length - told().size,
+    inOrder,
+  };
+  progress('');
+  if (json) console.log(JSON.stringify(result));
+  else {
+    console.log(
+      `one endpoint ${ours.toFixed(0)} calls/s, bare loop ${bare.toFixed(0)}/s, ratio ${(ours / bare).toFixed(2)}`,
+    );
+    console.log(
+      `${EVENTS} events told in ${arrivals.length} calls of which a third failed, while the service was killed ${kills} times: ${result.toldAtLeastOnce} at least once, ${result.takenTwice} twice, ${inOrder ? 'in the order of the log' : 'NOT IN ORDER'}`,
+    );
+  }
+} finally {
+  service.child.kill('SIGTERM');
+  await once(service.child, 'exit');
+  receiver.close();
+  receiver.closeAllConnections();
+  rmSync(folder, { recursive: true, force: true });
+}

@@ -3,13 +3,13 @@ import type { AddressInfo } from 'node:net';
 import { type Answer, ask } from './service.js';
 
 /**
- * What the proxy does with one request; `pass` has the service carry it out and gives its answer, `stream` hands on the
- * first bytes of one without end.
+ * What the proxy does with one request; `pass` has the service carry it out and gives its answer, `stream` hands on
+ * what has no end: so many bytes of it, or until it has said something.
  */
 export type Mishap = (
   response: ServerResponse,
   pass: () => Promise<Answer>,
-  stream: (bytes: number) => Promise<void>,
+  stream: (upTo: number | RegExp) => Promise<void>,
 ) => unknown;
 
 export type Seen = {
@@ -54,17 +54,18 @@ export async function unreliableProxy(serviceUrl: string): Promise<UnreliablePro
       answers.push(answer);
       return answer;
     };
-    const stream = async (bytes: number) => {
+    const stream = async (upTo: number | RegExp) => {
       const gone = new AbortController();
       response.once('close', () => gone.abort());
       const ask = { headers: endToEnd(Object.entries(headers)), signal: gone.signal };
-      await handOn(await fetch(serviceUrl + url, ask), response, bytes).catch(() => undefined);
+      const handedOn = fetch(serviceUrl + url, ask).then((answer) => handOn(answer, response, upTo));
+      await handedOn.catch(() => response.destroy());
     };
     const mishap = mishaps.shift();
     if (mishap) return void (await mishap(response, pass, stream));
     if (headers.accept === 'text/event-stream') {
       await stream(Number.POSITIVE_INFINITY);
-      return void response.destroy();
+      return void response.end();
     }
     const answer = await pass();
     response.writeHead(answer.status, endToEnd([...answer.headers])).end(answer.text);
@@ -93,13 +94,14 @@ export async function unreliableProxy(serviceUrl: string): Promise<UnreliablePro
   };
 }
 
-async function handOn(answer: Response, response: ServerResponse, bytes: number): Promise<void> {
+async function handOn(answer: Response, response: ServerResponse, upTo: number | RegExp): Promise<void> {
   response.writeHead(answer.status, endToEnd([...answer.headers])).flushHeaders();
-  let left = bytes;
+  let passed = Buffer.alloc(0);
   for await (const piece of answer.body as unknown as AsyncIterable<Uint8Array>) {
-    response.write(piece.subarray(0, left));
-    left -= piece.length;
-    if (left <= 0) return;
+    const wanted = typeof upTo === 'number' ? piece.subarray(0, upTo - passed.length) : piece;
+    response.write(wanted);
+    passed = Buffer.concat([passed, wanted]);
+    if (typeof upTo === 'number' ? passed.length >= upTo : upTo.test(passed.toString())) return;
   }
 }
 
@@ -136,20 +138,19 @@ export const answerReplaced =
     await mishap(response, pass, stream);
   };
 
-/** So many bytes of a stream arrive, and then it is cut. */
+/** So many bytes of a stream arrive at most, and then it is cut. */
 export const streamCut =
   (bytes: number): Mishap =>
   async (response, _, stream) => {
     await stream(bytes);
-    await new Promise((resolve) => response.write('', resolve));
     response.destroy();
   };
 
-/** So many bytes of a stream arrive, and then it ends as if it were whole. */
+/** So much of a stream arrives, and then it ends, as if it were whole. */
 export const streamEnded =
-  (bytes: number): Mishap =>
+  (upTo: number | RegExp): Mishap =>
   async (response, _, stream) => {
-    await stream(bytes);
+    await stream(upTo);
     response.end();
   };
 

@@ -8,7 +8,7 @@ import type { Config } from './config.js';
 import { grantsFromClaim } from './domain/access.js';
 import { openEventStore } from './event-store/open.js';
 import { makeApp } from './http/app.js';
-import { type Metrics, makeMetrics, observeProjector } from './http/metrics.js';
+import { type Metrics, makeMetrics, observe } from './http/metrics.js';
 import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
 import { Reads } from './projections/reads.js';
@@ -64,7 +64,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
   );
   projector.start();
   deliveries.start();
-  observeProjector(metrics, projector);
+  observe(metrics, projector, deliveries);
 
   const app = await makeApp({
     log,

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Projector } from '../projections/projector.js';
+import type { Deliveries } from '../subscribers/deliveries.js';
 
 export type Metrics = ReturnType<typeof makeMetrics>;
 
@@ -33,7 +34,8 @@ export function makeMetrics() {
   };
 }
 
-export function observeProjector({ registry }: Metrics, projector: Projector): void {
+/** What is told of by looking. */
+export function observe({ registry }: Metrics, projector: Projector, deliveries: Deliveries): void {
   const gauge = (name: string, help: string, value: () => number) =>
     new Gauge({
       name,
@@ -66,6 +68,12 @@ export function observeProjector({ registry }: Metrics, projector: Projector): v
     'Keys whose history could not be decoded or folded',
     () => projector.index.quarantined,
   );
+  gauge(
+    'keyledger_followers',
+    'Feeds, replicas and webhooks that wait for the next event',
+    () => projector.tail.waiting,
+  );
+  gauge('keyledger_webhooks', 'Webhooks that this instance tells', () => deliveries.telling);
 }
 
 /** Times every answer. */

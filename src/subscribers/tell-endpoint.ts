@@ -157,7 +157,7 @@ function failingAfter(
 ): NonNullable<Cursor['failing']> {
   const tries = (before?.tries ?? 0) + 1;
   const delay = Math.min(FIRST_DELAY_MS * 2 ** (tries - 1), LONGEST_DELAY_MS) * (0.5 + Math.random() / 2);
-  return { since: before?.since ?? at, tries, nextAt: now + Math.max(delay, retryAfterMs ?? 0) };
+  return { since: before?.since ?? at, tries, nextAt: now + Math.round(Math.max(delay, retryAfterMs ?? 0)) };
 }
 
 /** What signs, newest first; undefined if the newest cannot be opened. */

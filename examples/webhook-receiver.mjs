@@ -1,0 +1,30 @@
+/**
+ * Receives what Keyledger tells, and does each thing once.
+ *
+ *   SECRET=whsec_… PORT=9001 node examples/webhook-receiver.mjs
+ *
+ * Keyledger calls it only if the service was started with WEBHOOK_ALLOWED_NETWORKS=127.0.0.1/32.
+ */
+import { createServer } from 'node:http';
+import { verifyWebhook, WebhookVerificationError } from 'keyledger/webhook';
+
+const { SECRET = '', PORT = '9001' } = process.env;
+/** A call may come twice. Keep the ids where you keep what you do, in one transaction. */
+const done = new Set();
+
+const server = createServer(async (request, response) => {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  try {
+    const event = verifyWebhook(request.headers, Buffer.concat(chunks), SECRET);
+    if (!done.has(event.id)) console.log(`${event.type} ${event.subject ?? ''}`);
+    done.add(event.id);
+    response.writeHead(204).end();
+  } catch (error) {
+    if (!(error instanceof WebhookVerificationError)) throw error;
+    response.writeHead(400).end(`${error.message}\n`);
+  }
+});
+server.listen(Number(PORT), '127.0.0.1', () => {
+  console.log(`The receiver listens on http://127.0.0.1:${server.address().port}`);
+});

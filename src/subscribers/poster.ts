@@ -124,6 +124,11 @@ export class Poster {
 /** The answer, when all of it is here, or as much as is read. */
 const answerTo = (request: ClientRequest, body: string): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
+    // Nobody asked for another protocol. Without a listener the connection would end in silence, deadline and all.
+    request.on('upgrade', (response, socket) => {
+      socket.destroy();
+      resolve(response);
+    });
     request.on('error', reject).on('response', (response) => {
       let length = 0;
       response.on('data', (bytes: Buffer) => {

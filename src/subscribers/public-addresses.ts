@@ -20,9 +20,15 @@ export function addressesIn(networks: readonly string[]): MayCall {
   return (address) => list.check(address, familyOf(address));
 }
 
-/** Not loopback, private, link-local, carrier-grade, mapped, translated, or of a metadata service. */
-export const isPublic: MayCall = (address) =>
-  ipaddr.parse(address).range() === 'unicast' && !METADATA.includes(address);
+/** All that IANA gives away of IPv6, https://www.iana.org/assignments/ipv6-address-space; ::127.0.0.1 is not in it. */
+const GLOBAL_IPV6 = ipaddr.IPv6.parseCIDR('2000::/3');
+
+/** Not loopback, private, link-local, carrier-grade, mapped, translated, unassigned, or of a metadata service. */
+export const isPublic: MayCall = (address) => {
+  const parsed = ipaddr.parse(address);
+  const isGlobal = !(parsed instanceof ipaddr.IPv6) || parsed.match(GLOBAL_IPV6);
+  return isGlobal && parsed.range() === 'unicast' && !METADATA.includes(address);
+};
 
 /** An address to which nobody may be sent. */
 export class ForbiddenAddress extends Error {}

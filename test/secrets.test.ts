@@ -103,6 +103,35 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
   const asPage = { accept: 'application/json' };
   await drive('GET /events', '/events?after=start&limit=1000', [{ token, headers: asPage }, {}]);
   await drive('GET /replica', '/replica', [{ token }, {}]);
+  const hooks = '/repo/shop/webhook';
+  const hook = { url: 'https://hooks.example/keys' };
+  await drive('POST /repo/{repoId}/webhook', hooks, [
+    { token, body: hook },
+    { token, body: hook, headers: once },
+    { token, body: hook, headers: once },
+    { token, body: { url: known } },
+    { body: hook },
+  ]);
+  await drive('GET /repo/{repoId}/webhook', hooks, [{ token }, {}]);
+  const endpoints = (await child.ask('GET', hooks, { token })).json['webhooks'] as { id: string }[];
+  const endpoint = `${hooks}/${endpoints[0]?.id}`;
+  const ofEndpoint = '/repo/{repoId}/webhook/{webhookId}';
+  await drive(`GET ${ofEndpoint}`, endpoint, [{ token }, {}]);
+  await drive(`PUT ${ofEndpoint}`, endpoint, [{ token, body: { description: 'x' } }, {}]);
+  await drive(`POST ${ofEndpoint}/rotate`, `${endpoint}/rotate`, [
+    { token, body: { overlapSeconds: 60 } },
+    { token, body: { overlapSeconds: known } },
+  ]);
+  await drive(`POST ${ofEndpoint}/ping`, `${endpoint}/ping`, [{ token }, {}]);
+  await drive(`POST ${ofEndpoint}/pause`, `${endpoint}/pause`, [{ token }, { token, body: '{' }]);
+  await drive(`POST ${ofEndpoint}/resume`, `${endpoint}/resume`, [{ token }, {}]);
+  await drive(`POST ${ofEndpoint}/replay`, `${endpoint}/replay`, [
+    { token, body: { after: 'start' } },
+    { token, body: { after: known } },
+  ]);
+  await drive(`GET ${ofEndpoint}/deliveries`, `${endpoint}/deliveries`, [{ token }, {}]);
+  await drive(`GET ${ofEndpoint}/history`, `${endpoint}/history`, [{ token }, {}]);
+  await drive(`DELETE ${ofEndpoint}`, endpoint, [{ token }, { token }]);
   await drive('POST /systemevent', '/systemevent', [{ token, body: { skip: 0, take: 1000 } }, { token }]);
   await drive('POST /repo/{repoId}/ai/apikey', keys, [{ token, body, headers: once }]);
   const [created] = [await child.ask('POST', keys, { token, body })];
@@ -128,7 +157,7 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
     answers: others.map(({ text }) => text).join('\n'),
     files: files.join('\n'),
   };
-  expect(secrets.length).toBeGreaterThanOrEqual(6);
+  expect(secrets.length).toBeGreaterThanOrEqual(10);
   expect(places.output.split('\n').length).toBeGreaterThan(15);
   expect(places.files).toContain('ApiKeyCreated');
   for (const secret of secrets) {

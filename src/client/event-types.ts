@@ -19,7 +19,7 @@ export type KeyledgerEvent = {
   /** What the type says, beside what every event has. */
   readonly data: {
     readonly repoId: string;
-    /** Which one it is of its key's events, from 0 on. */
+    /** Which one it is of the events of its API key or webhook, from 0 on. */
     readonly revision: number;
     /** Why the service cannot read the event. Nothing is known then but that something happened. */
     readonly unreadable?: string;

@@ -98,10 +98,9 @@ export const eventRoutes =
   };
 
 const DESCRIPTION = `As text/event-stream it has no end. The id of each event is its position. \`caught-up\` comes once, \
-when all that there was has been sent; \`heartbeat\` comes after 15 seconds without anything else, with how far the \
-stream is as its id, past events that are not for you; \`end\` says why it ends. With \`Accept: application/json\` \
-the same comes in pages. That an API key expires is no event: ApiKeyCreated and ApiKeyExpiryChanged carry \
-\`expiresAt\`.`;
+when all that there was has been sent; \`heartbeat\` comes at the beginning and every 15 seconds, with how far the stream \
+is as its id, past events that are not for you; \`end\` says why it ends. With \`Accept: application/json\` the same comes \
+in pages. That an API key expires is no event: ApiKeyCreated and ApiKeyExpiryChanged carry \`expiresAt\`.`;
 const LIMIT_OF_PAGES = 'limit: is for pages; ask for them with Accept: application/json';
 
 const prefersJson = (accept = ''): boolean =>

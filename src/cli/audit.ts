@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { type HistoryEntry, history } from '../audit/history.js';
 import { repositoryHistory } from '../audit/repository-history.js';
 import { parseBound } from '../audit/selection.js';
+import { webhookHistory } from '../audit/webhook-history.js';
 import { recordAccess } from '../commands/record-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { EVENT_TYPES } from '../event-store/codecs.js';
@@ -15,8 +16,8 @@ export function addAuditCommands(program: Command): void {
 
   audit
     .command('history')
-    .description('every event of a key, a deleted one too')
-    .argument('<apiKeyId>', 'id of the key')
+    .description('every event of a key or webhook, a deleted one too')
+    .argument('<id>', 'id of the key or webhook')
     .option('--json', 'one JSON object a line')
     .action(auditHistory);
 
@@ -43,17 +44,28 @@ export function addAuditCommands(program: Command): void {
   addAsOfCommands(audit);
 }
 
-async function auditHistory(apiKeyId: string, { json }: { json?: boolean }): Promise<void> {
-  if (!isApiKeyId(apiKeyId)) throw new Error(`${apiKeyId} is not the id of a key`);
+async function auditHistory(id: string, { json }: { json?: boolean }): Promise<void> {
+  if (!isApiKeyId(id)) throw new Error(`${id} is not the id of a key or webhook`);
   await withLog(async (log) => {
-    await recordAccess(commandLine(log), { access: 'history', repoId: null, apiKeyId, query: {} });
+    const isWebhook = !(await any(history(log, id))) && (await any(webhookHistory(log, id)));
+    await recordAccess(commandLine(log), {
+      access: 'history',
+      repoId: null,
+      apiKeyId: isWebhook ? null : id,
+      query: isWebhook ? { webhookId: id } : {},
+    });
     let events = 0;
-    for await (const entry of history(log, apiKeyId)) {
+    for await (const entry of (isWebhook ? webhookHistory : history)(log, id)) {
       events++;
       console.log(json ? JSON.stringify(entry) : lineOf(entry));
     }
-    if (events === 0) throw new Error(`There is no key ${apiKeyId} in this log`);
+    if (events === 0) throw new Error(`There is no key or webhook ${id} in this log`);
   });
+}
+
+async function any(entries: AsyncIterable<unknown>): Promise<boolean> {
+  for await (const _ of entries) return true;
+  return false;
 }
 
 type EventsOptions = {
@@ -82,7 +94,9 @@ async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOpt
       ),
     });
     for await (const entry of repositoryHistory(log, repo, query, end)) {
-      console.log(json ? JSON.stringify(entry) : `${lineOf(entry)}  ${entry.apiKeyId ?? ''}`);
+      console.log(
+        json ? JSON.stringify(entry) : `${lineOf(entry)}  ${entry.apiKeyId ?? entry.webhookId ?? ''}`,
+      );
     }
   });
 }

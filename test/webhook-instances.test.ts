@@ -1,0 +1,141 @@
+import { randomUUID } from 'node:crypto';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { type Child, spawnService } from './child-service.js';
+import { eventually } from './eventually.js';
+import { freshFolder } from './fresh.js';
+import { combinations } from './parts.js';
+import { type Receiver, startReceiver } from './receiver.js';
+
+describe.each(combinations)('instances that share webhooks on $name', ({ start }) => {
+  let parts: Awaited<ReturnType<typeof start>>;
+  let folder: ReturnType<typeof freshFolder>;
+  let receiver: Receiver;
+  let hooks: string;
+  let keys: string;
+  let token: string;
+  const children: Child[] = [];
+  beforeEach(async () => {
+    parts = await start();
+    folder = freshFolder();
+    receiver = await startReceiver();
+    const repoId = randomUUID();
+    [keys, hooks] = [`/repo/${repoId}/ai/apikey`, `/repo/${repoId}/webhook`];
+  }, 60_000);
+  afterEach(async () => {
+    const living = children.splice(0).filter(({ process }) => process.exitCode === null && !process.killed);
+    const { json } = (await living[0]?.ask('GET', hooks, { token })) ?? { json: { webhooks: [] } };
+    for (const { id } of json['webhooks'] as { id: string }[]) {
+      await living[0]?.ask('DELETE', `${hooks}/${id}`, { token });
+    }
+    for (const child of living) await child.end('SIGKILL');
+    await receiver.stop();
+    folder.remove();
+    await parts.stop();
+  }, 60_000);
+
+  async function serve(): Promise<Child> {
+    const child = await spawnService(folder.path, {
+      RATE_LIMIT: '0',
+      WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8',
+      ...parts.settings,
+    });
+    children.push(child);
+    token = await child.token('admin');
+    return child;
+  }
+  async function register(child: Child, count: number): Promise<string[]> {
+    const paths = Array.from({ length: count }, (_, n) => `/hook/${n}`);
+    for (const path of paths) {
+      const body = { url: receiver.url.replace('/hook', path), types: ['ApiKeyCreated'] };
+      expect((await child.ask('POST', hooks, { token, body })).status).toBe(201);
+    }
+    return paths;
+  }
+  async function createKeys(child: Child, count: number): Promise<string[]> {
+    const ids: string[] = [];
+    while (ids.length < count) {
+      const body = { name: `key ${ids.length}`, aiType: 'AWS' };
+      ids.push((await child.ask('POST', keys, { token, body })).json['id'] as string);
+    }
+    return ids;
+  }
+  /** Which keys an endpoint was told of, call by call. */
+  const told = (path: string) =>
+    receiver.calls
+      .filter((call) => call.path === path)
+      .map(({ event }) => (event as unknown as { subject: string }).subject);
+  const everywhere = (paths: readonly string[], ids: readonly string[]) =>
+    eventually(() => paths.every((path) => new Set(told(path)).size === ids.length));
+  /** How often a service has called endpoints. */
+  async function callsOf(child: Child): Promise<number> {
+    const { text } = await child.ask('GET', '/metrics');
+    return [...text.matchAll(/^keyledger_webhook_calls_total\{[^}]*\} (\d+)$/gm)].reduce(
+      (sum, [, count]) => sum + Number(count),
+      0,
+    );
+  }
+  /** Each key in its order; a call tells of the newest again, or of the next. */
+  function expectInOrder(path: string, ids: readonly string[]): void {
+    const places = told(path).map((id) => ids.indexOf(id));
+    const steps = places.map((place, n) => place - (places[n - 1] ?? -1));
+    expect([path, steps.filter((step) => step !== 0 && step !== 1)]).toEqual([path, []]);
+    expect(new Set(places).size).toBe(ids.length);
+  }
+
+  it('each tell some of the endpoints, and every event once; when one stops, the other tells them all', async () => {
+    const [one, two] = [await serve(), await serve()];
+    const paths = await register(one, 20);
+    const ids = await createKeys(one, 3);
+    ids.push(...(await createKeys(two, 3)));
+    await everywhere(paths, ids);
+    for (const path of paths) expect([path, told(path)]).toEqual([path, ids]);
+    expect(await callsOf(one)).toBeGreaterThan(0);
+    expect(await callsOf(two)).toBeGreaterThan(0);
+
+    expect(await one.end('SIGTERM')).toBe(0);
+    ids.push(...(await createKeys(two, 3)));
+    await everywhere(paths, ids);
+    for (const path of paths) expectInOrder(path, ids);
+
+    const three = await serve();
+    await eventually(async () => {
+      ids.push(...(await createKeys(two, 1)));
+      await everywhere(paths, ids);
+      return (await callsOf(three)) > 0;
+    });
+    for (const path of paths) expectInOrder(path, ids);
+  }, 90_000);
+
+  it('of which one is killed while a third of the calls fail miss nothing, and keep the order', async () => {
+    const both = [await serve(), await serve()];
+    receiver.answer = () => ({ status: receiver.calls.length % 3 === 0 ? 500 : 204 });
+    const paths = await register(both[0] as Child, 6);
+    const ids = await createKeys(both[1] as Child, 10);
+    await eventually(() => receiver.calls.length >= 20);
+    const calls = await Promise.all(both.map(callsOf));
+    const [victim, survivor] = ((calls[0] ?? 0) > (calls[1] ?? 0) ? both : [...both].reverse()) as [
+      Child,
+      Child,
+    ];
+    await victim.end('SIGKILL');
+    expect(paths.every((path) => new Set(told(path)).size === ids.length)).toBe(false);
+    ids.push(...(await createKeys(survivor, 2)));
+    await everywhere(paths, ids);
+    for (const path of paths) expectInOrder(path, ids);
+    expect(receiver.calls.length).toBeGreaterThan(paths.length * ids.length);
+  }, 120_000);
+
+  it('that stop break off a call that is not answered; the next one makes it again', async () => {
+    const first = await serve();
+    const [path = ''] = await register(first, 1);
+    receiver.answer = () => 'silence';
+    const ids = await createKeys(first, 2);
+    await eventually(() => told(path).length === 1);
+    expect(await first.end('SIGTERM')).toBe(0);
+    receiver.answer = () => ({ status: 204 });
+    const second = await serve();
+    ids.push(...(await createKeys(second, 1)));
+    await everywhere([path], ids);
+    expect(told(path)).toEqual([ids[0], ...ids]);
+  }, 60_000);
+});

@@ -85,13 +85,16 @@ describe('an endpoint', () => {
 
   it('is registered once for one Idempotency-Key', async () => {
     const once = { 'idempotency-key': 'once' };
-    const answers = await Promise.all(Array.from({ length: 5 }, () => ask('POST', hooks, { url }, once)));
-    expect(answers.map(({ status }) => status)).toEqual([201, 201, 201, 201, 201]);
-    expect(new Set(answers.map(({ text }) => text)).size).toBe(1);
+    const [first, ...answers] = await Promise.all(
+      Array.from({ length: 5 }, () => ask('POST', hooks, { url }, once)),
+    );
+    if (!first) throw new Error('There is no answer');
+    expect(first.status).toBe(201);
+    for (const answer of answers) expect([answer.status, answer.text]).toEqual([201, first.text]);
     expect((await ask('POST', hooks, { url, description: 'other' }, once)).json).toMatchObject({
       code: 'IDEMPOTENCY_KEY_REUSED',
     });
-    const { id } = answers[0]?.json as { id: string };
+    const { id } = first.json as { id: string };
     await ask('DELETE', `${hooks}/${id}`);
     expect((await ask('POST', hooks, { url }, once)).json).toMatchObject({
       code: 'IDEMPOTENCY_KEY_USED',

@@ -176,9 +176,6 @@ export class Deliveries {
 
 /** Everybody who knows the same instances says the same. */
 function ownerOf(webhookId: string, instances: readonly string[]): string | undefined {
-  const ranked = instances.map((instance) => ({ instance, rank: hashOf(instance + webhookId) }));
-  return ranked.reduce(
-    (best, one) => (one.rank > best.rank ? one : best),
-    ranked[0] ?? { instance: '', rank: '' },
-  ).instance;
+  const rank = (instance: string) => hashOf(instance + webhookId);
+  return [...instances].sort((a, b) => (rank(a) < rank(b) ? 1 : -1))[0];
 }

@@ -126,7 +126,8 @@ async function tryOnce(
     const ms = Math.min(cursor.failing.nextAt - clock(), LOOK_MS);
     await setTimeout(ms, undefined, { signal: turn.signal }).catch(() => undefined);
   }
-  if (!isUnchanged()) return cursor;
+  // Whoever changed it may have mended it: it is tried at once.
+  if (!isUnchanged()) return { ...cursor, failing: cursor.failing && { ...cursor.failing, nextAt: 0 } };
   if (turn.signal.aborted || !turn.mayCall()) return undefined;
   const at = clock();
   const secrets = secretsOf(webhook, dependencies.keyring, at);

@@ -140,6 +140,8 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       await two.present(b, SHORT);
       await eventually(async () => !(await one.present(a, LONG)).includes(b));
       expect(await two.present(b, LONG)).toEqual(expect.arrayContaining([a, b]));
+      await two.present(b, 0);
+      expect(await one.present(a, LONG)).not.toContain(b);
     });
 
     it(`keeps the last ${ATTEMPTS} attempts of an endpoint, newest first`, async () => {

@@ -1,6 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { pino } from 'pino';
+import { openDeliveryStore } from '../src/subscribers/open-deliveries.js';
 import { type Child, spawnService } from './child-service.js';
+import { inReach } from './delivery-store-contract.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
 import { combinations } from './parts.js';
@@ -124,6 +128,26 @@ describe.each(combinations)('instances that share webhooks on $name', ({ start }
     for (const path of paths) expectInOrder(path, ids);
     expect(receiver.calls.length).toBeGreaterThan(paths.length * ids.length);
   }, 120_000);
+
+  it('that stop leave nothing that the next one would have to wait for', async () => {
+    const first = await serve();
+    const [path = ''] = await register(first, 1);
+    await createKeys(first, 1);
+    await eventually(() => told(path).length === 1);
+    const logId = receiver.calls[0]?.event.position?.split(':')[0] ?? '';
+    const { json } = await first.ask('GET', hooks, { token });
+    const [{ id = '' } = {}] = json['webhooks'] as { id?: string }[];
+    await first.ask('POST', `${hooks}/${id}/pause`, { token });
+    expect(await first.end('SIGTERM')).toBe(0);
+    const { READ_MODEL_URL = 'memory:', REDIS_PREFIX = '' } = parts.settings;
+    const file = join(folder.path, 'deliveries.db');
+    const logger = pino({ level: 'silent' });
+    const store = await inReach(openDeliveryStore(READ_MODEL_URL, file, REDIS_PREFIX, logId, logger));
+    expect((await store.cursor(id))?.eventId).toBe(receiver.calls[0]?.event.id);
+    expect(await store.hold('next', [id], 1)).toEqual(new Set([id]));
+    expect(await store.present('next', 1)).toEqual(['next']);
+    await store.close();
+  }, 60_000);
 
   it('that stop break off a call that is not answered; the next one makes it again', async () => {
     const first = await serve();

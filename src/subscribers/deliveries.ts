@@ -60,6 +60,7 @@ export class Deliveries {
     await Promise.all(workers.map(({ done }) => done));
     clearTimeout(patience);
     clearTimeout(this.#lapse);
+    await this.#leave().catch(() => undefined);
     poster.close();
     await store.close();
   }
@@ -106,20 +107,26 @@ export class Deliveries {
     while (projector.unverifiableBecause !== undefined && !signal.aborted) {
       await wait(LOOK_MS, undefined, { signal }).catch(() => undefined);
     }
+    let { position } = projector.indexed;
     let sharedAt = Number.NEGATIVE_INFINITY;
     let failed = false;
-    for await (const { events } of projector.tail.read(projector.indexed.position, signal)) {
-      const changes = events.filter(({ stream }) => webhookIdOf(stream) !== undefined);
-      const isDue = changes.length > 0 || performance.now() - sharedAt >= SHARE_MS;
-      if (!isDue) continue;
-      sharedAt = performance.now();
+    while (!signal.aborted) {
       try {
-        await this.#forget(changes);
-        await this.#share();
-        failed = false;
+        for await (const page of projector.tail.read(position, signal)) {
+          const changes = page.events.filter(({ stream }) => webhookIdOf(stream) !== undefined);
+          if (changes.length > 0 || performance.now() - sharedAt >= SHARE_MS) {
+            sharedAt = performance.now();
+            await this.#forget(changes);
+            await this.#share();
+            failed = false;
+          }
+          position = page.position;
+        }
       } catch (error) {
-        if (!failed) this.#logger.warn({ err: error }, 'Webhooks wait: their cursors are out of reach');
+        if (!failed)
+          this.#logger.warn({ err: error }, 'Webhooks wait: their cursors or the log are out of reach');
         failed = true;
+        await wait(PAUSE_MS, undefined, { signal }).catch(() => undefined);
       }
     }
   }
@@ -148,6 +155,18 @@ export class Deliveries {
     for (const [id, { stop }] of this.#workers) if (!held.has(id)) stop.abort();
     if (this.#stop.signal.aborted) return;
     for (const id of held) if (!this.#workers.has(id)) this.#startOn(id);
+  }
+
+  /** Others go on at once. Out of reach: they go on when what this instance holds has run out. */
+  async #leave(): Promise<void> {
+    const { projector, store, instance } = this.#dependencies;
+    const kept = [...projector.webhooks.entries()].filter(({ webhook }) => webhook.status !== 'deleted');
+    if (kept.length === 0) return;
+    await store.release(
+      instance,
+      kept.map(({ webhook }) => webhook.webhookId),
+    );
+    await store.present(instance, 0);
   }
 
   #startOn(webhookId: string): void {

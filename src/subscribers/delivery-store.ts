@@ -33,7 +33,7 @@ export const ATTEMPTS = 100;
  * @throws Error, each call: it is out of reach
  */
 export interface DeliveryStore {
-  /** This instance lives for so long from now (ms). @returns all that live, sorted */
+  /** This instance lives for so long from now (ms); 0: it has gone. @returns all that live, sorted */
   present(instance: string, ttlMs: number): Promise<readonly string[]>;
   /** Takes the leases that nobody holds, and renews those that this instance holds. @returns those that it holds now */
   hold(instance: string, webhookIds: readonly string[], ttlMs: number): Promise<ReadonlySet<string>>;

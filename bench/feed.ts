@@ -1,13 +1,8 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { loadConfig } from '../src/config.js';
-import { mintToken } from '../src/security/tokens.js';
 import { load, post } from './load.js';
-import { start } from './servers.js';
+import { services } from './service.js';
 
 /**
  * The change feed: memory of idle readers; events that readers get who leave at random and come back; the service's
@@ -25,20 +20,11 @@ const json = process.argv.includes('--json');
 const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
 const MIB = 1024 * 1024;
 
-const folder = mkdtempSync(join(tmpdir(), 'keyledger-bench-'));
-const { EVENT_STORE_URL = '' } = process.env;
-const environment = { DATA_DIR: folder, PORT: '0', LOG_LEVEL: 'warn', RATE_LIMIT: '0', EVENT_STORE_URL };
-const config = loadConfig(environment);
-const service = await start(['dist/src/cli.js', 'serve'], environment);
+const instances = services();
+const repo = instances.run;
+const service = await instances.start();
 const { hostname, port } = new URL(service.url);
-
-const { key: signingKey } = config.tokens;
-if (signingKey instanceof URL) throw new Error('The benchmark mints its own tokens');
-const token = await mintToken(
-  { ...config.tokens, key: signingKey },
-  { subject: 'bench', grants: { bench: 'admin' }, claim: config.JWT_REPOS_CLAIM, ttlSeconds: 3600 },
-  Date.now(),
-);
+const token = await instances.token('admin', repo);
 const headers = { authorization: `Bearer ${token}` };
 
 async function memoryOf(): Promise<{ readonly rss: number; readonly heap: number }> {
@@ -133,7 +119,10 @@ try {
   };
 
   const began = performance.now();
-  const creation = post(service.url, '/repo/bench/ai/apikey', headers, { name: 'search', aiType: 'OPENAI' });
+  const creation = post(service.url, `/repo/${repo}/ai/apikey`, headers, {
+    name: 'search',
+    aiType: 'OPENAI',
+  });
   const [{ seconds }, ...readers] = await Promise.all([
     load(service.url, new Array<Buffer>(EVENTS).fill(creation), CREATORS),
     ...Array.from({ length: READERS }, () => readWithBreaks(EVENTS)),
@@ -181,7 +170,5 @@ try {
     console.log(`it heard at last: ${result.stuckReaderHeard}`);
   }
 } finally {
-  service.child.kill('SIGTERM');
-  await once(service.child, 'exit');
-  rmSync(folder, { recursive: true, force: true });
+  await instances.remove();
 }

@@ -1,11 +1,5 @@
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { loadConfig } from '../src/config.js';
-import { mintToken } from '../src/security/tokens.js';
 import { load, post } from './load.js';
-import { start } from './servers.js';
+import { percentile, services } from './service.js';
 
 /**
  * From the answer to a DELETE on one instance to the first refusal on another, which is asked without a
@@ -15,33 +9,13 @@ const REVOCATIONS = 1_000;
 const json = process.argv.includes('--json');
 const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
 
-const folder = mkdtempSync(join(tmpdir(), 'keyledger-bench-'));
-const { EVENT_STORE_URL = '', READ_MODEL_URL = '' } = process.env;
-const environment = {
-  DATA_DIR: folder,
-  PORT: '0',
-  LOG_LEVEL: 'warn',
-  RATE_LIMIT: '0',
-  REDIS_PREFIX: `bench-${process.pid}`,
-  EVENT_STORE_URL,
-  READ_MODEL_URL,
-};
-const config = loadConfig(environment);
-const [one, other] = [
-  await start(['dist/src/cli.js', 'serve'], environment),
-  await start(['dist/src/cli.js', 'serve'], environment),
-];
+const instances = services();
+const [one, other] = [await instances.start(), await instances.start()];
 
 try {
-  const { key: signingKey } = config.tokens;
-  if (signingKey instanceof URL) throw new Error('The benchmark mints its own tokens');
-  const token = await mintToken(
-    { ...config.tokens, key: signingKey },
-    { subject: 'bench', grants: { '*': 'admin' }, claim: config.JWT_REPOS_CLAIM, ttlSeconds: 3600 },
-    Date.now(),
-  );
+  const token = await instances.token('admin', instances.run);
   const headers = { authorization: `Bearer ${token}` };
-  const keys = '/repo/bench/ai/apikey';
+  const keys = `/repo/${instances.run}/ai/apikey`;
   const creation = post(one.url, keys, headers, { name: 'search feature', aiType: 'OPENAI' });
   const { replies } = await load(one.url, new Array<Buffer>(REVOCATIONS).fill(creation), 16);
   const verdict = async (key: string, secret: string) => {
@@ -64,8 +38,11 @@ try {
     delays.push(performance.now() - answered);
   }
   delays.sort((a, b) => a - b);
-  const percentile = (p: number) => delays[Math.ceil(delays.length * p) - 1] ?? Number.NaN;
-  const milliseconds = { p50: percentile(0.5), p99: percentile(0.99), max: percentile(1) };
+  const milliseconds = {
+    p50: percentile(delays, 0.5),
+    p99: percentile(delays, 0.99),
+    max: percentile(delays, 1),
+  };
   progress('');
   if (json) console.log(JSON.stringify({ revocations: delays.length, milliseconds }));
   else {
@@ -75,9 +52,5 @@ try {
     );
   }
 } finally {
-  for (const { child } of [one, other]) {
-    child.kill('SIGTERM');
-    await once(child, 'exit');
-  }
-  rmSync(folder, { recursive: true, force: true });
+  await instances.remove();
 }

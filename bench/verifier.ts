@@ -1,14 +1,8 @@
 import { hash } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { loadConfig } from '../src/config.js';
-import { mintToken } from '../src/security/tokens.js';
 import { createVerifier } from '../src/verifier/index.js';
 import { load, median, post } from './load.js';
-import { start } from './servers.js';
+import { percentile, services } from './service.js';
 
 /**
  * The in-process verifier: verifications a second beside one SHA-256 each, and the time from the answer to a DELETE to
@@ -21,36 +15,12 @@ const REVOCATIONS = 1_000;
 const json = process.argv.includes('--json');
 const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
 
-const folder = mkdtempSync(join(tmpdir(), 'keyledger-bench-'));
-const { EVENT_STORE_URL = '', READ_MODEL_URL = '' } = process.env;
-const environment = {
-  DATA_DIR: folder,
-  PORT: '0',
-  LOG_LEVEL: 'warn',
-  RATE_LIMIT: '0',
-  REDIS_PREFIX: `bench-${process.pid}`,
-  EVENT_STORE_URL,
-  READ_MODEL_URL,
-};
-const config = loadConfig(environment);
-const service = await start(['dist/src/cli.js', 'serve'], environment);
-const repo = `bench-${process.pid}`;
-
-async function tokenOf(role: string): Promise<string> {
-  const { key } = config.tokens;
-  if (key instanceof URL) throw new Error('The benchmark mints its own tokens');
-  const grant = {
-    subject: 'bench',
-    grants: { [repo]: role },
-    claim: config.JWT_REPOS_CLAIM,
-    ttlSeconds: 3600,
-  };
-  return mintToken({ ...config.tokens, key }, grant, Date.now());
-}
-
-const verifier = createVerifier({ baseUrl: service.url, token: await tokenOf('replica') });
+const instances = services();
+const repo = instances.run;
+const service = await instances.start();
+const verifier = createVerifier({ baseUrl: service.url, token: await instances.token('replica', repo) });
 try {
-  const headers = { authorization: `Bearer ${await tokenOf('admin')}` };
+  const headers = { authorization: `Bearer ${await instances.token('admin', repo)}` };
   const path = `/repo/${repo}/ai/apikey`;
   const creation = post(service.url, path, headers, { name: 'search feature', aiType: 'OPENAI' });
   progress(`${KEYS} keys`);
@@ -92,8 +62,11 @@ try {
     delays.push(performance.now() - answered);
   }
   delays.sort((a, b) => a - b);
-  const percentile = (p: number) => delays[Math.ceil(delays.length * p) - 1] ?? Number.NaN;
-  const milliseconds = { p50: percentile(0.5), p99: percentile(0.99), max: percentile(1) };
+  const milliseconds = {
+    p50: percentile(delays, 0.5),
+    p99: percentile(delays, 0.99),
+    max: percentile(delays, 1),
+  };
   const ratio = median(ours.map((one, i) => one / (bare[i] as number)));
   progress('');
   if (json) {
@@ -112,7 +85,5 @@ try {
   }
 } finally {
   verifier.close();
-  service.child.kill('SIGTERM');
-  await once(service.child, 'exit');
-  rmSync(folder, { recursive: true, force: true });
+  await instances.remove();
 }

@@ -1,14 +1,9 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { Agent, createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { loadConfig } from '../src/config.js';
-import { mintToken } from '../src/security/tokens.js';
 import { load, post } from './load.js';
-import { start } from './servers.js';
+import { services } from './service.js';
 
 /**
  * Webhooks: calls a second of one endpoint beside a bare loop of POSTs over one connection; then the service is killed
@@ -20,26 +15,8 @@ const KILL_AFTER_MS = 15_000;
 const json = process.argv.includes('--json');
 const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
 
-const folder = mkdtempSync(join(tmpdir(), 'keyledger-bench-'));
-const { EVENT_STORE_URL = '', READ_MODEL_URL = '' } = process.env;
-const environment = {
-  DATA_DIR: folder,
-  PORT: '0',
-  LOG_LEVEL: 'error',
-  RATE_LIMIT: '0',
-  REDIS_PREFIX: `bench-${process.pid}`,
-  WEBHOOK_ALLOWED_NETWORKS: '127.0.0.1/32',
-  EVENT_STORE_URL,
-  READ_MODEL_URL,
-};
-const config = loadConfig(environment);
-const { key: signingKey } = config.tokens;
-if (signingKey instanceof URL) throw new Error('The benchmark mints its own tokens');
-const token = await mintToken(
-  { ...config.tokens, key: signingKey },
-  { subject: 'bench', grants: { '*': 'admin' }, claim: config.JWT_REPOS_CLAIM, ttlSeconds: 3600 },
-  Date.now(),
-);
+const instances = services({ WEBHOOK_ALLOWED_NETWORKS: '127.0.0.1/32' });
+const token = await instances.token('admin', '*');
 const headers = { authorization: `Bearer ${token}` };
 
 type Received = { readonly path: string; readonly id: string; readonly at: number; readonly taken: boolean };
@@ -55,8 +32,8 @@ const receiver = createServer(async (incoming, response) => {
 await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
 const address = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`;
 
-let service = await start(['dist/src/cli.js', 'serve'], environment);
-const run = `${process.pid}`;
+let service = await instances.start();
+const { run } = instances;
 async function register(repoId: string): Promise<string> {
   const response = await fetch(`${service.url}/repo/${repoId}/webhook`, {
     method: 'POST',
@@ -137,7 +114,7 @@ try {
     service.child.kill('SIGKILL');
     await once(service.child, 'exit');
     kills++;
-    service = await start(['dist/src/cli.js', 'serve'], { ...environment, PORT: port });
+    service = await instances.start({ PORT: port });
   }
   const arrivals = of(hard).map(({ id }) => expected.indexOf(id));
   const taken = of(hard).flatMap(({ id, taken }) => (taken ? [id] : []));
@@ -162,9 +139,7 @@ try {
     );
   }
 } finally {
-  service.child.kill('SIGTERM');
-  await once(service.child, 'exit');
+  await instances.remove();
   receiver.close();
   receiver.closeAllConnections();
-  rmSync(folder, { recursive: true, force: true });
 }

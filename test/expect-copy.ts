@@ -1,5 +1,6 @@
 import { expect } from '@jest/globals';
-import { type HistoryEntry, history } from '../src/audit/history.js';
+import { history } from '../src/audit/history.js';
+import type { HistoryEntry } from '../src/audit/tell.js';
 import { apiKeyIdOf } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import { type ListItem, listItem } from '../src/projections/list.js';

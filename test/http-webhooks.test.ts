@@ -247,7 +247,7 @@ describe('the history of an endpoint', () => {
         { status: { from: 'active', to: 'paused' }, pausedBecause: { from: null, to: 'requested' } },
         'maintenance',
       ],
-      ['WebhookReplayed', { after: { from: null, to: null } }, undefined],
+      ['WebhookReplayed', { replayedAfter: { from: null, to: 'start' } }, undefined],
       [
         'WebhookDeleted',
         { status: { from: 'paused', to: 'deleted' }, pausedBecause: { from: 'requested', to: null } },

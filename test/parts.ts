@@ -1,4 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 import { eventStoreDbSource, startEventStoreDb } from './eventstoredb-server.js';
 import { redisSource, startRedis } from './redis-server.js';
 
@@ -27,6 +30,22 @@ async function withRedis(log: Promise<Parts>): Promise<Parts> {
   };
 }
 
+/** Whoever listens here has the configured EventStoreDB to itself; the suites may be in several processes. */
+const ALONE_PORT = 47_113;
+
+async function alone(): Promise<Server> {
+  for (;;) {
+    const lock = createServer().listen(ALONE_PORT, '127.0.0.1');
+    try {
+      await once(lock, 'listening');
+      return lock;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    }
+    await setTimeout(100);
+  }
+}
+
 /** Every combination of log and read model that can be run here: the end-to-end suite runs on each. */
 export const combinations: readonly Combination[] = [
   { name: 'SQLite and memory', start: onSqlite },
@@ -36,3 +55,23 @@ export const combinations: readonly Combination[] = [
     ? [{ name: 'EventStoreDB and Redis', start: () => withRedis(onEventStoreDb()) }]
     : []),
 ];
+
+/**
+ * The same for suites whose services act on all that a log holds, as by calling its webhooks: where suites share
+ * a log, one test at a time.
+ */
+export const combinationsAlone: readonly Combination[] = combinations.map(({ name, start }) => ({
+  name,
+  start: async () => {
+    const isShared = name.startsWith('EventStoreDB') && eventStoreDbSource === 'EVENTSTORE_TEST_URL';
+    const lock = isShared ? await alone() : undefined;
+    const { settings, stop } = await start();
+    return {
+      settings,
+      stop: async () => {
+        await stop();
+        lock?.close();
+      },
+    };
+  },
+}));

@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook as Verifier } from 'standardwebhooks';
 import { eventually } from './eventually.js';
-import { combinations } from './parts.js';
+import { combinationsAlone } from './parts.js';
 import { type Receiver, startReceiver } from './receiver.js';
 import { type Json, type Running, runService } from './service.js';
 
 const ALLOW = { WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' };
 
-describe.each(combinations)('webhooks on $name', ({ start }) => {
+describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
   let parts: Awaited<ReturnType<typeof start>>;
   let service: Running;
   let receiver: Receiver;
@@ -23,14 +23,14 @@ describe.each(combinations)('webhooks on $name', ({ start }) => {
     const repoId = randomUUID();
     [keys, hooks] = [`/repo/${repoId}/ai/apikey`, `/repo/${repoId}/webhook`];
     token = await service.token('admin', repoId);
-  }, 60_000);
+  }, 120_000);
   afterEach(async () => {
     const { webhooks } = (await ask('GET', hooks)).json as { webhooks: { id: string }[] };
     for (const { id } of webhooks) await ask('DELETE', `${hooks}/${id}`);
     await receiver.stop();
     await service.stop();
     await parts.stop();
-  }, 60_000);
+  }, 120_000);
 
   const ask = (method: string, path: string, body?: unknown) => service.ask(method, path, { token, body });
   async function register(more: Json = {}): Promise<{ id: string; secret: string }> {

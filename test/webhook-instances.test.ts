@@ -7,10 +7,10 @@ import { type Child, spawnService } from './child-service.js';
 import { inReach } from './delivery-store-contract.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
-import { combinations } from './parts.js';
+import { combinationsAlone } from './parts.js';
 import { type Receiver, startReceiver } from './receiver.js';
 
-describe.each(combinations)('instances that share webhooks on $name', ({ start }) => {
+describe.each(combinationsAlone)('instances that share webhooks on $name', ({ start }) => {
   let parts: Awaited<ReturnType<typeof start>>;
   let folder: ReturnType<typeof freshFolder>;
   let receiver: Receiver;
@@ -24,7 +24,7 @@ describe.each(combinations)('instances that share webhooks on $name', ({ start }
     receiver = await startReceiver();
     const repoId = randomUUID();
     [keys, hooks] = [`/repo/${repoId}/ai/apikey`, `/repo/${repoId}/webhook`];
-  }, 60_000);
+  }, 120_000);
   afterEach(async () => {
     const living = children.splice(0).filter(({ process }) => process.exitCode === null && !process.killed);
     const { json } = (await living[0]?.ask('GET', hooks, { token })) ?? { json: { webhooks: [] } };
@@ -35,7 +35,7 @@ describe.each(combinations)('instances that share webhooks on $name', ({ start }
     await receiver.stop();
     folder.remove();
     await parts.stop();
-  }, 60_000);
+  }, 120_000);
 
   async function serve(): Promise<Child> {
     const child = await spawnService(folder.path, {
@@ -147,7 +147,7 @@ describe.each(combinations)('instances that share webhooks on $name', ({ start }
     expect(await store.hold('next', [id], 1)).toEqual(new Set([id]));
     expect(await store.present('next', 1)).toEqual(['next']);
     await store.close();
-  }, 60_000);
+  }, 120_000);
 
   it('that stop break off a call that is not answered; the next one makes it again', async () => {
     const first = await serve();
@@ -161,5 +161,5 @@ describe.each(combinations)('instances that share webhooks on $name', ({ start }
     ids.push(...(await createKeys(second, 1)));
     await everywhere([path], ids);
     expect(told(path)).toEqual([ids[0], ...ids]);
-  }, 60_000);
+  }, 120_000);
 });

@@ -1,11 +1,11 @@
-import { isApiKeyStream } from '../domain/ai-api-key.js';
-import { webhookIdOf } from '../domain/webhook.js';
+import { type AiApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
+import { type Webhook, webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Bound } from '../projections/journal.js';
-import { type Before, type HistoryEntry, NOTHING_YET, tell, tellAccess } from './history.js';
+import { tellAccess, tellKey, tellWebhook } from './history.js';
 import { select } from './selection.js';
-import { NO_WEBHOOK, tellWebhook, type WebhookBefore } from './webhook-history.js';
+import { type Before, type HistoryEntry, NOTHING_YET } from './tell.js';
 
 /** Which events are meant; all where nothing is said. */
 export type RepositoryQuery = {
@@ -27,16 +27,16 @@ export async function* repositoryHistory(
   { from, to, types, subject, apiKeyId }: RepositoryQuery,
   end: Position,
 ): AsyncIterable<HistoryEntry> {
-  const keys = new Map<string, Before>();
-  const webhooks = new Map<string, WebhookBefore>();
+  const keys = new Map<string, Before<AiApiKey>>();
+  const webhooks = new Map<string, Before<Webhook>>();
   for await (const recorded of select(log, { repoId, to }, end)) {
     let entry: HistoryEntry;
     if (isApiKeyStream(recorded.stream)) {
-      const told = tell(keys.get(recorded.stream) ?? NOTHING_YET, recorded);
+      const told = tellKey(keys.get(recorded.stream) ?? NOTHING_YET, recorded);
       keys.set(recorded.stream, told.after);
       entry = told.entry;
     } else if (webhookIdOf(recorded.stream) !== undefined) {
-      const told = tellWebhook(webhooks.get(recorded.stream) ?? NO_WEBHOOK, recorded);
+      const told = tellWebhook(webhooks.get(recorded.stream) ?? NOTHING_YET, recorded);
       webhooks.set(recorded.stream, told.after);
       entry = told.entry;
     } else entry = tellAccess(recorded);

@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { type HistoryEntry, history } from '../audit/history.js';
+import { history, webhookHistory } from '../audit/history.js';
 import { repositoryHistory } from '../audit/repository-history.js';
 import { parseBound } from '../audit/selection.js';
-import { webhookHistory } from '../audit/webhook-history.js';
+import type { HistoryEntry } from '../audit/tell.js';
 import { recordAccess } from '../commands/record-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { EVENT_TYPES } from '../event-store/codecs.js';

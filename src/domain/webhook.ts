@@ -145,6 +145,8 @@ export type Webhook = WebhookRef &
     } | null;
     readonly createdAt: string;
     readonly resumedAt: string | null;
+    /** What it was last set back to: a position of the log that it was asked of, or `start`. */
+    readonly replayedAfter: string | null;
     /** The secret before this one, while it overlaps. */
     readonly oldSecret: (SealedSecret & { readonly goodUntil: string }) | null;
     /** What the Idempotency-Key of its registration got. */
@@ -190,7 +192,7 @@ export function evolveWebhook(
         ? { ...state, ...ASLEEP }
         : { ...state, status: 'active', pausedBecause: null, resumedAt: event.occurredAt };
     case 'WebhookReplayed':
-      return state;
+      return { ...state, replayedAfter: event.data.after ?? 'start' };
     case 'WebhookRegistered':
     case 'Unreadable':
       return unavailable;
@@ -206,6 +208,7 @@ function registered({ data, occurredAt, imported }: Occurred<WebhookRegistered> 
     ...(imported ? ASLEEP : { status: 'active', pausedBecause: null }),
     createdAt: occurredAt,
     resumedAt: null,
+    replayedAfter: null,
     secretVersion: 1,
     oldSecret: null,
     given: idempotency ? { ...idempotency, secretVersion: 1, at: occurredAt } : null,
@@ -233,6 +236,7 @@ const unknownWebhook = ({ data, occurredAt }: Occurred<WebhookEvent | Unreadable
   pausedBecause: null,
   createdAt: occurredAt,
   resumedAt: null,
+  replayedAfter: null,
   secretVersion: 0,
   secretHash: '',
   sealedSecret: '',

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { entriesOf } from '../../audit/entries.js';
-import type { HistoryEntry } from '../../audit/history.js';
+import type { HistoryEntry } from '../../audit/tell.js';
 import { recordAccess } from '../../commands/record-access.js';
 import { permits } from '../../domain/access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../domain/ai-api-key.js';

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import type { HistoryEntry } from '../../audit/history.js';
-import { webhookHistory } from '../../audit/webhook-history.js';
+import { webhookHistory } from '../../audit/history.js';
+import type { HistoryEntry } from '../../audit/tell.js';
 import { pauseWebhook } from '../../commands/pause-webhook.js';
 import { recordAccess } from '../../commands/record-access.js';
 import { replayWebhook } from '../../commands/replay-webhook.js';

@@ -203,6 +203,29 @@ describe('whatever happens', () => {
     );
   });
 
+  it('two secrets sign only during the overlap of the last rotation', () => {
+    const rotation = fc.record({ after: fc.nat(90), overlap: fc.nat(90) });
+    fc.assert(
+      fc.property(fc.array(rotation, { minLength: 1, maxLength: 6 }), fc.nat(200), (rotations, later) => {
+        let state = stateAfter(registered);
+        let now = Date.parse(T0);
+        let overlapEnds = now;
+        for (const { after, overlap } of rotations) {
+          now += after * 1000;
+          overlapEnds = now + overlap * 1000;
+          const command = rotate(state.secretVersion + 1, overlap);
+          const events = decideWebhook(command, state, new Date(now).toISOString());
+          state = events.reduce<Webhook>((before, event) => evolveWebhook(before, at(event)), state);
+        }
+        const moment = now + later * 1000;
+        const newest = rotations.length + 1;
+        expect(signingSecretsAt(state, moment).map(({ secretVersion }) => secretVersion)).toEqual(
+          moment < overlapEnds ? [newest, newest - 1] : [newest],
+        );
+      }),
+    );
+  });
+
   it('what is decided makes sense where it is decided', () => {
     const command = fc.constantFrom(
       register(),

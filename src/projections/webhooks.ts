@@ -42,7 +42,9 @@ export class Webhooks {
     this.#entries.set(id, entry);
     if (!before) {
       const { repoId } = entry.webhook;
-      this.#idsByRepo.set(repoId, [...(this.#idsByRepo.get(repoId) ?? []), id]);
+      const ids = this.#idsByRepo.get(repoId);
+      if (ids) ids.push(id);
+      else this.#idsByRepo.set(repoId, [id]);
     }
     return entry;
   }

@@ -61,6 +61,9 @@ describe('registering', () => {
     given(registered)
       .when(register({ idempotency: undefined }))
       .thenError('CONFLICT');
+    given({ type: 'WebhookRegistered', data: { ...registered.data, idempotency: undefined } } as Event)
+      .when(register())
+      .thenError('CONFLICT');
     given(unreadable).when(register()).thenError('WEBHOOK_QUARANTINED', { id: webhookId });
   });
 });
@@ -153,6 +156,58 @@ describe('an endpoint', () => {
   });
 });
 
+describe('an endpoint, whether it is told or not,', () => {
+  it.each([
+    ['active', [registered]],
+    ['paused', [registered, paused('failing', '503')]],
+  ])('is changed, gets a secret, is set back and deleted: %s', (status, events) => {
+    const url = 'https://v2.example/';
+    const outcomes = [
+      [change({ url }), changed({ url })],
+      [rotate(2, 60), rotated(2, minutesLater(1))],
+      [replay('p'), replayed('p')],
+      [remove, deleted],
+    ] as const;
+    for (const [command, outcome] of outcomes) {
+      given(...events)
+        .when(command)
+        .thenEvents(outcome);
+      const after = stateAfter(...events, outcome).status;
+      expect([command.type, after]).toEqual([command.type, command === remove ? 'deleted' : status]);
+    }
+  });
+});
+
+describe('a history that makes no sense', () => {
+  const events = [
+    registered,
+    changed({ url: 'https://v2.example/' }),
+    rotated(2),
+    paused(),
+    resumed,
+    replayed(null),
+    deleted,
+  ];
+  const elsewhereToo = (event: Event) =>
+    ({ ...event, data: { ...event.data, ...ofAnotherRepository } }) as Event;
+
+  it.each<[string, Event[]]>([
+    ...events.slice(1).map((event): [string, Event[]] => [`begins with ${event.type}`, [event]]),
+    ...events.map((event): [string, Event[]] => [
+      `has a ${event.type} of another repository`,
+      [registered, elsewhereToo(event)],
+    ]),
+    ['begins twice', [registered, registered]],
+    ['has a secret twice', [registered, rotated(1)]],
+    ['misses a secret', [registered, rotated(3)]],
+    ['cannot be read', [registered, paused(), unreadable]],
+  ])('%s: the endpoint is unavailable, and no pause is shown', (_, history) => {
+    expect(stateAfter(...history)).toMatchObject({ status: 'unavailable', pausedBecause: null });
+    expect(stateAfter(...history, resumed).status).toBe('unavailable');
+    expect(stateAfter(...history, deleted).status).toBe('deleted');
+  });
+});
+
 describe('an endpoint that came with a copy of a log', () => {
   const asleep = { status: 'paused', pausedBecause: { cause: 'imported', reason: null } };
 
@@ -162,8 +217,15 @@ describe('an endpoint that came with a copy of a log', () => {
     ['paused there', [imported(registered), imported(paused('gone'))]],
     ['changed here', [imported(registered), at(changed({ url: 'https://v2.example/' }))]],
     ['set back there', [imported(registered), imported(replayed(null))]],
+    ['given a new secret there', [imported(registered), imported(rotated(2, minutesLater(9)))]],
+    ['set back here', [imported(registered), at(replayed(null))]],
   ])('sleeps when it was %s', (_, events) => {
     expect(fold(events)).toMatchObject(asleep);
+  });
+
+  it('is deleted, or cannot be read, as it was there', () => {
+    expect(fold([imported(registered), imported(deleted)])?.status).toBe('deleted');
+    expect(fold([imported(registered), imported(unreadable), at(resumed)])?.status).toBe('unavailable');
   });
 
   it('wakes when it is resumed here', () => {

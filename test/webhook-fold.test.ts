@@ -1,0 +1,193 @@
+import { describe, expect, it } from '@jest/globals';
+import fc from 'fast-check';
+import { webhookStream } from '../src/domain/webhook.js';
+import { encode } from '../src/event-store/codec.js';
+import { EVENT_TYPES } from '../src/event-store/codecs.js';
+import type { RecordedEvent } from '../src/event-store/event-store.js';
+import type { Position } from '../src/event-store/position.js';
+import { evolveWebhookEntry, type WebhookEntry, Webhooks } from '../src/projections/webhooks.js';
+import {
+  changed,
+  deleted,
+  paused,
+  registered,
+  replayed,
+  repoId,
+  resumed,
+  rotated,
+  T0,
+  webhookId,
+} from './given-webhook.js';
+
+type Event = Parameters<typeof encode>[0];
+
+const cause = { actor: { issuer: 'test', subject: 'ada' }, requestId: 'r', commandId: 'c' };
+const place = (revision: number) => `log:${revision}` as Position;
+
+/** An event of the endpoint's stream as the log has it; its position is that of its revision. */
+function recorded(event: Event, revision: number): RecordedEvent {
+  const { id, type, data, metadata } = encode(event, `event ${revision}`, T0, cause);
+  const stream = webhookStream(webhookId);
+  return { id, type, data, metadata, stream, revision, position: place(revision), recordedAt: T0 };
+}
+function imported(event: Event, revision: number): RecordedEvent {
+  const { metadata, ...rest } = recorded(event, revision);
+  return { ...rest, metadata: { ...(metadata as object), importedFrom: { recordedAt: T0 } } };
+}
+const here = recorded;
+const unreadable = (revision: number, data: unknown = {}): RecordedEvent => ({
+  ...here(resumed, revision),
+  type: 'WebhookBlessed',
+  data,
+});
+
+type Step = readonly [(event: Event, revision: number) => RecordedEvent, Event];
+const entryAfter = (...steps: Step[]) =>
+  steps.reduce<WebhookEntry | undefined>(
+    (entry, [make, event], revision) => evolveWebhookEntry(entry, make(event, revision)),
+    undefined,
+  ) as WebhookEntry;
+const told = ({ from, replay }: WebhookEntry) => ({ from, replay });
+
+describe('an endpoint is told', () => {
+  it('what comes behind its registration, whatever becomes of it', () => {
+    const begin = { from: place(0), replay: -1 };
+    const life = [changed({ url: 'https://v2.example/' }), rotated(2), paused(), resumed, paused(), deleted];
+    for (let length = 0; length <= life.length; length++) {
+      const steps = life.slice(0, length).map((event): Step => [here, event]);
+      expect(told(entryAfter([here, registered], ...steps))).toEqual(begin);
+    }
+  });
+
+  it('what comes behind the position that it was set to last, or everything', () => {
+    const back: Step[] = [
+      [here, registered],
+      [here, replayed(place(7))],
+    ];
+    expect(told(entryAfter(...back))).toEqual({ from: place(7), replay: 1 });
+    expect(told(entryAfter(...back, [here, paused()], [here, resumed]))).toMatchObject({ replay: 1 });
+    expect(told(entryAfter(...back, [here, replayed(null)]))).toEqual({ from: null, replay: 2 });
+    expect(told(entryAfter(...back, [here, replayed(place(7))]))).toEqual({ from: place(7), replay: 2 });
+  });
+});
+
+describe('an endpoint of a copy is told', () => {
+  const there: Step[] = [
+    [imported, registered],
+    [imported, replayed('other log:3')],
+    [imported, paused()],
+    [imported, resumed],
+  ];
+
+  it('nothing of a position of the log that it came from', () => {
+    expect(told(entryAfter(...there))).toEqual({ from: place(0), replay: -1 });
+  });
+
+  it('what comes behind the event that woke it, and not behind a later resumption', () => {
+    const awake = entryAfter(...there, [here, resumed]);
+    expect(awake.webhook.status).toBe('active');
+    expect(told(awake)).toEqual({ from: place(4), replay: -1 });
+    const again = entryAfter(...there, [here, resumed], [here, paused()], [here, resumed]);
+    expect(told(again)).toEqual(told(awake));
+  });
+
+  it('what comes behind the position that it was set to here, before or after it woke', () => {
+    const before = entryAfter(...there, [here, replayed(null)], [here, resumed]);
+    expect(told(before)).toEqual({ from: null, replay: 4 });
+    const after = entryAfter(...there, [here, resumed], [here, replayed(place(2))]);
+    expect(told(after)).toEqual({ from: place(2), replay: 5 });
+  });
+});
+
+describe('an entry', () => {
+  it('takes an event once, and is unavailable where events are missing', () => {
+    const entry = entryAfter([here, registered], [here, replayed(null)]);
+    for (const old of [here(registered, 0), here(replayed(place(9)), 1), here(deleted, 1)]) {
+      expect(evolveWebhookEntry(entry, old)).toBe(entry);
+    }
+    const next = evolveWebhookEntry(entry, here(paused(), 3));
+    expect([next.webhook.status, next.revision, next.position]).toEqual(['unavailable', 3, place(3)]);
+  });
+
+  it('is not set back by what cannot be read, nor when it is unavailable', () => {
+    const entry = entryAfter([here, registered], [here, replayed(place(7))]);
+    const broken = evolveWebhookEntry(entry, unreadable(2, { repoId }));
+    expect(told(evolveWebhookEntry(broken, here(replayed(null), 3)))).toEqual(told(entry));
+  });
+
+  const metadata = recorded(resumed, 0).metadata as object;
+  const wild = fc.record({
+    type: fc.constantFrom(...EVENT_TYPES, 'WebhookBlessed', '__proto__'),
+    data: fc.oneof(fc.jsonValue(), fc.constant({ webhookId, repoId }), fc.constant(null)),
+    metadata: fc.oneof(fc.jsonValue(), fc.constant(metadata)),
+    skipped: fc.nat(1),
+  });
+  const sound = fc
+    .tuple(
+      fc.constantFrom<Event>(registered, rotated(2), paused(), resumed, replayed(null), deleted),
+      fc.boolean(),
+    )
+    .map(([event, isCopied]) => {
+      const { type, data, metadata } = (isCopied ? imported : here)(event, 0);
+      return { type, data, metadata, skipped: 0 };
+    });
+
+  it('is made of whatever the log holds; once unavailable or deleted, it is never told again', () => {
+    fc.assert(
+      fc.property(fc.array(fc.oneof(sound, wild), { maxLength: 12 }), (events) => {
+        let entry: WebhookEntry | undefined;
+        let revision = -1;
+        for (const { skipped, ...event } of events) {
+          revision += 1 + skipped;
+          const before: WebhookEntry | undefined = entry;
+          const after = evolveWebhookEntry(before, { ...here(resumed, revision), ...event });
+          if (before?.webhook.status === 'deleted') expect(after.webhook).toBe(before.webhook);
+          if (before?.webhook.status === 'unavailable')
+            expect(after.webhook.status).not.toMatch(/active|paused/);
+          if (skipped > 0) expect(after.webhook.status).toMatch(/unavailable|deleted/);
+          expect([after.revision, after.position]).toEqual([revision, place(revision)]);
+          expect(after.replay).toBeLessThanOrEqual(revision);
+          entry = after;
+        }
+      }),
+    );
+  });
+});
+
+describe('the endpoints of a log', () => {
+  const of = (id: string, event: RecordedEvent, data: object = {}): RecordedEvent => ({
+    ...event,
+    stream: webhookStream(id),
+    data: { ...(event.data as object), webhookId: id, ...data },
+  });
+  const ids = ['a', 'b', 'c'].map((digit) => webhookId.replaceAll(/./g, (c) => (c === '-' ? c : digit)));
+  const [one = '', two = '', three = ''] = ids;
+
+  it('are listed by their repository in the order of their registration, without deleted ones', () => {
+    const webhooks = new Webhooks();
+    for (const id of [two, one, three]) webhooks.apply(of(id, here(registered, 0)));
+    webhooks.apply(of(webhookId, here(registered, 0), { repoId: 'bank' }));
+    const listed = () => webhooks.ofRepository(repoId).map(({ webhook }) => webhook.webhookId);
+    expect(listed()).toEqual([two, one, three]);
+    webhooks.apply(of(one, here(deleted, 1)));
+    expect(listed()).toEqual([two, three]);
+    expect(webhooks.entryOf(one)?.webhook.status).toBe('deleted');
+    expect(webhooks.ofRepository('nowhere')).toEqual([]);
+  });
+
+  it('are listed as unavailable where only their repository can be read', () => {
+    const webhooks = new Webhooks();
+    webhooks.apply({ ...unreadable(0, { repoId }), stream: webhookStream(one) });
+    expect(webhooks.ofRepository(repoId).map(({ webhook }) => webhook)).toMatchObject([
+      { webhookId: one, repoId, status: 'unavailable' },
+    ]);
+  });
+
+  it('are not made of streams of others', () => {
+    const webhooks = new Webhooks();
+    for (const stream of [`aiApiKey-${one}`, 'webhook-', 'webhook-x', `webhook-${one.toUpperCase()}`]) {
+      expect(webhooks.apply({ ...here(registered, 0), stream })).toBeUndefined();
+    }
+    expect([...webhooks.entries()]).toEqual([]);
+  });
+});

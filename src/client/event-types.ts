@@ -1,5 +1,3 @@
-import type { CallOptions } from './types.js';
-
 /** An event of the feed: a CloudEvent (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md). */
 export type KeyledgerEvent = {
   readonly specversion: '1.0';
@@ -25,13 +23,4 @@ export type KeyledgerEvent = {
     readonly unreadable?: string;
     readonly [said: string]: unknown;
   };
-};
-
-export type EventsOptions = CallOptions & {
-  /** The `position` of an event, to go on right behind it; `start`: from the first event on. Without it: from now on. */
-  readonly after?: string | 'start' | undefined;
-  /** Of this repository only. */
-  readonly repo?: string | undefined;
-  /** Of these types only. */
-  readonly types?: readonly string[] | undefined;
 };

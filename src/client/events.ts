@@ -1,9 +1,10 @@
 /** The feed: one stream of events over as many connections as it takes. */
 import { KeyledgerClientError } from './error.js';
-import type { EventsOptions, KeyledgerEvent } from './event-types.js';
+import type { KeyledgerEvent } from './event-types.js';
 import { followMessages } from './follow-messages.js';
 import { query } from './paths.js';
 import type { Open } from './transport.js';
+import type { EventsOptions } from './types.js';
 
 /** The service sends a heartbeat every 15 seconds: after more than two of them that did not come nobody is there. */
 const SILENT_MS = 45_000;

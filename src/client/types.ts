@@ -1,5 +1,5 @@
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
-import type { EventsOptions, KeyledgerEvent } from './event-types.js';
+import type { KeyledgerEvent } from './event-types.js';
 
 export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
 
@@ -73,6 +73,15 @@ export type AuditOptions = CallOptions & {
   readonly limit?: number | undefined;
   /** The `nextCursor` of the page before; null, as nothing: from the newest on. */
   readonly cursor?: string | null | undefined;
+};
+
+export type EventsOptions = CallOptions & {
+  /** The `position` of an event, to go on right behind it; `start`: from the first event on. Without it: from now on. */
+  readonly after?: string | 'start' | undefined;
+  /** Of this repository only. */
+  readonly repo?: string | undefined;
+  /** Of these types only. */
+  readonly types?: readonly string[] | undefined;
 };
 
 /** Where the change is in the log, for `minPosition`; null if the service did not say. */

@@ -31,12 +31,13 @@ export const register = (change: object = {}): WebhookCommand => ({
   ...change,
 });
 export const change = (to: object): WebhookCommand => ({ type: 'ChangeWebhook', ...ref, ...to });
-export const rotate = (secretVersion: number, overlapSeconds = 0): WebhookCommand => ({
+export const rotate = (secretVersion: number, overlapSeconds = 0, keyHash?: string): WebhookCommand => ({
   type: 'RotateWebhookSecret',
   ...ref,
   secretVersion,
   ...secretOf(secretVersion),
   overlapSeconds,
+  idempotency: keyHash === undefined ? undefined : { keyHash, requestHash: `overlap ${overlapSeconds}` },
 });
 export const pause = (cause: PauseCause = 'requested', reason: string | null = null): WebhookCommand => ({
   type: 'PauseWebhook',
@@ -54,9 +55,13 @@ export const changed = (to: object): WebhookEvent => ({
   type: 'WebhookChanged',
   data: { ...ref, ...target, ...to },
 });
-export const rotated = (secretVersion: number, overlapEndsAt: string | null = null): WebhookEvent => ({
+export const rotated = (
+  secretVersion: number,
+  overlapEndsAt: string | null = null,
+  idempotency?: { keyHash: string; requestHash: string },
+): WebhookEvent => ({
   type: 'WebhookSecretRotated',
-  data: { ...ref, secretVersion, ...secretOf(secretVersion), overlapEndsAt },
+  data: { ...ref, secretVersion, ...secretOf(secretVersion), overlapEndsAt, idempotency },
 });
 export const paused = (cause: PauseCause = 'requested', reason: string | null = null): WebhookEvent => ({
   type: 'WebhookPaused',

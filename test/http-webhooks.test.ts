@@ -102,6 +102,22 @@ describe('an endpoint', () => {
     });
   });
 
+  it('is given a new secret once for one Idempotency-Key', async () => {
+    const { id } = await register();
+    const rotate = (body: Json, headers: Record<string, string>) =>
+      ask('POST', `${hooks}/${id}/rotate`, body, headers);
+    const once = { 'idempotency-key': 'once' };
+    const first = await rotate({ overlapSeconds: 60 }, once);
+    const answers = [await rotate({ overlapSeconds: 60 }, once), await rotate({ overlapSeconds: 60 }, once)];
+    for (const answer of answers) expect([answer.status, answer.text]).toEqual([200, first.text]);
+    expect((await rotate({}, once)).json).toMatchObject({ code: 'IDEMPOTENCY_KEY_REUSED' });
+    expect((await rotate({}, { 'idempotency-key': 'twice' })).json['secret']).not.toBe(first.json['secret']);
+    expect((await rotate({ overlapSeconds: 60 }, once)).json).toMatchObject({
+      code: 'IDEMPOTENCY_KEY_USED',
+      id,
+    });
+  });
+
   it.each([
     ['POST', '', { url: 'http://hooks.example/' }, 'url'],
     ['POST', '', { url: 'https://user:secret@hooks.example/' }, 'url'],

@@ -185,7 +185,13 @@ describe('the endpoints of a log', () => {
 
   it('are not made of streams of others', () => {
     const webhooks = new Webhooks();
-    for (const stream of [`aiApiKey-${one}`, 'webhook-', 'webhook-x', `webhook-${one.toUpperCase()}`]) {
+    for (const stream of [
+      `aiApiKey-${one}`,
+      'aiApiKeyWebhook-',
+      'aiApiKeyWebhook-x',
+      `aiApiKeyWebhook-${one.toUpperCase()}`,
+      `webhook-${one}`,
+    ]) {
       expect(webhooks.apply({ ...here(registered, 0), stream })).toBeUndefined();
     }
     expect([...webhooks.entries()]).toEqual([]);

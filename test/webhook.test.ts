@@ -101,6 +101,29 @@ describe('rotating the secret', () => {
     ]);
   });
 
+  it('is done once for one Idempotency-Key, and repeated while the secret is that one', () => {
+    const first = rotated(2, null, { keyHash: 'again', requestHash: 'overlap 0' });
+    given(registered)
+      .when(rotate(2, 0, 'again'))
+      .thenEvents(first);
+    given(registered, first)
+      .when(rotate(3, 0, 'again'), minutesLater(15))
+      .thenEvents();
+    given(registered, first)
+      .when(rotate(3, 60, 'again'))
+      .thenError('IDEMPOTENCY_KEY_REUSED');
+    const used = ['IDEMPOTENCY_KEY_USED', { id: webhookId }] as const;
+    given(registered, first)
+      .when(rotate(3, 0, 'again'), minutesLater(16))
+      .thenError(...used);
+    given(registered, first, rotated(3))
+      .when(rotate(4, 0, 'again'))
+      .thenError(...used);
+    given(registered, first)
+      .when(rotate(3, 0, 'another'))
+      .thenEvents(rotated(3, null, { keyHash: 'another', requestHash: 'overlap 0' }));
+  });
+
   it('out of turn makes no sense', () => {
     expect(stateAfter(registered, rotated(3))).toMatchObject({ status: 'unavailable', secretVersion: 1 });
   });

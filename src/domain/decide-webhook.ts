@@ -1,8 +1,9 @@
 import { KeyledgerError } from './errors.js';
-import { checkRepeat } from './repeat.js';
+import { checkRepeat, type Given, type Idempotency } from './repeat.js';
 import type {
   ChangeWebhook,
   RegisterWebhook,
+  RotateWebhookSecret,
   Webhook,
   WebhookCommand,
   WebhookEvent,
@@ -26,14 +27,8 @@ export function decideWebhook(
       return decideRegister(command, state, now);
     case 'ChangeWebhook':
       return decideChange(command, changeable(command, state));
-    case 'RotateWebhookSecret': {
-      changeable(command, state);
-      const { secretVersion, secretHash, sealedSecret, overlapSeconds } = command;
-      const overlapEndsAt =
-        overlapSeconds > 0 ? new Date(Date.parse(now) + overlapSeconds * 1000).toISOString() : null;
-      const data = { ...ref, secretVersion, secretHash, sealedSecret, overlapEndsAt };
-      return [{ type: 'WebhookSecretRotated', data }];
-    }
+    case 'RotateWebhookSecret':
+      return decideRotate(command, changeable(command, state), now);
     case 'PauseWebhook': {
       const { cause, reason } = command;
       const { status } = changeable(command, state);
@@ -60,12 +55,35 @@ function decideRegister(
 ): WebhookEvent[] {
   if (!state) return [{ type: 'WebhookRegistered', data }];
   if (state.status === 'unavailable') throw quarantined(state);
-  const { webhookId: id, status, secretVersion, given } = state;
-  if (!data.idempotency || given?.keyHash !== data.idempotency.keyHash) throw new KeyledgerError('CONFLICT');
-  const secrets = { id, status, secretVersion, secretRepeatable: true, expiresAt: null };
-  checkRepeat(data.idempotency, given, secrets, now);
+  const first = givenTo(data.idempotency, state);
+  if (!data.idempotency || first?.secretVersion !== 1) throw new KeyledgerError('CONFLICT');
+  checkRepeat(data.idempotency, first, secretsOf(state), now);
   return [];
 }
+
+function decideRotate(command: RotateWebhookSecret, webhook: Webhook, now: string): WebhookEvent[] {
+  const { type: _, overlapSeconds, ...data } = command;
+  const first = givenTo(command.idempotency, webhook);
+  if (command.idempotency && first) {
+    checkRepeat(command.idempotency, first, secretsOf(webhook), now);
+    return [];
+  }
+  const overlapEndsAt =
+    overlapSeconds > 0 ? new Date(Date.parse(now) + overlapSeconds * 1000).toISOString() : null;
+  return [{ type: 'WebhookSecretRotated', data: { ...data, overlapEndsAt } }];
+}
+
+const givenTo = (idempotency: Idempotency | undefined, { given }: Webhook): Given | undefined =>
+  given.find(({ keyHash }) => keyHash === idempotency?.keyHash);
+
+/** A secret that signs is no way in: a paused webhook's may be repeated as well. */
+const secretsOf = ({ webhookId: id, status, secretVersion }: Webhook) => ({
+  id,
+  status,
+  secretVersion,
+  secretRepeatable: true,
+  expiresAt: null,
+});
 
 function decideChange(command: ChangeWebhook, webhook: Webhook): WebhookEvent[] {
   const { webhookId, repoId, url = webhook.url } = command;

@@ -8,8 +8,8 @@ import type { Given, Idempotency } from './repeat.js';
 
 // --- Stream ---------------------------------------------------------------------------------
 
-/** What the names of these streams begin with. */
-export const WEBHOOK_CATEGORY = 'webhook-';
+/** What the names of these streams begin with: a log may be shared with others, who have webhooks too. */
+export const WEBHOOK_CATEGORY = 'aiApiKeyWebhook-';
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 export const isWebhookId = (text: string): boolean => UUID.test(text);
@@ -57,7 +57,11 @@ export type ChangeWebhook = WebhookRef & {
 };
 /** A new secret; the old one signs too for the overlap (seconds). */
 export type RotateWebhookSecret = WebhookRef &
-  SealedSecret & { readonly type: 'RotateWebhookSecret'; readonly overlapSeconds: number };
+  SealedSecret & {
+    readonly type: 'RotateWebhookSecret';
+    readonly overlapSeconds: number;
+    readonly idempotency?: Idempotency | undefined;
+  };
 export type PauseWebhook = WebhookRef & {
   readonly type: 'PauseWebhook';
   readonly cause: PauseCause;
@@ -92,6 +96,7 @@ export type WebhookSecretRotated = EventOf<
   SealedSecret & {
     /** Until then the old secret signs too; null if it ended at once. */
     readonly overlapEndsAt: string | null;
+    readonly idempotency?: Idempotency | undefined;
   }
 >;
 export type WebhookPaused = EventOf<
@@ -149,8 +154,8 @@ export type Webhook = WebhookRef &
     readonly replayedAfter: string | null;
     /** The secret before this one, while it overlaps. */
     readonly oldSecret: (SealedSecret & { readonly goodUntil: string }) | null;
-    /** What the Idempotency-Key of its registration got. */
-    readonly given: Given | null;
+    /** What each Idempotency-Key got. */
+    readonly given: readonly Given[];
   };
 
 /** The secrets that sign at a moment (milliseconds since 1970), newest first. */
@@ -181,7 +186,7 @@ export function evolveWebhook(
       return { ...state, url, types, description };
     }
     case 'WebhookSecretRotated':
-      return event.data.secretVersion === state.secretVersion + 1 ? rotated(state, event.data) : unavailable;
+      return event.data.secretVersion === state.secretVersion + 1 ? rotated(state, event) : unavailable;
     case 'WebhookPaused': {
       if (event.imported) return { ...state, ...ASLEEP };
       const { cause, reason } = event.data;
@@ -211,17 +216,24 @@ function registered({ data, occurredAt, imported }: Occurred<WebhookRegistered> 
     replayedAfter: null,
     secretVersion: 1,
     oldSecret: null,
-    given: idempotency ? { ...idempotency, secretVersion: 1, at: occurredAt } : null,
+    given: idempotency ? [{ ...idempotency, secretVersion: 1, at: occurredAt }] : [],
   };
 }
 
-function rotated(state: Webhook, { overlapEndsAt, ...data }: WebhookSecretRotated['data']): Webhook {
-  const { secretVersion, secretHash, sealedSecret } = state;
-  const old = { secretVersion, secretHash, sealedSecret };
+function rotated(state: Webhook, { data, occurredAt }: Occurred<WebhookSecretRotated>): Webhook {
+  const { secretVersion, secretHash, sealedSecret, overlapEndsAt, idempotency } = data;
+  const old = {
+    secretVersion: state.secretVersion,
+    secretHash: state.secretHash,
+    sealedSecret: state.sealedSecret,
+  };
   return {
     ...state,
-    ...data,
+    secretVersion,
+    secretHash,
+    sealedSecret,
     oldSecret: overlapEndsAt === null ? null : { ...old, goodUntil: overlapEndsAt },
+    given: idempotency ? [...state.given, { ...idempotency, secretVersion, at: occurredAt }] : state.given,
   };
 }
 
@@ -241,5 +253,5 @@ const unknownWebhook = ({ data, occurredAt }: Occurred<WebhookEvent | Unreadable
   secretHash: '',
   sealedSecret: '',
   oldSecret: null,
-  given: null,
+  given: [],
 });

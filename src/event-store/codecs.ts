@@ -60,14 +60,13 @@ const target = {
   types: z.array(z.string()).nullable(),
   description: z.string().nullable(),
 };
-const { idempotency: _, ...sealed } = secret;
 
 export const WEBHOOK_CODECS: CodecsOf<WebhookEvent> = {
   WebhookRegistered: { upcasters: [], data: z.object({ ...webhook, ...target, ...secret }) },
   WebhookChanged: { upcasters: [], data: z.object({ ...webhook, ...target }) },
   WebhookSecretRotated: {
     upcasters: [],
-    data: z.object({ ...webhook, ...sealed, secretVersion: z.int().min(2), overlapEndsAt: time.nullable() }),
+    data: z.object({ ...webhook, ...secret, secretVersion: z.int().min(2), overlapEndsAt: time.nullable() }),
   },
   WebhookPaused: {
     upcasters: [],

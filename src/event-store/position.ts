@@ -32,6 +32,17 @@ export function parsePosition(text: string, logId: string): Position {
 }
 
 /**
+ * Reads a position that came from outside and must not lie behind the log's end.
+ * @throws KeyledgerError INVALID_INPUT if it is none, OTHER_LOG if it is of another log, or of events that this one does
+ * not hold: it was restored from an older copy
+ */
+export function parsePositionUpTo(end: Position, text: string): Position {
+  const position = parsePosition(text, end.slice(0, ID_LENGTH));
+  if (position.length !== end.length || position > end) throw new KeyledgerError('OTHER_LOG');
+  return position;
+}
+
+/**
  * The fixed-width place of a position in this log.
  * @throws KeyledgerError OTHER_LOG
  */

@@ -1,7 +1,7 @@
 import { type Caller, type Permission, permits } from '../domain/access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
-import { type Position, parsePosition } from '../event-store/position.js';
+import { type Position, parsePositionUpTo } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
 import type { Reads } from '../projections/reads.js';
 
@@ -24,10 +24,9 @@ export async function whereToGoOn(
   { log, reads }: FollowDependencies,
   given: string | undefined,
 ): Promise<{ readonly after: Position | undefined; readonly end: Position }> {
-  const asked = given === undefined || given === 'start' ? undefined : parsePosition(given, log.logId);
   const end = await log.end();
+  const asked = given === undefined || given === 'start' ? undefined : parsePositionUpTo(end, given);
   await reads.folded(end);
-  if (asked !== undefined && asked > end) throw new KeyledgerError('OTHER_LOG');
   return { after: given === undefined ? end : asked, end };
 }
 

@@ -8,9 +8,9 @@ import { replayWebhook } from '../../commands/replay-webhook.js';
 import { resumeWebhook } from '../../commands/resume-webhook.js';
 import { rotateWebhookSecret } from '../../commands/rotate-webhook-secret.js';
 import { KeyledgerError } from '../../domain/errors.js';
-import { parsePosition } from '../../event-store/position.js';
+import { parsePositionUpTo } from '../../event-store/position.js';
 import { type ChangeDependencies, contextOf } from '../changes.js';
-import { BODY_RULE, Done, errors, OverlapSeconds, Text } from '../schemas.js';
+import { BODY_RULE, Done, errors, IdempotencyHeaders, OverlapSeconds, Text } from '../schemas.js';
 import { GivenWebhook, knownWebhook, settleWebhook, WebhookParams } from '../webhook-schemas.js';
 import { History } from './audit.js';
 
@@ -41,6 +41,7 @@ export const webhookLifecycleRoutes =
           summary: 'Give an endpoint a new secret; during the overlap the old one signs too',
           tags,
           params: WebhookParams,
+          headers: IdempotencyHeaders,
           body: RotateBody,
           response: { 200: GivenWebhook, ...errors },
         },
@@ -51,6 +52,7 @@ export const webhookLifecycleRoutes =
           repoId,
           webhookId: knownWebhook(webhookId),
           overlapSeconds: request.body?.overlapSeconds ?? 0,
+          idempotencyKey: request.headers['idempotency-key'],
         });
         await settleWebhook(reply, reads, position);
         return { success: true as const, ...given };
@@ -120,8 +122,7 @@ export const webhookLifecycleRoutes =
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
         const { after: given } = request.body;
-        const after = given === 'start' ? null : parsePosition(given, log.logId);
-        if (after !== null && after > (await log.end())) throw new KeyledgerError('OTHER_LOG');
+        const after = given === 'start' ? null : parsePositionUpTo(await log.end(), given);
         const { position } = await replayWebhook(contextOf(request, dependencies), {
           repoId,
           webhookId: knownWebhook(webhookId),

@@ -131,8 +131,10 @@ async function tryOnce(
   if (turn.signal.aborted || !turn.mayCall()) return undefined;
   const at = clock();
   const secrets = secretsOf(webhook, dependencies.keyring, at);
-  if (!secrets) return pause(dependencies, webhook, 'unsealable', null);
-  const answer = await poster.post({ url: webhook.url, id: event.id, body: json, secrets }, at, turn.cut);
+  // While a master key is brought to one instance after the other, the next one may open it.
+  const answer = secrets
+    ? await poster.post({ url: webhook.url, id: event.id, body: json, secrets }, at, turn.cut)
+    : UNSEALABLE;
   if (turn.cut.aborted && answer.status === null) return undefined;
 
   const { position, type, id: eventId } = event;
@@ -145,10 +147,18 @@ async function tryOnce(
   if (!(await store.save(instance, webhookId, next, attempt))) return undefined;
   if (answer.status === GONE) return pause(dependencies, webhook, 'gone', null);
   if (next.failing && next.failing.nextAt - next.failing.since > retryMs) {
-    return pause(dependencies, webhook, 'failing', answer.error ?? `It answered ${answer.status}`);
+    const reason = answer.error ?? `It answered ${answer.status}`;
+    return pause(dependencies, webhook, secrets ? 'failing' : 'unsealable', reason);
   }
   return next;
 }
+
+const UNSEALABLE: Answer = {
+  status: null,
+  error: 'The secret cannot be opened: its master key is gone. Rotate the secret',
+  ms: 0,
+  retryAfterMs: null,
+};
 
 function failingAfter(
   before: Cursor['failing'],

@@ -1,9 +1,6 @@
-import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { webhookStream } from '../src/domain/webhook.js';
-import { openEventStore } from '../src/event-store/open.js';
-import { eventually } from './eventually.js';
-import { startReceiver } from './receiver.js';
+import { accessesOf } from './accesses.js';
 import { type Json, type Running, runService } from './service.js';
 
 const hooks = '/repo/shop/webhook';
@@ -83,25 +80,6 @@ describe('an endpoint', () => {
     expect((await ask('GET', hooks)).json).toEqual({ success: true, webhooks: [] });
   });
 
-  it('is registered once for one Idempotency-Key', async () => {
-    const once = { 'idempotency-key': 'once' };
-    const [first, ...answers] = await Promise.all(
-      Array.from({ length: 5 }, () => ask('POST', hooks, { url }, once)),
-    );
-    if (!first) throw new Error('There is no answer');
-    expect(first.status).toBe(201);
-    for (const answer of answers) expect([answer.status, answer.text]).toEqual([201, first.text]);
-    expect((await ask('POST', hooks, { url, description: 'other' }, once)).json).toMatchObject({
-      code: 'IDEMPOTENCY_KEY_REUSED',
-    });
-    const { id } = first.json as { id: string };
-    await ask('DELETE', `${hooks}/${id}`);
-    expect((await ask('POST', hooks, { url }, once)).json).toMatchObject({
-      code: 'IDEMPOTENCY_KEY_USED',
-      id,
-    });
-  });
-
   it('is given a new secret once for one Idempotency-Key', async () => {
     const { id } = await register();
     const rotate = (body: Json, headers: Record<string, string>) =>
@@ -156,43 +134,6 @@ describe('an endpoint', () => {
     expect((await ask('POST', hooks, { url: 'http://10.1.2.3/' })).status).toBe(201);
   });
 
-  it('that is not in the repository is not found, and another repository is forbidden', async () => {
-    const { id } = await register();
-    const other = await service.token('admin', 'bank');
-    for (const path of [
-      `/repo/bank/webhook/${id}`,
-      '/repo/bank/webhook/none',
-      `${'/repo/bank/webhook'}/${randomUUID()}`,
-    ]) {
-      const { status, json } = await service.ask('GET', path, { token: other });
-      expect([status, json['code']]).toEqual([404, 'WEBHOOK_NOT_FOUND']);
-      expect((await service.ask('DELETE', path, { token: other })).status).toBe(404);
-    }
-    expect((await service.ask('GET', hooks, { token: other })).status).toBe(403);
-    expect((await service.ask('GET', hooks, {})).status).toBe(401);
-    expect((await ask('PATCH', `${hooks}/${id}`)).status).toBe(405);
-  });
-
-  it('is changed by admins, and seen by auditors too', async () => {
-    const { id } = await register();
-    const may = async (role: string) => {
-      const as = await service.token(role);
-      const answers = [
-        await service.ask('GET', hooks, { token: as }),
-        await service.ask('GET', `${hooks}/${id}/deliveries`, { token: as }),
-        await service.ask('GET', `${hooks}/${id}/history`, { token: as }),
-        await service.ask('POST', `${hooks}/${id}/ping`, { token: as }),
-        await service.ask('PUT', `${hooks}/${id}`, { token: as }),
-      ];
-      return answers.map(({ status }) => status);
-    };
-    expect(await may('admin')).toEqual([200, 200, 200, 200, 200]);
-    expect(await may('auditor')).toEqual([200, 200, 200, 403, 403]);
-    for (const role of ['viewer', 'verifier', 'replica']) {
-      expect(await may(role)).toEqual([403, 403, 403, 403, 403]);
-    }
-  });
-
   it('is shown as it was at a position, or not at all', async () => {
     const { headers } = await ask('POST', hooks, { url });
     const position = headers.get('keyledger-position') as string;
@@ -201,35 +142,80 @@ describe('an endpoint', () => {
     expect((await at('x')).json).toMatchObject({ code: 'INVALID_INPUT' });
     expect((await at(position.replace(/:./, ':f'))).json).toMatchObject({ code: 'BEHIND' });
   });
+});
 
-  it('with a history that cannot be read is told nothing, and takes no change but its deletion', async () => {
-    await service.stop();
-    await start({ WEBHOOK_ALLOWED_NETWORKS: '127.0.0.1/32' });
-    const receiver = await startReceiver();
-    const { id } = await register({ url: receiver.url });
-    const log = await openEventStore(
-      service.config.EVENT_STORE_URL,
-      () => undefined,
-      () => undefined,
-    );
-    const event = { id: randomUUID(), type: 'WebhookBlessed', data: {}, metadata: {} };
-    await log.append(webhookStream(id), [event], 0);
-    await log.close();
-    await eventually(async () => (await shown(id))['status'] === 'unavailable');
-    await ask('POST', '/repo/shop/ai/apikey', { name: 'x', aiType: 'AWS' });
-    for (const [method, path] of [
-      ['PUT', ''],
-      ['POST', '/pause'],
-      ['POST', '/resume'],
-      ['POST', '/rotate'],
-      ['POST', '/ping'],
-    ] as const) {
-      const { status, json } = await ask(method, `${hooks}/${id}${path}`);
-      expect([path, status, json['code']]).toEqual([path, 409, 'WEBHOOK_QUARANTINED']);
+describe('an Idempotency-Key', () => {
+  const once = { 'idempotency-key': 'once' };
+  const again = (body: Json = { url }, headers: Record<string, string> = once) =>
+    ask('POST', hooks, body, headers);
+
+  it('gets the same answer while its secret is the one that signs; who got it again is written down', async () => {
+    const first = await again({ url, types: ['ApiKeyDeleted', 'ApiKeyCreated'] });
+    const { id, secret } = first.json as { id: string; secret: string };
+    expect((await accessesOf(service.config)).length).toBe(0);
+    await ask('PUT', `${hooks}/${id}`, { url: 'https://v2.example/' });
+    await ask('POST', `${hooks}/${id}/pause`);
+    // The types as they are kept, and an address as it is understood.
+    const sameRequest = { url: 'https://HOOKS.example/keys', types: ['ApiKeyCreated', 'ApiKeyDeleted'] };
+    const repeated = await again(sameRequest);
+    expect([repeated.status, repeated.text]).toEqual([201, first.text]);
+    expect(repeated.headers.get('cache-control')).toBe('no-store');
+    expect(await accessesOf(service.config)).toMatchObject([
+      { data: { access: 'repeated-secret', repoId: 'shop', query: { webhookId: id } } },
+    ]);
+    const other = await again({ url });
+    expect([other.status, other.json['code']]).toEqual([422, 'IDEMPOTENCY_KEY_REUSED']);
+    await ask('POST', `${hooks}/${id}/rotate`, { overlapSeconds: 60 });
+    const late = await again(sameRequest);
+    expect([late.status, late.json['code'], late.json['id']]).toEqual([409, 'IDEMPOTENCY_KEY_USED', id]);
+    expect(late.text).not.toContain(secret);
+    expect((await ask('GET', hooks)).json['webhooks']).toHaveLength(1);
+  });
+
+  it('is one of its caller and its repository, and no failure uses it up', async () => {
+    expect((await again({ url: 'x' })).status).toBe(400);
+    const [mine, others] = [
+      await again(),
+      await service.ask('POST', hooks, {
+        token: await service.token('admin', 'shop', 'bob'),
+        body: { url },
+        headers: once,
+      }),
+    ];
+    const elsewhere = await service.ask('POST', '/repo/bank/webhook', {
+      token: await service.token('admin', 'bank'),
+      body: { url },
+      headers: once,
+    });
+    const ids = [mine, others, elsewhere].map(({ status, json }) => [status, json['id']].join());
+    expect(new Set(ids).size).toBe(3);
+    for (const each of ids) expect(each).toMatch(/^201,/);
+    for (const wrong of ['', 'x'.repeat(256)]) {
+      const { status, json } = await again({ url }, { 'idempotency-key': wrong });
+      expect([status, json['message']]).toEqual([400, expect.stringMatching(/idempotency-key/i)]);
     }
-    expect((await ask('DELETE', `${hooks}/${id}`)).status).toBe(200);
-    expect(receiver.calls).toEqual([]);
-    await receiver.stop();
+  });
+
+  it('registers one endpoint, however many instances are asked at once', async () => {
+    const { EVENT_STORE_URL } = service.config;
+    const MASTER_KEYS_FILE = join(service.folder, 'master.keys');
+    const second = await runService({ EVENT_STORE_URL, MASTER_KEYS_FILE });
+    const there = await second.token('admin');
+    const answers = await Promise.all(
+      Array.from({ length: 8 }, (_, i) =>
+        i % 2 ? again() : second.ask('POST', hooks, { token: there, body: { url }, headers: once }),
+      ),
+    );
+    expect(new Set(answers.map(({ status, text }) => `${status} ${text}`)).size).toBe(1);
+    expect(answers[0]?.status).toBe(201);
+    const headers = { 'keyledger-min-position': answers[0]?.headers.get('keyledger-position') ?? '' };
+    for (const listed of [
+      await ask('GET', hooks, undefined, headers),
+      await second.ask('GET', hooks, { token: there, headers }),
+    ]) {
+      expect(listed.json['webhooks']).toHaveLength(1);
+    }
+    await second.stop();
   });
 });
 

@@ -8,7 +8,7 @@ import { replayWebhook } from '../../commands/replay-webhook.js';
 import { resumeWebhook } from '../../commands/resume-webhook.js';
 import { rotateWebhookSecret } from '../../commands/rotate-webhook-secret.js';
 import { KeyledgerError } from '../../domain/errors.js';
-import { parsePositionUpTo } from '../../event-store/position.js';
+import { isPosition, parsePositionUpTo } from '../../event-store/position.js';
 import { type ChangeDependencies, contextOf } from '../changes.js';
 import { BODY_RULE, Done, errors, IdempotencyHeaders, OverlapSeconds, Text } from '../schemas.js';
 import { GivenWebhook, knownWebhook, settleWebhook, WebhookParams } from '../webhook-schemas.js';
@@ -16,10 +16,12 @@ import { History } from './audit.js';
 
 const RotateBody = z.object({ overlapSeconds: OverlapSeconds.optional() }, BODY_RULE).nullish();
 const PauseBody = z.object({ reason: Text.optional() }, BODY_RULE).nullish();
+const AFTER_RULE = 'must be a position of this log, or start';
 const ReplayBody = z.object(
   {
     after: z
-      .string('must be a position of this log, or start')
+      .string(AFTER_RULE)
+      .refine((text) => text === 'start' || isPosition(text), AFTER_RULE)
       .describe('Told again is what comes behind this position; `start`: everything'),
   },
   BODY_RULE,

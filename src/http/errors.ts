@@ -32,8 +32,11 @@ const RETRY_AFTER_SECONDS = 1;
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const known = toKeyledgerError(error, request);
   if (known.code === 'INTERNAL') request.log.error({ requestId: request.id, err: error }, 'request failed');
-  else if (known.status === 503)
-    request.log.warn({ requestId: request.id, err: error }, 'request not served');
+  else if (known.status === 503) {
+    // Where it came from says something only if something else failed.
+    const err = known.cause === undefined ? { message: known.message } : known;
+    request.log.warn({ requestId: request.id, err }, 'request not served');
+  }
   if (known.status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS);
   if (known.status === 401) {
     const reason = request.headers.authorization === undefined ? '' : ', error="invalid_token"';

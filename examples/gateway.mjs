@@ -9,7 +9,12 @@ import { createVerifier } from 'keyledger/verifier';
 
 const { BASE_URL = 'http://127.0.0.1:8080', TOKEN = '', PORT = '9000' } = process.env;
 const verifier = createVerifier({ baseUrl: BASE_URL, token: TOKEN, maxStaleness: 60 });
-await verifier.ready();
+try {
+  await verifier.ready();
+} catch (error) {
+  console.error(error.message);
+  process.exit(1);
+}
 
 const server = createServer((request, response) => {
   const [, basic = ''] = /^Basic (\S+)$/i.exec(request.headers.authorization ?? '') ?? [];

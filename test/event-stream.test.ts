@@ -4,7 +4,8 @@ import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import { KeyledgerError } from '../src/domain/errors.js';
-import { EventStream, type Followed, message } from '../src/http/event-stream.js';
+import type { Position } from '../src/event-store/position.js';
+import { EventStream, type Followed, type Marks, message } from '../src/http/event-stream.js';
 import { readStream } from './event-stream.js';
 import { eventually } from './eventually.js';
 
@@ -28,7 +29,11 @@ async function serve(answer: (reply: FastifyReply) => Promise<unknown>): Promise
 
 const HOUR_MS = 3_600_000;
 const never = new AbortController().signal;
-const fresh = () => 0;
+const marks = (everyMs: number, age = 0): Marks => ({
+  everyMs,
+  staleness: () => age,
+  bookmarkAt: async (position) => `${position}.`,
+});
 
 /** A reader that reads nothing until it is told to. */
 async function deafReader(): Promise<Socket> {
@@ -42,7 +47,7 @@ async function deafReader(): Promise<Socket> {
 
 const page = (place: number, texts: readonly string[] = [], caughtUp = true): Followed => ({
   messages: texts.map((data) => message({ id: String(place), data: JSON.stringify({ data }) })),
-  position: String(place),
+  position: String(place) as Position,
   caughtUp,
 });
 
@@ -55,15 +60,15 @@ describe('an event stream', () => {
       yield page(4);
       throw new KeyledgerError('BEHIND');
     }
-    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(pages(), 0, () => 7));
+    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(pages(), marks(0, 7)));
     const { messages, ended } = await readStream(url, 'x');
     await ended;
     expect(messages.map(({ event, id, data }) => [event, id, data['staleness']])).toEqual([
-      ['heartbeat', '1', null],
+      ['heartbeat', '1.', null],
       ['message', '2', undefined],
-      ['caught-up', '2', 7],
-      ['heartbeat', '3', 7],
-      ['heartbeat', '4', 7],
+      ['caught-up', '2.', 7],
+      ['heartbeat', '3.', 7],
+      ['heartbeat', '4.', 7],
       ['end', undefined, undefined],
     ]);
   });
@@ -74,14 +79,14 @@ describe('an event stream', () => {
     }
     const url = await serve(async (reply) => {
       const stream = new EventStream(reply, HOUR_MS, never);
-      await stream.follow(pages(), HOUR_MS, fresh);
+      await stream.follow(pages(), marks(HOUR_MS));
       stream.end(new KeyledgerError('BEHIND'));
     });
     const { messages, ended } = await readStream(url, 'x');
     await ended;
     expect(messages.map(({ event, id }) => [event, id])).toEqual([
-      ['heartbeat', '1'],
-      ['caught-up', '51'],
+      ['heartbeat', '1.'],
+      ['caught-up', '51.'],
       ['end', undefined],
     ]);
   });
@@ -98,7 +103,7 @@ describe('an event stream', () => {
     let held = 0;
     await serve(async (reply) => {
       const stream = new EventStream(reply, HOUR_MS, never, 300);
-      over = stream.follow(endless(stream.signal), HOUR_MS, fresh);
+      over = stream.follow(endless(stream.signal), marks(HOUR_MS));
       await over;
       held = reply.raw.writableLength;
     });
@@ -126,7 +131,7 @@ describe('an event stream', () => {
       yield page(1);
       throw new Error('disk /dev/sda1 is gone');
     }
-    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(pages(), 0, fresh));
+    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(pages(), marks(0)));
     const { messages, ended } = await readStream(url, 'x');
     await ended;
     expect(messages.at(-1)).toMatchObject({ event: 'end', data: { code: 'UNAVAILABLE' } });
@@ -152,7 +157,7 @@ describe('an event stream', () => {
           await setImmediate();
         }
       }
-      await made.follow(pages(), 0, fresh);
+      await made.follow(pages(), marks(0));
     });
     const reader = await deafReader();
     await eventually(() => (when === 'before it begins' ? requested : stream !== undefined));

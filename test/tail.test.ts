@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { streamOf } from '../src/domain/ai-api-key.js';
+import { KeyledgerError } from '../src/domain/errors.js';
 import type { EventStore, Page, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite-log.js';
@@ -166,6 +167,19 @@ describe('the tail', () => {
       if (page.caughtUp) break;
     }
     expect(told).toEqual(events);
+  });
+
+  it('ends for every reader when nothing is folded any more', async () => {
+    const other = new Tail(log);
+    const { signal } = new AbortController();
+    const readings = ['from the first', 'from the end'].map(async (where) => {
+      for await (const _ of other.read(where === 'from the end' ? await log.end() : undefined, signal));
+    });
+    await eventually(() => other.waiting === readings.length);
+    other.break(new KeyledgerError('UNAVAILABLE'));
+    for (const reading of [...readings, other.read(undefined, signal).next()]) {
+      await expect(reading).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    }
   });
 
   it('passes over at once what is far and not for the reader', async () => {

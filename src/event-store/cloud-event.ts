@@ -1,9 +1,9 @@
 import { type ApiKeyEvent, apiKeyIdOf } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { type WebhookEvent, webhookIdOf } from '../domain/webhook.js';
+import { bookmarkOf } from './bookmark.js';
 import { decode, decodeAccess, decodeWebhook, occurredAtOf, saidOf } from './codec.js';
 import type { RecordedEvent } from './event-store.js';
-import type { Position } from './position.js';
 
 /**
  * An event as it is told outside: CloudEvents 1.0 in its JSON format
@@ -21,8 +21,8 @@ export type CloudEvent = {
   /** When it occurred, RFC 3339. */
   readonly time: string;
   readonly datacontenttype: 'application/json';
-  /** Where it is in the log: to go on behind it. */
-  readonly position: Position;
+  /** Its bookmark: to go on behind it. */
+  readonly position: string;
   readonly data: { readonly repoId: string | null; readonly [said: string]: unknown };
 };
 
@@ -41,7 +41,7 @@ export function cloudEvent(recorded: RecordedEvent, repoId?: string): CloudEvent
     ...(subject === undefined ? {} : { subject }),
     time: occurredAtOf(recorded),
     datacontenttype: 'application/json',
-    position,
+    position: bookmarkOf(recorded),
     data: { repoId: repoId ?? saidOf(recorded).repoId ?? null, revision, ...data },
   };
 }

@@ -8,7 +8,7 @@ declare const brand: unique symbol;
  */
 export type Position = string & { readonly [brand]: true };
 
-const SHAPE = /^[0-9a-f-]{36}:[0-9a-f]{16}(?:[0-9a-f]{16})?$/;
+const SHAPE = /^([0-9a-f-]{36}:[0-9a-f]{16}(?:[0-9a-f]{16})?)(?:\.[0-9a-f]{8})?$/;
 const ID_LENGTH = 36;
 
 /** @param place fixed-width lower-case hexadecimal: 16 digits for one number, 32 for two */
@@ -16,30 +16,20 @@ export const positionAt = (logId: string, place: string): Position => `${logId}:
 
 export const hex16 = (value: number | bigint): string => value.toString(16).padStart(16, '0');
 
-/** Does a text look like a position, of whichever log? */
+/** Does a text look like a position, of whichever log, or like a bookmark? */
 export const isPosition = (text: string): boolean => SHAPE.test(text);
 
 /**
- * Reads a position that came from outside.
+ * Reads a position that came from outside, or that of a bookmark.
  * @throws KeyledgerError INVALID_INPUT if it is none, OTHER_LOG if it is of another log
  */
 export function parsePosition(text: string, logId: string): Position {
-  if (!isPosition(text)) {
+  const position = SHAPE.exec(text)?.[1];
+  if (position === undefined) {
     throw new KeyledgerError('INVALID_INPUT', { message: 'This is not a position that Keyledger gave' });
   }
-  if (!text.startsWith(`${logId}:`)) throw new KeyledgerError('OTHER_LOG');
-  return text as Position;
-}
-
-/**
- * Reads a position that came from outside and must not lie behind the log's end.
- * @throws KeyledgerError INVALID_INPUT if it is none, OTHER_LOG if it is of another log, or of events that this one does
- * not hold: it was restored from an older copy
- */
-export function parsePositionUpTo(end: Position, text: string): Position {
-  const position = parsePosition(text, end.slice(0, ID_LENGTH));
-  if (position.length !== end.length || position > end) throw new KeyledgerError('OTHER_LOG');
-  return position;
+  if (!position.startsWith(`${logId}:`)) throw new KeyledgerError('OTHER_LOG');
+  return position as Position;
 }
 
 /**

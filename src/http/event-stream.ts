@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import { KeyledgerError } from '../domain/errors.js';
+import type { Position } from '../event-store/position.js';
 
 /** A reader that has not taken what was sent to it in so long is cut off (milliseconds). */
 const SLOW_MS = 30_000;
@@ -16,9 +17,19 @@ export const message = ({ event, id, data }: { event?: string; id?: string; data
 /** What is to be sent next, and how far in the log that is, if a reader can go on from there. */
 export type Followed = {
   readonly messages: readonly string[];
-  readonly position: string | undefined;
+  readonly position: Position | undefined;
   /** There was no more when this was read. */
   readonly caughtUp: boolean;
+};
+
+/** How a reader is told where it is. */
+export type Marks = {
+  /** At least so often, in milliseconds. */
+  readonly everyMs: number;
+  /** For how many seconds it has not been known that there is no more. */
+  readonly staleness: () => number;
+  /** What a reader at a position goes on with. */
+  readonly bookmarkAt: (position: Position) => Promise<string>;
 };
 
 /** Characters that are sent at once. */
@@ -43,6 +54,7 @@ export class EventStream {
   readonly #raw: FastifyReply['raw'];
   readonly #slowMs: number;
   readonly #over = new AbortController();
+  readonly #beganAt = performance.now();
 
   /**
    * Begins the answer.
@@ -86,21 +98,24 @@ export class EventStream {
   /**
    * Sends what comes until one of both ends; `caught-up` when the reader has all that there was, and at least so often
    * a `heartbeat`, the first at once: from then on a reader that named no position can go on where it began.
-   * @param staleness for how many seconds it has not been known that there is no more
    */
-  async follow(pages: AsyncIterable<Followed>, heartbeatMs: number, staleness: () => number): Promise<void> {
+  async follow(pages: AsyncIterable<Followed>, { everyMs, staleness, bookmarkAt }: Marks): Promise<void> {
     let hasCaughtUp = false;
     let markedAt = Number.NEGATIVE_INFINITY;
     try {
       for await (const { messages, position, caughtUp } of pages) {
+        if (this.signal.aborted) return;
         // Asked before anything is sent: it holds for this page, and sending may take its time.
         const age = caughtUp ? staleness() : null;
+        const elapsed = (performance.now() - this.#beganAt) / 1000;
         for (const piece of pieces(messages)) await this.send(piece);
-        const isDue = (caughtUp && !hasCaughtUp) || performance.now() - markedAt >= heartbeatMs;
+        const isDue = (caughtUp && !hasCaughtUp) || performance.now() - markedAt >= everyMs;
         if (position === undefined || !isDue) continue;
         const event = caughtUp && !hasCaughtUp ? 'caught-up' : 'heartbeat';
-        const data = JSON.stringify({ position, staleness: age });
-        await this.send(message({ event, id: position, data }));
+        const id = await bookmarkAt(position);
+        await this.send(
+          message({ event, id, data: JSON.stringify({ position: id, staleness: age, elapsed }) }),
+        );
         hasCaughtUp ||= caughtUp;
         markedAt = performance.now();
       }

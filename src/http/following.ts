@@ -1,9 +1,11 @@
 import { type Caller, type Permission, permits } from '../domain/access.js';
 import { KeyledgerError } from '../domain/errors.js';
+import { findBookmark } from '../event-store/bookmark.js';
 import type { EventStore } from '../event-store/event-store.js';
-import { type Position, parsePositionUpTo } from '../event-store/position.js';
+import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
 import type { Reads } from '../projections/reads.js';
+import type { Marks } from './event-stream.js';
 
 /** What the routes need that follow the log. */
 export type FollowDependencies = {
@@ -18,17 +20,24 @@ export type FollowDependencies = {
 /**
  * Where a reader begins, and where the log ends now: behind a position that it names, from the first event on
  * (undefined, `start`), or from now on if it names none.
- * @throws KeyledgerError INVALID_INPUT, OTHER_LOG (also for a position that this log has not reached), UNAVAILABLE, BEHIND
+ * @throws KeyledgerError INVALID_INPUT, OTHER_LOG (also for an event that this log does not hold), UNAVAILABLE, BEHIND
  */
 export async function whereToGoOn(
   { log, reads }: FollowDependencies,
   given: string | undefined,
 ): Promise<{ readonly after: Position | undefined; readonly end: Position }> {
   const end = await log.end();
-  const asked = given === undefined || given === 'start' ? undefined : parsePositionUpTo(end, given);
+  const asked = given === undefined || given === 'start' ? undefined : await findBookmark(log, end, given);
   await reads.folded(end);
   return { after: given === undefined ? end : asked, end };
 }
+
+/** How readers are told where they are. */
+export const marksOf = ({ indexed, tail }: Projector, everyMs: number): Marks => ({
+  everyMs,
+  staleness: () => indexed.staleness,
+  bookmarkAt: (position) => tail.bookmarkAt(position),
+});
 
 /**
  * Which repositories the caller may follow; of those the one that it asks for.

@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
 import { apiKeyIdOf, isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
+import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { saidOf, UnattributableError } from '../event-store/codec.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
@@ -214,6 +215,7 @@ export class Projector {
 
   #halt(error: Error): void {
     this.#halted = `The projector has stopped: ${error.message}`;
+    this.tail.break(new KeyledgerError('UNAVAILABLE', { message: this.#halted }));
     this.#logger.fatal({ err: error }, 'The projector has stopped');
   }
 

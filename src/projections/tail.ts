@@ -1,3 +1,5 @@
+import type { KeyledgerError } from '../domain/errors.js';
+import { bookmarkOf } from '../event-store/bookmark.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 
@@ -27,6 +29,7 @@ export class Tail {
   #caughtUp = false;
   readonly #waiting = new Set<() => void>();
   #ticking: NodeJS.Timeout | undefined;
+  #broken: KeyledgerError | undefined;
 
   constructor(log: EventStore) {
     this.#log = log;
@@ -51,10 +54,30 @@ export class Tail {
     this.#wake();
   }
 
+  /** Nothing will be folded any more: that ends whoever reads. */
+  break(because: KeyledgerError): void {
+    this.#broken = because;
+    this.#wake();
+  }
+
+  /**
+   * Bookmark of the last event up to a position that a reader has come to. Only before the log's first event, and where
+   * the log has none at the position and the tail none any more, it is the bare position.
+   * @throws KeyledgerError UNAVAILABLE
+   */
+  async bookmarkAt(position: Position): Promise<string> {
+    for (let page = this.#recent.length - 1; page >= 0; page--) {
+      const event = this.#recent[page]?.events.findLast((recent) => recent.position <= position);
+      if (event) return bookmarkOf(event);
+    }
+    const event = await this.#log.eventAt(position);
+    return event ? bookmarkOf(event) : position;
+  }
+
   /**
    * Every event after a position (from the first without one), in log order, without end. While there is none a page
    * without events comes about every second.
-   * @throws KeyledgerError OTHER_LOG, UNAVAILABLE
+   * @throws KeyledgerError OTHER_LOG, UNAVAILABLE (also when nothing is folded any more)
    */
   async *read(
     after: Position | undefined,
@@ -63,6 +86,7 @@ export class Tail {
   ): AsyncGenerator<Page> {
     let position = after;
     while (!signal.aborted) {
+      if (this.#broken) throw this.#broken;
       if (!this.#isRecent(position)) {
         for await (const page of this.#fromLog(position, passOver)) {
           position = page.position;

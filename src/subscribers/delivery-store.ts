@@ -15,7 +15,8 @@ export type Cursor = {
 export type Attempt = {
   readonly eventId: string;
   readonly type: string;
-  readonly position: Position;
+  /** The event's bookmark. */
+  readonly position: string;
   /** Milliseconds since 1970. */
   readonly at: number;
   readonly ms: number;

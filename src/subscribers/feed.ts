@@ -12,8 +12,12 @@ export type FeedQuery = {
   readonly types: ReadonlySet<string> | undefined;
 };
 
-/** An event of the feed, and as the JSON that all readers get. */
-export type FeedEvent = { readonly event: CloudEvent; readonly json: string };
+/** An event of the feed, where it is, and the JSON that all readers get. */
+export type FeedEvent = {
+  readonly event: CloudEvent;
+  readonly position: Position;
+  readonly json: string;
+};
 
 /** What comes next for a reader, and how far that is in the log: events that are not for it are passed by. */
 export type FeedPage = Pick<Page, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
@@ -47,7 +51,7 @@ function feedEvent(recorded: RecordedEvent, repoId: string): FeedEvent {
   const known = made.get(recorded);
   if (known) return known;
   const event = cloudEvent(recorded, repoId);
-  const fresh = { event, json: JSON.stringify(event) };
+  const fresh = { event, position: recorded.position, json: JSON.stringify(event) };
   made.set(recorded, fresh);
   return fresh;
 }

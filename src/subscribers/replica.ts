@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Caller, permits } from '../domain/access.js';
-import { type AiApiKey, API_KEY_EVENTS, apiKeyIdOf } from '../domain/ai-api-key.js';
+import { type AiApiKey, apiKeyIdOf } from '../domain/ai-api-key.js';
 import type { Page } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
@@ -31,7 +31,6 @@ export type ReplicaPage = {
 const SNAPSHOT_PAGE = 500;
 /** Between two turns of the event loop. */
 const LOOKED_AT = 10_000;
-const TYPES: ReadonlySet<string> = new Set(API_KEY_EVENTS);
 
 /**
  * The keys of the repositories that the reader sees, and then, without end, each that changes, as it is when that is
@@ -47,7 +46,8 @@ export async function* readReplica(
   // Read before the snapshot: what changes while it is taken is told again.
   const from = after ?? projector.indexed.position;
   if (after === undefined) yield* snapshot(projector.index.entries(), sees);
-  const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, TYPES);
+  // Of whatever type: one that this release does not know makes its key unavailable.
+  const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, undefined);
   for await (const page of projector.tail.read(from, signal, passOver)) {
     const { position, caughtUp } = page;
     yield { keys: changedIn(page, projector).filter(({ repoId }) => sees(repoId)), position, caughtUp };

@@ -115,7 +115,7 @@ async function tellFrom(
 async function tryOnce(
   dependencies: TellDependencies,
   { webhook, revision }: WebhookEntry,
-  { event, json }: FeedEvent,
+  { event, position, json }: FeedEvent,
   cursor: Cursor,
   turn: Turn,
 ): Promise<Cursor | undefined> {
@@ -137,8 +137,16 @@ async function tryOnce(
     : UNSEALABLE;
   if (turn.cut.aborted && answer.status === null) return undefined;
 
-  const { position, type, id: eventId } = event;
-  const attempt = { eventId, type, position, at, ms: answer.ms, status: answer.status, error: answer.error };
+  const { type, id: eventId } = event;
+  const attempt = {
+    eventId,
+    type,
+    position: event.position,
+    at,
+    ms: answer.ms,
+    status: answer.status,
+    error: answer.error,
+  };
   const isTaken = answer.status !== null && answer.status >= 200 && answer.status < 300;
   const next = isTaken
     ? { position, eventId, replay: cursor.replay, failing: null }

@@ -6,7 +6,7 @@ import type { Position } from '../../event-store/position.js';
 import { type FeedPage, readFeed } from '../../subscribers/feed.js';
 import { callerOf } from '../auth.js';
 import { EventStream, type Followed, message } from '../event-stream.js';
-import { type FollowDependencies, seenBy, whereToGoOn } from '../following.js';
+import { type FollowDependencies, marksOf, seenBy, whereToGoOn } from '../following.js';
 import { EventTypes, errors, Limit, RepoParams } from '../schemas.js';
 
 const HEARTBEAT_MS = 15_000;
@@ -83,14 +83,15 @@ export const eventRoutes =
         if (prefersJson(request.headers.accept)) {
           const gone = new AbortController();
           reply.raw.once('close', () => gone.abort());
-          return readPage(readFeed(projector, query, gone.signal), limit ?? DEFAULT_LIMIT, where.end);
+          const feed = readFeed(projector, query, gone.signal);
+          const { events, position } = await readPage(feed, limit ?? DEFAULT_LIMIT, where.end);
+          return { success: true as const, events, next: await projector.tail.bookmarkAt(position) };
         }
         if (limit !== undefined) throw new KeyledgerError('INVALID_INPUT', { message: LIMIT_OF_PAGES });
         const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);
         await stream.follow(
           messages(readFeed(projector, query, stream.signal)),
-          HEARTBEAT_MS,
-          () => projector.indexed.staleness,
+          marksOf(projector, HEARTBEAT_MS),
         );
         return reply;
       },
@@ -103,18 +104,20 @@ is as its id, past events that are not for you; \`end\` says why it ends. With \
 in pages. That an API key expires is no event: ApiKeyCreated and ApiKeyExpiryChanged carry \`expiresAt\`.`;
 const LIMIT_OF_PAGES = 'limit: is for pages; ask for them with Accept: application/json';
 
-const prefersJson = (accept = ''): boolean =>
-  accept.includes('application/json') && !accept.includes('text/event-stream');
+const prefersJson = (accept = ''): boolean => {
+  const types = accept.split(',').map((range) => range.split(';')[0]?.trim().toLowerCase());
+  return types.includes('application/json') && !types.includes('text/event-stream');
+};
 
 /** The next events, fewer than the limit only if there are no more up to the end. */
 async function readPage(feed: AsyncIterable<FeedPage>, limit: number, end: Position) {
   const found: CloudEvent[] = [];
   for await (const { events, position } of feed) {
-    for (const { event } of events) {
+    for (const { event, position } of events) {
       found.push(event);
-      if (found.length === limit) return { success: true as const, events: found, next: event.position };
+      if (found.length === limit) return { events: found, position };
     }
-    if (position >= end) return { success: true as const, events: found, next: position };
+    if (position >= end) return { events: found, position };
   }
   throw new KeyledgerError('UNAVAILABLE');
 }

@@ -2,8 +2,8 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { type ReplicaPage, readReplica, scopeOf } from '../../subscribers/replica.js';
 import { callerOf } from '../auth.js';
-import { EventStream, type Followed, message } from '../event-stream.js';
-import { type FollowDependencies, seenBy, whereToGoOn } from '../following.js';
+import { EventStream, type Followed, type Marks, message } from '../event-stream.js';
+import { type FollowDependencies, marksOf, seenBy, whereToGoOn } from '../following.js';
 import { errors } from '../schemas.js';
 
 /** A verifier elsewhere knows by it how old what it has may be. */
@@ -46,8 +46,8 @@ export const replicaRoutes =
         const begin = JSON.stringify({ scope: scopeOf(caller), snapshot: after === undefined });
         await stream.send(message({ event: 'begin', data: begin }));
         const query = { after, sees: seenBy(caller, 'replica', undefined) };
-        const pages = messages(readReplica(projector, query, stream.signal));
-        await stream.follow(pages, HEARTBEAT_MS, () => projector.indexed.staleness);
+        const marks = marksOf(projector, HEARTBEAT_MS);
+        await stream.follow(messages(readReplica(projector, query, stream.signal), marks), marks);
         return reply;
       },
     );
@@ -56,16 +56,16 @@ export const replicaRoutes =
 const DESCRIPTION = `\`begin\` says with \`snapshot\` whether everything follows or only changes, and a \`scope\`: if it is \
 another than the last time, the repositories that you may follow are others, and you need a snapshot. \`keys\` is a list of \
 keys as they are now, each to take the place of the one with its \`apiKeyId\`; a deleted one stays, with its status. \
-\`caught-up\`, \`heartbeat\` (every second) and \`end\` as in /events; \`staleness\` is for how many seconds the service has \
-not known whether there is more.`;
+\`caught-up\`, \`heartbeat\` (every second) and \`end\` as in /events; \`staleness\` is for how many seconds the service had \
+not known whether there is more, and \`elapsed\` how many seconds after the beginning of this answer that was.`;
 
-async function* messages(pages: AsyncIterable<ReplicaPage>): AsyncGenerator<Followed> {
+async function* messages(pages: AsyncIterable<ReplicaPage>, { bookmarkAt }: Marks): AsyncGenerator<Followed> {
   for await (const { keys, position, caughtUp } of pages) {
-    const told = message({
-      event: 'keys',
-      ...(position === undefined ? {} : { id: position }),
-      data: JSON.stringify(keys),
-    });
-    yield { messages: keys.length === 0 ? [] : [told], position, caughtUp };
+    const told: string[] = [];
+    if (keys.length > 0) {
+      const id = position && { id: await bookmarkAt(position) };
+      told.push(message({ event: 'keys', ...id, data: JSON.stringify(keys) }));
+    }
+    yield { messages: told, position, caughtUp };
   }
 }

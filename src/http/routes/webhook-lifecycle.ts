@@ -8,7 +8,8 @@ import { replayWebhook } from '../../commands/replay-webhook.js';
 import { resumeWebhook } from '../../commands/resume-webhook.js';
 import { rotateWebhookSecret } from '../../commands/rotate-webhook-secret.js';
 import { KeyledgerError } from '../../domain/errors.js';
-import { isPosition, parsePositionUpTo } from '../../event-store/position.js';
+import { findBookmark } from '../../event-store/bookmark.js';
+import { isPosition } from '../../event-store/position.js';
 import { type ChangeDependencies, contextOf } from '../changes.js';
 import { BODY_RULE, Done, errors, IdempotencyHeaders, OverlapSeconds, Text } from '../schemas.js';
 import { GivenWebhook, knownWebhook, settleWebhook, WebhookParams } from '../webhook-schemas.js';
@@ -124,7 +125,7 @@ export const webhookLifecycleRoutes =
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
         const { after: given } = request.body;
-        const after = given === 'start' ? null : parsePositionUpTo(await log.end(), given);
+        const after = given === 'start' ? null : await findBookmark(log, await log.end(), given);
         const { position } = await replayWebhook(contextOf(request, dependencies), {
           repoId,
           webhookId: knownWebhook(webhookId),

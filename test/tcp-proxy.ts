@@ -8,6 +8,7 @@ export class TcpProxy {
   readonly #sockets = new Set<Socket>();
   #port = 0;
   #frozen = false;
+  #delayMs = 0;
 
   constructor(target: { host: string; port: number }) {
     this.#target = target;
@@ -33,6 +34,11 @@ export class TcpProxy {
     await this.cut();
   }
 
+  /** What comes from now on is passed on so much later. */
+  delay(ms: number): void {
+    this.#delayMs = ms;
+  }
+
   /** Passes nothing on any more, as a machine does that has stopped: nobody is told. */
   freeze(): void {
     this.#frozen = true;
@@ -52,7 +58,10 @@ export class TcpProxy {
       [server, client],
     ] as const) {
       this.#sockets.add(from);
-      from.on('data', (data) => to.write(data));
+      from.on('data', (data) => {
+        if (this.#delayMs === 0) to.write(data);
+        else setTimeout(() => to.write(data), this.#delayMs);
+      });
       from.on('error', () => to.destroy());
       from.on('close', () => {
         this.#sockets.delete(from);

@@ -6,6 +6,7 @@ import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
 import { combinations } from './parts.js';
 import { type Json, type Running, runService, tokenFor } from './service.js';
+import { TcpProxy } from './tcp-proxy.js';
 
 type Credential = { readonly id: string; readonly key: string; readonly secret: string };
 
@@ -108,6 +109,51 @@ describe('a verifier', () => {
     expect(one.verify(made.key, made.secret).valid).toBe(true);
     one.close();
     expect(one.verify(made.key, made.secret)).toEqual({ valid: false, reason: 'STALE' });
+  });
+
+  it.each<[string, unknown, unknown]>([
+    ['without a key and a secret', undefined, undefined],
+    ['without a secret', 'FB_AI_x', undefined],
+    ['with a header that came twice', ['FB_AI_x', 'FB_AI_y'], 'secret_x'],
+  ])('says MALFORMED of a request %s', async (_, key, secret) => {
+    const one = verifier({ baseUrl: service.url, token: await service.token('replica') });
+    await one.ready();
+    const verdict = one.verify(key as string | undefined, secret as string | undefined);
+    expect(verdict).toEqual({ valid: false, reason: 'MALFORMED' });
+  });
+
+  it('that was refused is ready when it is accepted', async () => {
+    let role = 'viewer';
+    const token = () => service.token(role);
+    const one = verifier({ baseUrl: service.url, token });
+    await expect(one.ready()).rejects.toMatchObject({ status: 403 });
+    role = 'replica';
+    await eventually(() =>
+      one.ready().then(
+        () => true,
+        () => false,
+      ),
+    );
+    expect(one.failure).toBeUndefined();
+    await one.ready();
+  });
+
+  it('counts for how long news were on their way', async () => {
+    const made = await create();
+    const { hostname, port } = new URL(service.url);
+    const proxy = new TcpProxy({ host: hostname, port: Number(port) });
+    const baseUrl = `http://127.0.0.1:${await proxy.start()}`;
+    const one = verifier({ baseUrl, token: await service.token('replica'), maxStaleness: 2 });
+    await one.ready();
+    expect(one.verify(made.key, made.secret).valid).toBe(true);
+    proxy.delay(3000);
+    const before = one.position;
+    const later = await create();
+    await eventually(() => one.position !== before);
+    expect(one.staleness).toBeGreaterThanOrEqual(3);
+    expect(one.verify(later.key, later.secret)).toEqual({ valid: false, reason: 'STALE' });
+    one.close();
+    await proxy.stop();
   });
 
   it.each(['admin', 'viewer', 'verifier', 'auditor'])(

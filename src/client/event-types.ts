@@ -12,7 +12,7 @@ export type KeyledgerEvent = {
   /** When it occurred: RFC 3339, UTC. */
   readonly time: string;
   readonly datacontenttype: 'application/json';
-  /** Where it is in the log: as `after` it resumes right behind this event. */
+  /** Where it is in the log, and which event that is: as `after` it resumes right behind this event. */
   readonly position: string;
   /** What the type says, beside what every event has. */
   readonly data: {

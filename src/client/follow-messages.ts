@@ -2,7 +2,14 @@
 import { KeyledgerClientError } from './error.js';
 import { eventStreamParser, type Message } from './event-stream-parser.js';
 import { isPassing, retryDelay, wait } from './retry.js';
-import type { Open, StreamBody } from './transport.js';
+import type { Open, OpenStream } from './transport.js';
+
+/** What gives tokens may go by a clock that is behind: for so long after a stream that was accepted (milliseconds). */
+const PATIENCE_MS = 60_000;
+const FIRST_PATIENCE_MS = 1000;
+
+/** @property askedAt when the connection was asked for that brought it (performance.now()) */
+export type FollowedMessage = Message & { readonly askedAt: number };
 
 /**
  * Every message: after a failure it connects again behind the last id that it has handed over. Nothing is read before
@@ -18,17 +25,22 @@ export async function* followMessages(
   after: string | undefined,
   signal: AbortSignal | undefined,
   silentMs: number,
-): AsyncGenerator<Message, void, void> {
+): AsyncGenerator<FollowedMessage, void, void> {
   let id = after;
+  let patienceMs = FIRST_PATIENCE_MS;
   for (let failures = 0; ; ) {
     let retryAfterMs: number | null = null;
     try {
-      for await (const message of messagesOf(await open(pathFrom(id), signal), signal, silentMs)) {
-        failures = 0;
+      const { body, askedAt } = await open(pathFrom(id), signal, patienceMs);
+      patienceMs = PATIENCE_MS;
+      for await (const message of messagesOf(body, signal, silentMs)) {
         if (message.event === 'end') break;
         // Of a mark, too: it is as far as the service has looked, and all before it has been handed over.
-        if (message.lastId !== '') id = message.lastId;
-        yield message;
+        const next = message.lastId === '' ? id : message.lastId;
+        // A connection that brings nothing on is a failure, though it begins well each time.
+        if (next !== id || message.event === 'caught-up') failures = 0;
+        id = next;
+        yield { ...message, askedAt };
       }
     } catch (error) {
       if (!(error instanceof KeyledgerClientError) || !mayPass(error)) throw error;
@@ -43,7 +55,7 @@ const mayPass = (error: KeyledgerClientError): boolean => isPassing(error) || er
 
 /** What one connection brings, until it ends, breaks or falls silent. */
 async function* messagesOf(
-  body: StreamBody,
+  body: OpenStream['body'],
   signal: AbortSignal | undefined,
   silentMs: number,
 ): AsyncGenerator<Message, void, void> {

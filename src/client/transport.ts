@@ -17,8 +17,13 @@ export type Call = {
 export type Answer<T> = { readonly answer: T; readonly headers: Headers };
 
 export type StreamBody = NonNullable<Response['body']>;
-/** Opens an event stream. It is for the caller to cancel, and to open again when it ends. */
-export type Open = (path: string, signal: AbortSignal | undefined) => Promise<StreamBody>;
+/** @property askedAt when it was asked for (performance.now()) */
+export type OpenStream = { readonly body: StreamBody; readonly askedAt: number };
+/**
+ * Opens an event stream. It is for the caller to cancel, and to open again when it ends.
+ * @param patienceMs for how long tokens that are refused are asked for anew
+ */
+export type Open = (path: string, signal: AbortSignal | undefined, patienceMs: number) => Promise<OpenStream>;
 
 const EVENT_STREAM = 'text/event-stream';
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -49,29 +54,39 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
     }
   }
 
-  async function open(path: string, signal: AbortSignal | undefined): Promise<StreamBody> {
+  async function open(
+    path: string,
+    signal: AbortSignal | undefined,
+    patienceMs: number,
+  ): Promise<OpenStream> {
     const request: Call = { method: 'GET', path, signal };
+    const impatientAt = performance.now() + patienceMs;
     for (let attempt = 1; ; attempt++) {
       try {
         return await withinLimit(timeoutMs, request, (limit) => openOnce(request, limit));
       } catch (error) {
-        // A stream ends with its token: what gives tokens may take that one for good a moment longer.
-        const mayBeOld = typeof token === 'function' && attempt < attempts;
+        // A stream ends with its token: what gives tokens may take that one for good a while longer.
+        const mayBeOld = typeof token === 'function' && performance.now() < impatientAt;
         if (!(error instanceof KeyledgerClientError && error.status === 401 && mayBeOld)) throw error;
         await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), signal);
       }
     }
   }
 
-  async function openOnce(request: Call, signal: AbortSignal): Promise<StreamBody> {
-    const response = await ask(request, undefined, new Headers({ accept: EVENT_STREAM }), signal);
+  async function openOnce(request: Call, signal: AbortSignal): Promise<OpenStream> {
+    const { response, askedAt } = await ask(
+      request,
+      undefined,
+      new Headers({ accept: EVENT_STREAM }),
+      signal,
+    );
     const { ok, body, headers } = response;
-    if (ok && body && headers.get('content-type')?.startsWith(EVENT_STREAM)) return body;
+    if (ok && body && headers.get('content-type')?.startsWith(EVENT_STREAM)) return { body, askedAt };
     throw failure(response, jsonObject(await unlessCut(response.text(), request, signal)) ?? {}, request);
   }
 
   async function send<T>(request: Call, body: string | undefined, signal: AbortSignal): Promise<Answer<T>> {
-    const response = await ask(request, body, new Headers(), signal);
+    const { response } = await ask(request, body, new Headers(), signal);
     const answer = jsonObject(await unlessCut(response.text(), request, signal));
     if (!response.ok || answer?.['success'] !== true) throw failure(response, answer ?? {}, request);
     return { answer: answer as T, headers: response.headers };
@@ -82,7 +97,7 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
     body: string | undefined,
     headers: Headers,
     signal: AbortSignal,
-  ): Promise<Response> {
+  ): Promise<{ response: Response; askedAt: number }> {
     const { method, path, idempotencyKey, minPosition } = request;
     if (!request.withoutToken) {
       const given = typeof token === 'function' ? await unlessAborted(token, signal) : token;
@@ -99,7 +114,8 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
       redirect: 'manual',
       ...(body === undefined ? {} : { body }),
     } as const;
-    return unlessCut(fetch(root + path, asked), request, signal);
+    const askedAt = performance.now();
+    return { response: await unlessCut(fetch(root + path, asked), request, signal), askedAt };
   }
 
   return { call, open };

@@ -245,7 +245,7 @@ export type Client = {
    *
    * Nothing that passes ends it: no network, no restart of the service, no token that expires. It throws the
    * KeyledgerClientError of what does not pass: a token that is refused, a repository that may not be followed, a
-   * position of another log (OTHER_LOG). To go on in another process keep the `position` of the last event that was
+   * position of another log, or of an event that a log lost when it was restored (OTHER_LOG). To go on in another process keep the `position` of the last event that was
    * dealt with.
    */
   events(options?: EventsOptions): AsyncIterableIterator<KeyledgerEvent>;

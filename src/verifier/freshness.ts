@@ -5,7 +5,7 @@
 export class Freshness {
   #heard: { readonly clock: number; readonly steady: number } | undefined;
 
-  /** @param staleness how old it was when it was heard of, in seconds */
+  /** @param staleness how old it is now, in seconds */
   was(staleness: number): void {
     this.#heard = { clock: Date.now() - staleness * 1000, steady: performance.now() - staleness * 1000 };
   }

@@ -37,13 +37,13 @@ export type Verdict =
 export type Verifier = {
   /**
    * Is a credential good? Answered at once.
-   * @param key FB_AI_…
+   * @param key FB_AI_…; undefined, if a request has none, is MALFORMED
    * @param secret secret_…
    */
-  verify(key: string, secret: string, use?: Use): Verdict;
+  verify(key: string | undefined, secret: string | undefined, use?: Use): Verdict;
   /**
    * Settles when everything is here that is needed to verify.
-   * @throws KeyledgerClientError the service refuses to give it; it is asked again all the same
+   * @throws KeyledgerClientError the service refuses to give it. It is asked again all the same: so may you
    */
   ready(): Promise<void>;
   /** How far in the log it has seen; undefined before it is ready. */
@@ -69,14 +69,15 @@ export function createVerifier({ baseUrl, token, maxStaleness = MAX_STALENESS }:
 const everything = () => true;
 
 type Begin = { readonly scope: string; readonly snapshot: boolean };
-type Mark = { readonly staleness: number | null };
+/** In seconds; elapsed since the answer began. */
+type Mark = { readonly staleness: number | null; readonly elapsed: number };
 
 class ReplicaVerifier implements Verifier {
   readonly #open: Open;
   readonly #maxStaleness: number;
   readonly #freshness = new Freshness();
   readonly #closing = new AbortController();
-  readonly #firstOutcome = outcome();
+  #firstOutcome = outcome();
   #byAccessKey = new Map<string, ReplicaKey>();
   #position: string | undefined;
   #failure: Error | undefined;
@@ -84,17 +85,16 @@ class ReplicaVerifier implements Verifier {
   constructor(open: Open, maxStaleness: number) {
     this.#open = open;
     this.#maxStaleness = maxStaleness;
-    // Whoever does not ask for it must not be ended by it.
-    this.#firstOutcome.promise.catch(() => undefined);
     void this.#run();
   }
 
-  verify(key: string, secret: string, { repoId, aiType }: Use = {}): Verdict {
+  verify(key: string | undefined, secret: string | undefined, { repoId, aiType }: Use = {}): Verdict {
     if (this.staleness > this.#maxStaleness || this.#closing.signal.aborted) {
       return { valid: false, reason: 'STALE' };
     }
-    const question = { accessKey: key, secret, repoId, aiType, sees: everything };
-    const verdict = verdictOn(this.#byAccessKey.get(key), question, Date.now());
+    const [accessKey, given] = [textOf(key), textOf(secret)];
+    const question = { accessKey, secret: given, repoId, aiType, sees: everything };
+    const verdict = verdictOn(this.#byAccessKey.get(accessKey), question, Date.now());
     if (!verdict.valid) return verdict;
     const { apiKeyId: id, name, expiresAt, ...found } = verdict.key;
     return { valid: true, apiKey: { id, repoId: found.repoId, name, aiType: found.aiType, expiresAt } };
@@ -132,12 +132,19 @@ class ReplicaVerifier implements Verifier {
         this.#failure = error as Error;
         // Positions of another log, or of events that are gone: from the beginning.
         if (error instanceof KeyledgerClientError && error.code === 'OTHER_LOG') this.#position = undefined;
-        else if (!(error instanceof KeyledgerClientError && isPassing(error)))
-          this.#firstOutcome.reject(error);
+        else if (!(error instanceof KeyledgerClientError && isPassing(error))) this.#isRefused(error);
         await wait(retryDelay(++failures, null, Math.random()), signal).catch(() => undefined);
       }
     }
     this.#firstOutcome.reject(signal.reason);
+  }
+
+  /** Whoever waits for the beginning is told; whoever asks after that waits for the next answer. */
+  #isRefused(error: unknown): void {
+    if (this.staleness !== Number.POSITIVE_INFINITY) return;
+    const { reject } = this.#firstOutcome;
+    this.#firstOutcome = outcome();
+    reject(error);
   }
 
   /**
@@ -149,7 +156,7 @@ class ReplicaVerifier implements Verifier {
     let scope = knownScope;
     let keys = this.#byAccessKey;
     const pathFrom = (after: string | undefined) => `/replica${query({ after })}`;
-    for await (const { event, data, lastId } of followMessages(
+    for await (const { event, data, lastId, askedAt } of followMessages(
       this.#open,
       pathFrom,
       from,
@@ -173,9 +180,11 @@ class ReplicaVerifier implements Verifier {
           break;
         case 'caught-up':
         case 'heartbeat': {
-          const { staleness } = JSON.parse(data) as Mark;
+          const { staleness, elapsed } = JSON.parse(data) as Mark;
           if (staleness === null) break;
-          this.#freshness.was(staleness);
+          // Was sent that long after the answer began, which was not before it was asked for: the rest is delay.
+          const delay = Math.max(0, (performance.now() - askedAt) / 1000 - elapsed);
+          this.#freshness.was(staleness + delay);
           this.#firstOutcome.resolve();
           break;
         }
@@ -189,6 +198,9 @@ class ReplicaVerifier implements Verifier {
   }
 }
 
+/** A header that a request has twice is no text. */
+const textOf = (given: unknown): string => (typeof given === 'string' ? given : '');
+
 /** A promise that is settled from outside. */
 function outcome() {
   let resolve: () => void = () => undefined;
@@ -197,5 +209,7 @@ function outcome() {
     resolve = yes;
     reject = no;
   });
+  // Whoever does not ask for it must not be ended by it.
+  promise.catch(() => undefined);
   return { promise, resolve, reject };
 }

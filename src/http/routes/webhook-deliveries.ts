@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../domain/errors.js';
+import { bookmarkOf } from '../../event-store/bookmark.js';
 import type { Reads } from '../../projections/reads.js';
 import type { Deliveries } from '../../subscribers/deliveries.js';
 import type { Attempt, Cursor } from '../../subscribers/delivery-store.js';
@@ -72,7 +73,7 @@ export const webhookDeliveryRoutes =
         return {
           success: true as const,
           deliveries: attempts.map(shown),
-          toldTo: cursor ? cursor.position : from,
+          toldTo: cursor ? toldTo(cursor) : from,
           failing: failing(cursor),
         };
       },
@@ -107,6 +108,10 @@ export const webhookDeliveryRoutes =
 const UNSEALABLE = 'The secret of this webhook cannot be opened: its master key is gone; rotate it';
 
 const shown = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).toISOString() });
+
+/** The bookmark of the event that the endpoint has taken last; before the first one, where it begins. */
+const toldTo = ({ position, eventId }: Cursor): string | null =>
+  position !== null && eventId !== null ? bookmarkOf({ position, id: eventId }) : position;
 
 function failing(cursor: Cursor | undefined) {
   if (!cursor?.failing) return null;

@@ -141,7 +141,7 @@ describe('CloudEvents', () => {
         subject: apiKeyIdOf(recorded.stream) ?? subject,
         time: occurredAtOf(recorded),
         datacontenttype: 'application/json',
-        position: recorded.position,
+        position: `${recorded.position}.${recorded.id.slice(0, 8)}`,
       });
       expect(data).toMatchObject({ revision: recorded.revision });
       // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#naming-conventions

@@ -139,6 +139,8 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     } finally {
       await redis.config('SET', 'min-replicas-to-write', 0);
     }
+    // Else what waits for Redis would write over what comes next.
+    await eventually(async () => ((await status())['lag'] as Json)['events'] === 0);
     const [live] = await redis.keys(`${prefix}:*:live`);
     await redis.hset((live ?? '').replace(/live$/, 'generations'), 'half', Date.now());
     expect(await status()).toMatchObject({ others: ['half'] });

@@ -13,16 +13,17 @@ const { SECRET = '', PORT = '9001' } = process.env;
 const done = new Set();
 
 const server = createServer(async (request, response) => {
-  const chunks = [];
-  for await (const chunk of request) chunks.push(chunk);
   try {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
     const event = verifyWebhook(request.headers, Buffer.concat(chunks), SECRET);
     if (!done.has(event.id)) console.log(`${event.type} ${event.subject ?? ''}`);
     done.add(event.id);
     response.writeHead(204).end();
   } catch (error) {
-    if (!(error instanceof WebhookVerificationError)) throw error;
-    response.writeHead(400).end(`${error.message}\n`);
+    // Anything else is a connection that broke: the call comes again.
+    if (error instanceof WebhookVerificationError) response.writeHead(400).end(`${error.message}\n`);
+    else response.destroy();
   }
 });
 server.listen(Number(PORT), '127.0.0.1', () => {

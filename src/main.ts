@@ -91,9 +91,9 @@ export async function startService(config: Config, onFatal: () => void): Promise
   const metricsServer = config.METRICS_PORT === undefined ? undefined : serveMetrics(metrics);
 
   const stop = async () => {
-    await finishRequests(app, connections);
+    // Both may wait for answers of others.
+    await Promise.all([finishRequests(app, connections), deliveries.stop()]);
     metricsServer?.close();
-    await deliveries.stop();
     await projector.stop();
     await usage.stop();
     await readModel.close();

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { eventually } from './eventually.js';
 import { type Running, runService } from './service.js';
@@ -69,5 +70,12 @@ it('the receiver of webhooks takes what Keyledger signed, once, and nothing else
   const next = await create();
   await eventually(() => printed().includes(`ApiKeyCreated ${next.id}`));
   expect(printed().split(made.id)).toHaveLength(2);
+  const { hostname, port } = new URL(url);
+  const broken = connect(Number(port), hostname);
+  await once(broken, 'connect');
+  await new Promise<void>((written) =>
+    broken.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{', () => written()),
+  );
+  broken.resetAndDestroy();
   expect((await fetch(url, { method: 'POST', body: '{}' })).status).toBe(400);
 });

@@ -155,7 +155,7 @@ describe('the tail', () => {
     const events = await all();
     const tail = new Tail(log);
     const take = (some: readonly RecordedEvent[], caughtUp: boolean) =>
-      tail.take({ events: some, position: (some.at(-1) as RecordedEvent).position, caughtUp });
+      tail.take({ events: some, position: (some.at(-1) as RecordedEvent).position, caughtUp }, new Set());
     // The second pushes the first out of memory, and a page of the log would reach beyond both.
     take(events.slice(0, 1100), false);
     take(events.slice(1100, 1110), false);
@@ -167,6 +167,45 @@ describe('the tail', () => {
       if (page.caughtUp) break;
     }
     expect(told).toEqual(events);
+  });
+
+  it('wakes nobody for what happens in other repositories, and yet moves everybody on', async () => {
+    const { signal } = new AbortController();
+    const interest = { passOver: () => undefined, sees: (repoId: string) => repoId === 'mine' };
+    const tail = new Tail(log);
+    const events = await all();
+    const take = (from: number, repoId: string) => {
+      const some = events.slice(from, from + 1);
+      const { position } = some[0] as RecordedEvent;
+      tail.take({ events: some, position, caughtUp: true }, new Set([repoId]));
+      return position;
+    };
+    const first = take(0, 'mine');
+    const reader = tail.read(first, signal, interest);
+    await reader.next();
+    const next = reader.next();
+    await eventually(() => tail.waiting === 1);
+    const second = take(1, 'other');
+    expect(tail.waiting).toBe(1);
+    expect((await next).value).toEqual({ events: [], position: second, caughtUp: true });
+    const third = reader.next();
+    await eventually(() => tail.waiting === 1);
+    take(2, 'mine');
+    expect((await third).value).toMatchObject({ events: [events[2]] });
+  });
+
+  it('tells at once what was folded while a reader was busy with nothing', async () => {
+    const { signal } = new AbortController();
+    const tail = new Tail(log);
+    const events = (await all()).slice(0, 2);
+    const [one, two] = events as [RecordedEvent, RecordedEvent];
+    tail.take({ events: [one], position: one.position, caughtUp: true }, new Set());
+    const reader = tail.read(one.position, signal);
+    await reader.next();
+    tail.take({ events: [two], position: two.position, caughtUp: true }, new Set());
+    const next = reader.next();
+    expect(tail.waiting).toBe(0);
+    expect((await next).value).toMatchObject({ events: [two] });
   });
 
   it('ends for every reader when nothing is folded any more', async () => {

@@ -88,6 +88,32 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
     expect(typesOf()).toEqual(['ApiKeyDeleted', 'WebhookChanged', 'ApiKeyDeleted']);
   });
 
+  it('tell nothing of the time before more types were asked for', async () => {
+    const { id } = await register({ types: ['ApiKeyDeleted'] });
+    const [first] = await createKeys(3);
+    await ask('DELETE', `${keys}/${first}`);
+    await eventually(() => receiver.calls.length === 1);
+    await createKeys(3);
+    await ask('PUT', `${hooks}/${id}`, { types: null });
+    const [made] = await createKeys(1);
+    await eventually(() => subjects().includes(made as string));
+    expect(typesOf()).toEqual(['ApiKeyDeleted', 'WebhookChanged', 'ApiKeyCreated']);
+  });
+
+  it('are not paused by what they answered where they were before', async () => {
+    receiver.answer = ({ path }) => ({ status: path === '/hook' ? 410 : 204 });
+    const letGo = receiver.hold('/hook');
+    const { id } = await register({ types: ['ApiKeyCreated'] });
+    const [made] = await createKeys(1);
+    await eventually(() => receiver.calls.length === 1);
+    const url = receiver.url.replace('/hook', '/new');
+    expect(await ask('PUT', `${hooks}/${id}`, { url })).toMatchObject({ status: 200 });
+    letGo();
+    await eventually(() => receiver.calls.some(({ path }) => path === '/new'));
+    expect(subjects()).toEqual([made, made]);
+    expect(await statusOf(id)).toBe('active');
+  });
+
   it('repeat what was not taken, before anything that comes behind it', async () => {
     let refused = 0;
     receiver.answer = () => ({ status: refused++ < 2 ? 500 : 200 });

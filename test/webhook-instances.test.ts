@@ -129,6 +129,24 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     expect(receiver.calls.length).toBeGreaterThan(paths.length * ids.length);
   }, 120_000);
 
+  it('never call an endpoint at the same time: one that joins waits for a call that outlives a lease', async () => {
+    const one = await serve();
+    const paths = await register(one, 8);
+    const letGo = paths.map((path) => receiver.hold(path));
+    const ids = await createKeys(one, 1);
+    await eventually(() => receiver.calls.length === paths.length);
+    const began = performance.now();
+    const two = await serve();
+    ids.push(...(await createKeys(two, 1)));
+    // Longer than a lease, and shorter than a call may take.
+    await eventually(() => performance.now() - began > 7500);
+    expect(receiver.calls).toHaveLength(paths.length);
+    for (const release of letGo) release();
+    await everywhere(paths, ids);
+    await eventually(async () => (await callsOf(two)) > 0);
+    for (const path of paths) expect([path, told(path)]).toEqual([path, ids]);
+  }, 60_000);
+
   it('that stop leave nothing that the next one would have to wait for', async () => {
     const first = await serve();
     const [path = ''] = await register(first, 1);

@@ -139,20 +139,25 @@ export class Projector {
 
   async #take(page: Page): Promise<void> {
     const { events, position, caughtUp } = page;
+    const repoIds = new Set<string>();
     for (const event of events) {
+      let repoId: string | undefined;
       if (isApiKeyStream(event.stream)) {
         const entry = this.index.apply(event);
         if (this.#whole || this.#writes) this.#pending.set(entry.key.apiKeyId, listItem(entry));
-        this.journal.add(event, entry.key.repoId);
+        repoId = entry.key.repoId;
+        this.journal.add(event, repoId);
       } else if (this.webhooks.apply(event) || isAccessStream(event.stream)) {
-        this.journal.add(event, this.repositoryOf(event));
+        repoId = this.repositoryOf(event);
+        this.journal.add(event, repoId);
       }
+      if (repoId) repoIds.add(repoId);
       this.#last = event;
     }
     this.#caughtUp = caughtUp;
     this.#wasCaughtUp ||= caughtUp;
     this.indexed.reach(position);
-    this.tail.take(page);
+    this.tail.take(page, repoIds);
     this.#startWriting();
   }
 

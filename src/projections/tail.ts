@@ -10,8 +10,20 @@ const PAGE = 250;
 /** Whoever waits for news is woken so often all the same (milliseconds). */
 const TICK_MS = 1000;
 
-/** Where a reader may go on, if nothing before that is for it and reading it would be a waste. */
-export type PassOver = (after: Position | undefined) => Position | undefined;
+export type Interest = {
+  /** Where a reader may go on, if nothing before that is for it and reading it would be a waste. */
+  readonly passOver: (after: Position | undefined) => Position | undefined;
+  /** What happens in other repositories is no news to it. */
+  readonly sees: (repoId: string) => boolean;
+};
+
+/** A reader that has all there is. */
+type Waiting = {
+  /** There was nothing for it up to here. */
+  position: Position | undefined;
+  readonly interest: Interest | undefined;
+  wake: () => void;
+};
 
 /**
  * What the projector has folded, for any number of readers: the one tail of the log that an instance has.
@@ -27,7 +39,7 @@ export class Tail {
   #recentFrom: Position | undefined;
   #end: Position | undefined;
   #caughtUp = false;
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Set<Waiting>();
   #ticking: NodeJS.Timeout | undefined;
   #broken: KeyledgerError | undefined;
 
@@ -40,8 +52,11 @@ export class Tail {
     return this.#waiting.size;
   }
 
-  /** A page that has just been folded. */
-  take(page: Page): void {
+  /**
+   * A page that has just been folded.
+   * @param repoIds the repositories that its events are about
+   */
+  take(page: Page, repoIds: ReadonlySet<string>): void {
     this.#end = page.position;
     this.#caughtUp = page.caughtUp;
     if (page.events.length > 0) this.#recent.push(page);
@@ -51,26 +66,39 @@ export class Tail {
       this.#recentEvents -= oldest.events.length;
       this.#recentFrom = oldest.position;
     }
-    this.#wake();
+    const concerned = [...this.#waiting].filter((reader) => {
+      if (!reader.interest || some(repoIds, reader.interest.sees)) return true;
+      if (reader.position === undefined || page.position > reader.position) reader.position = page.position;
+      return false;
+    });
+    for (const { wake } of concerned) wake();
   }
 
   /** Nothing will be folded any more: that ends whoever reads. */
   break(because: KeyledgerError): void {
     this.#broken = because;
-    this.#wake();
+    this.#wakeAll();
   }
 
   /**
-   * Bookmark of the last event up to a position that a reader has come to. Only before the log's first event, and where
-   * the log has none at the position and the tail none any more, it is the bare position.
+   * The last event up to a position that a reader has come to; undefined before the log's first event, and where
+   * the log has none at the position and the tail none any more.
+   * @throws KeyledgerError UNAVAILABLE
+   */
+  async lastUpTo(position: Position): Promise<RecordedEvent | undefined> {
+    for (let page = this.#recent.length - 1; page >= 0; page--) {
+      const event = this.#recent[page]?.events.findLast((recent) => recent.position <= position);
+      if (event) return event;
+    }
+    return this.#log.eventAt(position);
+  }
+
+  /**
+   * What a reader goes on with that has come to a position: the bookmark of the last event, or the bare position.
    * @throws KeyledgerError UNAVAILABLE
    */
   async bookmarkAt(position: Position): Promise<string> {
-    for (let page = this.#recent.length - 1; page >= 0; page--) {
-      const event = this.#recent[page]?.events.findLast((recent) => recent.position <= position);
-      if (event) return bookmarkOf(event);
-    }
-    const event = await this.#log.eventAt(position);
+    const event = await this.lastUpTo(position);
     return event ? bookmarkOf(event) : position;
   }
 
@@ -79,31 +107,32 @@ export class Tail {
    * without events comes about every second.
    * @throws KeyledgerError OTHER_LOG, UNAVAILABLE (also when nothing is folded any more)
    */
-  async *read(
-    after: Position | undefined,
-    signal: AbortSignal,
-    passOver: PassOver = () => undefined,
-  ): AsyncGenerator<Page> {
-    let position = after;
-    while (!signal.aborted) {
-      if (this.#broken) throw this.#broken;
-      if (!this.#isRecent(position)) {
-        for await (const page of this.#fromLog(position, passOver)) {
-          position = page.position;
-          yield page;
-          if (signal.aborted || this.#isRecent(position)) break;
+  async *read(after: Position | undefined, signal: AbortSignal, interest?: Interest): AsyncGenerator<Page> {
+    const reader: Waiting = { position: after, interest, wake: () => undefined };
+    const stop = () => reader.wake();
+    signal.addEventListener('abort', stop);
+    try {
+      while (!signal.aborted) {
+        if (this.#broken) throw this.#broken;
+        const { position } = reader;
+        const end = this.#end;
+        if (!this.#isRecent(position)) {
+          for await (const page of this.#fromLog(position, interest)) {
+            reader.position = page.position;
+            yield page;
+            if (signal.aborted || this.#isRecent(page.position)) break;
+          }
+        } else if (end === undefined || (position !== undefined && position >= end)) {
+          if (position !== undefined) yield { events: [], position, caughtUp: this.#caughtUp };
+          // Unless something came while the reader was busy with that.
+          if (this.#end === end && !this.#broken && !signal.aborted) await this.#news(reader);
+        } else {
+          reader.position = end;
+          yield { events: this.#recentAfter(position), position: end, caughtUp: this.#caughtUp };
         }
-        continue;
       }
-      const end = this.#end;
-      if (end === undefined || (position !== undefined && position >= end)) {
-        if (position !== undefined) yield { events: [], position, caughtUp: this.#caughtUp };
-        await this.#news(signal);
-      } else {
-        const events = this.#recentAfter(position);
-        position = end;
-        yield { events, position, caughtUp: this.#caughtUp };
-      }
+    } finally {
+      signal.removeEventListener('abort', stop);
     }
   }
 
@@ -123,9 +152,9 @@ export class Tail {
   }
 
   /** A stretch of the log: up to where the tail is now, or to where much can be passed over. */
-  async *#fromLog(after: Position | undefined, passOver: PassOver): AsyncGenerator<Page> {
+  async *#fromLog(after: Position | undefined, interest: Interest | undefined): AsyncGenerator<Page> {
     const end = this.#end as Position;
-    const jump = passOver(after);
+    const jump = interest?.passOver(after);
     if (jump !== undefined) {
       yield { events: [], position: jump, caughtUp: false };
       return;
@@ -137,30 +166,32 @@ export class Tail {
       if (events.length < PAGE) continue;
       yield { events, position: event.position, caughtUp: false };
       events = [];
-      if (passOver(event.position) !== undefined) return;
+      if (interest?.passOver(event.position) !== undefined) return;
     }
     yield { events, position: end, caughtUp: false };
   }
 
-  #news(signal: AbortSignal): Promise<void> {
-    this.#ticking ??= setInterval(() => this.#wake(), TICK_MS).unref();
+  #news(reader: Waiting): Promise<void> {
+    this.#ticking ??= setInterval(() => this.#wakeAll(), TICK_MS).unref();
     return new Promise((resolve) => {
-      const wake = () => {
-        signal.removeEventListener('abort', wake);
-        this.#waiting.delete(wake);
+      reader.wake = () => {
+        this.#waiting.delete(reader);
         resolve();
       };
-      signal.addEventListener('abort', wake);
-      this.#waiting.add(wake);
-      if (signal.aborted) wake();
+      this.#waiting.add(reader);
     });
   }
 
-  #wake(): void {
+  #wakeAll(): void {
     if (this.#waiting.size === 0) {
       clearInterval(this.#ticking);
       this.#ticking = undefined;
     }
-    for (const wake of this.#waiting) wake();
+    for (const { wake } of this.#waiting) wake();
   }
+}
+
+function some(repoIds: ReadonlySet<string>, sees: (repoId: string) => boolean): boolean {
+  for (const repoId of repoIds) if (sees(repoId)) return true;
+  return false;
 }

@@ -145,16 +145,23 @@ export class Deliveries {
     if (active.length === 0 && this.#workers.size === 0) return;
     const began = performance.now();
     const instances = await store.present(instance, PRESENCE_MS);
-    const own = active
-      .map(({ webhook }) => webhook.webhookId)
-      .filter((id) => ownerOf(id, instances) === instance);
-    const held = await store.hold(instance, own, LEASE_MS);
+    const own = new Set(
+      active.map(({ webhook }) => webhook.webhookId).filter((id) => ownerOf(id, instances) === instance),
+    );
+    // What another instance is to tell from now on is held until a call under way has ended.
+    const ending = [...this.#workers.keys()].filter((id) => !own.has(id) && !isDeleted(projector, id));
+    const held = await store.hold(instance, [...own, ...ending], LEASE_MS);
     this.#heldUntil = began + LEASE_MS;
     clearTimeout(this.#lapse);
     this.#lapse = setTimeout(() => this.#cutAll(), this.#heldUntil - performance.now());
-    for (const [id, { stop }] of this.#workers) if (!held.has(id)) stop.abort();
+    for (const [id, { stop, cut }] of this.#workers) {
+      if (!own.has(id) || !held.has(id)) stop.abort();
+      if (!held.has(id)) cut.abort();
+    }
+    const ended = ending.filter((id) => held.has(id) && !this.#workers.has(id));
+    if (ended.length > 0) await store.release(instance, ended);
     if (this.#stop.signal.aborted) return;
-    for (const id of held) if (!this.#workers.has(id)) this.#startOn(id);
+    for (const id of own) if (held.has(id) && !this.#workers.has(id)) this.#startOn(id);
   }
 
   /** Others go on at once. Out of reach: they go on when what this instance holds has run out. */
@@ -192,6 +199,9 @@ export class Deliveries {
     for (const { cut } of this.#workers.values()) cut.abort();
   }
 }
+
+const isDeleted = ({ webhooks }: TellDependencies['projector'], webhookId: string): boolean =>
+  webhooks.entryOf(webhookId)?.webhook.status === 'deleted';
 
 /** Everybody who knows the same instances says the same. */
 function ownerOf(webhookId: string, instances: readonly string[]): string | undefined {

@@ -2,7 +2,7 @@ import type { Position } from '../event-store/position.js';
 
 /** How far an endpoint has been told. */
 export type Cursor = {
-  /** Of the last event that it was told, or that was not for it, and that event's id; null: nothing yet. */
+  /** Of the last event that it was told, or that was not for it when it came, and that event's id; null: nothing yet. */
   readonly position: Position | null;
   readonly eventId: string | null;
   /** Revision of the last WebhookReplayed of the endpoint that was followed; -1 if none. */

@@ -36,7 +36,7 @@ export async function* readFeed(
   signal: AbortSignal,
 ): AsyncGenerator<FeedPage> {
   const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, types);
-  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, passOver)) {
+  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { passOver, sees })) {
     const wanted: FeedEvent[] = [];
     for (const recorded of events) {
       if (types && !types.has(recorded.type)) continue;

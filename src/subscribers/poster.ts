@@ -11,6 +11,8 @@ import { addressesIn, checkHost, guardedLookup, isPublic } from './public-addres
 
 /** The whole of a call, name and answer included. */
 const TIMEOUT_MS = 10_000;
+/** A connection that nobody uses is closed after so long. */
+const IDLE_MS = 60_000;
 /** So much of an answer is read, to be thrown away. */
 const LARGEST_ANSWER = 64 * 1024;
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
@@ -55,8 +57,8 @@ export class Poster {
     this.#timeoutMs = timeoutMs;
     this.#mayCall = { 'https:': mayCall, 'http:': isOwn };
     this.#agents = {
-      'https:': new HttpsAgent({ keepAlive: true, lookup: guardedLookup(mayCall, lookup) }),
-      'http:': new HttpAgent({ keepAlive: true, lookup: guardedLookup(isOwn, lookup) }),
+      'https:': new HttpsAgent({ keepAlive: true, timeout: IDLE_MS, lookup: guardedLookup(mayCall, lookup) }),
+      'http:': new HttpAgent({ keepAlive: true, timeout: IDLE_MS, lookup: guardedLookup(isOwn, lookup) }),
     };
   }
 

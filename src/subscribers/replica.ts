@@ -48,7 +48,7 @@ export async function* readReplica(
   if (after === undefined) yield* snapshot(projector.index.entries(), sees);
   // Of whatever type: one that this release does not know makes its key unavailable.
   const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, undefined);
-  for await (const page of projector.tail.read(from, signal, passOver)) {
+  for await (const page of projector.tail.read(from, signal, { passOver, sees })) {
     const { position, caughtUp } = page;
     yield { keys: changedIn(page, projector).filter(({ repoId }) => sees(repoId)), position, caughtUp };
   }

@@ -4,6 +4,7 @@ import type { CommandContext } from '../commands/handle-command.js';
 import { pauseWebhook } from '../commands/pause-webhook.js';
 import { type PauseCause, signingSecretsAt, type Webhook } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
+import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
 import type { WebhookEntry } from '../projections/webhooks.js';
 import type { Keyring } from '../security/keyring.js';
@@ -17,6 +18,8 @@ const FIRST_DELAY_MS = 1000;
 const LONGEST_DELAY_MS = 300_000;
 /** So often it is looked whether a failing endpoint was changed meanwhile. */
 const LOOK_MS = 500;
+/** How far an endpoint is that nothing was for is kept so often, and at the end of a turn. */
+const KEEP_MS = 60_000;
 /** RFC 9110, section 15.5.11: the endpoint wants no more. */
 const GONE = 410;
 
@@ -53,11 +56,30 @@ export async function tellEndpoint(
   webhookId: string,
   turn: Turn,
 ): Promise<void> {
-  const { projector, store } = dependencies;
+  const { log, projector, store } = dependencies;
+  const place = async (entry: WebhookEntry) => placeOf(log, entry, await store.cursor(webhookId));
   for (let entry = activeEntry(projector, webhookId); entry; entry = activeEntry(projector, webhookId)) {
-    const cursor = await placeOf(dependencies.log, entry, await store.cursor(webhookId));
-    if (turn.signal.aborted) return;
-    if (!(await tellFrom(dependencies, entry, cursor, turn))) return;
+    let cursor = await place(entry);
+    // Nothing that was read is kept while it waits.
+    await untilDue(dependencies, entry, cursor, turn);
+    const now = activeEntry(projector, webhookId);
+    if (!now || turn.signal.aborted) return;
+    // Whoever changed it may have mended it: it is tried at once.
+    if (now.revision !== entry.revision) cursor = await place(now);
+    if (!(await tellFrom(dependencies, now, cursor, turn))) return;
+  }
+}
+
+async function untilDue(
+  { projector, clock }: TellDependencies,
+  { webhook: { webhookId }, revision }: WebhookEntry,
+  { failing }: Cursor,
+  { signal }: Turn,
+): Promise<void> {
+  const isUnchanged = () => projector.webhooks.entryOf(webhookId)?.revision === revision;
+  while (failing && clock() < failing.nextAt && isUnchanged() && !signal.aborted) {
+    const ms = Math.min(failing.nextAt - clock(), LOOK_MS);
+    await setTimeout(ms, undefined, { signal }).catch(() => undefined);
   }
 }
 
@@ -78,7 +100,7 @@ async function placeOf(log: EventStore, entry: WebhookEntry, cursor: Cursor | un
   return failing && resumedAt >= failing.since ? { ...cursor, failing: null } : cursor;
 }
 
-/** @returns true to look at the endpoint anew: it has changed */
+/** @returns true to look at the endpoint anew: it has changed, or its call failed */
 async function tellFrom(
   dependencies: TellDependencies,
   { webhook: { webhookId, repoId, types }, replay }: WebhookEntry,
@@ -96,19 +118,44 @@ async function tellFrom(
     types: types ? new Set(types) : undefined,
   };
   let cursor = from;
-  for await (const { events } of readFeed(projector, query, turn.signal)) {
-    if (!isSame(projector.webhooks.entryOf(webhookId))) return true;
-    for (const event of events) {
-      while (cursor.eventId !== event.event.id) {
-        const entry = projector.webhooks.entryOf(webhookId);
-        if (!entry || !isSame(entry)) return true;
-        const next = await tryOnce(dependencies, entry, event, cursor, turn);
-        if (!next) return false;
-        cursor = next;
-      }
+  let passed: Position | undefined;
+  let keptAt = performance.now();
+  const keepPassed = async () => {
+    cursor = await passedUpTo(dependencies, webhookId, cursor, passed);
+    keptAt = performance.now();
+  };
+  for await (const { events, position } of readFeed(projector, query, turn.signal)) {
+    if (!isSame(projector.webhooks.entryOf(webhookId))) {
+      await keepPassed();
+      return true;
     }
+    for (const event of events) {
+      const entry = projector.webhooks.entryOf(webhookId);
+      if (!entry || !isSame(entry)) return true;
+      const next = await tryOnce(dependencies, entry, event, cursor, turn);
+      if (!next) return false;
+      if (next.failing) return true;
+      cursor = next;
+    }
+    passed = position;
+    if (performance.now() - keptAt >= KEEP_MS) await keepPassed();
   }
+  await keepPassed();
   return false;
+}
+
+/** The cursor behind what was not for the endpoint: it is not told that when it asks for more types one day. */
+async function passedUpTo(
+  { projector, store, instance }: TellDependencies,
+  webhookId: string,
+  cursor: Cursor,
+  position: Position | undefined,
+): Promise<Cursor> {
+  if (position === undefined || (cursor.position !== null && position <= cursor.position)) return cursor;
+  const last = await projector.tail.lastUpTo(position);
+  if (!last || (cursor.position !== null && last.position <= cursor.position)) return cursor;
+  const passed = { ...cursor, position: last.position, eventId: last.id, failing: null };
+  return (await store.save(instance, webhookId, passed)) ? passed : cursor;
 }
 
 /** @returns the cursor after one call; undefined if there was none, or if nobody may go on here */
@@ -122,12 +169,6 @@ async function tryOnce(
   const { projector, store, poster, clock, retryMs, instance, onAttempt } = dependencies;
   const { webhookId } = webhook;
   const isUnchanged = () => projector.webhooks.entryOf(webhookId)?.revision === revision;
-  while (cursor.failing && clock() < cursor.failing.nextAt && isUnchanged() && !turn.signal.aborted) {
-    const ms = Math.min(cursor.failing.nextAt - clock(), LOOK_MS);
-    await setTimeout(ms, undefined, { signal: turn.signal }).catch(() => undefined);
-  }
-  // Whoever changed it may have mended it: it is tried at once.
-  if (!isUnchanged()) return { ...cursor, failing: cursor.failing && { ...cursor.failing, nextAt: 0 } };
   if (turn.signal.aborted || !turn.mayCall()) return undefined;
   const at = clock();
   const secrets = secretsOf(webhook, dependencies.keyring, at);
@@ -153,6 +194,8 @@ async function tryOnce(
     : { ...cursor, failing: failingAfter(cursor.failing, answer, at, clock()) };
   onAttempt(attempt);
   if (!(await store.save(instance, webhookId, next, attempt))) return undefined;
+  // What it was before it was changed says nothing of what it is now.
+  if (!isUnchanged()) return next;
   if (answer.status === GONE) return pause(dependencies, webhook, 'gone', null);
   if (next.failing && next.failing.nextAt - next.failing.since > retryMs) {
     const reason = answer.error ?? `It answered ${answer.status}`;

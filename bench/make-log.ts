@@ -7,6 +7,7 @@ import type { Append } from '../src/event-store/event-store.js';
 import { isEventStoreUrl, openEventStore } from '../src/event-store/open.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { Keyring } from '../src/security/keyring.js';
+import { seeded } from './seeded.js';
 
 /**
  * Fills an empty log with the life of many keys: `make-log <sqlite file or esdb url> [events]`. A quarter
@@ -19,17 +20,6 @@ const REPOSITORIES = 1_000;
 const START = Date.parse('2025-01-01T00:00:00Z');
 const DAY_MS = 86_400_000;
 const SPAN_MS = 180 * DAY_MS;
-
-/** Numbers from 0 to 1, the same in each run (mulberry32, public domain). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: State };
 

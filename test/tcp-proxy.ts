@@ -1,11 +1,14 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 
 /** A proxy between a client and a server, for taking the network away and giving it back. */
 export class TcpProxy {
   readonly #server = createServer((socket) => this.#forward(socket));
   readonly #target: { host: string; port: number };
   readonly #sockets = new Set<Socket>();
+  /** What is on its way to a socket. */
+  readonly #underWay = new WeakMap<Socket, Promise<void>>();
   #port = 0;
   #frozen = false;
   #delayMs = 0;
@@ -34,7 +37,7 @@ export class TcpProxy {
     await this.cut();
   }
 
-  /** What comes from now on is passed on so much later. */
+  /** What comes from now on is passed on so much later, and never before what came before it. */
   delay(ms: number): void {
     this.#delayMs = ms;
   }
@@ -58,10 +61,7 @@ export class TcpProxy {
       [server, client],
     ] as const) {
       this.#sockets.add(from);
-      from.on('data', (data) => {
-        if (this.#delayMs === 0) to.write(data);
-        else setTimeout(() => to.write(data), this.#delayMs);
-      });
+      from.on('data', (data) => this.#pass(data, to));
       from.on('error', () => to.destroy());
       from.on('close', () => {
         this.#sockets.delete(from);
@@ -69,5 +69,17 @@ export class TcpProxy {
       });
       if (this.#frozen) from.pause();
     }
+  }
+
+  async #pass(data: Buffer, to: Socket): Promise<void> {
+    const before = this.#underWay.get(to);
+    if (this.#delayMs === 0 && !before) {
+      to.write(data);
+      return;
+    }
+    const passed = Promise.all([setTimeout(this.#delayMs), before]).then(() => void to.write(data));
+    this.#underWay.set(to, passed);
+    await passed;
+    if (this.#underWay.get(to) === passed) this.#underWay.delete(to);
   }
 }

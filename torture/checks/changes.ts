@@ -1,0 +1,145 @@
+import type { Call, Era } from '../history.js';
+import type { KeyState, Lives, Moment } from './lives.js';
+
+/**
+ * Each key is a register (https://jepsen.io/consistency/models/linearizable): one order of its changes must explain
+ * every answer, and be the order of what was answered before the next was asked. The log says which order: a change
+ * takes its place there, and what changed nothing must have seen the key as it was at a place not before all that had
+ * been answered already. The earliest such place is taken, which leaves the most room to what follows.
+ */
+export function checkChanges(era: Era, lives: Lives): string[] {
+  const found: string[] = [];
+  const calls = callsByKey(era, lives);
+  for (const [apiKeyId, ofKey] of calls) {
+    for (const what of checkKey(ofKey, lives.get(apiKeyId) ?? [], era.restored)) {
+      found.push(`key ${apiKeyId}: ${what}`);
+    }
+  }
+  return [...found, ...checkCauses(era, lives)];
+}
+
+const CHANGES = ['create', 'rename', 'rotate', 'suspend', 'resume', 'delete'];
+
+/** Of each key the calls that change it, with those that have no answer if they did. */
+function callsByKey({ calls }: Era, lives: Lives): Map<string, Call[]> {
+  const caused = new Map<string, string>();
+  for (const [apiKeyId, life] of lives) for (const { requestId } of life) caused.set(requestId, apiKeyId);
+  const byKey = new Map<string, Call[]>();
+  for (const call of calls) {
+    if (!CHANGES.includes(call.kind)) continue;
+    const id = caused.get(call.id) ?? call.apiKeyId ?? call.answer?.body['id'];
+    if (typeof id !== 'string') continue;
+    const ofKey = byKey.get(id) ?? [];
+    byKey.set(id, ofKey);
+    ofKey.push(call);
+  }
+  return byKey;
+}
+
+/** @param restored places of the log before this one were there when the calls began */
+function checkKey(calls: readonly Call[], life: readonly Moment[], restored: number): string[] {
+  const found: string[] = [];
+  const caused = new Map(life.map(({ requestId }, revision) => [requestId, revision]));
+  const begun = [...calls].sort((a, b) => a.startedAt - b.startedAt);
+  const ended = calls.filter(({ answer }) => answer).sort((a, b) => a.endedAt - b.endedAt);
+  const takenAt = new Map<Call, number>();
+  let earliest = life.filter(({ place }) => place < restored).length - 1;
+  let passed = 0;
+  for (const call of begun) {
+    for (; (ended[passed]?.endedAt ?? Number.POSITIVE_INFINITY) < call.startedAt; passed++) {
+      earliest = Math.max(earliest, takenAt.get(ended[passed] as Call) ?? -1);
+    }
+    const revision = caused.get(call.id);
+    const said = `${call.kind} (${call.id}) answered ${call.answer?.status ?? 'nothing'} ${call.answer?.code ?? ''}`;
+    if (revision !== undefined) {
+      takenAt.set(call, revision);
+      if (revision <= earliest) {
+        found.push(`${said} and has revision ${revision}, but ${earliest} had been seen before it began`);
+      }
+      const wrong = wrongCause(call, life[revision] as Moment, life[revision - 1]?.state);
+      if (wrong) found.push(`${said}: ${wrong}`);
+      continue;
+    }
+    if (!call.answer || call.answer.status >= 500) continue;
+    const seen = firstFrom(Math.max(earliest, -1), life, (at) => explains(call, life, at));
+    if (seen === undefined)
+      found.push(`${said}, and nothing in the log from revision ${earliest} on explains it`);
+    else takenAt.set(call, seen);
+  }
+  return found;
+}
+
+function firstFrom(
+  from: number,
+  life: readonly Moment[],
+  holds: (at: number) => boolean,
+): number | undefined {
+  for (let at = from; at < life.length; at++) if (holds(at)) return at;
+  return undefined;
+}
+
+/** What is wrong with an event and the answer to the call that caused it. */
+function wrongCause(
+  { kind, name, answer }: Call,
+  moment: Moment,
+  before: KeyState | undefined,
+): string | undefined {
+  const { type, data, position } = moment;
+  if (type !== CAUSED[kind]) return `it caused ${type}`;
+  if (name !== undefined && data['name'] !== name) return `the event names it ${data['name']}`;
+  if (before?.status === 'deleted') return 'the key was deleted before';
+  if (!answer || answer.code === 'OUTCOME_UNKNOWN') return undefined;
+  if (answer.status >= 300) return 'and yet it is in the log';
+  if (answer.position !== position) return `the event is at ${position}, the answer says ${answer.position}`;
+  return undefined;
+}
+
+const CAUSED: Readonly<Record<string, string>> = {
+  create: 'ApiKeyCreated',
+  rename: 'ApiKeyRenamed',
+  rotate: 'ApiKeySecretRotated',
+  suspend: 'ApiKeySuspended',
+  resume: 'ApiKeyResumed',
+  delete: 'ApiKeyDeleted',
+};
+
+/** Could a call that caused nothing be answered so by the key as it was after a revision? -1 is before its creation. */
+function explains({ kind, name, answer }: Call, life: readonly Moment[], revision: number): boolean {
+  const moment = life[revision];
+  const status = moment?.state.status;
+  if (answer?.status === 404) return status === undefined || status === 'deleted';
+  switch (answer?.code) {
+    case 'KEY_QUARANTINED':
+      return status === 'unavailable';
+    case 'IDEMPOTENCY_KEY_USED':
+    case 'CONFLICT':
+      return moment !== undefined;
+    case undefined:
+      break;
+    default:
+      return false;
+  }
+  if (!moment || answer?.position !== moment.position) return false;
+  if (kind === 'rename')
+    return moment.state.name === name && status !== 'deleted' && status !== 'unavailable';
+  if (kind === 'suspend') return status === 'suspended';
+  if (kind === 'resume') return status === 'active';
+  // A repeat: what it gives is compared with the first answer elsewhere.
+  return (kind === 'create' || kind === 'rotate') && (status === 'active' || status === 'suspended');
+}
+
+/** Every event behind those that were restored was asked for, and by whom: nothing comes from nowhere, or twice. */
+function checkCauses({ calls, restored }: Era, lives: Lives): string[] {
+  const asked = new Set(calls.map(({ id }) => id));
+  const found: string[] = [];
+  const seen = new Set<string>();
+  for (const [apiKeyId, life] of lives) {
+    for (const { place, requestId, type } of life) {
+      if (place < restored || requestId.startsWith('unreadable-')) continue;
+      if (!asked.has(requestId)) found.push(`key ${apiKeyId}: nobody asked for ${type} (${requestId})`);
+      if (seen.has(requestId)) found.push(`key ${apiKeyId}: ${requestId} caused more than one event`);
+      seen.add(requestId);
+    }
+  }
+  return found;
+}

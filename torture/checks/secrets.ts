@@ -1,0 +1,33 @@
+import { createReadStream, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** A secret as it is given: nothing else looks like it. */
+const SECRET = /secret_[0-9A-Za-z]{43,}/;
+const LONGEST = 64;
+
+/** No secret is in what was printed. */
+export function checkOutputs(outputs: Readonly<Record<string, string>>): string[] {
+  return Object.entries(outputs).flatMap(([name, text]) => {
+    const [secret] = SECRET.exec(text) ?? [];
+    return secret ? [`${name} holds ${secret.slice(0, 12)}…`] : [];
+  });
+}
+
+/** No secret is in any file: those of the log, of Redis, of the service, and those of the torture itself. */
+export async function checkFiles(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    let before = '';
+    for await (const chunk of createReadStream(path, { encoding: 'latin1', highWaterMark: 2 ** 20 })) {
+      const text = before + chunk;
+      before = text.slice(-LONGEST);
+      const [secret] = SECRET.exec(text) ?? [];
+      if (!secret) continue;
+      found.push(`${path.slice(folder.length + 1)} holds ${secret.slice(0, 12)}…`);
+      break;
+    }
+  }
+  return found;
+}

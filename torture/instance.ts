@@ -1,0 +1,127 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+
+const SET_CLOCK = new URL('set-clock.js', import.meta.url).href;
+const RESTART_MS = 200;
+
+/** An end that was not by us. */
+export type Death = {
+  readonly instance: 0 | 1;
+  /** Times of performance.now(). */
+  readonly startedAt: number;
+  readonly at: number;
+  /** Did it serve before? */
+  readonly served: boolean;
+  readonly how: string;
+  readonly lastWords: string;
+};
+
+/** `keyledger serve` as a process that is started again whenever it ends, as by a service manager. */
+export class Instance {
+  readonly url: string;
+  readonly #number: 0 | 1;
+  readonly #clockFile: string;
+  readonly #environment: NodeJS.ProcessEnv;
+  readonly #died: (death: Death) => void;
+  #process: ChildProcess | undefined;
+  #output = '';
+  #isWanted = false;
+
+  /** @param died told of each end, but for those by kill */
+  constructor(
+    folder: string,
+    number: 0 | 1,
+    port: number,
+    settings: NodeJS.ProcessEnv,
+    died: (death: Death) => void,
+  ) {
+    this.url = `http://127.0.0.1:${port}`;
+    this.#clockFile = join(folder, `clock-${number}`);
+    this.#environment = {
+      PATH: process.env['PATH'],
+      PORT: String(port),
+      NODE_OPTIONS: `--import ${SET_CLOCK}`,
+      KEYLEDGER_TORTURE_CLOCK: this.#clockFile,
+      ...settings,
+    };
+    this.#number = number;
+    this.#died = died;
+    this.setClock(0);
+  }
+
+  /** Everything that it has printed in all its lives. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
+  start(): void {
+    this.#isWanted = true;
+    const child = spawn(process.execPath, ['dist/src/cli.js', 'serve'], { env: this.#environment });
+    this.#process = child;
+    const [startedAt, beganAt] = [performance.now(), this.#output.length];
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text) => {
+        this.#output += text;
+      });
+    }
+    child.once('exit', async (code, signal) => {
+      if (this.#process !== child || !this.#isWanted) return;
+      const said = this.#output.slice(beganAt);
+      this.#died({
+        instance: this.#number,
+        startedAt,
+        at: performance.now(),
+        served: said.includes('listens on'),
+        how: `exit ${code ?? signal}`,
+        lastWords: said.slice(-2000),
+      });
+      await setTimeout(RESTART_MS);
+      if (this.#process === child && this.#isWanted) this.start();
+    });
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#process?.kill(signal);
+  }
+
+  /** Ends it for now. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  /** @returns the exit code; null if it had to be killed, or had ended */
+  async stop(patienceMs: number): Promise<number | null> {
+    const killed = new AbortController();
+    const tooLate = setTimeout(patienceMs, undefined, { signal: killed.signal }).then(
+      () => this.kill(),
+      () => undefined,
+    );
+    const code = await this.#end('SIGTERM');
+    killed.abort();
+    await tooLate;
+    return code;
+  }
+
+  setClock(wrongByMs: number): void {
+    writeFileSync(this.#clockFile, String(wrongByMs));
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    this.#isWanted = false;
+    const child = this.#process;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return null;
+    if (signal === 'SIGKILL') this.#process = undefined;
+    const exited = once(child, 'exit');
+    child.kill(signal);
+    const [code] = await exited;
+    this.#process = undefined;
+    return code;
+  }
+}

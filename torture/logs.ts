@@ -1,0 +1,96 @@
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { cp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { backup, DatabaseSync } from '@photostructure/sqlite';
+import { freePort } from '../test/redis-server.js';
+import { ServerProcess } from './server-process.js';
+
+/** The log as its operator has it: what can be done to it, and how it is copied and put back. */
+export type TorturedLog = {
+  /** What the checks open. */
+  readonly url: string;
+  /** Where it listens, if it is a server. */
+  readonly port: number | undefined;
+  readonly server: ServerProcess | undefined;
+  /** A copy, while it runs; in place of the one before. */
+  copy(): Promise<void>;
+  /** Puts the copy in its place; nobody uses it meanwhile. */
+  restore(): Promise<void>;
+  stop(): Promise<void>;
+};
+
+export function sqliteLog(folder: string): TorturedLog {
+  const file = join(folder, 'keyledger.db');
+  const kept = join(folder, 'copy.db');
+  return {
+    url: `sqlite:${file}`,
+    port: undefined,
+    server: undefined,
+    copy: async () => {
+      rmSync(kept, { force: true });
+      const database = new DatabaseSync(file, { readOnly: true });
+      try {
+        await backup(database, kept);
+      } finally {
+        database.close();
+      }
+    },
+    restore: async () => {
+      for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true });
+      cpSync(kept, file);
+    },
+    stop: async () => undefined,
+  };
+}
+
+/** What starts a server in the foreground: {port} and {folder} in it are filled in. */
+const COMMAND =
+  'kurrentd --insecure --node-ip 127.0.0.1 --node-port {port} --db {folder} --log {folder}-logs --mem-db false';
+
+/**
+ * The command that starts an EventStoreDB or KurrentDB: that of EVENTSTORE_COMMAND, or the one of its package.
+ * It must become the server, so that a signal to it reaches the server.
+ */
+export function eventStoreDbCommand(): string | undefined {
+  const configured = process.env['EVENTSTORE_COMMAND'];
+  if (configured) return configured;
+  return spawnSync('kurrentd', ['--version'], { stdio: 'ignore' }).status === 0 ? COMMAND : undefined;
+}
+
+export async function eventStoreDbLog(folder: string, command: string): Promise<TorturedLog> {
+  const port = await freePort();
+  const data = join(folder, 'eventstoredb');
+  const kept = join(folder, 'eventstoredb-copy');
+  mkdirSync(data);
+  const words = command.replaceAll('{port}', String(port)).replaceAll('{folder}', data).split(/\s+/);
+  const server = new ServerProcess(words, async () => {
+    const response = await fetch(`http://127.0.0.1:${port}/health/live`);
+    return response.status === 204;
+  });
+  await server.start();
+  return {
+    url: `esdb://127.0.0.1:${port}?tls=false`,
+    port,
+    server,
+    // As its manual says: checkpoints first, so that they name nothing that the chunks copied after them lack.
+    copy: async () => {
+      await rm(kept, { recursive: true, force: true });
+      mkdirSync(kept);
+      const files = readdirSync(data, { withFileTypes: true });
+      const checkpoints = files.filter(({ name }) => name.endsWith('.chk'));
+      const chunks = files.filter(({ name }) => name.startsWith('chunk-'));
+      for (const { name } of [...checkpoints, ...chunks]) await cp(join(data, name), join(kept, name));
+    },
+    // The index is left out: the server makes it from the chunks.
+    restore: async () => {
+      await server.kill();
+      await rm(data, { recursive: true, force: true });
+      await cp(kept, data, { recursive: true });
+      const chaser = join(data, 'chaser.chk');
+      if (existsSync(chaser)) await cp(chaser, join(data, 'truncate.chk'));
+      await server.start();
+    },
+    stop: () => server.kill(),
+  };
+}

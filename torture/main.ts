@@ -1,0 +1,88 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { seeded } from '../bench/seeded.js';
+import { startProgress } from '../src/cli/progress.js';
+import { inflictAll, possibleFaults } from './faults.js';
+import { eventStoreDbCommand } from './logs.js';
+import { report } from './report.js';
+import { Run } from './run.js';
+import { scheduleOf } from './schedule.js';
+import { endWorld, makeWorld, type SetUp } from './world.js';
+
+/**
+ * Clients use two instances while everything that they stand on fails, one thing and another; afterwards what they were
+ * answered is compared with what the log holds: docs/reliability.md.
+ */
+const options = new Command('npm run torture --')
+  .description('Uses the service while all that it stands on fails, and checks every answer')
+  .addOption(
+    new Option('--log <log>', 'where events are kept').choices(['sqlite', 'eventstoredb']).default('sqlite'),
+  )
+  .addOption(
+    new Option('--read-model <model>', 'where lists are kept').choices(['memory', 'redis']).default('memory'),
+  )
+  .option('--minutes <number>', 'for how long', positive, 2)
+  .option('--seed <number>', 'the same seed, the same faults at the same times', whole, Date.now() % 1e9)
+  .option('--json', 'the result as JSON')
+  .parse()
+  .opts<{
+    log: SetUp['log'];
+    readModel: SetUp['readModel'];
+    minutes: number;
+    seed: number;
+    json?: true;
+  }>();
+
+const CLIENTS = 12;
+/** What is left to be answered when the last fault has ended (milliseconds). */
+const RECOVERY_MS = 60_000;
+
+function positive(text: string): number {
+  if (Number(text) > 0) return Number(text);
+  throw new InvalidArgumentError('must be a number above 0');
+}
+
+function whole(text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('must be a whole number');
+}
+
+const { log, readModel, minutes, seed, json } = options;
+const command = log === 'eventstoredb' ? eventStoreDbCommand() : undefined;
+if (log === 'eventstoredb' && !command) {
+  console.error(
+    'There is no EventStoreDB to start: install kurrentd, or set EVENTSTORE_COMMAND, such as "kurrentd --insecure --node-port {port} --db {folder}"',
+  );
+  process.exit(1);
+}
+const say = (text: string) => void process.stderr.write(`${text}\n`);
+const setUp = { log, readModel, command };
+const { kinds, without } = possibleFaults(setUp);
+say(`Torture of ${log} with ${readModel} for ${minutes} min: --seed ${seed}`);
+if (without) say(`Left out: ${without}`);
+
+const folder = mkdtempSync(join(tmpdir(), 'keyledger-torture-'));
+const world = await makeWorld(folder, setUp);
+let isRight = false;
+try {
+  const run = await Run.begin(world, seeded(seed + 1), CLIENTS);
+  const schedule = scheduleOf(seed, minutes, kinds);
+  const progress = startProgress('Torturing', schedule.length, 'faults');
+  await inflictAll(schedule, world, run, (fault) => {
+    run.inflicted(fault);
+    progress.add(1);
+  });
+  progress.end();
+  const result = await run.finish(RECOVERY_MS);
+  isRight = result.violations.length === 0;
+  console.log(json ? JSON.stringify({ log, readModel, minutes, seed, ...result }) : report(result));
+} finally {
+  await endWorld(world);
+  await setTimeout(0);
+}
+if (isRight) rmSync(folder, { recursive: true, force: true });
+else say(`What happened is in ${folder}: history.ndjson, and all that the parts have kept`);
+process.exit(isRight ? 0 : 1);

@@ -1,0 +1,28 @@
+import { readFileSync, watchFile } from 'node:fs';
+
+/**
+ * Loaded into a service before all else: its clock of the day goes wrong by as many milliseconds as the file says that
+ * KEYLEDGER_TORTURE_CLOCK names.
+ */
+const file = process.env['KEYLEDGER_TORTURE_CLOCK'] ?? '';
+const RealDate = Date;
+let wrongByMs = read();
+watchFile(file, { interval: 50, persistent: false }, () => {
+  wrongByMs = read();
+});
+
+function read(): number {
+  return Number(readFileSync(file, 'utf8')) || 0;
+}
+
+class WrongDate extends RealDate {
+  constructor(...given: [] | ConstructorParameters<typeof RealDate>) {
+    if (given.length === 0) super(WrongDate.now());
+    else super(...given);
+  }
+
+  static override now(): number {
+    return RealDate.now() + wrongByMs;
+  }
+}
+globalThis.Date = WrongDate as DateConstructor;

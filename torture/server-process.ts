@@ -25,7 +25,7 @@ export class ServerProcess {
     const [program = '', ...args] = this.#command;
     const started = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
-    const exited = once(started, 'exit').then(([code, signal]) => `exit ${code ?? signal}`, String);
+    const exited = once(started, 'exit').then(([code, signal]) => `exit ${code ?? signal}`);
     for (const stream of [started.stdout, started.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => {
         this.#output += text;
@@ -33,6 +33,8 @@ export class ServerProcess {
     }
     for (;;) {
       const ended = await Promise.race([exited, setTimeout(50)]);
+      // EventStoreDB ends well when it has cut off what lies behind a copy that was put back.
+      if (ended === 'exit 0') return this.start();
       if (ended) throw new Error(`${this.#command.join(' ')}: ${ended}\n${this.#output.slice(-2000)}`);
       if (await this.#answers().catch(() => false)) return;
     }

@@ -40,7 +40,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
   };
   const log = await openEventStore(config.EVENT_STORE_URL, logFailed, (warning) => logger.warn(warning));
   const readModel = openReadModel(config.READ_MODEL_URL, config.REDIS_PREFIX, logger);
-  const projector = new Projector(log, readModel, logger, clock);
+  const projector = new Projector(log, readModel, logger, clock, logFailed);
   const reads = new Reads(projector, readModel, clock, config.VERIFY_MAX_STALENESS);
   const usageFile = join(config.DATA_DIR, 'usage.db');
   const usage = new Usage(

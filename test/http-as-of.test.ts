@@ -282,12 +282,13 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
 describe('an instance that is behind', () => {
   it('says so, instead of leaving out a key that it has not seen', async () => {
     const folder = freshFolder();
-    const log = await openSqliteLog(join(folder.path, 'log.db'), (error) => {
+    const fail = (error: Error) => {
       throw error;
-    });
+    };
+    const log = await openSqliteLog(join(folder.path, 'log.db'), fail);
     const logger = pino({ level: 'silent' });
     const readModel = memoryReadModel();
-    const projector = new Projector(log, readModel, logger, Date.now);
+    const projector = new Projector(log, readModel, logger, Date.now, fail);
     const usage = new Usage(openSqliteUsage(join(folder.path, 'usage.db'), logger), logger);
     const caller = { issuer: 'test', subject: 'eve' };
     const keyring = new Keyring(makeMasterKey('k1'));

@@ -35,9 +35,12 @@ const openLog = async (name: string) => {
   closing.push(() => opened.close());
   return opened;
 };
+/** What projectors said of the log. */
+const failures: Error[] = [];
+const logFailed = (error: Error) => void failures.push(error);
 const readsOf = new WeakMap<Projector, Reads>();
 const startProjector = (from: EventStore, into: ReadModel) => {
-  const started = new Projector(from, into, logger, Date.now);
+  const started = new Projector(from, into, logger, Date.now, logFailed);
   readsOf.set(started, new Reads(started, into, Date.now, 300));
   started.start();
   closing.push(() => started.stop());
@@ -86,6 +89,7 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
   folder.remove();
+  expect(failures).toEqual([]);
 });
 
 describe('the projector', () => {
@@ -312,7 +316,7 @@ describe('staleness', () => {
     const quiet: EventStore = passing(log, {
       end: () => (silent ? Promise.reject(new Error('silent')) : log.end()),
     });
-    const next = new Projector(quiet, readModel, logger, () => now);
+    const next = new Projector(quiet, readModel, logger, () => now, logFailed);
     next.start();
     closing.push(() => next.stop());
     await eventually(() => next.listed.position !== undefined);
@@ -327,7 +331,7 @@ describe('staleness', () => {
 describe('verification', () => {
   const question = (key: string, secret: string) => ({ accessKey: key, secret, sees: () => true });
   const readsFrom = (source: EventStore, clock: () => number, maxStaleness: number) => {
-    const next = new Projector(source, readModel, logger, clock);
+    const next = new Projector(source, readModel, logger, clock, logFailed);
     next.start();
     closing.push(() => next.stop());
     return { next, reads: new Reads(next, readModel, clock, maxStaleness) };
@@ -400,6 +404,46 @@ const passing = (through: EventStore, change: Partial<EventStore>): EventStore =
 });
 
 describe('a log that breaks', () => {
+  it.each(['is gone', 'is another'])(
+    'that comes back as it was once, where the last event %s, is no longer trusted',
+    async (now) => {
+      const { key, secret } = await create('a');
+      await create('b');
+      let breakDown = new AbortController();
+      let isRestored = false;
+      const source = passing(log, {
+        async *subscribe(after, signal) {
+          yield* log.subscribe(after, AbortSignal.any([signal, breakDown.signal]));
+        },
+        eventAt: async (position) => {
+          const event = await log.eventAt(position);
+          if (!event || !isRestored) return event;
+          return now === 'is gone' ? undefined : { ...event, id: uuid() };
+        },
+      });
+      const next = startProjector(source, memoryReadModel());
+      await caughtUp(next);
+      breakDown.abort();
+      breakDown = new AbortController();
+      await create('c');
+      await caughtUp(next);
+      expect(verdict(next, key, secret)).toMatchObject({ valid: true });
+      expect(failures).toEqual([]);
+
+      isRestored = true;
+      breakDown.abort();
+      await eventually(() => failures.length > 0);
+      expect(failures.splice(0)).toEqual([
+        expect.objectContaining({ message: 'The log was restored from an older copy' }),
+      ]);
+      const reads = readsOf.get(next) as Reads;
+      expect(() => reads.verify({ accessKey: key, secret, sees: () => true })).toThrow(
+        'The log was restored from an older copy',
+      );
+      await expect(list(next)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    },
+  );
+
   it('is subscribed to again where it was left, without a gap and without a repeat', async () => {
     await projector.stop();
     let breaks = 3;

@@ -19,11 +19,12 @@ import { freshFolder } from './fresh.js';
 const folder = freshFolder();
 let log: EventStore;
 let projector: Projector;
+const fail = (error: Error) => {
+  throw error;
+};
 beforeAll(async () => {
-  log = await openSqliteLog(join(folder.path, 'log.db'), (error) => {
-    throw error;
-  });
-  projector = new Projector(log, memoryReadModel(), pino({ level: 'silent' }), Date.now);
+  log = await openSqliteLog(join(folder.path, 'log.db'), fail);
+  projector = new Projector(log, memoryReadModel(), pino({ level: 'silent' }), Date.now, fail);
   projector.start();
   // More than is kept in memory, so that there is a behind.
   await write(3000);

@@ -26,7 +26,8 @@ export class TcpProxy {
 
   /** Resets every connection; new ones are taken. */
   async cut(): Promise<void> {
-    const closed = [...this.#sockets].map((socket) => once(socket, 'close'));
+    // Whether a socket ends well or not, it is closed then.
+    const closed = [...this.#sockets].map((socket) => new Promise((end) => socket.once('close', end)));
     for (const socket of this.#sockets) socket.resetAndDestroy();
     await Promise.all(closed);
   }

@@ -36,6 +36,7 @@ export class Projector {
   readonly #readModel: ReadModel;
   readonly #logger: BaseLogger;
   readonly #now: () => Moment;
+  readonly #logFailed: (error: Error) => void;
   readonly #stop = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
 
@@ -53,13 +54,23 @@ export class Projector {
   /** Has it been brought into the read model once, or has that failed? */
   #hasTried = false;
 
-  /** @param clock milliseconds since 1970 */
-  constructor(log: EventStore, readModel: ReadModel, logger: BaseLogger, clock: () => number) {
+  /**
+   * @param clock milliseconds since 1970
+   * @param logFailed told if the log is not the one any more that was folded: only a new process can begin anew
+   */
+  constructor(
+    log: EventStore,
+    readModel: ReadModel,
+    logger: BaseLogger,
+    clock: () => number,
+    logFailed: (error: Error) => void,
+  ) {
     this.#log = log;
     this.tail = new Tail(log);
     this.#readModel = readModel;
     this.#logger = logger;
     this.#now = () => ({ clock: clock(), steady: performance.now() });
+    this.#logFailed = logFailed;
     this.indexed = new Progress(this.#now);
     this.listed = new Progress(this.#now);
   }
@@ -124,6 +135,7 @@ export class Projector {
     const { signal } = this.#stop;
     for (let failures = 0; !signal.aborted && !this.#halted; failures++) {
       try {
+        if (!(await this.#isContinued())) return this.#lose();
         for await (const page of this.#log.subscribe(this.indexed.position, signal)) {
           await this.#take(page);
           failures = 0;
@@ -135,6 +147,19 @@ export class Projector {
         else await this.#backOff('The subscription to the log broke', error, failures);
       }
     }
+  }
+
+  /** Does the log still hold what was folded of it? While it was out of reach an older copy may have taken its place. */
+  async #isContinued(): Promise<boolean> {
+    const last = this.#last;
+    return !last || (await heldBy(this.#log)({ position: last.position, eventId: last.id }));
+  }
+
+  #lose(): void {
+    this.#halted = 'The log was restored from an older copy';
+    const error = new KeyledgerError('UNAVAILABLE', { message: this.#halted });
+    this.tail.break(error);
+    this.#logFailed(error);
   }
 
   async #take(page: Page): Promise<void> {

@@ -9,8 +9,8 @@ import { type Link, type SetUp, type World, withLogOf } from './world.js';
 
 /** What can be done only in the run as a whole. */
 export type Surroundings = {
-  /** Lets nobody call, keeps what has been so far, puts the copy of the log in its place, and goes on. */
-  restoreLog(): Promise<void>;
+  /** Lets nobody call, looks at what has been so far, puts the copy of the log in its place, and goes on. */
+  restoreLog(meanwhile: 'killed' | 'running'): Promise<void>;
   /** A key that there is, if there is one. */
   someKey(): { readonly apiKeyId: string; readonly repoId: string } | undefined;
 };
@@ -93,7 +93,7 @@ async function inflict(
       await writeUnreadable(world, surroundings.someKey());
       return undefined;
     case 'log restored':
-      await surroundings.restoreLog();
+      await surroundings.restoreLog(log.server && size < 0.5 ? 'running' : 'killed');
       return undefined;
     case 'disk full':
       return failing(service.pid, 'pwrite64', 'ENOSPC');

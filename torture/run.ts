@@ -19,6 +19,8 @@ import { untilReady, type World, withLogOf } from './world.js';
 
 /** A service that is told to stop does so within this (milliseconds). */
 const STOP_MS = 15_000;
+/** So long an instance may take to see that its log was restored (milliseconds). */
+const NOTICE_MS = 20_000;
 const NUMBERS = [0, 1] as const;
 
 export type Result = {
@@ -90,26 +92,31 @@ export class Run implements Surroundings {
     this.#history.add(fault);
   }
 
-  /** The instances are killed in the middle of what they do; then an era ends, and another begins with the copy. */
-  async restoreLog(): Promise<void> {
-    const { instances, log } = this.#world;
-    let open = () => undefined as void;
+  /**
+   * An era ends, and another begins with the copy. The instances are killed in the middle of what they do; or, where
+   * the log is a server, they go on and have to notice.
+   */
+  async restoreLog(meanwhile: 'killed' | 'running'): Promise<void> {
+    const { instances, log, deaths } = this.#world;
+    let open: (() => void) | undefined;
     this.#gate = new Promise((resolve) => {
       open = resolve;
     });
-    await Promise.all(instances.map((instance) => instance.kill()));
+    if (meanwhile === 'killed') await Promise.all(instances.map((instance) => instance.kill()));
     while (this.#clients.underWay > 0) await setTimeout(10);
     await this.#endEra('restored');
+    const deathsBefore = deaths.length;
     await log.restore();
     const before = this.#restored;
     this.#restored = await this.#events();
     if (this.#restored.some(({ id }, place) => before[place]?.id !== id)) {
-      this.#violations.push({ check: 'copy', what: 'the copy is not the beginning of the log' });
+      this.#found('copy', ['what was restored is not the beginning of the log']);
     }
-    for (const instance of instances) instance.start();
+    if (meanwhile === 'killed') for (const instance of instances) instance.start();
+    else if (this.#restored.length < before.length) await noticed(() => deaths.length >= deathsBefore + 2);
     for (const subscriber of this.#subscribers) subscriber.start();
     this.#clients.forgetPositions();
-    open();
+    open?.();
   }
 
   /** Everything is well again: all that is left is answered, and looked at. */
@@ -225,6 +232,12 @@ export class Run implements Surroundings {
       this.#history.add({ violation: check, what: one });
     }
   }
+}
+
+/** Whoever does not notice in time is found out by what it answers. */
+async function noticed(isNoticed: () => boolean): Promise<void> {
+  const giveUpAt = performance.now() + NOTICE_MS;
+  while (!isNoticed() && performance.now() < giveUpAt) await setTimeout(50);
 }
 
 function countsOf(all: readonly string[]): Record<string, number> {

@@ -56,8 +56,8 @@ const EXPECTED = [
   '503 STALE',
 ];
 
-/** EX_SOFTWARE: the disk cannot be trusted any more. */
-const DISK_FAILED = 'exit 70';
+/** EX_SOFTWARE: the disk cannot be trusted any more, or the log is not the one that it was. */
+const LOG_FAILED = 'exit 70';
 const LOG_FAULTS: readonly FaultKind[] = [
   'log killed',
   'log stopped',
@@ -69,13 +69,14 @@ const LOG_FAULTS: readonly FaultKind[] = [
   'fsync fails',
 ];
 
-/** A service ends by itself only where its disk fails, or where it cannot begin without its log. */
+/** A service ends by itself only where its log fails it, or where it cannot begin without it. */
 export function checkDeaths(deaths: readonly Death[], faults: readonly Inflicted[]): string[] {
   const during = (kinds: readonly FaultKind[], from: number, to: number) =>
     faults.some((fault) => kinds.includes(fault.kind) && fault.from < to && fault.to > from);
   return deaths
     .filter(({ how, served, startedAt, at }) => {
-      if (how === DISK_FAILED && during(['fsync fails', 'disk full'], at - AFTER_MS, at)) return false;
+      if (how === LOG_FAILED && during(['fsync fails', 'disk full', 'log restored'], at - AFTER_MS, at))
+        return false;
       return served || !during(LOG_FAULTS, startedAt, at);
     })
     .map(({ instance, how, lastWords }) => `instance ${instance} ended: ${how}\n${lastWords}`);

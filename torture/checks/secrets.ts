@@ -1,4 +1,4 @@
-import { createReadStream, readdirSync } from 'node:fs';
+import { createReadStream, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** A secret as it is given: nothing else looks like it. */
@@ -17,17 +17,22 @@ export function checkOutputs(outputs: Readonly<Record<string, string>>): string[
 export async function checkFiles(folder: string): Promise<string[]> {
   const found: string[] = [];
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
     const path = join(entry.parentPath, entry.name);
-    let before = '';
-    for await (const chunk of createReadStream(path, { encoding: 'latin1', highWaterMark: 2 ** 20 })) {
-      const text = before + chunk;
-      before = text.slice(-LONGEST);
-      const [secret] = SECRET.exec(text) ?? [];
-      if (!secret) continue;
-      found.push(`${path.slice(folder.length + 1)} holds ${secret.slice(0, 12)}…`);
-      break;
-    }
+    // What is gone meanwhile, as what SQLite has beside its file, was put into others.
+    if (!entry.isFile() || !existsSync(path)) continue;
+    const secret = await secretIn(path);
+    if (secret) found.push(`${path.slice(folder.length + 1)} holds ${secret.slice(0, 12)}…`);
   }
   return found;
+}
+
+async function secretIn(path: string): Promise<string | undefined> {
+  let before = '';
+  for await (const chunk of createReadStream(path, { encoding: 'latin1', highWaterMark: 2 ** 20 })) {
+    const text = before + chunk;
+    const [secret] = SECRET.exec(text) ?? [];
+    if (secret) return secret;
+    before = text.slice(-LONGEST);
+  }
+  return undefined;
 }

@@ -88,6 +88,17 @@ export class Clients {
     await Promise.all(Array.from({ length: clients }, client));
   }
 
+  /** @returns false if an instance creates no key in time */
+  async untilCreated(instance: 0 | 1, patienceMs: number): Promise<boolean> {
+    const giveUpAt = performance.now() + patienceMs;
+    const asked: Asked = { kind: 'create', repoId: 'recovered', idempotencyKey: uuid(), name: uuid() };
+    while ((await this.#call(asked, instance))?.status !== 201) {
+      if (performance.now() > giveUpAt) return false;
+      await setTimeout(100);
+    }
+    return true;
+  }
+
   async #doSomething(signal: AbortSignal): Promise<void> {
     let percent = this.#random() * 100;
     const kinds = Object.entries(WHAT_IS_DONE) as [CallKind, number][];

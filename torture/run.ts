@@ -124,8 +124,10 @@ export class Run implements Surroundings {
     const { instances, redis, log, deaths } = this.#world;
     for (const instance of instances) instance.setClock(0);
     if (!(await untilReady(this.#world, patienceMs))) this.#found('recovery', ['not ready in time']);
-    // The last calls are made by a service that nothing happens to.
-    await setTimeout(2000);
+    for (const number of NUMBERS) {
+      if (await this.#clients.untilCreated(number, patienceMs)) continue;
+      this.#found('recovery', [`instance ${number} created nothing in ${patienceMs} ms`]);
+    }
     this.#ended.abort();
     await this.#working;
     const { events, lives } = await this.#endEra('last');

@@ -40,6 +40,8 @@ export type Fault = {
 
 const [SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS] = [500, 3500];
 const [SHORTEST_MS, LONGEST_MS] = [200, 5000];
+/** Some last longer than any limit of the service. */
+const [SOME, TIMES] = [0.15, 3];
 
 /**
  * What happens when: in rounds of every kind, each in an order, at times and for as long as chance has it. The same
@@ -52,7 +54,7 @@ export function scheduleOf(seed: number, minutes: number, kinds: readonly FaultK
   for (let atMs = 0; ; ) {
     for (const kind of shuffled(kinds, random)) {
       atMs += between(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS);
-      const forMs = between(SHORTEST_MS, LONGEST_MS);
+      const forMs = between(SHORTEST_MS, LONGEST_MS) * (random() < SOME ? TIMES : 1);
       if (atMs + forMs > minutes * 60_000) return faults;
       faults.push({ kind, atMs, forMs, instance: random() < 0.5 ? 0 : 1, size: random() });
     }

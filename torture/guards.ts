@@ -1,0 +1,180 @@
+import type { SetUp } from './world.js';
+
+/** A guard of the service, how it is taken out of the built code, and which check of the torture must notice. */
+export type Guard = {
+  readonly guard: string;
+  /** In dist/src. The text must be there exactly once. */
+  readonly file: string;
+  readonly text: string;
+  readonly instead: string;
+  readonly log: SetUp['log'];
+  readonly readModel: SetUp['readModel'];
+  readonly noticedBy: string;
+};
+
+const onSqlite = { log: 'sqlite', readModel: 'memory' } as const;
+const onRedis = { log: 'sqlite', readModel: 'redis' } as const;
+const onEventStoreDb = { log: 'eventstoredb', readModel: 'memory' } as const;
+
+export const GUARDS: readonly Guard[] = [
+  {
+    guard: 'an append expects a revision',
+    file: 'event-store/sqlite-writer.js',
+    text: 'if (expected !== actual)',
+    instead: 'if (false)',
+    ...onSqlite,
+    noticedBy: 'changes',
+  },
+  {
+    guard: 'a group that failed is rolled back',
+    file: 'event-store/sqlite-writer.js',
+    text: "db.exec('ROLLBACK');",
+    instead: ';',
+    ...onSqlite,
+    noticedBy: 'recovery',
+  },
+  {
+    guard: 'the id of a key is made from its Idempotency-Key',
+    file: 'commands/create-ai-api-key.js',
+    text: 'uuidV5(JSON.stringify([repoId, actor.issuer, actor.subject, idempotencyKey]), KEY_IDS)',
+    instead: 'uuidV4()',
+    ...onSqlite,
+    noticedBy: 'idempotency',
+  },
+  {
+    guard: 'a secret is sealed',
+    file: 'security/keyring.js',
+    text: "[FORMAT, kekId, nonce.toString('base64url'), sealed.toString('base64url')].join('.')",
+    instead: 'secret',
+    ...onSqlite,
+    noticedBy: 'secrets',
+  },
+  {
+    guard: 'a deleted key is refused',
+    file: 'projections/verdict.js',
+    text: "return refused('DELETED');",
+    instead: 'return { valid: true, key };',
+    ...onSqlite,
+    noticedBy: 'reads',
+  },
+  {
+    guard: 'a secret that was replaced without an overlap ends',
+    file: 'domain/ai-api-key.js',
+    text: 'overlapEndsAt === null ? null : { hash: key.secretHash, goodUntil: overlapEndsAt }',
+    instead: "{ hash: key.secretHash, goodUntil: overlapEndsAt ?? '2999-01-01T00:00:00.000Z' }",
+    ...onSqlite,
+    noticedBy: 'reads',
+  },
+  {
+    guard: 'an event that nobody can read puts the key in quarantine',
+    file: 'domain/ai-api-key.js',
+    text: "case 'Unreadable':\n            return unavailable;",
+    instead: "case 'Unreadable':\n            return state;",
+    ...onSqlite,
+    noticedBy: 'reads',
+  },
+  {
+    guard: 'a verdict waits for the position that it must hold',
+    file: 'projections/reads.js',
+    text: 'if (!(await this.#projector.indexed.waitFor(atLeast)))\n            throw new KeyledgerError',
+    instead: 'if (false)\n            throw new KeyledgerError',
+    ...onSqlite,
+    noticedBy: 'reads',
+  },
+  {
+    guard: 'a subscription has no gaps',
+    file: 'event-store/sqlite-log.js',
+    text: 'place = rows.at(-1)?.place ?? place;',
+    instead: 'place = (rows.at(-1)?.place ?? place) + (rows.length > 3 ? 1 : 0);',
+    ...onSqlite,
+    noticedBy: 'feed',
+  },
+  {
+    guard: 'a bookmark names the event, too',
+    file: 'event-store/bookmark.js',
+    text: 'if (!event || bookmarkOf(event) !== text)',
+    instead: 'if (false)',
+    ...onSqlite,
+    noticedBy: 'feed',
+  },
+  {
+    guard: 'a reader goes on behind what it has heard',
+    file: 'client/follow-messages.js',
+    text: 'id = next;',
+    instead: ';',
+    ...onSqlite,
+    noticedBy: 'feed',
+  },
+  {
+    guard: 'a part that fails is tried again',
+    file: 'projections/projector.js',
+    text: 'if (error instanceof ReadModelLost)',
+    instead: 'if (!(error instanceof ReadModelLost)) process.exit(3); else',
+    ...onRedis,
+    noticedBy: 'ended by itself',
+  },
+  {
+    guard: 'Redis is not believed where it is behind what it held',
+    file: 'projections/redis-scripts.js',
+    text: "if at < ARGV[2] then return 'LOST' end",
+    instead: '',
+    ...onRedis,
+    noticedBy: 'reads',
+  },
+  {
+    guard: 'Redis is not believed where the log does not hold its last event',
+    file: 'projections/redis-read-model.js',
+    text: 'const sound = at !== undefined && (await holds(at));',
+    instead: 'const sound = at !== undefined;',
+    ...onRedis,
+    noticedBy: 'reads',
+  },
+  {
+    guard: 'a command to Redis has a limit',
+    file: 'projections/redis-connection.js',
+    text: 'const COMMAND_TIMEOUT_MS = 2000;',
+    instead: 'const COMMAND_TIMEOUT_MS = 60000;',
+    ...onRedis,
+    noticedBy: 'hangs',
+  },
+  {
+    guard: 'an instance ends when its log was restored',
+    file: 'projections/projector.js',
+    text: 'if (!(await this.#isContinued()))',
+    instead: 'if (false)',
+    ...onEventStoreDb,
+    noticedBy: 'reads',
+  },
+  {
+    guard: 'what may have been done is not called undone',
+    file: 'event-store/eventstoredb-failures.js',
+    text: "maybeDone ? 'OUTCOME_UNKNOWN' : 'UNAVAILABLE'",
+    instead: "'UNAVAILABLE'",
+    ...onEventStoreDb,
+    noticedBy: 'changes',
+  },
+  {
+    guard: 'a repeated append has the same ids',
+    file: 'event-store/eventstoredb-log.js',
+    text: 'events.map(({ id, type, data, metadata }) => jsonEvent({ id,',
+    instead: 'events.map(({ type, data, metadata }) => jsonEvent({ id: crypto.randomUUID(),',
+    ...onEventStoreDb,
+    noticedBy: 'changes',
+  },
+  {
+    guard: 'a call to EventStoreDB has a limit',
+    file: 'event-store/eventstoredb-failures.js',
+    text: 'const ANSWER_LIMIT_MS = 4500;',
+    instead: 'const ANSWER_LIMIT_MS = 60000;',
+    ...onEventStoreDb,
+    noticedBy: 'hangs',
+  },
+  {
+    guard: 'an instance says for how long it has had no news',
+    file: 'projections/progress.js',
+    text: 'return Math.max(0, clock - this.#freshAt.clock, steady - this.#freshAt.steady) / 1000;',
+    instead: 'return 0;',
+    ...onEventStoreDb,
+    noticedBy: 'reads',
+  },
+];

@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { seeded } from '../bench/seeded.js';
 import { startProgress } from '../src/cli/progress.js';
@@ -67,6 +66,9 @@ if (without) say(`Left out: ${without}`);
 const folder = mkdtempSync(join(tmpdir(), 'keyledger-torture-'));
 const world = await makeWorld(folder, setUp);
 let isRight = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void endWorld(world).then(() => process.exit(1)));
+}
 try {
   const run = await Run.begin(world, seeded(seed + 1), CLIENTS);
   const schedule = scheduleOf(seed, minutes, kinds);
@@ -81,7 +83,6 @@ try {
   console.log(json ? JSON.stringify({ log, readModel, minutes, seed, ...result }) : report(result));
 } finally {
   await endWorld(world);
-  await setTimeout(0);
 }
 if (isRight) rmSync(folder, { recursive: true, force: true });
 else say(`What happened is in ${folder}: history.ndjson, and all that the parts have kept`);

@@ -116,16 +116,6 @@ export type WebhookEvent =
   | WebhookReplayed
   | WebhookDeleted;
 
-export const WEBHOOK_EVENTS = [
-  'WebhookRegistered',
-  'WebhookChanged',
-  'WebhookSecretRotated',
-  'WebhookPaused',
-  'WebhookResumed',
-  'WebhookReplayed',
-  'WebhookDeleted',
-] as const satisfies readonly WebhookEvent['type'][];
-
 /** Stands in a fold for an event of the endpoint's stream that this release cannot decode. */
 export type UnreadableWebhook = {
   readonly type: 'Unreadable';

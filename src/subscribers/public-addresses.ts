@@ -30,9 +30,6 @@ export const isPublic: MayCall = (address) => {
   return isGlobal && parsed.range() === 'unicast' && !METADATA.includes(address);
 };
 
-/** An address to which nobody may be sent. */
-export class ForbiddenAddress extends Error {}
-
 /**
  * dns.lookup that gives only addresses that may be called; what it gives is what is connected to. A name with
  * one address that may not be called is not called at all. For a host that is an address, which is not looked up, use `checkHost`.
@@ -45,17 +42,17 @@ export const guardedLookup =
       const addresses = found as unknown as LookupAddress[];
       if (error) return callback(error, []);
       const isFree = addresses.length > 0 && addresses.every(({ address }) => mayCall(address));
-      if (!isFree) return callback(new ForbiddenAddress(FORBIDDEN), []);
+      if (!isFree) return callback(new Error(FORBIDDEN), []);
       const [first] = addresses as [LookupAddress];
       if (options.all) callback(null, addresses);
       else callback(null, first.address, first.family);
     });
   };
 
-/** @throws ForbiddenAddress the host of a URL is itself an address that may not be called */
+/** @throws Error the host of a URL is itself an address that may not be called */
 export function checkHost(url: URL, mayCall: MayCall): void {
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
-  if (isIP(host) > 0 && !mayCall(host)) throw new ForbiddenAddress(FORBIDDEN);
+  if (isIP(host) > 0 && !mayCall(host)) throw new Error(FORBIDDEN);
 }
 
 const FORBIDDEN = 'its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';

@@ -26,14 +26,6 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'changes',
   },
   {
-    guard: 'a group that failed is rolled back',
-    file: 'event-store/sqlite-writer.js',
-    text: "db.exec('ROLLBACK');",
-    instead: ';',
-    ...onSqlite,
-    noticedBy: 'recovery',
-  },
-  {
     guard: 'the id of a key is made from its Idempotency-Key',
     file: 'commands/create-ai-api-key.js',
     text: 'uuidV5(JSON.stringify([repoId, actor.issuer, actor.subject, idempotencyKey]), KEY_IDS)',
@@ -144,6 +136,14 @@ export const GUARDS: readonly Guard[] = [
     instead: 'if (false)',
     ...onEventStoreDb,
     noticedBy: 'reads',
+  },
+  {
+    guard: 'a subscription that breaks begins again',
+    file: 'projections/projector.js',
+    text: "await this.#backOff('The subscription to the log broke', error, failures);",
+    instead: 'return;',
+    ...onEventStoreDb,
+    noticedBy: 'read models',
   },
   {
     guard: 'what may have been done is not called undone',

@@ -29,17 +29,24 @@ export function possibleFaults({ log, readModel }: SetUp): {
   };
 }
 
-/** Does all that the schedule says. @param told what has been done, and when */
+/**
+ * Does all that the schedule says.
+ * @param told what has been done, and when
+ * @param signal what has not begun by then is left out
+ */
 export async function inflictAll(
   schedule: readonly Fault[],
   world: World,
   surroundings: Surroundings,
   told: (fault: Inflicted) => void,
+  signal: AbortSignal,
 ): Promise<void> {
   const locks = new Locks();
   const startedAt = performance.now();
   const underWay = schedule.map(async (fault) => {
-    await setTimeout(fault.atMs - (performance.now() - startedAt));
+    const inMs = fault.atMs - (performance.now() - startedAt);
+    await setTimeout(inMs, undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) return;
     if (fault.kind === 'log restored') {
       await locks.hold(['log'], () => world.log.copy());
       await setTimeout(fault.forMs);

@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { seeded } from '../bench/seeded.js';
 import { startProgress } from '../src/cli/progress.js';
 import { inflictAll, possibleFaults } from './faults.js';
+import type { Inflicted } from './history.js';
 import { eventStoreDbCommand } from './logs.js';
 import { report } from './report.js';
 import { Run } from './run.js';
@@ -73,10 +74,11 @@ try {
   const run = await Run.begin(world, seeded(seed + 1), CLIENTS);
   const schedule = scheduleOf(seed, minutes, kinds);
   const progress = startProgress('Torturing', schedule.length, 'faults');
-  await inflictAll(schedule, world, run, (fault) => {
+  const told = (fault: Inflicted) => {
     run.inflicted(fault);
     progress.add(1);
-  });
+  };
+  await inflictAll(schedule, world, run, told, run.violated);
   progress.end();
   const result = await run.finish(RECOVERY_MS);
   isRight = result.violations.length === 0;

@@ -43,6 +43,7 @@ export class Run implements Surroundings {
   readonly #subscribers: readonly Subscriber[];
   readonly #history: HistoryFile;
   readonly #ended = new AbortController();
+  readonly #violated = new AbortController();
   #working: Promise<void> = Promise.resolve();
   /** Calls may begin when it is open. */
   #gate: Promise<void> = Promise.resolve();
@@ -81,6 +82,11 @@ export class Run implements Surroundings {
     for (const subscriber of run.#subscribers) subscriber.start();
     run.#working = run.#clients.run(clients, run.#ended.signal);
     return run;
+  }
+
+  /** Aborted as soon as something is found: what comes after would say little. */
+  get violated(): AbortSignal {
+    return this.#violated.signal;
   }
 
   someKey(): { readonly apiKeyId: string; readonly repoId: string } | undefined {
@@ -154,11 +160,11 @@ export class Run implements Surroundings {
         metrics: metrics.join('\n'),
       }),
     );
-    this.#history.close();
     for (const number of NUMBERS) {
       writeFileSync(join(this.#world.folder, `output-${number}.txt`), instances[number].output);
     }
     this.#found('secrets', await checkFiles(this.#world.folder));
+    this.#history.close();
     return {
       calls: this.#counts,
       faults: countsOf(this.#faults.map(({ kind }) => kind)),
@@ -229,6 +235,7 @@ export class Run implements Surroundings {
   }
 
   #found(check: string, what: readonly string[]): void {
+    if (what.length > 0) this.#violated.abort();
     for (const one of what) {
       this.#violations.push({ check, what: one });
       this.#history.add({ violation: check, what: one });

@@ -98,14 +98,6 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'feed',
   },
   {
-    guard: 'a part that fails is tried again',
-    file: 'projections/projector.js',
-    text: 'if (error instanceof ReadModelLost)',
-    instead: 'if (!(error instanceof ReadModelLost)) process.exit(3); else',
-    ...onRedis,
-    noticedBy: 'ended by itself',
-  },
-  {
     guard: 'Redis is not believed where it is behind what it held',
     file: 'projections/redis-scripts.js',
     text: "if at < ARGV[2] then return 'LOST' end",
@@ -144,6 +136,14 @@ export const GUARDS: readonly Guard[] = [
     instead: 'return;',
     ...onEventStoreDb,
     noticedBy: 'read models',
+  },
+  {
+    guard: 'a log out of reach ends nothing',
+    file: 'projections/projector.js',
+    text: "this.#logger.debug({ err: error }, 'The log does not say where it ends');",
+    instead: 'throw error;',
+    ...onEventStoreDb,
+    noticedBy: 'ended by itself',
   },
   {
     guard: 'what may have been done is not called undone',

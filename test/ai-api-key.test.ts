@@ -1,7 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { type AiApiKey, apiKeyIdOf, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
-import { decide } from '../src/domain/decide.js';
 import { REPEAT_WINDOW_MS } from '../src/domain/repeat.js';
 import {
   apiKeyId,
@@ -152,32 +151,6 @@ describe('the fold', () => {
     fc.assert(
       fc.property(fc.array(anyEvent), (later) => {
         expect(fold([created, unreadable, ...later])?.status).not.toBe('active');
-      }),
-    );
-  });
-
-  it('of what was decided always does what was asked', () => {
-    const command = fc.oneof(
-      fc.constant(create),
-      fc.constant(remove),
-      fc.option(fc.string(), { nil: undefined }).map(rename),
-    );
-    fc.assert(
-      fc.property(fc.array(command), (commands) => {
-        let state: State;
-        for (const one of commands) {
-          try {
-            const events = decide(one, state, T0);
-            state = events.reduce<State>((before, event) => evolve(before, at(event)), state);
-          } catch {
-            expect(one.type === 'CreateAiApiKey' ? state?.status : (state?.status ?? 'none')).not.toBe(
-              'active',
-            );
-            continue;
-          }
-          if (one.type === 'DeleteAiApiKey') expect(state?.status).toBe('deleted');
-          if (one.type === 'UpdateAiApiKey' && one.name !== undefined) expect(state?.name).toBe(one.name);
-        }
       }),
     );
   });

@@ -310,29 +310,4 @@ describe('whatever happens', () => {
       }),
     );
   });
-
-  it('what is decided makes sense where it is decided', () => {
-    const command = fc.constantFrom(
-      register(),
-      change({ url: 'https://v2.example/' }),
-      pause(),
-      resume,
-      replay(null),
-      remove,
-    );
-    fc.assert(
-      fc.property(fc.array(fc.oneof(command, fc.constant('rotate' as const)), { maxLength: 15 }), (given) => {
-        let state: Webhook | undefined;
-        for (const one of given) {
-          const asked = one === 'rotate' ? rotate((state?.secretVersion ?? 0) + 1, 60) : one;
-          try {
-            for (const decided of decideWebhook(asked, state, T0)) state = evolveWebhook(state, at(decided));
-          } catch (error) {
-            expect((error as { code: string }).code).toMatch(/WEBHOOK_NOT_FOUND|IDEMPOTENCY_KEY_USED/);
-          }
-          expect(state?.status).not.toBe('unavailable');
-        }
-      }),
-    );
-  });
 });

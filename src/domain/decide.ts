@@ -44,6 +44,7 @@ export function decide(command: ApiKeyCommand, state: State, now: string): ApiKe
       const isProof =
         state &&
         state.status !== 'deleted' &&
+        state.repoId === repoId &&
         secretHashesAt(state, Date.parse(now)).includes(command.secretHash);
       return isProof ? [{ type: 'ApiKeyDeleted', data: { ...ref, reason: 'leaked' } }] : [];
     }

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import { CATEGORIES } from '../src/event-store/codecs.js';
@@ -203,40 +202,6 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         await Promise.all(Array.from({ length: 8 }, writer));
         const revisions = (await read(stream)).map(({ revision }) => revision);
         expect(revisions).toEqual(Array.from({ length: wins }, (_, n) => n));
-      });
-
-      it('does what a simple model does, whatever comes', async () => {
-        const pool = Array.from({ length: 6 }, (_, n) => `00000000-0000-4000-8000-00000000000${n}`);
-        const expected = fc.oneof(fc.constant<Expected>('none'), fc.constant<'last'>('last'), fc.nat(5));
-        const step = fc.record({
-          expected,
-          ids: fc.array(fc.constantFrom(...pool), { minLength: 1, maxLength: 3 }),
-        });
-        await fc.assert(
-          fc.asyncProperty(fc.array(step, { maxLength: 8 }), async (steps) => {
-            const stream = freshStream();
-            const model: string[] = [];
-            for (const { expected: wish, ids } of steps) {
-              const actual: Expected = model.length ? model.length - 1 : 'none';
-              const asked = wish === 'last' ? actual : wish;
-              const from = asked === 'none' ? 0 : asked + 1;
-              const repeat = ids.every((id, n) => model[from + n] === id);
-              const result = await log.append(
-                stream,
-                ids.map((id) => event({}, id)),
-                asked,
-              );
-              if (asked === actual) {
-                model.push(...ids);
-                expect(result).toMatchObject({ appended: true, revision: model.length - 1 });
-              } else if (repeat)
-                expect(result).toMatchObject({ appended: true, revision: from + ids.length - 1 });
-              else expect(result).toEqual({ appended: false, actual });
-            }
-            expect(idsOf(await read(stream))).toEqual(model);
-          }),
-          { numRuns: 30 },
-        );
       });
     });
 

@@ -7,6 +7,7 @@ import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/eve
 import { openEventStoreDbLog } from '../src/event-store/eventstoredb-log.js';
 import type { Position } from '../src/event-store/position.js';
 import { all, describeEventStore } from './event-store-contract.js';
+import { describeEventStoreModel } from './event-store-model.js';
 import { type EventStoreDbServer, eventStoreDbSource, startEventStoreDb } from './eventstoredb-server.js';
 import { eventually } from './eventually.js';
 import { TcpProxy } from './tcp-proxy.js';
@@ -41,6 +42,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
   afterAll(() => server.stop());
 
   describeEventStore('EventStoreDB', () => openEventStoreDbLog(url, unexpected, warned));
+  describeEventStoreModel('EventStoreDB', () => openEventStoreDbLog(url, unexpected, warned));
 
   describe('beside the streams of others', () => {
     let log: EventStore;

@@ -10,6 +10,7 @@ import type { EventStore } from '../src/event-store/event-store.js';
 import { openSqliteLog } from '../src/event-store/sqlite-log.js';
 import { openLogFile } from '../src/event-store/sqlite-schema.js';
 import { all, describeEventStore } from './event-store-contract.js';
+import { describeEventStoreModel } from './event-store-model.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
 
@@ -55,6 +56,7 @@ afterEach(async () => {
 describe('the contract', () => {
   const home = freshFolder();
   describeEventStore('SQLite', () => openSqliteLog(join(home.path, 'log.db'), unexpected));
+  describeEventStoreModel('SQLite', () => openSqliteLog(join(home.path, 'log.db'), unexpected));
 });
 
 describe('the file', () => {

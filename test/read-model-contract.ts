@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import fc from 'fast-check';
 import { hex16, type Position, positionAt } from '../src/event-store/position.js';
 import type { ListItem } from '../src/projections/list.js';
 import type { Checkpoint, Page, ReadModel } from '../src/projections/read-model.js';
@@ -137,41 +136,6 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
       expect((await ids()).sort()).toEqual(['a', 'b']);
       expect(await model.get('shop', 'a')).toMatchObject({ revision: 1 });
       expect(await model.checkpoint('shop')).toEqual(checkpoint(3));
-    });
-
-    it('ends up the same, however batches are repeated, delayed and mixed', async () => {
-      const history = fc.array(fc.record({ key: fc.constantFrom('a', 'b', 'c'), dies: fc.boolean() }), {
-        maxLength: 12,
-      });
-      await fc.assert(
-        fc.asyncProperty(history, fc.array(fc.nat(20)), async (changes, order) => {
-          await model.restore([], undefined, nothing);
-          const revisions = new Map<string, number>();
-          const batches = changes.map(({ key, dies }, place) => {
-            const revision = revisions.get(key) ?? 0;
-            revisions.set(key, revision + 1);
-            const where = { createdPosition: at(key.charCodeAt(0)), position: at(place) };
-            return { items: [item(key, revision, dies ? { ...where, ...deleted } : where)], place };
-          });
-          const again = order.flatMap((n) => batches[n % Math.max(1, batches.length)] ?? []);
-          for (const { items, place } of [...again, ...batches].reverse())
-            await model.apply(items, checkpoint(place));
-
-          const last = [...revisions].map(
-            ([key, next]) =>
-              batches
-                .flatMap(({ items }) => items)
-                .find((one) => one.apiKeyId === key && one.revision === next - 1) as ListItem,
-          );
-          for (const one of last) expect(await model.get('shop', one.apiKeyId)).toEqual(one);
-          const alive = last.filter(({ status }) => status === 'active').map(({ apiKeyId }) => apiKeyId);
-          expect(await ids()).toEqual(alive.sort().reverse());
-          expect(await model.checkpoint('shop')).toEqual(
-            changes.length ? checkpoint(changes.length - 1) : undefined,
-          );
-        }),
-        { numRuns: 50 },
-      );
     });
   });
 }

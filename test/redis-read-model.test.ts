@@ -6,9 +6,11 @@ import { hex16, positionAt } from '../src/event-store/position.js';
 import type { ListItem } from '../src/projections/list.js';
 import type { ReadModel } from '../src/projections/read-model.js';
 import { isRedisUrl } from '../src/projections/redis-connection.js';
+import { partitionAt, partitionOf, rootOf } from '../src/projections/redis-keys.js';
 import { openRedisReadModel } from '../src/projections/redis-read-model.js';
 import { eventually } from './eventually.js';
 import { describeReadModel } from './read-model-contract.js';
+import { describeReadModelModel, type ReadModelStore } from './read-model-model.js';
 import { type RedisServer, redisSource, startRedis } from './redis-server.js';
 
 const logger = pino({ level: 'silent' });
@@ -40,6 +42,20 @@ const keysOf = async (model: ReadModel): Promise<ListItem[]> => {
   }
 };
 
+/** Each at one moment, as Redis itself would do it. KEYS[1]: what the keys begin with. */
+const EMPTY = `for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do redis.call('DEL', key) end`;
+const SAVE = `
+local saved = {}
+for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do
+  if not string.find(key, '{writer}', 1, true) then
+    saved[#saved + 1] = key
+    saved[#saved + 1] = redis.call('DUMP', key)
+  end
+end
+return saved`;
+const GO_BACK = `${EMPTY}
+for i = 1, #ARGV, 2 do redis.call('RESTORE', ARGV[i], 0, ARGV[i + 1]) end`;
+
 const whereThereIsRedis = redisSource ? describe : describe.skip;
 whereThereIsRedis('Redis', () => {
   let server: RedisServer;
@@ -70,6 +86,26 @@ whereThereIsRedis('Redis', () => {
   });
 
   describeReadModel('Redis', () => open(fresh()));
+  describeReadModelModel('Redis', () => storeOf(fresh()));
+
+  function storeOf(prefix: string): ReadModelStore {
+    let saved: Buffer[] = [];
+    const damages = {
+      emptied: () => admin.eval(EMPTY, 1, prefix),
+      restored: () => admin.eval(GO_BACK, 1, prefix, ...saved),
+      headless: (repoId: string) => admin.del(partitionAt(rootOf(prefix), partitionOf(repoId)).live),
+    };
+    return {
+      open: () => open(prefix),
+      shared: {
+        freeWriter: async () => void (await admin.del(`${rootOf(prefix)}:{writer}:lease`)),
+        save: async () => {
+          saved = (await admin.callBuffer('EVAL', SAVE, 1, prefix)) as Buffer[];
+        },
+        damage: async ({ how, repoId }) => void (await damages[how](repoId)),
+      },
+    };
+  }
 
   const forget = async (prefix: string) => {
     const keys = await admin.keys(`${prefix}:*`);

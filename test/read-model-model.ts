@@ -347,7 +347,7 @@ export function describeReadModelModel(name: string, makeStore: () => ReadModelS
             await run.end();
           }
         }),
-        { numRuns: 60, timeout: 30_000 },
+        { numRuns: 60, timeout: 30_000, interruptAfterTimeLimit: 100_000 },
       );
     }, 120_000);
   });

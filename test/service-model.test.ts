@@ -102,6 +102,7 @@ class Run {
 
   async take(all: readonly Client[]): Promise<void> {
     await this.#ask('ada', 0, { do: 'create', idempotencyKey: 'x', expiresAt: null });
+    if (!this.isTold) return;
     await Promise.all(
       all.map(async ({ by, at, steps }) => {
         for (const one of steps) await this.#ask(by, at, one);
@@ -164,6 +165,13 @@ class Run {
       case 'history':
         return instance.ask('GET', `${one}/history`, { token, headers });
     }
+  }
+
+  /** Where nobody was told what became of a change, as by a log that is too slow, there is nothing to compare. */
+  get isTold(): boolean {
+    return (
+      this.#given.length > 0 && this.asked.every(({ answer }) => answer.json['code'] !== 'OUTCOME_UNKNOWN')
+    );
   }
 
   /** Is each answer one that the model gives, too? */
@@ -350,6 +358,7 @@ describe.each(combinations)('clients of two instances on $name', ({ start }) => 
         const start = await log.end();
         const run = new Run(instances, tokens);
         await run.take(all);
+        if (!run.isTold) return;
         await run.check(log, start);
         await run.checkEnd();
       }),

@@ -76,8 +76,13 @@ type Step =
       readonly damage: Damage | undefined;
     }
   | { readonly do: 'save' }
-  /** The log is restored from an older copy, and goes on from there otherwise. */
-  | { readonly do: 'cut'; readonly place: number; readonly changes: readonly Change[] };
+  /** The log is restored from an older copy, and goes on from there otherwise; instances restart, or find out. */
+  | {
+      readonly do: 'cut';
+      readonly place: number;
+      readonly changes: readonly Change[];
+      readonly isRestart: boolean;
+    };
 
 const is = <T extends string>(name: T) => fc.constant(name);
 const number = fc.nat(12);
@@ -121,7 +126,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
       }),
     },
     { weight: 1, arbitrary: fc.record({ do: is('save') }) },
-    { weight: 1, arbitrary: fc.record({ do: is('cut'), place: number, changes }) },
+    { weight: 1, arbitrary: fc.record({ do: is('cut'), place: number, changes, isRestart: fc.boolean() }) },
   ),
   { minLength: 2, maxLength: 12 },
 );
@@ -165,7 +170,7 @@ class Run {
   async take(step: Step): Promise<void> {
     if (step.do === 'change') this.#change(step.changes);
     else if (step.do === 'save') await this.#store.shared?.save();
-    else if (step.do === 'cut') await this.#cut(step.place, step.changes);
+    else if (step.do === 'cut') await this.#cut(step);
     else {
       const { shared } = this.#store;
       const freeing = setInterval(() => void shared?.freeWriter(), 2);
@@ -197,14 +202,14 @@ class Run {
   }
 
   /** Everybody starts again with the log as it is now: what was folded of the other is nothing to go on with. */
-  async #cut(place: number, changes: readonly Change[]): Promise<void> {
+  async #cut({ place, changes, isRestart }: Step & { do: 'cut' }): Promise<void> {
     this.#branch++;
     this.#log = this.#log.slice(0, place);
     this.#change(changes);
     await Promise.all(
       this.#instances.map(async (one) => {
         one.saved.clear();
-        await this.#restart(one, this.#log.length);
+        await (isRestart ? this.#restart(one, this.#log.length) : this.#restore(one, this.#log.length));
       }),
     );
     await this.#store.shared?.save();

@@ -42,8 +42,9 @@ const HOUR = 3600;
 /** The model's clock stands still: nothing expires and no overlap ends while the clients run. */
 const NOW = Date.now();
 
-const key = fc.nat(5);
-const idempotencyKey = fc.constantFrom(undefined, 'x', 'y');
+// Mostly the key that is there from the beginning, made with x: what is done to one key at once is of interest.
+const key = fc.oneof(fc.constant(0), fc.nat(5));
+const idempotencyKey = fc.constantFrom(undefined, 'x', 'x', 'y');
 const expiresAt = fc.constantFrom(null, null, FUTURE, PAST);
 const name = fc.constantFrom('search', 'find');
 const fresh = fc.boolean();
@@ -58,13 +59,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: is('suspend', 'resume'), key }) },
   { weight: 1, arbitrary: fc.record({ do: is('delete'), key }) },
   { weight: 3, arbitrary: fc.record({ do: is('verify'), key, secret: key, fresh }) },
-  { weight: 2, arbitrary: fc.record({ do: is('list'), fresh }) },
+  { weight: 4, arbitrary: fc.record({ do: is('list'), fresh }) },
   { weight: 1, arbitrary: fc.record({ do: is('history'), key }) },
 );
 const client: fc.Arbitrary<Client> = fc.record({
-  by: fc.constantFrom('ada', 'bob'),
+  by: fc.constantFrom('ada', 'ada', 'bob'),
   at: fc.constantFrom<0 | 1>(0, 1),
-  steps: fc.array(step, { minLength: 1, maxLength: 8 }),
+  steps: fc.array(step, { minLength: 1, maxLength: 10 }),
 });
 const clients = fc.array(client, { minLength: 2, maxLength: 4 });
 
@@ -362,7 +363,7 @@ describe.each(combinations)('clients of two instances on $name', ({ start }) => 
         await run.check(log, start);
         await run.checkEnd();
       }),
-      { numRuns: 20, interruptAfterTimeLimit: 100_000 },
+      { numRuns: 40, interruptAfterTimeLimit: 100_000 },
     );
   }, 150_000);
 });

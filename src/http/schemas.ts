@@ -31,9 +31,16 @@ export const Status = z.enum(STATUSES, `must be one of ${STATUSES.join(', ')}`);
 /** RFC 3339 with any offset, to UTC with milliseconds; null is never. Whether it is in the future, the domain says. */
 export const ExpiresAt = z.iso
   .datetime({ offset: true, error: EXPIRY_RULE })
+  .refine(hasFourDigitYear, EXPIRY_RULE)
   .transform((text) => new Date(text).toISOString())
   .nullable()
   .describe('From then on the key is not good; null is never');
+
+/** Does it have in UTC, too? No event could be read that says another year (RFC 3339, section 5.6). */
+function hasFourDigitYear(time: string): boolean {
+  const year = new Date(time).getUTCFullYear();
+  return year >= 0 && year <= 9999;
+}
 
 /** A reason, a description; empty is none. */
 export const Text = z

@@ -89,6 +89,12 @@ const Environment = z.object({
   JWT_AUDIENCE: text,
   /** Claim that holds the repositories and roles of a token. */
   JWT_REPOS_CLAIM: z.string().default('repos'),
+  /**
+   * Seconds in which a request must have arrived. Who takes nothing of an answer for four times as long is cut off.
+   */
+  REQUEST_TIMEOUT: integer(3600)
+    .default(30)
+    .refine((seconds) => seconds > 0, 'must be at least 1'),
   /** Requests a minute and caller, verifications not counted; 0 is off. */
   RATE_LIMIT: integer(999_999_999).default(60_000),
   /** Seconds without news of the log's end after which no key is verified; 0 is never. */

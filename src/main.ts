@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { type Logger, pino } from 'pino';
@@ -79,6 +79,7 @@ export async function startService(config: Config, onFatal: () => void): Promise
     metrics,
     logger,
     settings: {
+      requestTimeoutMs: config.REQUEST_TIMEOUT * 1000,
       rateLimit: config.RATE_LIMIT,
       corsOrigins: config.CORS_ORIGIN,
       trustProxy: config.TRUST_PROXY,
@@ -87,12 +88,11 @@ export async function startService(config: Config, onFatal: () => void): Promise
       httpWebhooks: config.WEBHOOK_ALLOWED_NETWORKS.length > 0,
     },
   });
-  const connections = watchConnections(app);
   const metricsServer = config.METRICS_PORT === undefined ? undefined : serveMetrics(metrics);
 
   const stop = async () => {
     // Both may wait for answers of others.
-    await Promise.all([finishRequests(app, connections), deliveries.stop()]);
+    await Promise.all([finishRequests(app), deliveries.stop()]);
     metricsServer?.close();
     await projector.stop();
     await usage.stop();
@@ -134,26 +134,9 @@ function serveMetrics({ registry }: Metrics) {
   });
 }
 
-type Connections = { readonly open: Set<Socket>; readonly busy: Set<Socket> };
-
-/** Which connections there are, and which of them have a request under way. */
-function watchConnections({ server }: FastifyInstance): Connections {
-  const open = new Set<Socket>();
-  const busy = new Set<Socket>();
-  server.on('connection', (socket) => {
-    open.add(socket);
-    socket.once('close', () => open.delete(socket));
-  });
-  server.on('request', ({ socket }, response) => {
-    busy.add(socket);
-    response.once('close', () => busy.delete(socket));
-  });
-  return { open, busy };
-}
-
 /** Takes no new connection, answers what is under way, and cuts off what does not end in time. */
-async function finishRequests(app: FastifyInstance, { open, busy }: Connections): Promise<void> {
-  for (const socket of open) if (!busy.has(socket)) socket.destroy();
+async function finishRequests(app: FastifyInstance): Promise<void> {
+  app.connections.closeIdle();
   const deadline = setTimeout(() => app.server.closeAllConnections(), GRACE_MS);
   await app.close();
   clearTimeout(deadline);

@@ -309,6 +309,7 @@ describe('an instance that is behind', () => {
       metrics: makeMetrics(),
       logger,
       settings: {
+        requestTimeoutMs: 30_000,
         rateLimit: 0,
         corsOrigins: [],
         trustProxy: false,

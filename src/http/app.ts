@@ -21,6 +21,7 @@ import type { VerifyToken } from '../security/tokens.js';
 import type { Deliveries } from '../subscribers/deliveries.js';
 import { collectAddresses, refuseOtherMethods } from './addresses.js';
 import { authenticate, authorise, rateLimitKey } from './auth.js';
+import { Connections } from './connections.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
 import { acceptJson, validateByZod } from './input.js';
 import { type Metrics, observeRequests } from './metrics.js';
@@ -49,6 +50,8 @@ export type HttpDependencies = AiApiKeyDependencies & {
 };
 
 export type HttpSettings = {
+  /** In so long a request must have arrived (milliseconds). */
+  readonly requestTimeoutMs: number;
   /** Requests a minute and caller; 0 is off. */
   readonly rateLimit: number;
   readonly corsOrigins: readonly string[];
@@ -63,8 +66,9 @@ export type HttpSettings = {
 };
 
 const BODY_LIMIT = 16 * 1024;
-const REQUEST_TIMEOUT_MS = 30_000;
-const TIMEOUT_CHECK_MS = 5_000;
+/** Of the time in which a request must have arrived: how often is looked, and how long a connection may be silent meanwhile. */
+const CHECKS = 5;
+const SILENCE = 4;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /** The HTTP server, not yet listening. Below, in the order of a request's life. */
@@ -75,14 +79,15 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
     logController: new OneLineARequest(),
     genReqId: requestId,
     bodyLimit: BODY_LIMIT,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: settings.requestTimeoutMs,
+    connectionTimeout: settings.requestTimeoutMs * SILENCE,
     trustProxy: settings.trustProxy,
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     http: {
       requireHostHeader: false,
-      headersTimeout: REQUEST_TIMEOUT_MS,
-      connectionsCheckingInterval: TIMEOUT_CHECK_MS,
+      headersTimeout: settings.requestTimeoutMs,
+      connectionsCheckingInterval: settings.requestTimeoutMs / CHECKS,
     },
     routerOptions: { maxParamLength: 4096 },
     clientErrorHandler: sendClientError,
@@ -95,6 +100,7 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
   app.setValidatorCompiler(validateByZod);
   app.setSerializerCompiler(() => JSON.stringify);
   acceptJson(app);
+  app.decorate('connections', new Connections(app.server));
   app.server.on('checkExpectation', sendExpectationFailed);
   // Their size is limited; by number Node would drop the rest without a word.
   app.server.maxHeadersCount = 0;
@@ -114,11 +120,28 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
   return app;
 }
 
-/** @throws KeyledgerError INVALID_INPUT: RFC 9112, section 3.2 */
 function beginAnswer(request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
   reply.header('x-request-id', request.id);
-  const hasHost = request.headers.host !== undefined || request.raw.httpVersion !== '1.1';
-  done(hasHost ? undefined : new KeyledgerError('INVALID_INPUT', { message: 'The Host header is missing' }));
+  const message = headerFault(request.raw);
+  done(message === undefined ? undefined : new KeyledgerError('INVALID_INPUT', { message }));
+}
+
+/** RFC 9112, section 3.2. Of two tokens a proxy may look at the one and we at the other. */
+function headerFault({ headers, rawHeaders, httpVersion }: IncomingMessage): string | undefined {
+  if (headers.host === undefined && httpVersion === '1.1') return 'The Host header is missing';
+  if (isThereTwice('host', rawHeaders)) return 'The Host header is there twice';
+  if (isThereTwice('authorization', rawHeaders)) return 'The Authorization header is there twice';
+  return undefined;
+}
+
+/** @param rawHeaders names and values in turn */
+function isThereTwice(name: string, rawHeaders: readonly string[]): boolean {
+  let count = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const given = rawHeaders[i] ?? '';
+    if (given.length === name.length && given.toLowerCase() === name) count++;
+  }
+  return count > 1;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { v4 as uuid } from 'uuid';
 import { z } from 'zod';
@@ -70,12 +70,20 @@ function toKeyledgerError(error: unknown, request: FastifyRequest): KeyledgerErr
   return new KeyledgerError('INTERNAL', failure ? { message: failure } : {});
 }
 
+/** A connection that is not HTTP is kept so long for its other side to read why (milliseconds). */
+const FAREWELL_MS = 1000;
+
 /** What Node finds wrong before there is a request, with the envelope all the same. */
-export function sendClientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) {
+export function sendClientError(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
+  const isAnswering = this.connections.isAnswering(socket);
+  // What comes behind the last request is nobody's (RFC 9112, section 9.6).
+  if (isAnswering && error.code === 'HPE_CLOSED_CONNECTION') return;
+  // This would be taken for the answer to an earlier request, or stand in its middle.
+  if (isAnswering || error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) {
     socket.destroy();
     return;
   }
+  setTimeout(() => socket.destroy(), FAREWELL_MS).unref();
   const requestId = uuid();
   const known =
     clientErrors[error.code ?? ''] ?? new KeyledgerError('INVALID_INPUT', { message: 'This is not HTTP' });

@@ -79,7 +79,8 @@ export class EventStream {
       this.#over.abort();
       return;
     }
-    this.#raw.socket?.setNoDelay(true);
+    // How long it may be silent, and a reader slow, is said here.
+    this.#raw.socket?.setNoDelay(true).setTimeout(0);
     this.#raw.writeHead(200, {
       ...(reply.getHeaders() as Record<string, string>),
       'content-type': 'text/event-stream',

@@ -1,13 +1,8 @@
 import fc from 'fast-check';
 import { problemsOf } from './answer-problems.js';
 import { answersIn, exchange } from './raw-client.js';
-import {
-  bytesOf,
-  type KnownValues,
-  type OpenApi,
-  operationsOf,
-  requestsTo,
-} from './requests-from-openapi.js';
+import { bytesOf, type OpenApi, operationsOf, requestsTo } from './requests-from-openapi.js';
+import type { KnownValues } from './schema-values.js';
 import { ask } from './service.js';
 
 export type Target = {

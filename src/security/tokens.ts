@@ -47,7 +47,9 @@ export function tokenVerifier(source: TokenSource, grantsOf: GrantsOf, clock: ()
   async function prove(token: string): Promise<Caller> {
     const payload = await verify(token);
     const { iss, sub, exp } = payload;
-    if (!iss || !sub || exp === undefined) throw new KeyledgerError('UNAUTHENTICATED');
+    // Their types are not checked by then: 1e999 is a number in JSON, and a subject that is no text makes events unreadable.
+    const isProof = iss && typeof sub === 'string' && sub !== '' && Number.isFinite(exp);
+    if (!isProof || exp === undefined) throw new KeyledgerError('UNAUTHENTICATED');
     const expiresAt = exp * 1000;
     const caller = { issuer: iss, subject: sub, grants: grantsOf(payload), expiresAt };
     const [oldest] = remembered.keys();

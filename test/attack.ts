@@ -45,5 +45,5 @@ export async function attack({ url, tokens, whatThereIs }: Target, runsACall: nu
 }
 
 /** A stream has no end: its head is enough. */
-const isStream = (said: string) =>
+export const isStream = (said: string) =>
   /^content-type: text\/event-stream/im.test(said) && said.includes('\r\n\r\n');

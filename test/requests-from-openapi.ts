@@ -21,6 +21,7 @@ type Parameter = {
   readonly schema: JsonSchema;
 };
 type Call = {
+  readonly operationId: string;
   readonly parameters?: readonly Parameter[];
   readonly requestBody?: Content;
   readonly responses: Readonly<Record<string, Content>>;
@@ -31,6 +32,7 @@ export type OpenApi = {
 };
 
 export type Operation = {
+  readonly id: string;
   readonly method: string;
   readonly path: string;
   readonly parameters: readonly Parameter[];
@@ -40,7 +42,8 @@ export type Operation = {
 
 export const operationsOf = ({ paths }: OpenApi): Operation[] =>
   Object.entries(paths).flatMap(([path, calls]) =>
-    Object.entries(calls).map(([method, { parameters = [], requestBody, responses }]) => ({
+    Object.entries(calls).map(([method, { operationId, parameters = [], requestBody, responses }]) => ({
+      id: operationId,
       method: method.toUpperCase(),
       path,
       parameters,

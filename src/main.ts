@@ -21,6 +21,8 @@ import { Usage } from './usage/usage.js';
 
 export type Service = { readonly url: string; stop(): Promise<void> };
 
+/** Connections that may wait to be accepted; the system allows no more. With fewer, a burst of them waits for seconds. */
+const BACKLOG = 4096;
 /** Requests under way get so long to finish when the service stops (milliseconds). */
 const GRACE_MS = 8000;
 
@@ -102,7 +104,12 @@ export async function startService(config: Config, onFatal: () => void): Promise
   };
   try {
     if (metricsServer) await once(metricsServer.listen(config.METRICS_PORT, config.HOST), 'listening');
-    await app.listen({ host: config.HOST, port: config.PORT, listenTextResolver: () => 'listening' });
+    await app.listen({
+      host: config.HOST,
+      port: config.PORT,
+      backlog: BACKLOG,
+      listenTextResolver: () => 'listening',
+    });
   } catch (error) {
     await stop();
     throw error;

@@ -141,6 +141,18 @@ describe('a second process', () => {
 });
 
 describe('the disk', () => {
+  it('that another process locks gives up on all that waits together, not on one group after the other', async () => {
+    const log = await open();
+    const other = new DatabaseSync(file);
+    other.exec('BEGIN IMMEDIATE');
+    const append = () => log.append(uuid(), [event()], 'none').catch((error: Error) => String(error.cause));
+    // The first is a group of its own, and the others would be three more.
+    const outcomes = await Promise.all(Array.from({ length: 2500 }, append));
+    other.close();
+    expect(outcomes[0]).toContain('database is locked');
+    expect(new Set(outcomes.slice(1))).toEqual(new Set(['Error: The log did not take it in time']));
+  });
+
   it('is waited for by a thread: reads are answered while an append waits for another writer', async () => {
     const log = await open();
     const first = event();

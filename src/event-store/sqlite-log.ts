@@ -26,9 +26,12 @@ const GROUP_SIZE = 1024;
 const POLL_MS = 20;
 /** How often the file is looked after, in milliseconds. */
 const WATCH_MS = 1000;
+/** What has waited so long for the groups before it is not written: behind a file that is locked, all fail together. */
+const LONGEST_WAIT_MS = 3500;
 
 type Pending = {
   append: EncodedAppend;
+  since: number;
   resolve: (result: AppendResult) => void;
   reject: (error: Error) => void;
 };
@@ -96,7 +99,8 @@ class SqliteLog implements EventStore {
     const results = appends.map(
       (append) =>
         new Promise<AppendResult>((resolve, reject) => {
-          if (!this.#closed && !this.#failed) this.#queue.push({ append, resolve, reject });
+          if (!this.#closed && !this.#failed)
+            this.#queue.push({ append, since: performance.now(), resolve, reject });
           else {
             const cause = this.#failed ?? new Error('The log is closed');
             reject(new KeyledgerError('UNAVAILABLE', { cause }));
@@ -223,7 +227,13 @@ class SqliteLog implements EventStore {
   /** Group commit: whatever arrives while one group is on its way to the disk is the next group. */
   #sendGroup(): void {
     if (this.#inFlight.length > 0 || this.#queue.length === 0) return;
+    const tooOld = performance.now() - LONGEST_WAIT_MS;
+    const young = this.#queue.findIndex(({ since }) => since >= tooOld);
+    for (const { reject } of this.#queue.splice(0, young < 0 ? Number.POSITIVE_INFINITY : young)) {
+      reject(new KeyledgerError('UNAVAILABLE', { cause: new Error('The log did not take it in time') }));
+    }
     this.#inFlight = this.#queue.splice(0, GROUP_SIZE);
+    if (this.#inFlight.length === 0) return;
     this.#writer.postMessage(this.#inFlight.map(({ append }) => append));
   }
 

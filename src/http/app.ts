@@ -26,6 +26,7 @@ import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
 import { acceptJson, validateByZod } from './input.js';
 import { type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
+import { refuseOverload } from './overload.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
 import { auditRoutes } from './routes/audit.js';
 import { eventRoutes } from './routes/events.js';
@@ -207,8 +208,10 @@ const everythingElse =
       );
     }
     await app.register(healthRoutes(projector));
+    const onRefused = () => metrics.refused.inc();
     await app.register(async (api) => {
       api.addHook('onRequest', noStore);
+      refuseOverload(api, onRefused);
       api.addHook('onRequest', authenticate(verifyToken));
       await limitRate(api, settings);
       api.addHook('preParsing', async (request) => authorise(request));
@@ -224,6 +227,7 @@ const everythingElse =
     });
     await app.register(async (open) => {
       open.addHook('onRequest', noStore);
+      refuseOverload(open, onRefused);
       await limitRate(open, settings);
       await open.register(revokeRoutes(dependencies));
     });

@@ -5,6 +5,7 @@ import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { v4 as uuid } from 'uuid';
 import { z } from 'zod';
 import { ERRORS, type ErrorCode, KeyledgerError } from '../domain/errors.js';
+import { OVERLOADED } from './overload.js';
 
 /** What every error answers, whoever found it. */
 export const ErrorEnvelope = z
@@ -32,7 +33,7 @@ const RETRY_AFTER_SECONDS = 1;
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const known = toKeyledgerError(error, request);
   if (known.code === 'INTERNAL') request.log.error({ requestId: request.id, err: error }, 'request failed');
-  else if (known.status === 503) {
+  else if (known.status === 503 && known !== OVERLOADED) {
     // Where it came from says something only if something else failed.
     const err = known.cause === undefined ? { message: known.message } : known;
     request.log.warn({ requestId: request.id, err }, 'request not served');

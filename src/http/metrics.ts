@@ -19,6 +19,11 @@ export function makeMetrics() {
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
       registers,
     }),
+    refused: new Counter({
+      name: 'keyledger_refused_requests_total',
+      help: 'Requests that were refused with 503 because too much was under way',
+      registers,
+    }),
     webhookCalls: new Counter({
       name: 'keyledger_webhook_calls_total',
       help: 'Calls of webhooks by the status of their answers; none: there was no answer',

@@ -206,7 +206,7 @@ export const aiApiKeyRoutes =
     app.delete(
       '/repo/:repoId/ai/apikey/:apikeyId',
       {
-        config: { permission: 'change' },
+        config: { permission: 'change', takesOutOfUse: true },
         schema: {
           operationId: 'deleteRepoAiApiKey',
           summary: 'Delete an AI API key for good',

@@ -63,7 +63,7 @@ export const eventRoutes =
       '/events',
       {
         exposeHeadRoute: false,
-        config: { permission: 'feed' },
+        config: { permission: 'feed', isEndless: true },
         schema: {
           operationId: 'getEvents',
           summary: 'Every event of your repositories, as CloudEvents 1.0: a stream, or pages of JSON',

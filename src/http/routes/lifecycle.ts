@@ -69,7 +69,7 @@ export const lifecycleRoutes =
     app.post(
       '/repo/:repoId/ai/apikey/:apikeyId/suspend',
       {
-        config: { permission: 'change' },
+        config: { permission: 'change', takesOutOfUse: true },
         schema: {
           operationId: 'suspendRepoAiApiKey',
           summary: 'Suspend an AI API key until it is resumed',

@@ -26,7 +26,7 @@ export const replicaRoutes =
       '/replica',
       {
         exposeHeadRoute: false,
-        config: { permission: 'replica' },
+        config: { permission: 'replica', isEndless: true },
         schema: {
           operationId: 'getReplica',
           summary:

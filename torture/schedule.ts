@@ -41,7 +41,7 @@ export type Fault = {
 const [SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS] = [500, 3500];
 const [SHORTEST_MS, LONGEST_MS] = [200, 5000];
 /** Some last longer than any limit of the service. */
-const [SOME, TIMES] = [0.15, 3];
+const [SOME, TIMES] = [0.25, 4];
 
 /**
  * What happens when: in rounds of every kind, each in an order, at times and for as long as chance has it. The same

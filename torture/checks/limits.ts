@@ -58,6 +58,8 @@ const EXPECTED = [
 
 /** EX_SOFTWARE: the disk cannot be trusted any more, or the log is not the one that it was. */
 const LOG_FAILED = 'exit 70';
+/** Whoever ends so answers what is under way before (milliseconds). */
+const FAREWELL_MS = 10_000;
 const LOG_FAULTS: readonly FaultKind[] = [
   'log killed',
   'log stopped',
@@ -75,7 +77,7 @@ export function checkDeaths(deaths: readonly Death[], faults: readonly Inflicted
     faults.some((fault) => kinds.includes(fault.kind) && fault.from < to && fault.to > from);
   return deaths
     .filter(({ how, served, startedAt, at }) => {
-      if (how === LOG_FAILED && during(['fsync fails', 'disk full', 'log restored'], at - AFTER_MS, at))
+      if (how === LOG_FAILED && during(['fsync fails', 'disk full', 'log restored'], at - FAREWELL_MS, at))
         return false;
       return served || !during(LOG_FAULTS, startedAt, at);
     })

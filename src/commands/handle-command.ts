@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
 import type { Actor } from '../domain/access.js';
 import { KeyledgerError } from '../domain/errors.js';
@@ -37,6 +38,9 @@ export type Handled<State = unknown> = {
 const MAX_ATTEMPTS = 10;
 /** A command whose turn comes later than this is not begun: behind a log that does not answer, all fail together. */
 const LONGEST_WAIT_MS = 3500;
+/** How often, and for how long at most, a log is asked for what it has refused an append by (milliseconds). */
+const LOOK_MS = 10;
+const SHOWN_WITHIN_MS = 300;
 const inTurn = turnstile();
 
 /**
@@ -85,7 +89,7 @@ async function handle<Command, State, Decoded extends { readonly occurredAt: str
     const result = await log.append(stream, events, history.revision);
     onAppend?.(result.appended ? 'appended' : 'conflict');
     if (result.appended) return { before: history.state, changed: true, position: result.position };
-    history = await readHistory(log, aggregate, stream);
+    history = await historyUpTo(result.actual, () => readHistory(log, aggregate, stream));
   }
   throw new KeyledgerError('CONFLICT');
 }
@@ -98,6 +102,20 @@ type History<State> = {
 };
 
 const EMPTY = { state: undefined, revision: 'none', lastOccurredAt: '' } as const;
+
+/** EventStoreDB refuses by what it is still writing, and shows it a little later: until then no race is lost. */
+async function historyUpTo<State>(
+  actual: Expected,
+  read: () => Promise<History<State>>,
+): Promise<History<State>> {
+  const giveUpAt = performance.now() + SHOWN_WITHIN_MS;
+  for (;;) {
+    const history = await read();
+    const isThere = actual === 'none' || (history.revision !== 'none' && history.revision >= actual);
+    if (isThere || performance.now() > giveUpAt) return history;
+    await setTimeout(LOOK_MS);
+  }
+}
 
 async function readHistory<State, Decoded extends { readonly occurredAt: string }>(
   log: EventStore,

@@ -292,7 +292,7 @@ export function describeEventStoreModel(name: string, open: () => Promise<EventS
             run.abandon();
           }
         }),
-        { numRuns: 100, interruptAfterTimeLimit: 100_000 },
+        { numRuns: 60, interruptAfterTimeLimit: 100_000 },
       );
     }, 120_000);
   });

@@ -67,8 +67,9 @@ export type HttpSettings = {
 };
 
 const BODY_LIMIT = 16 * 1024;
-/** Of the time in which a request must have arrived: how often is looked, and how long a connection may be silent meanwhile. */
+/** So often is looked, within the time that a request may take, whether one is late. */
 const CHECKS = 5;
+/** For so many times as long a connection may be silent: a call may take its time, an answer that nobody reads not. */
 const SILENCE = 4;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 

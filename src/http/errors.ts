@@ -71,9 +71,6 @@ function toKeyledgerError(error: unknown, request: FastifyRequest): KeyledgerErr
   return new KeyledgerError('INTERNAL', failure ? { message: failure } : {});
 }
 
-/** A connection that is not HTTP is kept so long for its other side to read why (milliseconds). */
-const FAREWELL_MS = 1000;
-
 /** What Node finds wrong before there is a request, with the envelope all the same. */
 export function sendClientError(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
   const isAnswering = this.connections.isAnswering(socket);
@@ -84,7 +81,6 @@ export function sendClientError(this: FastifyInstance, error: NodeJS.ErrnoExcept
     socket.destroy();
     return;
   }
-  setTimeout(() => socket.destroy(), FAREWELL_MS).unref();
   const requestId = uuid();
   const known =
     clientErrors[error.code ?? ''] ?? new KeyledgerError('INVALID_INPUT', { message: 'This is not HTTP' });

@@ -153,6 +153,7 @@ describe('what is old or odd, but HTTP', () => {
     const answers = await answersTo(child, head + end);
     expect(answers.map((answer) => answer.status)).toEqual([status]);
     expect(answers[0]?.body).not.toContain('a=secret');
+    if (status >= 400) expect(JSON.parse(answers[0]?.body ?? '')).toMatchObject({ success: false });
   });
 
   it('CONNECT opens no way to anywhere', async () => {

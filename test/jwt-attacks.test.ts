@@ -188,6 +188,19 @@ describe.each(setUps)('where tokens are checked with $name', ({ key, header, sig
   });
 });
 
+describe('a shared secret', () => {
+  it('is for its own algorithm only', async () => {
+    const verify = async (token: string) => verifierWith(new TextEncoder().encode(SECRET))(token);
+    for (const [alg, hash] of [
+      ['HS384', 'sha384'],
+      ['HS512', 'sha512'],
+    ] as const) {
+      const token = jwt({ alg }, good, hmac(SECRET, hash));
+      await expect(verify(token)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+    }
+  });
+});
+
 describe('a key set', () => {
   const verify = async (token: string) => verifierWith(new URL(addressOf(keys)))(token);
   const refused = (token: string) => expect(verify(token)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });

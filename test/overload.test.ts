@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { load, post } from '../bench/load.js';
 import { offer, openCaller } from '../bench/open-loop.js';
+import { makeRoom } from '../src/http/overload.js';
 import { type Child, spawnService } from './child-service.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
@@ -74,6 +75,20 @@ const createWorks = async () => {
 /** Memory of the process, in MiB. */
 const residentMiB = () =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${service.process.pid}/status`, 'utf8'))?.[1]) / 1024;
+
+it('room is had by so many, waited for by so many, and beyond that refused at once', async () => {
+  const room = makeRoom({ most: 1, waiting: 2, reserve: 1 });
+  expect(room.enter()).toBe(true);
+  const waiting = [room.enter(), room.enter()];
+  expect([room.enter(), room.isFull()]).toEqual([false, true]);
+  expect([room.enterReserve(), room.enterReserve()]).toEqual([true, false]);
+  room.leave();
+  expect(room.enterReserve()).toBe(true);
+  room.leave();
+  room.leave();
+  expect(await waiting[0]).toBe(true);
+  expect([room.isFull(), await waiting[1]]).toEqual([false, false]);
+});
 
 it('ten times more creations than can be done are done or refused, and what is refused is not done', async () => {
   await makeKeys(500);
@@ -199,10 +214,11 @@ it('whoever follows events without end takes no room', async () => {
 }, 60_000);
 
 it('a verification waits for one list, not for all of them', async () => {
-  const [key] = await makeKeys(1500);
+  const [key] = await makeKeys(3000);
   const host = new URL(service.url).host;
+  // Looks through all keys and tells of none, so that what takes time is the looking.
   const list = Buffer.from(
-    `GET ${PATH} HTTP/1.1\r\nhost: ${host}\r\nauthorization: ${authorization}\r\n\r\n`,
+    `GET ${PATH}?status=suspended HTTP/1.1\r\nhost: ${host}\r\nauthorization: ${authorization}\r\n\r\n`,
   );
   const verifier = `Bearer ${await service.token('verifier')}`;
   const verify = post(service.url, '/verify', { authorization: verifier }, key as object);

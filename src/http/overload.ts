@@ -71,7 +71,8 @@ export function refuseOverload(app: FastifyInstance, onRefused: () => void): voi
 
 type Room = ReturnType<typeof makeRoom>;
 
-function makeRoom({ most, waiting, reserve }: Size) {
+/** Room for some, a line of others who wait for it, and room that only some may use. */
+export function makeRoom({ most, waiting, reserve }: Size) {
   let inside = 0;
   const line = new Set<(enters: boolean) => void>();
   const enterBelow = (limit: number): boolean => {

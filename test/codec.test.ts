@@ -9,6 +9,7 @@ import {
   encode,
   UnattributableError,
 } from '../src/event-store/codec.js';
+import { EVENT_TYPES, type KnownEvent, versionOf } from '../src/event-store/codecs.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { parsePosition, positionAt } from '../src/event-store/position.js';
 
@@ -19,6 +20,16 @@ if (!creation) throw new Error('golden-events.json is empty');
 const sound = creation.recorded;
 
 describe('golden events', () => {
+  it('are of every version of every type that was ever written', () => {
+    const written = EVENT_TYPES.flatMap((type) =>
+      Array.from({ length: versionOf(type as KnownEvent['type']) }, (_, i) => `${type} ${i + 1}`),
+    );
+    const held = golden.map(({ recorded: { type, metadata } }) => {
+      return `${type} ${(metadata as { schemaVersion: number }).schemaVersion}`;
+    });
+    expect([...new Set(held)].sort()).toEqual(written.sort());
+  });
+
   it.each(golden.map((event) => [event.what, event] as const))(
     '%s decodes for ever',
     (_, { recorded, decoded }) => {

@@ -1,12 +1,12 @@
 import swagger from '@fastify/swagger';
-import { afterAll, beforeAll, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, expect, it } from '@jest/globals';
 import { fastify } from 'fastify';
 import { ROLES } from '../src/domain/access.js';
 import { attack, type Target } from './attack.js';
 import { type Child, spawnService } from './child-service.js';
 import { freshFolder } from './fresh.js';
 import { type OpenApi, operationsOf } from './requests-from-openapi.js';
-import { type Json, runService } from './service.js';
+import { type Json, type Running, runService } from './service.js';
 
 const RUNS_A_CALL = 100;
 
@@ -114,8 +114,12 @@ it.each(['9999-12-31T23:59:59-00:01', '0000-01-01T00:00:00+00:01'])(
   },
 );
 
+/** In this process, whose objects are looked at. */
+let service: Running | undefined;
+afterEach(() => service?.stop());
+
 it('what is named like a part of every object never becomes one', async () => {
-  const service = await runService({ RATE_LIMIT: '0' });
+  service = await runService({ RATE_LIMIT: '0' });
   const [admin, verifier] = [await service.token('admin', '*'), await service.token('verifier', '*')];
   const before = Object.getOwnPropertyNames(Object.prototype);
   const { json } = await service.ask('GET', '/openapi.json');
@@ -134,5 +138,4 @@ it('what is named like a part of every object never becomes one', async () => {
   }
   expect(Object.getOwnPropertyNames(Object.prototype)).toEqual(before);
   expect(({} as Json)['polluted']).toBeUndefined();
-  await service.stop();
 });

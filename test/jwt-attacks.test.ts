@@ -92,6 +92,7 @@ describe.each(setUps)('where tokens are checked with $name', ({ key, header, sig
   it('a key that the token brings along, or an address of one, is not looked at', async () => {
     const jwk = jwkOf(evil, { kid: 'rsa', alg: 'RS256' });
     const trap = await serveKeys({ keys: [jwk] });
+    trap.server.unref();
     const url = addressOf(trap.server);
     const x5c = [evil.publicKey.export({ type: 'spki', format: 'der' }).toString('base64')];
     for (const brought of [
@@ -106,7 +107,6 @@ describe.each(setUps)('where tokens are checked with $name', ({ key, header, sig
     }
     await refused(jwt({ alg: 'RS256', jku: url }, { ...good, iss: url }, rsa(evil.privateKey)));
     expect(trap.asked).toEqual([]);
-    trap.server.close();
   });
 
   it.each([

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { v4 as uuid } from 'uuid';
 import type { Inflicted } from './history.js';
@@ -42,6 +42,7 @@ export async function inflictAll(
   signal: AbortSignal,
 ): Promise<void> {
   const locks = new Locks();
+  setMaxListeners(schedule.length, signal);
   const startedAt = performance.now();
   const underWay = schedule.map(async (fault) => {
     const inMs = fault.atMs - (performance.now() - startedAt);
@@ -97,7 +98,7 @@ async function inflict(
       service.setClock(Math.round((size * 2 - 1) * CLOCK_BY_MS));
       return undefined;
     case 'event that nobody can read':
-      await writeUnreadable(world, surroundings.someKey());
+      await writeUnreadable(world, surroundings.someKey()).catch(() => undefined);
       return undefined;
     case 'log restored':
       await surroundings.restoreLog(log.server && size < 0.5 ? 'running' : 'killed');
@@ -168,7 +169,7 @@ async function failing(pid: number | undefined, calls: string, error: string): P
   };
 }
 
-/** As a later release might write it: the key is in quarantine from then on. */
+/** As a later release might write it: the key is in quarantine from then on. Nothing is, while the log is out of reach. */
 async function writeUnreadable(world: World, key: ReturnType<Surroundings['someKey']>): Promise<void> {
   if (!key) return;
   const { apiKeyId, repoId } = key;

@@ -1,14 +1,15 @@
 #!/usr/bin/env node
-import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { addAuditCommands } from './cli/audit.js';
 import { addLogCommands } from './cli/log.js';
+import { operatingSystemUser, refuseRepeatedOptions, repository } from './cli/options.js';
 import { addProjectionCommands } from './cli/projection.js';
-import { explain, LOG_FAILED } from './cli/tools.js';
+import { endWhenOutputFails, explain, LOG_FAILED } from './cli/tools.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
-import { ROLES, type Role } from './domain/access.js';
+import { isSubject, ROLES, type Role } from './domain/access.js';
 import { withoutCredentials } from './event-store/eventstoredb-connection.js';
+import { LogOutput } from './log-output.js';
 import { type Service, startService } from './main.js';
 import { mintToken } from './security/tokens.js';
 
@@ -23,16 +24,20 @@ program.command('serve').description('run the service').action(serve);
 program
   .command('token')
   .description('print a bearer token for a role in a repository')
-  .requiredOption('--repo <id>', 'repository id, or * for every repository')
+  .requiredOption('--repo <id>', 'repository id, or * for every repository', (text) =>
+    text === '*' ? text : repository(text),
+  )
   .requiredOption('--role <role>', ROLES.join(', '), role)
-  .option('--subject <subject>', 'whom the token names', userInfo().username)
+  .option('--subject <subject>', 'whom the token names', subject, operatingSystemUser())
   .option('--ttl <duration>', 'how long it is good for: 90s, 15m, 1h or 7d', seconds, 3600)
   .action(token);
 
 addAuditCommands(program);
 addProjectionCommands(program);
 addLogCommands(program);
+refuseRepeatedOptions(program);
 
+process.stdout.on('error', endWhenOutputFails);
 try {
   await program.parseAsync();
 } catch (error) {
@@ -52,12 +57,17 @@ async function serve(): Promise<void> {
     await service?.stop();
     process.exit(code);
   };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(0));
-  service = await startService(config, () => void stop(LOG_FAILED));
-  process.stdout.write(greeting(config, service.url));
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void stop(0));
+  process.stdout.off('error', endWhenOutputFails);
+  const output = new LogOutput(1);
+  service = await startService(config, output, () => void stop(LOG_FAILED));
+  output.write(greeting(config, service));
 }
 
-function greeting({ EVENT_STORE_URL, DATA_DIR, generated, tokens }: Config, url: string): string {
+function greeting(
+  { EVENT_STORE_URL, DATA_DIR, generated, tokens }: Config,
+  { url, metricsUrl }: Service,
+): string {
   const mint =
     tokens.key instanceof URL
       ? `comes from ${tokens.issuer}`
@@ -71,6 +81,7 @@ function greeting({ EVENT_STORE_URL, DATA_DIR, generated, tokens }: Config, url:
         `It made the key        ${resolve(file)} (keep a copy: without it nothing that it seals or signs opens)`,
     ),
     `Its docs are at        ${url}/docs`,
+    ...(metricsUrl === undefined ? [] : [`Its metrics are at     ${metricsUrl}`]),
     `A token                ${mint}`,
   ];
   return `\n${lines.join('\n')}\n\n`;
@@ -94,6 +105,11 @@ async function token({
     throw new ConfigError('JWT_JWKS_URL is set: tokens come from the issuer of that key set');
   const grant = { subject, grants: { [repo]: role }, claim: JWT_REPOS_CLAIM, ttlSeconds: ttl };
   console.log(await mintToken({ ...tokens, key }, grant, Date.now()));
+}
+
+function subject(text: string): string {
+  if (!isSubject(text)) throw new InvalidArgumentError('It must have a character, and no control character.');
+  return text;
 }
 
 function role(text: string): Role {

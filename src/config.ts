@@ -81,6 +81,8 @@ const Environment = z.object({
   MASTER_KEYS_FILE: text,
   /** Key set that signs the bearer tokens. */
   JWT_JWKS_URL: z.url({ protocol: /^https?$/, error: 'must be an http(s) URL' }).optional(),
+  /** Seconds for which the last key set is used while its address is unavailable. */
+  JWKS_MAX_AGE: integer(999_999_999).default(86_400),
   /** Shared secret that signs the bearer tokens (HS256), as UTF-8. Default: made in DATA_DIR. */
   JWT_SECRET: z.string().min(MIN_SECRET, `must have at least ${MIN_SECRET} characters`).optional(),
   /** Issuer that a token must have; must be set with JWT_JWKS_URL. Default: keyledger */
@@ -105,7 +107,10 @@ const Environment = z.object({
     .default('true')
     .transform((value) => value === 'true'),
   /** Origins that browsers may call from, separated by commas; none without it. */
-  CORS_ORIGIN: list(),
+  CORS_ORIGIN: list(
+    (origin) => URL.canParse(origin) && new URL(origin).origin === origin,
+    'must be origins such as https://app.example.com, separated by commas',
+  ),
   /**
    * Networks of your own that webhooks may be in, such as 10.1.0.0/16, separated by commas: by default none but public
    * addresses are called. Webhooks there may be http.
@@ -124,10 +129,16 @@ const Environment = z.object({
       (value) => ['true', 'false'].includes(value) || value.split(',').every(isNetwork),
       'must be true, false, or addresses and networks such as 10.0.0.0/8, separated by commas',
     )
+    .refine(
+      (value) => !/\/0+\s*(,|$)/.test(value),
+      'must not hold a network of all addresses: write true instead',
+    )
     .transform((value) => (value === 'true' || value === 'false' ? value === 'true' : value)),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   /** production: nothing is generated, a missing key is an error. */
-  NODE_ENV: text,
+  NODE_ENV: z
+    .enum(['production', 'development', 'test'], 'must be production, development, test or unset')
+    .optional(),
 });
 
 export type Settings = Omit<z.infer<typeof Environment>, 'EVENT_STORE_URL'> & {
@@ -149,7 +160,9 @@ export class ConfigError extends Error {}
  * @throws ConfigError
  */
 export function loadSettings(environment: NodeJS.ProcessEnv): Settings {
-  const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  // A file or a secret store often adds a newline.
+  const trimmed = Object.entries(environment).map(([name, value]) => [name, value?.trim()] as const);
+  const set = Object.fromEntries(trimmed.filter(([, value]) => value !== ''));
   const parsed = Environment.safeParse(set);
   if (!parsed.success) {
     throw new ConfigError(

@@ -33,7 +33,10 @@ describe.each(setUps)('where the claims of tokens are checked with $name', ({ ke
   );
 
   it.each([
-    ['not before later', { nbf: SECONDS + 1 }],
+    ['not before later', { nbf: SECONDS + 6 }],
+    ['control characters in its subject', { sub: 'ada\n2026-01-01  ApiKeyDeleted by root\u001b[31m' }],
+    ['a line separator in its subject', { sub: 'ada\u2028root' }],
+    ['half a character in its subject', { sub: 'ada\ud800' }],
     ['not before a text', { nbf: '0' }],
     ['not before null', { nbf: null }],
     ['issued as a text', { iat: 'now' }],
@@ -56,6 +59,12 @@ describe.each(setUps)('where the claims of tokens are checked with $name', ({ ke
     ['true for a subject', { sub: true }],
     ['no subject', { sub: undefined }],
   ])('a token with %s is refused', async (_, change) => refused(signed({ ...good, ...change })));
+
+  it('a token whose issuer is some seconds ahead is good', async () => {
+    expect(await callerOf(signed({ ...good, nbf: SECONDS + 5, iat: SECONDS + 5 }))).toMatchObject({
+      subject: 'ada',
+    });
+  });
 
   it('of a claim that is there twice the last counts, as everywhere', async () => {
     const text = JSON.stringify(good).slice(0, -1);

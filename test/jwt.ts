@@ -2,7 +2,9 @@ import { createHmac, generateKeyPairSync, type KeyObject, sign as signWith } fro
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { pino } from 'pino';
 import { grantsFromClaim } from '../src/domain/access.js';
+import { KeySet } from '../src/security/key-set.js';
 import { tokenVerifier, type VerifyToken } from '../src/security/tokens.js';
 
 /** Tokens made by hand, so that they may say what no library lets them say. */
@@ -75,8 +77,22 @@ export async function serveKeys(set: object): Promise<{ server: Server; asked: s
   return { server, asked };
 }
 
-export const verifierWith = (key: Uint8Array | URL): VerifyToken =>
-  tokenVerifier({ key, issuer: ISSUER, audience: AUDIENCE }, grantsFromClaim('repos'), () => NOW);
+/** A key set that is fetched again for an unknown key without the pause that spares an issuer. */
+export const quickKeySet = (url: URL, maxAgeSeconds = 86_400): KeySet =>
+  new KeySet(url, maxAgeSeconds, pino({ level: 'silent' }), {
+    refreshMs: 1000,
+    retryMs: 50,
+    unknownKeyMs: 20,
+  });
+
+export const verifierWith = (key: Uint8Array | URL): VerifyToken => {
+  const source = key instanceof URL ? quickKeySet(key) : key;
+  return tokenVerifier(
+    { key: source, issuer: ISSUER, audience: AUDIENCE },
+    grantsFromClaim('repos'),
+    () => NOW,
+  );
+};
 
 /** How the service may be set up: what its tokens are checked with, and what signs good ones. */
 export const setUps: readonly {

@@ -1,12 +1,13 @@
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { type Child, CLI, spawnService } from './child-service.js';
+import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
 import type { Json } from './service.js';
 
@@ -31,6 +32,7 @@ const cli = (args: string[], settings: NodeJS.ProcessEnv = {}) =>
     encoding: 'utf8',
     env: { PATH: process.env['PATH'], DATA_DIR: folder.path, PORT: '0', ...settings },
   });
+const MASTER_KEYS = `k1:${Buffer.alloc(32, 1).toString('base64')}`;
 const keys = '/repo/shop/ai/apikey';
 const body = { name: 'search', aiType: 'OPENAI' };
 const listed = async (child: Child, headers = {}) =>
@@ -72,6 +74,16 @@ describe('keyledger serve', () => {
     [{ JWT_SECRET: 'short' }, /JWT_SECRET must have at least 32/],
     [{ TRUST_PROXY: 'foo' }, /TRUST_PROXY must be true, false, or addresses/],
     [{ TRUST_PROXY: '10.0.0.0/99' }, /TRUST_PROXY/],
+    [{ TRUST_PROXY: '0.0.0.0/0' }, /TRUST_PROXY must not hold a network of all addresses: write true/],
+    [{ TRUST_PROXY: '10.0.0.0/8, ::/0' }, /TRUST_PROXY must not hold a network of all addresses/],
+    [{ CORS_ORIGIN: '*' }, /CORS_ORIGIN must be origins such as https:/],
+    [{ CORS_ORIGIN: 'https://app.example.com/' }, /CORS_ORIGIN must be origins/],
+    [{ HOST: 'nosuch.invalid' }, /^Cannot listen with HOST=nosuch\.invalid: .*\n$/],
+    [{ HOST: '192.0.2.1' }, /^Cannot listen with HOST=192\.0\.2\.1: .*\n$/],
+    [{ HOST: 'nosuch.invalid', METRICS_PORT: '0' }, /^Cannot listen with HOST=nosuch\.invalid: .*\n$/],
+    [{ NODE_ENV: 'Production' }, /NODE_ENV must be production, development, test or unset/],
+    [{ NODE_ENV: 'prod' }, /NODE_ENV must be production/],
+    [{ JWKS_MAX_AGE: 'a day' }, /JWKS_MAX_AGE must be a whole number/],
     [{ MASTER_KEYS: `k1:!!!${'A'.repeat(43)}=` }, /master key k1 is not base64/],
     [{ JWT_JWKS_URL: 'https://a.example/keys' }, /JWT_JWKS_URL needs JWT_ISSUER/],
     [{ EVENT_STORE_URL: 'mysql://x' }, /EVENT_STORE_URL must be sqlite/],
@@ -87,8 +99,47 @@ describe('keyledger serve', () => {
     const { url } = await serve();
     for (const setting of ['PORT', 'METRICS_PORT']) {
       const { status, stderr } = cli(['serve'], { [setting]: new URL(url).port });
-      expect([status, stderr]).toEqual([1, expect.stringMatching(/^keyledger: .*EADDRINUSE.*\n$/)]);
+      const named = new RegExp(`^Cannot listen with ${setting}=\\d+: .*EADDRINUSE.*\\n$`);
+      expect([status, stderr]).toEqual([1, expect.stringMatching(named)]);
     }
+  });
+});
+
+describe('settings', () => {
+  it('with white space around them, as from a file, are the same', async () => {
+    const secret = 'a shared secret of at least 32 characters';
+    const child = await serve({ JWT_SECRET: `${secret}\n`, RATE_LIMIT: ' 0 ', HOST: '127.0.0.1\n' });
+    const token = cli(['token', '--repo', 'shop', '--role', 'admin'], { JWT_SECRET: secret }).stdout.trim();
+    expect((await child.ask('GET', keys, { token })).status).toBe(200);
+  });
+
+  it('METRICS_PORT=0 takes a free port, and says which', async () => {
+    const child = await serve({ METRICS_PORT: '0' });
+    const metricsUrl = /metrics are at\s+(\S+)/.exec(child.output())?.[1] ?? '';
+    expect(await (await fetch(metricsUrl)).text()).toContain('keyledger_appends_total');
+    expect((await child.ask('GET', '/metrics')).status).toBe(404);
+  });
+});
+
+describe('a user without a name, as in a container', () => {
+  const asNobody = (args: string[]) =>
+    spawnSync('unshare', ['--user', '--map-user=54321', process.execPath, CLI, ...args], {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'], DATA_DIR: folder.path, PORT: '0' },
+    });
+
+  it.each([[['--help']], [['serve', '--help']], [['audit', '--help']], [['token', '--help']]])(
+    'can call keyledger %j',
+    (args) => expect(asNobody(args)).toMatchObject({ status: 0, stderr: '' }),
+  );
+
+  it('is named by its number, in tokens and in the audit', async () => {
+    const { stdout } = asNobody(['token', '--repo', 'shop', '--role', 'admin']);
+    expect(JSON.parse(Buffer.from(stdout.split('.')[1] ?? '', 'base64url').toString()).sub).toBe('54321');
+    await (await serve()).end('SIGTERM');
+    asNobody(['audit', 'events', '--repo', 'shop']);
+    const { stdout: audit } = cli(['audit', 'events', '--repo', 'shop', '--type', 'AuditAccessed']);
+    expect(audit).toContain('by 54321 (keyledger:command-line)');
   });
 });
 
@@ -96,6 +147,59 @@ describe('a signing key that somebody emptied', () => {
   it('is refused by name', () => {
     writeFileSync(join(folder.path, 'signing.key'), 'ab');
     expect(cli(['serve'])).toMatchObject({ status: 1, stderr: expect.stringContaining('signing.key') });
+  });
+});
+
+describe('SIGHUP', () => {
+  it('ends the service cleanly, as SIGTERM', async () => {
+    expect(await (await serve()).end('SIGHUP')).toBe(0);
+  });
+});
+
+describe('a tool whose output cannot be written', () => {
+  it('says so in one line, and fails', () => {
+    const full = openSync('/dev/full', 'w');
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [CLI, 'token', '--repo', 'shop', '--role', 'admin'],
+      {
+        encoding: 'utf8',
+        stdio: ['ignore', full, 'pipe'],
+        env: { PATH: process.env['PATH'], DATA_DIR: folder.path, JWT_SECRET: 'x'.repeat(32), MASTER_KEYS },
+      },
+    );
+    closeSync(full);
+    expect(stderr).toMatch(/^keyledger: standard output cannot be written: ENOSPC.*\n$/);
+    expect(status).toBe(1);
+  });
+});
+
+describe('a bearer token that is refused', () => {
+  it('is logged at debug with what is wrong with it, counted, and never printed', async () => {
+    const child = await serve({ LOG_LEVEL: 'debug' });
+    const mint = (settings: NodeJS.ProcessEnv) =>
+      cli(['token', '--repo', 'shop', '--role', 'admin'], settings).stdout.trim();
+    const tokens = {
+      issuer: mint({ JWT_ISSUER: 'else' }),
+      audience: mint({ JWT_AUDIENCE: 'else' }),
+      signature: mint({ JWT_SECRET: 'another secret of at least 32 characters' }),
+      malformed: 'nonsense',
+    };
+    for (const [reason, token] of Object.entries(tokens)) {
+      const { status, json } = await child.ask('GET', keys, { token });
+      expect(status).toBe(401);
+      await eventually(() => child.output().includes(`"fault":"${reason}"`));
+      const line =
+        child
+          .output()
+          .split('\n')
+          .find((text) => text.includes(`"fault":"${reason}"`)) ?? '';
+      expect(JSON.parse(line)).toMatchObject({ level: 20, requestId: json['requestId'] });
+      expect(child.output()).not.toContain(token.split('.')[2] ?? token);
+    }
+    const { text } = await child.ask('GET', '/metrics');
+    for (const reason of Object.keys(tokens))
+      expect(text).toContain(`keyledger_refused_tokens_total{reason="${reason}"} 1`);
   });
 });
 
@@ -244,6 +348,12 @@ describe('keyledger token', () => {
     [['--role', 'viewer'], /--repo/],
     [['--repo', 'x', '--role', 'king'], /viewer, admin/],
     [['--repo', 'x', '--role', 'admin', '--ttl', '1 year'], /90s, 15m, 1h or 7d/],
+    [['--repo', 'owner/name', '--role', 'admin'], /must be 1 to 128 of letters, digits/],
+    [['--repo', '', '--role', 'admin'], /must be 1 to 128 of letters, digits/],
+    [['--repo', 'a', '--repo', 'b', '--role', 'admin'], /option '--repo <id>' is given twice/],
+    [['--repo', 'a', '--role', 'admin', '--role', 'viewer'], /option '--role <role>' is given twice/],
+    [['--repo', 'a', '--role', 'admin', '--subject', ''], /must have a character, and no control character/],
+    [['--repo', 'a', '--role', 'admin', '--subject', 'a\nb'], /no control character/],
   ])('refuses %j and says what is right', (args, message) => {
     const { stdout, stderr, status } = cli(['token', ...args]);
     expect([status, stdout]).toEqual([1, '']);

@@ -14,6 +14,7 @@ import {
 } from '../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { mintToken, tokenVerifier } from '../src/security/tokens.js';
+import { quickKeySet } from './jwt.js';
 
 describe('credentials', () => {
   it('are well-formed, and no two alike', () => {
@@ -232,7 +233,8 @@ describe('a bearer token', () => {
     });
     afterAll(() => void server.close());
     const keySet = () => new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks`);
-    const verifyBySet = () => tokenVerifier({ ...source, key: keySet() }, grantsFromClaim('repos'), clock);
+    const verifyBySet = () =>
+      tokenVerifier({ ...source, key: quickKeySet(keySet()) }, grantsFromClaim('repos'), clock);
 
     it('is checked against it; a shared-secret signature with its public key is refused', async () => {
       const { publicKey, privateKey } = await generateKeyPair('ES256', { extractable: true });
@@ -262,7 +264,7 @@ describe('a bearer token', () => {
       await expect(verifyBySet()(token)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
       status = 200;
       const nowhere = tokenVerifier(
-        { ...source, key: new URL('http://127.0.0.1:1/jwks') },
+        { ...source, key: quickKeySet(new URL('http://127.0.0.1:1/jwks')) },
         grantsFromClaim('repos'),
         clock,
       );

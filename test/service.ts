@@ -1,5 +1,6 @@
 import { type Config, loadConfig } from '../src/config.js';
 import type { Role } from '../src/domain/access.js';
+import { LogOutput } from '../src/log-output.js';
 import { type Service, startService } from '../src/main.js';
 import { mintToken } from '../src/security/tokens.js';
 import { eventually } from './eventually.js';
@@ -24,6 +25,8 @@ export type Running = {
   stop(): Promise<void>;
 };
 
+const output = new LogOutput(1);
+
 /** The whole service in this process, on a free port, over a log of its own; its lists may be out of reach. */
 export async function runService(
   settings: NodeJS.ProcessEnv = {},
@@ -31,7 +34,7 @@ export async function runService(
 ): Promise<Running> {
   const folder = freshFolder();
   const config = loadConfig({ DATA_DIR: folder.path, PORT: '0', LOG_LEVEL: 'silent', ...settings });
-  const service: Service = await startService(config, () => undefined);
+  const service: Service = await startService(config, output, () => undefined);
   const anyone = await tokenFor(config, { '*': 'viewer' }, 'anyone');
   const isReady = async () =>
     (await fetch(`${service.url}/health/ready`)).ok &&

@@ -6,6 +6,7 @@ import { recordAccess } from '../commands/record-access.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
 import { isAskedFor } from '../projections/reads.js';
 import { isAccessKey } from '../security/credentials.js';
+import { repository } from './options.js';
 import { commandLine, withLog } from './tools.js';
 
 const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position';
@@ -15,7 +16,7 @@ export function addAsOfCommands(audit: Command): void {
   audit
     .command('as-of')
     .description('the keys of a repository as they were at a moment, each with the event that made it so')
-    .requiredOption('--repo <id>', 'repository id')
+    .requiredOption('--repo <id>', 'repository id', repository)
     .requiredOption('--at <moment>', AT)
     .option('--deleted', 'deleted keys too')
     .addOption(new Option('--status <status>', 'only those of this status').choices(STATUSES))

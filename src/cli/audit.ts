@@ -8,6 +8,7 @@ import { isApiKeyId } from '../domain/ai-api-key.js';
 import { EVENT_TYPES } from '../event-store/codecs.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
+import { repository } from './options.js';
 import { commandLine, withLog } from './tools.js';
 
 /** `keyledger audit`: what the log says. */
@@ -24,7 +25,7 @@ export function addAuditCommands(program: Command): void {
   audit
     .command('events')
     .description('every event of a repository, oldest first')
-    .requiredOption('--repo <id>', 'repository id')
+    .requiredOption('--repo <id>', 'repository id', repository)
     .option('--from <time or position>', 'what occurred then or later, or comes behind it')
     .option('--to <time or position>', 'what occurred then or before, or comes up to and with it')
     .option('--type <types>', 'types of events, separated by commas', eventTypes)

@@ -9,6 +9,7 @@ import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { partBefore } from '../event-store/position.js';
 import { openSource, type Source, writeOut, writeWhole } from './files.js';
+import { repository } from './options.js';
 import { count, startProgress } from './progress.js';
 import { commandLine, explain, withLog } from './tools.js';
 
@@ -24,7 +25,7 @@ export function addLogCommands(program: Command): void {
     .option('--output <file>', 'write to a file, whole or not at all, instead of to stdout')
     .option('--gzip', 'compress it; a file that ends in .gz is compressed anyway')
     .addOption(new Option('--format <format>', 'what to write').choices(FORMATS).default('ndjson'))
-    .option('--repo <id>', 'one repository only')
+    .option('--repo <id>', 'one repository only', repository)
     .option('--from <place>', 'what comes behind a position, or occurred at a time (RFC 3339) or later')
     .option('--to <place>', 'up to and with a position, or a time')
     .option('--json', 'a summary as JSON: on stdout with --output, else on stderr')

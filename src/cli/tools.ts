@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { hostname, userInfo } from 'node:os';
+import { hostname } from 'node:os';
 import type { AccessContext } from '../commands/record-access.js';
 import { loadSettings, type Settings } from '../config.js';
 import { KeyledgerError } from '../domain/errors.js';
@@ -9,6 +9,7 @@ import type { EventStore } from '../event-store/event-store.js';
 import { withoutCredentials } from '../event-store/eventstoredb-connection.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
 import { type Connection, connectRedis, isRedisUrl } from '../projections/redis-connection.js';
+import { operatingSystemUser } from './options.js';
 
 /** Exit code when what the log holds is unknown: EX_SOFTWARE of sysexits.h. */
 export const LOG_FAILED = 70;
@@ -42,7 +43,6 @@ export async function withLog<T>(
       `There is no log at ${sqliteFile(EVENT_STORE_URL)}; DATA_DIR or EVENT_STORE_URL says where it is`,
     );
   }
-  process.stdout.on('error', endWithReader);
   const logFailed = ({ message }: Error) => {
     console.error(`keyledger: ${message}`);
     process.exit(LOG_FAILED);
@@ -55,10 +55,11 @@ export async function withLog<T>(
   }
 }
 
-/** Whoever reads what is printed may stop, such as `head`. */
-function endWithReader(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit(READER_GONE);
+/** Ends a tool whose output cannot be written: its reader has stopped, such as `head`, or the disk is full. */
+export function endWhenOutputFails(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(READER_GONE);
+  console.error(`keyledger: standard output cannot be written: ${error.message}`);
+  process.exit(1);
 }
 
 /**
@@ -94,7 +95,7 @@ export async function withRedis<T>(
 export const commandLine = (log: EventStore): AccessContext => ({
   log,
   clock: Date.now,
-  actor: { issuer: COMMAND_LINE, subject: userInfo().username },
+  actor: { issuer: COMMAND_LINE, subject: operatingSystemUser() },
   requestId: randomUUID(),
   from: `command line on ${hostname()}`,
   verified: false,

@@ -1,6 +1,10 @@
 /** Who acts: a token's issuer and subject, both as the token says them. */
 export type Actor = { readonly issuer: string; readonly subject: string };
 
+/** May a token name its issuer or subject so? Control characters would forge lines of an audit that somebody prints. */
+export const isSubject = (text: unknown): text is string =>
+  typeof text === 'string' && text !== '' && !/[\p{Cc}\p{Cs}\u2028\u2029]/u.test(text);
+
 const PERMISSIONS = {
   viewer: ['list'],
   admin: ['list', 'change', 'history', 'feed'],
@@ -13,6 +17,10 @@ export type Role = keyof typeof PERMISSIONS;
 export type Permission = (typeof PERMISSIONS)[Role][number];
 
 export const ROLES = Object.keys(PERMISSIONS) as Role[];
+
+/** What the id of a repository may be. */
+export const REPO_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/;
+export const REPO_ID_RULE = 'must be 1 to 128 of letters, digits, ".", "_", "~" and "-", but not "." or ".."';
 
 /** Repository id, or `*` for every repository, to the name of a role. */
 export type Grants = Readonly<Record<string, unknown>>;

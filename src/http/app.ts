@@ -24,7 +24,7 @@ import { authenticate, authorise, rateLimitKey } from './auth.js';
 import { Connections } from './connections.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
 import { acceptJson, validateByZod } from './input.js';
-import { type Metrics, observeRequests } from './metrics.js';
+import { countRefusal, type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
 import { refuseOverload } from './overload.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
@@ -160,7 +160,10 @@ const verification =
       done();
     });
     await app.register(async (withToken) => {
-      withToken.addHook('onRequest', authenticate(dependencies.verifyToken));
+      withToken.addHook(
+        'onRequest',
+        authenticate(dependencies.verifyToken, countRefusal(dependencies.metrics)),
+      );
       withToken.addHook('onRequest', (request, _, done) => {
         authorise(request);
         done();
@@ -213,7 +216,7 @@ const everythingElse =
     await app.register(async (api) => {
       api.addHook('onRequest', noStore);
       refuseOverload(api, onRefused);
-      api.addHook('onRequest', authenticate(verifyToken));
+      api.addHook('onRequest', authenticate(verifyToken, countRefusal(metrics)));
       await limitRate(api, settings);
       api.addHook('preParsing', async (request) => authorise(request));
       await api.register(aiApiKeyRoutes(dependencies));

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Caller, type Permission, permits, permitsSomewhere } from '../domain/access.js';
 import { KeyledgerError } from '../domain/errors.js';
-import type { VerifyToken } from '../security/tokens.js';
+import { type TokenFault, TokenRefused, type VerifyToken } from '../security/tokens.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -23,9 +23,12 @@ declare module 'fastify' {
 
 const BEARER = /^Bearer +([^\s,]+)$/i;
 
-/** First look at the token; whoever has none is counted by the rate limit all the same. */
+/**
+ * First look at the token; a caller without one is counted by the rate limit all the same.
+ * @param onRefused called with why a token was refused
+ */
 export const authenticate =
-  (verify: VerifyToken) =>
+  (verify: VerifyToken, onRefused: (fault: TokenFault) => void) =>
   (request: FastifyRequest, _: FastifyReply, done: (error?: Error) => void): void => {
     const token = BEARER.exec(request.headers.authorization ?? '')?.[1];
     const known = token ? verify(token) : new KeyledgerError('UNAUTHENTICATED');
@@ -33,7 +36,16 @@ export const authenticate =
       request.caller = caller;
       done();
     };
-    const fail = (error: Error) => (error instanceof KeyledgerError ? take(error) : done(error));
+    const fail = (error: Error) => {
+      if (!(error instanceof KeyledgerError)) return done(error);
+      const { cause } = error;
+      if (cause instanceof TokenRefused) {
+        const { fault, message } = cause;
+        onRefused(fault);
+        request.log.debug({ requestId: request.id, fault, why: message }, 'bearer token refused');
+      }
+      take(error);
+    };
     if (known instanceof Promise) known.then(take, fail);
     else take(known);
   };

@@ -1,6 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Projector } from '../projections/projector.js';
+import type { KeySet } from '../security/key-set.js';
+import type { TokenFault } from '../security/tokens.js';
 import type { Deliveries } from '../subscribers/deliveries.js';
 
 export type Metrics = ReturnType<typeof makeMetrics>;
@@ -24,6 +26,12 @@ export function makeMetrics() {
       help: 'Requests that were refused with 503 because too much was under way',
       registers,
     }),
+    refusedTokens: new Counter({
+      name: 'keyledger_refused_tokens_total',
+      help: 'Bearer tokens that were refused with 401, by what is wrong with them',
+      labelNames: ['reason'] as const,
+      registers,
+    }),
     webhookCalls: new Counter({
       name: 'keyledger_webhook_calls_total',
       help: 'Calls of webhooks by the status of their answers; none: there was no answer',
@@ -40,7 +48,22 @@ export function makeMetrics() {
 }
 
 /** What is told of by looking. */
-export function observe({ registry }: Metrics, projector: Projector, deliveries: Deliveries): void {
+export function observe(
+  { registry }: Metrics,
+  projector: Projector,
+  deliveries: Deliveries,
+  logOutput: { readonly dropped: number },
+  keySet: KeySet | undefined,
+): void {
+  new Counter({
+    name: 'keyledger_log_lines_dropped_total',
+    help: 'Log lines that could not be written: the disk is full, or the reader of the output stalls or is gone',
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(logOutput.dropped);
+    },
+  });
   const gauge = (name: string, help: string, value: () => number) =>
     new Gauge({
       name,
@@ -78,8 +101,19 @@ export function observe({ registry }: Metrics, projector: Projector, deliveries:
     'Feeds, replicas and webhooks that wait for the next event',
     () => projector.tail.waiting,
   );
+  if (keySet)
+    gauge(
+      'keyledger_jwks_age_seconds',
+      'Seconds since the key set of the token issuer was fetched',
+      () => keySet.ageSeconds,
+    );
   gauge('keyledger_webhooks', 'Webhooks that this instance tells', () => deliveries.telling);
 }
+
+export const countRefusal =
+  ({ refusedTokens }: Metrics) =>
+  (reason: TokenFault): void =>
+    refusedTokens.inc({ reason });
 
 /** Times every answer. */
 export function observeRequests(app: FastifyInstance, { requests }: Metrics): void {

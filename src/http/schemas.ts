@@ -1,11 +1,11 @@
 import { z } from 'zod';
+import { REPO_ID, REPO_ID_RULE } from '../domain/access.js';
 import { AI_TYPES, STATUSES } from '../domain/ai-api-key.js';
 import { EVENT_TYPES } from '../event-store/codecs.js';
 import { ErrorEnvelope } from './errors.js';
 
 /** What several routes take and answer. */
 
-const REPO_ID_RULE = 'must be 1 to 128 of letters, digits, ".", "_", "~" and "-", but not "." or ".."';
 const NAME_RULE = 'must be text of 1 to 200 characters after trimming, without control characters';
 const EXPIRY_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z, or null';
 const SHORT_RULE = 'must be text of at most 200 characters, without control characters';
@@ -16,7 +16,7 @@ export const TEXT_RULE = 'must be text';
 export const BODY_RULE = 'must be a JSON object';
 
 export const RepoParams = z.object({
-  repoId: z.string().regex(/^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/, REPO_ID_RULE),
+  repoId: z.string().regex(REPO_ID, REPO_ID_RULE),
 });
 export const KeyParams = RepoParams.extend({ apikeyId: z.string() });
 

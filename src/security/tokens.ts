@@ -1,8 +1,9 @@
-import { createRemoteJWKSet, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify, SignJWT } from 'jose';
-import type { Caller, GrantsOf } from '../domain/access.js';
+import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import { type Caller, type GrantsOf, isSubject } from '../domain/access.js';
 import { KeyledgerError } from '../domain/errors.js';
+import { KeySet } from './key-set.js';
 
-/** Where bearer tokens come from: a shared secret (bytes) or the address of a key set (RFC 7517). */
+/** Where bearer tokens come from: a shared secret (bytes), or the address of a key set (RFC 7517). */
 export type TokenSource = {
   readonly key: Uint8Array | URL;
   readonly issuer: string;
@@ -11,9 +12,33 @@ export type TokenSource = {
 
 /**
  * The caller that a bearer token (JWT, RFC 7519) proves; at once if the token is remembered.
- * @throws KeyledgerError UNAUTHENTICATED, or UNAVAILABLE if the key set is out of reach
+ * @throws KeyledgerError UNAUTHENTICATED with a TokenRefused as its cause, or UNAVAILABLE if there is no key set
  */
 export type VerifyToken = (token: string) => Caller | Promise<Caller>;
+
+export const TOKEN_FAULTS = [
+  'malformed',
+  'algorithm',
+  'unknown_key',
+  'signature',
+  'issuer',
+  'audience',
+  'expired',
+  'not_yet_valid',
+  'claims',
+] as const;
+export type TokenFault = (typeof TOKEN_FAULTS)[number];
+
+/** Why a token proves nothing. Its message holds nothing of the token. */
+export class TokenRefused extends Error {
+  readonly fault: TokenFault;
+
+  constructor(fault: TokenFault, message: string) {
+    super(message);
+    this.name = 'TokenRefused';
+    this.fault = fault;
+  }
+}
 
 const SHARED_SECRET_ALGORITHMS = ['HS256'];
 const KEY_SET_ALGORITHMS = [
@@ -30,57 +55,85 @@ const KEY_SET_ALGORITHMS = [
   'Ed25519',
 ];
 
+/** How far the issuer's clock may be ahead of ours: for nbf, not for exp. */
+const LEEWAY_SECONDS = 5;
 const REMEMBERED_MS = 60_000;
 const REMEMBERED_TOKENS = 10_000;
 
-/** A verified token is remembered for a minute, never past its expiry, so that its signature is checked once. */
-export function tokenVerifier(source: TokenSource, grantsOf: GrantsOf, clock: () => number): VerifyToken {
-  const remembered = new Map<string, { caller: Caller; until: number }>();
-  const verify = signatureCheck(source, clock);
+type Remembered = { readonly caller: Caller; readonly until: number; readonly keySetVersion: number };
+
+/**
+ * A verified token is remembered for a minute, so that its signature is checked once: never past its expiry, and not
+ * when the key set has changed.
+ */
+export function tokenVerifier(
+  { key, issuer, audience }: Omit<TokenSource, 'key'> & { readonly key: Uint8Array | KeySet },
+  grantsOf: GrantsOf,
+  clock: () => number,
+): VerifyToken {
+  const remembered = new Map<string, Remembered>();
+  const keySetVersion = () => (key instanceof KeySet ? key.version : 0);
   return (token) => {
     const known = remembered.get(token);
-    if (known && clock() < known.until) return known.caller;
+    if (known && clock() < known.until && known.keySetVersion === keySetVersion()) return known.caller;
     remembered.delete(token);
     return prove(token);
   };
 
   async function prove(token: string): Promise<Caller> {
-    const payload = await verify(token);
-    const { iss, sub, exp } = payload;
-    // Their types are not checked by then: 1e999 is a number in JSON, and a subject that is no text makes events unreadable.
-    const isProof = iss && typeof sub === 'string' && sub !== '' && Number.isFinite(exp);
-    if (!isProof || exp === undefined) throw new KeyledgerError('UNAUTHENTICATED');
+    const { iss, sub, exp, ...rest } = await checkSignature(token);
+    // jose does not check their types: 1e999 is a number in JSON, and a subject that is no text makes events unreadable.
+    if (!isSubject(iss) || !isSubject(sub) || exp === undefined || !Number.isFinite(exp))
+      throw refused(new TokenRefused('claims', 'iss, sub or exp is missing or of a wrong shape'));
     const expiresAt = exp * 1000;
-    const caller = { issuer: iss, subject: sub, grants: grantsOf(payload), expiresAt };
+    if (expiresAt <= clock()) throw refused(new TokenRefused('expired', 'The token has expired'));
+    const caller = { issuer: iss, subject: sub, grants: grantsOf({ iss, sub, exp, ...rest }), expiresAt };
     const [oldest] = remembered.keys();
     if (remembered.size >= REMEMBERED_TOKENS && oldest !== undefined) remembered.delete(oldest);
-    remembered.set(token, { caller, until: Math.min(clock() + REMEMBERED_MS, expiresAt) });
+    const until = Math.min(clock() + REMEMBERED_MS, expiresAt);
+    remembered.set(token, { caller, until, keySetVersion: keySetVersion() });
     return caller;
+  }
+
+  async function checkSignature(token: string): Promise<JWTPayload> {
+    const options = {
+      issuer,
+      audience,
+      algorithms: key instanceof KeySet ? KEY_SET_ALGORITHMS : SHARED_SECRET_ALGORITHMS,
+      requiredClaims: ['iss', 'sub', 'exp'],
+      currentDate: new Date(clock()),
+      clockTolerance: LEEWAY_SECONDS,
+    };
+    try {
+      const { payload } =
+        key instanceof KeySet
+          ? await jwtVerify(token, key.getKey, options)
+          : await jwtVerify(token, key, options);
+      return payload;
+    } catch (error) {
+      if (error instanceof KeyledgerError) throw error;
+      throw refused(new TokenRefused(faultOf(error), (error as Error).message));
+    }
   }
 }
 
-function signatureCheck({ key, issuer, audience }: TokenSource, clock: () => number) {
-  const keys = key instanceof URL ? createRemoteJWKSet(key) : undefined;
-  const getKey: JWTVerifyGetKey = async (...args) => keys?.(...args).catch(outOfReach) ?? (key as Uint8Array);
-  const algorithms = keys ? KEY_SET_ALGORITHMS : SHARED_SECRET_ALGORITHMS;
-  return async (token: string): Promise<JWTPayload> => {
-    try {
-      const requiredClaims = ['iss', 'sub', 'exp'];
-      const currentDate = new Date(clock());
-      const options = { issuer, audience, algorithms, requiredClaims, currentDate };
-      return (await jwtVerify(token, getKey, options)).payload;
-    } catch (cause) {
-      throw cause instanceof KeyledgerError ? cause : new KeyledgerError('UNAUTHENTICATED', { cause });
-    }
-  };
-}
+const refused = (cause: TokenRefused) => new KeyledgerError('UNAUTHENTICATED', { cause });
 
-const TOKEN_FAULTS = [errors.JWKSNoMatchingKey, errors.JWKSMultipleMatchingKeys, errors.JOSENotSupported];
-
-/** A key that the set does not have is the token's fault; anything else is the network's. */
-function outOfReach(cause: unknown): never {
-  if (TOKEN_FAULTS.some((fault) => cause instanceof fault)) throw cause;
-  throw new KeyledgerError('UNAVAILABLE', { cause });
+function faultOf(error: unknown): TokenFault {
+  if (error instanceof errors.JWTExpired) return 'expired';
+  if (error instanceof errors.JWSSignatureVerificationFailed) return 'signature';
+  if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys)
+    return 'unknown_key';
+  if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported)
+    return 'algorithm';
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    const { claim, reason } = error;
+    if (claim === 'iss') return 'issuer';
+    if (claim === 'aud') return 'audience';
+    if (claim === 'nbf' && reason === 'check_failed') return 'not_yet_valid';
+    return 'claims';
+  }
+  return 'malformed';
 }
 
 /** @param ttlSeconds how long the token is good for, from now on */

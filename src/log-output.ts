@@ -1,0 +1,148 @@
+import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
+import { isatty } from 'node:tty';
+import { pino } from 'pino';
+
+/** Text that waits for the output; what comes while it is full is dropped (bytes). */
+const MAX_BUFFERED_BYTES = 1024 * 1024;
+/** Text that is handed to the operating system at once (bytes). */
+const CHUNK_BYTES = 64 * 1024;
+/** Pause after output that failed (milliseconds). */
+const RETRY_MS = 500;
+
+/** Writes some of a chunk. @param done given an error, or how many bytes were written */
+type Sink = (chunk: Buffer, done: (error: Error | null | undefined, written: number) => void) => void;
+
+/**
+ * Log output that never blocks, throws or ends the process: a full disk, a pipe whose reader stalls, a reader that is
+ * gone, a terminal on which somebody pressed Ctrl-S. Lines wait in a bounded buffer; while it is full, lines are
+ * dropped and counted. Once output works again, one line says how many are missing.
+ */
+export class LogOutput {
+  readonly #sink: Sink;
+  #lines: Buffer[] = [];
+  #bufferedBytes = 0;
+  #isWriting = false;
+  #dropped = 0;
+  #reportedDropped = 0;
+  #idle = () => {};
+
+  /** @param fd file descriptor, 1 for standard output */
+  constructor(fd: number) {
+    this.#sink = openSink(fd);
+  }
+
+  /** Lines dropped since the start of the process. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  write(line: string): void {
+    const bytes = Buffer.from(line);
+    if (this.#bufferedBytes + bytes.length > MAX_BUFFERED_BYTES) {
+      this.#dropped++;
+      return;
+    }
+    this.#push(bytes);
+    if (!this.#isWriting) this.#writeNext();
+  }
+
+  /** Waits until everything is written, at most for a time (milliseconds). */
+  async end(limitMs: number): Promise<void> {
+    if (!this.#isWriting) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, limitMs);
+      this.#idle = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #push(line: Buffer): void {
+    this.#lines.push(line);
+    this.#bufferedBytes += line.length;
+  }
+
+  #writeNext(): void {
+    if (this.#lines.length === 0) {
+      this.#isWriting = false;
+      this.#idle();
+      return;
+    }
+    this.#isWriting = true;
+    const chunk = this.#takeChunk();
+    this.#sink(chunk, (error, written) => {
+      // Lines stay whole: the rest of a chunk that was written in part comes first the next time.
+      if (written < chunk.length) this.#lines.unshift(chunk.subarray(written));
+      this.#bufferedBytes -= written;
+      if (error || written === 0) {
+        setTimeout(() => this.#writeNext(), RETRY_MS).unref();
+        return;
+      }
+      this.#reportDropped();
+      this.#writeNext();
+    });
+  }
+
+  #takeChunk(): Buffer {
+    let bytes = 0;
+    let count = 0;
+    for (const line of this.#lines) {
+      if (count > 0 && bytes + line.length > CHUNK_BYTES) break;
+      bytes += line.length;
+      count++;
+    }
+    return Buffer.concat(this.#lines.splice(0, count), bytes);
+  }
+
+  /** Once there is room again, the buffer's lines are in order, and the report stands where lines are missing. */
+  #reportDropped(): void {
+    if (this.#dropped === this.#reportedDropped || this.#bufferedBytes > MAX_BUFFERED_BYTES / 2) return;
+    const missing = this.#dropped - this.#reportedDropped;
+    this.#reportedDropped = this.#dropped;
+    this.#push(Buffer.from(droppedLine(missing)));
+  }
+}
+
+function droppedLine(dropped: number): string {
+  let line = '';
+  const keep = (text: string) => {
+    line = text;
+  };
+  const logger = pino({ level: 'warn' }, { write: keep });
+  logger.warn({ dropped }, 'Log lines were dropped: output could not be written');
+  return line;
+}
+
+/**
+ * Node writes to files and terminals in the main thread, and to pipes and sockets asynchronously
+ * (https://nodejs.org/docs/latest-v20.x/api/process.html#a-note-on-process-io).
+ */
+function openSink(fd: number): Sink {
+  const kind = fstatSync(fd);
+  if (kind.isFIFO() || kind.isSocket()) return streamSink(fd === 2 ? process.stderr : process.stdout);
+  const target = isatty(fd) ? nonBlocking(fd) : fd;
+  return (chunk, done) =>
+    write(target, chunk, 0, chunk.length, null, (error, written) => done(error, written ?? 0));
+}
+
+function streamSink(stream: NodeJS.WriteStream): Sink {
+  // Each write is told of its failure; without a listener the stream would end the process.
+  stream.on('error', () => undefined);
+  return (chunk, done) => stream.write(chunk, (error) => done(error, error ? 0 : chunk.length));
+}
+
+/** A descriptor of the same terminal that answers EAGAIN instead of blocking; the terminal itself stays as it is. */
+function nonBlocking(fd: number): number {
+  try {
+    const own = openSync(
+      `/proc/self/fd/${fd}`,
+      constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY,
+    );
+    if (isatty(own)) return own;
+    closeSync(own);
+  } catch {
+    // Not Linux, or the terminal of another user.
+  }
+  return fd;
+}

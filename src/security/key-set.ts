@@ -1,0 +1,154 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
+import type { BaseLogger } from 'pino';
+import { KeyledgerError } from '../domain/errors.js';
+
+/** Milliseconds. */
+type Pauses = {
+  /** Between two refreshes in the background, and after one that failed. */
+  readonly refreshMs: number;
+  readonly retryMs: number;
+  /** Between two refreshes because of tokens that name an unknown key. */
+  readonly unknownKeyMs: number;
+};
+const PAUSES: Pauses = { refreshMs: 240_000, retryMs: 10_000, unknownKeyMs: 1000 };
+const FETCH_TIMEOUT_MS = 5000;
+
+type Fetched = {
+  readonly getKey: ReturnType<typeof createLocalJWKSet>;
+  readonly text: string;
+  /** When the fetch began, by two clocks: the one of the day may be set back, the steady one stops while the machine sleeps. */
+  readonly at: number;
+  readonly steadyAt: number;
+};
+
+/**
+ * The key set of a token issuer (RFC 7517). The last one that was fetched is used while the issuer is unavailable, up
+ * to a maximum age.
+ */
+export class KeySet {
+  readonly #url: URL;
+  readonly #maxAgeSeconds: number;
+  readonly #logger: BaseLogger;
+  readonly #pauses: Pauses;
+  readonly #stopping = new AbortController();
+  #fetched: Fetched | undefined;
+  #failure: unknown;
+  #version = 0;
+  #lastFetchAt = Number.NEGATIVE_INFINITY;
+  #refreshing: Promise<void> | undefined;
+  #nextRefresh: Promise<void> | undefined;
+
+  /** @param maxAgeSeconds a key set that was fetched longer ago proves nothing any more */
+  constructor(url: URL, maxAgeSeconds: number, logger: BaseLogger, pauses = PAUSES) {
+    this.#url = url;
+    this.#maxAgeSeconds = maxAgeSeconds;
+    this.#logger = logger;
+    this.#pauses = pauses;
+  }
+
+  /** Begins to refresh in the background. */
+  start(): void {
+    void this.#refreshForever();
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  /** Changes with each key set that differs from the one before. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** Seconds since the key set was fetched; Infinity before the first fetch. */
+  get ageSeconds(): number {
+    if (!this.#fetched) return Number.POSITIVE_INFINITY;
+    const { at, steadyAt } = this.#fetched;
+    return Math.max(Date.now() - at, performance.now() - steadyAt, 0) / 1000;
+  }
+
+  /**
+   * The key that signed a token, for jose.
+   * @throws KeyledgerError UNAVAILABLE: there is no key set that may be used, or none that could hold a new key
+   * @throws JOSEError the key set holds no such key
+   */
+  readonly getKey: JWTVerifyGetKey = async (header, token) => {
+    if (!this.#isUsable()) await this.#refreshNow();
+    try {
+      return await this.#usable().getKey(header, token);
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
+    }
+    // The issuer may have begun to sign with a new key since.
+    await this.#refreshNow();
+    if (this.#failure !== undefined) throw new KeyledgerError('UNAVAILABLE', { cause: this.#failure });
+    return this.#usable().getKey(header, token);
+  };
+
+  #isUsable(): boolean {
+    return this.ageSeconds <= this.#maxAgeSeconds;
+  }
+
+  #usable(): Fetched {
+    if (this.#fetched && this.#isUsable()) return this.#fetched;
+    throw new KeyledgerError('UNAVAILABLE', { cause: this.#failure });
+  }
+
+  async #refreshForever(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      await this.#refresh();
+      const { refreshMs, retryMs } = this.#pauses;
+      const pauseMs = this.#failure === undefined ? refreshMs : retryMs;
+      await pause(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
+    }
+  }
+
+  /** A refresh that begins after this call, shared by all who wait for one. */
+  #refreshNow(): Promise<void> {
+    this.#nextRefresh ??= this.#refreshAfterPause().finally(() => {
+      this.#nextRefresh = undefined;
+    });
+    return this.#nextRefresh;
+  }
+
+  async #refreshAfterPause(): Promise<void> {
+    await this.#refreshing;
+    const wait = this.#lastFetchAt + this.#pauses.unknownKeyMs - performance.now();
+    if (wait > 0) await pause(wait);
+    await this.#refresh();
+  }
+
+  #refresh(): Promise<void> {
+    this.#refreshing ??= this.#fetch().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async #fetch(): Promise<void> {
+    const [at, steadyAt] = [Date.now(), performance.now()];
+    this.#lastFetchAt = steadyAt;
+    try {
+      const text = await fetchText(this.#url, this.#stopping.signal);
+      const getKey = createLocalJWKSet(JSON.parse(text) as JSONWebKeySet);
+      if (text !== this.#fetched?.text) this.#version++;
+      this.#fetched = { getKey, text, at, steadyAt };
+      if (this.#failure !== undefined) this.#logger.info('The key set of the token issuer is fetched again');
+      this.#failure = undefined;
+    } catch (error) {
+      if (this.#failure === undefined && !this.#stopping.signal.aborted)
+        this.#logger.warn({ err: error }, 'The key set of the token issuer (JWT_JWKS_URL) is unavailable');
+      this.#failure = error;
+    }
+  }
+}
+
+async function fetchText(url: URL, stopping: AbortSignal): Promise<string> {
+  const signal = AbortSignal.any([stopping, AbortSignal.timeout(FETCH_TIMEOUT_MS)]);
+  const headers = { accept: 'application/json, application/jwk-set+json' };
+  const response = await fetch(url, { headers, signal, redirect: 'error' });
+  if (response.status !== 200) throw new Error(`It answered ${response.status} instead of 200`);
+  return response.text();
+}

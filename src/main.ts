@@ -1,14 +1,11 @@
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import type { FastifyInstance } from 'fastify';
 import { type Logger, pino } from 'pino';
-import { type Config, ConfigError } from './config.js';
+import type { Config } from './config.js';
 import { grantsFromClaim } from './domain/access.js';
 import { openEventStore } from './event-store/open.js';
-import { makeApp } from './http/app.js';
-import { type Metrics, makeMetrics, observe } from './http/metrics.js';
+import { type HttpSettings, makeApp, makeMetricsApp } from './http/app.js';
+import { type Listening, listen } from './http/listen.js';
+import { makeMetrics, observe } from './http/metrics.js';
 import type { LogOutput } from './log-output.js';
 import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
@@ -27,11 +24,6 @@ export type Service = {
   readonly metricsUrl: string | undefined;
   stop(): Promise<void>;
 };
-
-/** Connections that may wait to be accepted; the system allows no more. With fewer, a burst of them waits for seconds. */
-const BACKLOG = 4096;
-/** Requests under way get so long to finish when the service stops (milliseconds). */
-const GRACE_MS = 8000;
 
 /** When the service stops, the last log lines have this time to be written (milliseconds). */
 const FLUSH_MS = 1000;
@@ -82,6 +74,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   keySet?.start();
   observe(metrics, projector, deliveries, output, keySet);
 
+  const settings = httpSettings(config);
   const app = await makeApp({
     log,
     projector,
@@ -98,22 +91,12 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     onAppend: (outcome) => metrics.appends.inc({ outcome }),
     metrics,
     logger,
-    settings: {
-      requestTimeoutMs: config.REQUEST_TIMEOUT * 1000,
-      rateLimit: config.RATE_LIMIT,
-      corsOrigins: config.CORS_ORIGIN,
-      trustProxy: config.TRUST_PROXY,
-      serveMetrics: config.METRICS_PORT === undefined,
-      verifyForward: config.VERIFY_FORWARD,
-      httpWebhooks: config.WEBHOOK_ALLOWED_NETWORKS.length > 0,
-    },
+    settings,
   });
-  const metricsServer = config.METRICS_PORT === undefined ? undefined : serveMetrics(metrics);
-
+  let listening: Listening[] = [];
   const stop = async () => {
     // Both may wait for answers of others.
-    await Promise.all([finishRequests(app), deliveries.stop()]);
-    metricsServer?.close();
+    await Promise.all([...listening.map((one) => one.close()), deliveries.stop()]);
     keySet?.stop();
     await projector.stop();
     await usage.stop();
@@ -122,46 +105,16 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     await output.end(FLUSH_MS);
   };
   try {
-    if (metricsServer)
-      await naming('METRICS_PORT', config, () =>
-        once(metricsServer.listen(config.METRICS_PORT, config.HOST), 'listening'),
-      );
-    await naming('PORT', config, () =>
-      app.listen({
-        host: config.HOST,
-        port: config.PORT,
-        backlog: BACKLOG,
-        listenTextResolver: () => 'listening',
-      }),
-    );
+    const main = await listen(app, config, 'PORT');
+    listening = [main];
+    if (config.METRICS_PORT === undefined) return { url: main.url, metricsUrl: undefined, stop };
+    const metricsApp = await makeMetricsApp({ metrics, logger, settings });
+    const ofMetrics = await listen(metricsApp, config, 'METRICS_PORT');
+    listening = [main, ofMetrics];
+    return { url: main.url, metricsUrl: `${ofMetrics.url}/metrics`, stop };
   } catch (error) {
     await stop();
     throw error;
-  }
-  return {
-    url: urlOf(app.server),
-    metricsUrl: metricsServer && `${urlOf(metricsServer)}/metrics`,
-    stop,
-  };
-}
-
-function urlOf(server: Server): string {
-  const { address, port } = server.address() as AddressInfo;
-  return `http://${address.includes(':') ? `[${address}]` : address}:${port}`;
-}
-
-/** @throws ConfigError which setting keeps the service from listening */
-async function naming(
-  port: 'PORT' | 'METRICS_PORT',
-  { HOST, [port]: number }: Config,
-  listen: () => Promise<unknown>,
-): Promise<void> {
-  try {
-    await listen();
-  } catch (error) {
-    const { code = '', message } = error as NodeJS.ErrnoException;
-    const setting = ['EADDRINUSE', 'EACCES'].includes(code) ? `${port}=${number}` : `HOST=${HOST}`;
-    throw new ConfigError(`Cannot listen with ${setting}: ${message}`);
   }
 }
 
@@ -179,17 +132,12 @@ function makeLogger({ LOG_LEVEL }: Config, output: LogOutput): Logger {
   return pino({ level: LOG_LEVEL, redact }, output);
 }
 
-function serveMetrics({ registry }: Metrics) {
-  return createServer(async (_, response) => {
-    const text = await registry.metrics();
-    response.setHeader('content-type', registry.contentType).end(text);
-  });
-}
-
-/** Takes no new connection, answers what is under way, and cuts off what does not end in time. */
-async function finishRequests(app: FastifyInstance): Promise<void> {
-  app.connections.closeIdle();
-  const deadline = setTimeout(() => app.server.closeAllConnections(), GRACE_MS);
-  await app.close();
-  clearTimeout(deadline);
-}
+const httpSettings = (config: Config): HttpSettings => ({
+  requestTimeoutMs: config.REQUEST_TIMEOUT * 1000,
+  rateLimit: config.RATE_LIMIT,
+  corsOrigins: config.CORS_ORIGIN,
+  trustProxy: config.TRUST_PROXY,
+  serveMetrics: config.METRICS_PORT === undefined,
+  verifyForward: config.VERIFY_FORWARD,
+  httpWebhooks: config.WEBHOOK_ALLOWED_NETWORKS.length > 0,
+});

@@ -18,6 +18,7 @@ export type Ask = { token?: string; body?: unknown; headers?: Record<string, str
 
 export type Running = {
   readonly url: string;
+  readonly metricsUrl: string | undefined;
   readonly config: Config;
   readonly folder: string;
   token(role: Role | string, repoId?: string, subject?: string): Promise<string>;
@@ -43,6 +44,7 @@ export async function runService(
   await eventually(isReady);
   return {
     url: service.url,
+    metricsUrl: service.metricsUrl,
     config,
     folder: folder.path,
     token: (role, repoId = 'shop', subject = 'ada') => tokenFor(config, { [repoId]: role }, subject),

@@ -1,19 +1,10 @@
-import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import type { IncomingMessage } from 'node:http';
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import {
-  type FastifyBaseLogger,
-  type FastifyInstance,
-  type FastifyReply,
-  type FastifyRequest,
-  fastify,
-  LogController,
-} from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Projector } from '../projections/projector.js';
@@ -21,9 +12,7 @@ import type { VerifyToken } from '../security/tokens.js';
 import type { Deliveries } from '../subscribers/deliveries.js';
 import { collectAddresses, refuseOtherMethods } from './addresses.js';
 import { authenticate, authorise, rateLimitKey } from './auth.js';
-import { Connections } from './connections.js';
-import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
-import { acceptJson, validateByZod } from './input.js';
+import { hardenedServer, type ServerSettings } from './hardened-server.js';
 import { countRefusal, type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
 import { refuseOverload } from './overload.js';
@@ -40,6 +29,7 @@ import { verifyForwardRoutes } from './routes/verify-forward.js';
 import { webhookDeliveryRoutes } from './routes/webhook-deliveries.js';
 import { webhookLifecycleRoutes } from './routes/webhook-lifecycle.js';
 import { webhookRoutes } from './routes/webhooks.js';
+import { refuseUnknownMembers } from './unknown-members.js';
 
 export type HttpDependencies = AiApiKeyDependencies & {
   readonly projector: Projector;
@@ -50,14 +40,10 @@ export type HttpDependencies = AiApiKeyDependencies & {
   readonly settings: HttpSettings;
 };
 
-export type HttpSettings = {
-  /** In so long a request must have arrived (milliseconds). */
-  readonly requestTimeoutMs: number;
+export type HttpSettings = ServerSettings & {
   /** Requests a minute and caller; 0 is off. */
   readonly rateLimit: number;
   readonly corsOrigins: readonly string[];
-  /** What of X-Forwarded-* is believed: see https://fastify.dev/docs/latest/Reference/Server/#trustproxy */
-  readonly trustProxy: boolean | string;
   /** False if /metrics has a port of its own. */
   readonly serveMetrics: boolean;
   /** Is there a GET /verify/forward, which needs no token? */
@@ -66,48 +52,10 @@ export type HttpSettings = {
   readonly httpWebhooks: boolean;
 };
 
-const BODY_LIMIT = 16 * 1024;
-/** So often is looked, within the time that a request may take, whether one is late. */
-const CHECKS = 5;
-/** For so many times as long a connection may be silent: a call may take its time, an answer that nobody reads not. */
-const SILENCE = 4;
-const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
-
 /** The HTTP server, not yet listening. Below, in the order of a request's life. */
 export async function makeApp(dependencies: HttpDependencies): Promise<FastifyInstance> {
-  const { settings, metrics } = dependencies;
-  const app: FastifyInstance = fastify({
-    loggerInstance: dependencies.logger,
-    logController: new OneLineARequest(),
-    genReqId: requestId,
-    bodyLimit: BODY_LIMIT,
-    requestTimeout: settings.requestTimeoutMs,
-    connectionTimeout: settings.requestTimeoutMs * SILENCE,
-    trustProxy: settings.trustProxy,
-    forceCloseConnections: 'idle',
-    return503OnClosing: false,
-    http: {
-      requireHostHeader: false,
-      headersTimeout: settings.requestTimeoutMs,
-      connectionsCheckingInterval: settings.requestTimeoutMs / CHECKS,
-    },
-    routerOptions: { maxParamLength: 4096 },
-    clientErrorHandler: sendClientError,
-    frameworkErrors: (error, request, reply) => {
-      reply.header('x-request-id', request.id);
-      sendError(error, request, reply);
-    },
-  });
-  app.setErrorHandler(sendError);
-  app.setValidatorCompiler(validateByZod);
-  app.setSerializerCompiler(() => JSON.stringify);
-  acceptJson(app);
-  app.decorate('connections', new Connections(app.server));
-  app.server.on('checkExpectation', sendExpectationFailed);
-  // Their size is limited; by number Node would drop the rest without a word.
-  app.server.maxHeadersCount = 0;
-
-  app.setChildLoggerFactory((logger) => logger);
+  const { settings, metrics, logger } = dependencies;
+  const app = hardenedServer(logger, settings);
   app.decorateRequest('caller', undefined);
   const addresses = collectAddresses(app);
   await app.register(swagger, {
@@ -115,35 +63,25 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
     transform: jsonSchemaTransform,
     transformObject,
   });
-  app.addHook('onRequest', beginAnswer);
+  refuseUnknownMembers(app);
   observeRequests(app, metrics);
   await app.register(verification(dependencies));
   await app.register(everythingElse(dependencies, addresses));
   return app;
 }
 
-function beginAnswer(request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
-  reply.header('x-request-id', request.id);
-  const message = headerFault(request.raw);
-  done(message === undefined ? undefined : new KeyledgerError('INVALID_INPUT', { message }));
-}
-
-/** RFC 9112, section 3.2. Of two tokens a proxy may look at the one and we at the other. */
-function headerFault({ headers, rawHeaders, httpVersion }: IncomingMessage): string | undefined {
-  if (headers.host === undefined && httpVersion === '1.1') return 'The Host header is missing';
-  if (isThereTwice('host', rawHeaders)) return 'The Host header is there twice';
-  if (isThereTwice('authorization', rawHeaders)) return 'The Authorization header is there twice';
-  return undefined;
-}
-
-/** @param rawHeaders names and values in turn */
-function isThereTwice(name: string, rawHeaders: readonly string[]): boolean {
-  let count = 0;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const given = rawHeaders[i] ?? '';
-    if (given.length === name.length && given.toLowerCase() === name) count++;
-  }
-  return count > 1;
+/** The server of METRICS_PORT, not yet listening. */
+export async function makeMetricsApp({
+  settings,
+  metrics,
+  logger,
+}: Pick<HttpDependencies, 'settings' | 'metrics' | 'logger'>): Promise<FastifyInstance> {
+  const app = hardenedServer(logger, settings);
+  const addresses = collectAddresses(app);
+  refuseUnknownAddresses(app);
+  serveMetrics(app, metrics);
+  refuseOtherMethods(app, addresses);
+  return app;
 }
 
 /**
@@ -155,9 +93,10 @@ const verification =
   async (app: FastifyInstance): Promise<void> => {
     app.decorateRequest('isFrequent', true);
     app.addHook('onRequest', noStore);
-    app.addHook('onRequest', (_, reply, done) => {
+    // A verdict is sent in the turn in which it is made; when the request began, its body had yet to come.
+    app.addHook('onSend', (_, reply, payload, done) => {
       reply.header('keyledger-staleness', dependencies.reads.verifyStaleness.toFixed(1));
-      done();
+      done(null, payload);
     });
     await app.register(async (withToken) => {
       withToken.addHook(
@@ -179,9 +118,7 @@ const everythingElse =
   async (app: FastifyInstance): Promise<void> => {
     const { settings, metrics, verifyToken, projector } = dependencies;
     const stopping = endOf(app);
-    app.setNotFoundHandler(() => {
-      throw new KeyledgerError('NOT_FOUND');
-    });
+    refuseUnknownAddresses(app);
     await app.register(helmet, {
       contentSecurityPolicy: {
         useDefaults: false,
@@ -206,11 +143,7 @@ const everythingElse =
     }
     await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
-    if (settings.serveMetrics) {
-      app.get('/metrics', { schema: { hide: true } }, async (_, reply) =>
-        reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
-      );
-    }
+    if (settings.serveMetrics) serveMetrics(app, metrics);
     await app.register(healthRoutes(projector));
     const onRefused = () => metrics.refused.inc();
     await app.register(async (api) => {
@@ -262,20 +195,14 @@ async function limitRate(api: FastifyInstance, settings: HttpSettings): Promise<
   });
 }
 
-/** One line a request; of those that come by the thousand, only to whom debugs. */
-class OneLineARequest extends LogController {
-  override incomingRequest(): void {}
-
-  override requestCompleted(_: unknown, request: FastifyRequest, reply: FastifyReply): void {
-    const { method, url, log, id: requestId, isFrequent } = request;
-    const level = isFrequent ? 'debug' : 'info';
-    const ms = Math.round(reply.elapsedTime * 10) / 10;
-    log[level]({ requestId, method, url, status: reply.statusCode, ms }, 'answered');
-  }
+function refuseUnknownAddresses(app: FastifyInstance): void {
+  app.setNotFoundHandler(() => {
+    throw new KeyledgerError('NOT_FOUND');
+  });
 }
 
-/** The caller's request id if it is one, else a new one. */
-function requestId({ headers }: IncomingMessage): string {
-  const given = headers['x-request-id'];
-  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+function serveMetrics(app: FastifyInstance, { registry }: Metrics): void {
+  app.get('/metrics', { schema: { hide: true } }, async (_, reply) =>
+    reply.type(registry.contentType).send(await registry.metrics()),
+  );
 }

@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Caller, type Permission, permits, permitsSomewhere } from '../domain/access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { type TokenFault, TokenRefused, type VerifyToken } from '../security/tokens.js';
+import { addressGroup, clientAddress } from './client-address.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -69,6 +70,10 @@ export function callerOf({ caller }: FastifyRequest): Caller {
   return caller;
 }
 
-/** Whom the rate limit counts: the caller, or the address of one who proves to be nobody. */
-export const rateLimitKey = ({ caller, ip }: FastifyRequest): string =>
-  caller && !(caller instanceof KeyledgerError) ? JSON.stringify([caller.issuer, caller.subject]) : ip;
+/** What the rate limit counts: the caller, or the address of a caller without a good token. */
+export const rateLimitKey = (request: FastifyRequest): string => {
+  const { caller } = request;
+  return caller && !(caller instanceof KeyledgerError)
+    ? JSON.stringify([caller.issuer, caller.subject])
+    : addressGroup(clientAddress(request));
+};

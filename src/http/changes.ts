@@ -8,6 +8,7 @@ import { type Position, parsePosition } from '../event-store/position.js';
 import type { Reads } from '../projections/reads.js';
 import type { Keyring } from '../security/keyring.js';
 import { callerOf } from './auth.js';
+import { clientAddress } from './client-address.js';
 
 /** What the routes that change something work with. */
 export type ChangeDependencies = {
@@ -25,7 +26,16 @@ export function contextOf(
 ): CommandContext & AccessContext & { readonly keyring: Keyring } {
   const { issuer, subject } = callerOf(request);
   const actor = { issuer, subject };
-  return { log, keyring, clock, onAppend, actor, requestId: request.id, from: request.ip, verified: true };
+  return {
+    log,
+    keyring,
+    clock,
+    onAppend,
+    actor,
+    requestId: request.id,
+    from: clientAddress(request),
+    verified: true,
+  };
 }
 
 /** A change waits for its own projection; whether that comes in time changes nothing of its success. */

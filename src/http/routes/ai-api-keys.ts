@@ -26,11 +26,13 @@ import {
   Status,
 } from '../schemas.js';
 
-const CreateBody = z.object({ name: Name, aiType: AiType, expiresAt: ExpiresAt.optional() }, BODY_RULE);
-const UpdateBody = z.object({ name: Name.optional(), expiresAt: ExpiresAt.optional() }, BODY_RULE).nullish();
+const CreateBody = z.strictObject({ name: Name, aiType: AiType, expiresAt: ExpiresAt.optional() }, BODY_RULE);
+const UpdateBody = z
+  .strictObject({ name: Name.optional(), expiresAt: ExpiresAt.optional() }, BODY_RULE)
+  .nullish();
 
 const Include = z.enum(['deleted'], 'must be deleted').optional().describe('deleted: deleted keys too');
-const OneQuery = z.object({ include: Include, asOf: AsOf });
+const OneQuery = z.strictObject({ include: Include, asOf: AsOf });
 const ListQuery = OneQuery.extend({
   status: Status.optional(),
   aiType: AiType.optional(),

@@ -44,7 +44,7 @@ const Audit = History.extend({
   nextCursor: z.string().nullable().describe('Where the next page begins, or null'),
 });
 
-const AuditQuery = z.object({
+const AuditQuery = z.strictObject({
   from: z
     .string()
     .optional()

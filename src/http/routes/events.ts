@@ -35,7 +35,7 @@ const EventPage = z.object({
     ),
 });
 
-const EventQuery = z.object({
+const EventQuery = z.strictObject({
   after: z
     .string()
     .optional()

@@ -16,7 +16,7 @@ import {
 } from '../schemas.js';
 
 const RotateBody = z
-  .object(
+  .strictObject(
     {
       overlapSeconds: OverlapSeconds.optional(),
     },
@@ -24,7 +24,7 @@ const RotateBody = z
   )
   .nullish();
 const SuspendBody = z
-  .object(
+  .strictObject(
     {
       reason: Text.optional(),
     },

@@ -9,7 +9,7 @@ import { errors } from '../schemas.js';
 /** A verifier elsewhere knows by it how old what it has may be. */
 const HEARTBEAT_MS = 900;
 
-const ReplicaQuery = z.object({
+const ReplicaQuery = z.strictObject({
   after: z.string().optional().describe('The changes behind this position; without it everything'),
 });
 const ReplicaHeaders = z.object({

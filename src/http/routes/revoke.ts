@@ -5,7 +5,7 @@ import { isAccessKey, isSecret } from '../../security/credentials.js';
 import { type ChangeDependencies, settle } from '../changes.js';
 import { BODY_RULE, Done, errors, TEXT_RULE } from '../schemas.js';
 
-const RevokeBody = z.object(
+const RevokeBody = z.strictObject(
   {
     key: z.string(TEXT_RULE).describe('Access key, FB_AI_…'),
     secret: z.string(TEXT_RULE).describe('secret_…'),

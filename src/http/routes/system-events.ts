@@ -27,7 +27,7 @@ const Time = z
   .nullish();
 const Code = z.int(NUMBER_RULE).nullish();
 const Text = z.string(TEXT_RULE).nullish();
-const SystemEventsBody = z.object(
+const SystemEventsBody = z.strictObject(
   {
     from_timestamp: Time.describe('What occurred then or later'),
     to_timestamp: Time.describe('What occurred then or before'),

@@ -3,16 +3,26 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../domain/errors.js';
 import type { Reason } from '../../projections/verdict.js';
-import { AiType, errors } from '../schemas.js';
+import { AiType, errors, RepoParams } from '../schemas.js';
 import type { VerifyDependencies } from './verify.js';
 
-const ForwardQuery = z.object({
-  repoId: z.string().optional().describe('Good for this repository only'),
-  aiType: AiType.optional().describe('Good for this provider only'),
+const { repoId: RepoId } = RepoParams.shape;
+
+/** Unlike elsewhere no unknown parameter is ignored: a restriction that is not understood must not be dropped. */
+const ForwardQuery = z.strictObject({
+  repoId: RepoId.optional().describe('Valid for this repository only'),
+  aiType: AiType.optional().describe('Valid for this provider only'),
 });
 const ForwardHeaders = z.object({
-  'x-api-key': z.string().optional().describe('Access key; X-Api-Secret with it. Goes before Authorization'),
+  'x-api-key': z
+    .string()
+    .optional()
+    .describe('Access key; X-Api-Secret with it. Takes precedence over Authorization'),
   'x-api-secret': z.string().optional(),
+  'keyledger-require-repo-id': RepoId.optional().describe(
+    'Set by the proxy: valid for this repository only, whatever the query says',
+  ),
+  'keyledger-require-ai-type': AiType.optional().describe('Set by the proxy: valid for this provider only'),
 });
 
 /** What a proxy does not let pass as who the caller is not; anything else is a key that may not be used here now. */
@@ -37,11 +47,14 @@ export const verifyForwardRoutes =
       done(null);
     });
 
-    const answer = (request: FastifyRequest, reply: FastifyReply, wanted: Wanted): void => {
+    const answer = (request: FastifyRequest, reply: FastifyReply, query: Requirement): void => {
       const [accessKey, secret] = credentialOf(request);
-      const verdict = reads.verify({ accessKey, secret, ...wanted, sees: () => true });
+      const verdict = reads.verify({ accessKey, secret, ...query, sees: () => true });
       if (!verdict.valid) throw refusal(verdict.reason);
       const { apiKeyId, repoId, aiType } = verdict.key;
+      const byProxy = requiredByProxy(request);
+      if ((byProxy.repoId ?? repoId) !== repoId) throw refusal('WRONG_REPO');
+      if ((byProxy.aiType ?? aiType) !== aiType) throw refusal('WRONG_AI_TYPE');
       usage.used(apiKeyId, clock());
       reply
         .headers({
@@ -55,6 +68,7 @@ export const verifyForwardRoutes =
     app.get(
       '/verify/forward',
       {
+        config: { members: false },
         schema: {
           ...SCHEMA,
           querystring: ForwardQuery,
@@ -68,12 +82,16 @@ export const verifyForwardRoutes =
       (request, reply) => answer(request, reply, request.query),
     );
     const others = app.supportedMethods.filter((method) => !['GET', 'HEAD'].includes(method));
-    app.route({
-      url: '/verify/forward',
-      method: others as HTTPMethods[],
-      schema: { ...SCHEMA, querystring: ForwardQuery, hide: true },
-      handler: (request, reply) => answer(request, reply, request.query),
-    });
+    const restricted = (url: string, method: string[]) =>
+      app.route({
+        url,
+        method: method as HTTPMethods[],
+        config: { members: false },
+        schema: { ...SCHEMA, querystring: ForwardQuery, hide: true },
+        handler: (request, reply) => answer(request, reply, request.query),
+      });
+    restricted('/verify/forward', others);
+    restricted('/verify/forward/', app.supportedMethods);
     // Behind our path stands what the client asked for: its query is not for us.
     app.route({
       url: '/verify/forward/*',
@@ -83,14 +101,21 @@ export const verifyForwardRoutes =
     });
   };
 
-type Wanted = z.infer<typeof ForwardQuery>;
+/** What a key must be for. */
+type Requirement = z.infer<typeof ForwardQuery>;
+
+/** The headers have been validated: a doubled one is a list, and no repository or provider. */
+const requiredByProxy = ({ headers }: FastifyRequest): Requirement => ({
+  repoId: headers['keyledger-require-repo-id'] as string | undefined,
+  aiType: headers['keyledger-require-ai-type'] as Requirement['aiType'],
+});
 
 const NOTHING = ['', ''] as const;
 
 /** Access key and secret, from the headers of a request; empty text if they carry none. */
 function credentialOf({ headers }: FastifyRequest): readonly [accessKey: string, secret: string] {
   const { 'x-api-key': key, 'x-api-secret': secret, authorization = '' } = headers;
-  if (typeof key === 'string') return [key, typeof secret === 'string' ? secret : ''];
+  if (typeof key === 'string' && key !== '') return [key, typeof secret === 'string' ? secret : ''];
   const [, scheme = '', value = ''] = /^(Basic|Bearer) +(\S+) *$/i.exec(authorization) ?? [];
   return scheme.toLowerCase() === 'basic'
     ? split(Buffer.from(value, 'base64').toString('latin1'), ':')

@@ -10,7 +10,7 @@ import type { Usage } from '../../usage/usage.js';
 import { callerOf } from '../auth.js';
 import { AiType, BODY_RULE, errors, ReadHeaders, TEXT_RULE } from '../schemas.js';
 
-const VerifyBody = z.object(
+const VerifyBody = z.strictObject(
   {
     key: z.string(TEXT_RULE).describe('Access key, FB_AI_…'),
     secret: z.string(TEXT_RULE).describe('secret_…'),

@@ -15,10 +15,10 @@ import { BODY_RULE, Done, errors, IdempotencyHeaders, OverlapSeconds, Text } fro
 import { GivenWebhook, knownWebhook, settleWebhook, WebhookParams } from '../webhook-schemas.js';
 import { History } from './audit.js';
 
-const RotateBody = z.object({ overlapSeconds: OverlapSeconds.optional() }, BODY_RULE).nullish();
-const PauseBody = z.object({ reason: Text.optional() }, BODY_RULE).nullish();
+const RotateBody = z.strictObject({ overlapSeconds: OverlapSeconds.optional() }, BODY_RULE).nullish();
+const PauseBody = z.strictObject({ reason: Text.optional() }, BODY_RULE).nullish();
 const AFTER_RULE = 'must be a position of this log, or start';
-const ReplayBody = z.object(
+const ReplayBody = z.strictObject(
   {
     after: z
       .string(AFTER_RULE)

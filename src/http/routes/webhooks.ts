@@ -53,7 +53,10 @@ export const webhookRoutes =
   async (app) => {
     const { reads, log, httpWebhooks } = dependencies;
     const Url = urlSchema(httpWebhooks);
-    const Target = z.object({ url: Url, types: TypeList.optional(), description: Text.nullish() }, BODY_RULE);
+    const Target = z.strictObject(
+      { url: Url, types: TypeList.optional(), description: Text.nullish() },
+      BODY_RULE,
+    );
     const Change = Target.partial().nullish();
 
     app.post(

@@ -1,0 +1,115 @@
+import { randomUUID } from 'node:crypto';
+import { type IncomingMessage, METHODS } from 'node:http';
+import {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  fastify,
+} from 'fastify';
+import { KeyledgerError } from '../domain/errors.js';
+import { AccessLog } from './access-log.js';
+import { trustedProxies } from './client-address.js';
+import { Connections } from './connections.js';
+import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
+import { acceptJson, validateByZod } from './input.js';
+
+export type ServerSettings = {
+  /** A request must have arrived within this time (milliseconds). */
+  readonly requestTimeoutMs: number;
+  /** Which proxies' X-Forwarded-* headers are believed: all, none, or addresses and networks separated by commas. */
+  readonly trustProxy: boolean | string;
+};
+
+const BODY_LIMIT = 16 * 1024;
+/** Checks for late requests within the time that a request may take. */
+const TIMEOUT_CHECKS = 5;
+/** A connection may be idle for this many times as long: a call may take its time, an answer that nobody reads not. */
+const IDLE_TIMEOUT_FACTOR = 4;
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
+
+/**
+ * A server without routes that answers everything in the envelope, whatever arrives on a connection: garbage, headers
+ * without end, bodies that are late or too large, methods that it does not know.
+ */
+export function hardenedServer(
+  loggerInstance: FastifyBaseLogger,
+  { requestTimeoutMs, trustProxy }: ServerSettings,
+): FastifyInstance {
+  const app: FastifyInstance = fastify({
+    loggerInstance,
+    logController: new AccessLog(),
+    genReqId: requestId,
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: requestTimeoutMs,
+    connectionTimeout: requestTimeoutMs * IDLE_TIMEOUT_FACTOR,
+    trustProxy: trustedProxies(trustProxy),
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    http: {
+      requireHostHeader: false,
+      headersTimeout: requestTimeoutMs,
+      connectionsCheckingInterval: requestTimeoutMs / TIMEOUT_CHECKS,
+    },
+    routerOptions: { maxParamLength: 4096 },
+    clientErrorHandler: sendClientError,
+    frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id);
+      sendError(error, request, reply);
+    },
+  });
+  app.setErrorHandler(sendError);
+  app.setValidatorCompiler(validateByZod);
+  app.setSerializerCompiler(() => JSON.stringify);
+  acceptJson(app);
+  app.decorate('connections', new Connections(app.server));
+  app.server.on('checkExpectation', sendExpectationFailed);
+  // Their size is limited; by number Node would drop the rest without a word.
+  app.server.maxHeadersCount = 0;
+  acceptEveryMethod(app);
+  app.setChildLoggerFactory((logger) => logger);
+  app.addHook('onRequest', beginRequest);
+  return app;
+}
+
+/** Proxies ask with the method of the request, WebDAV's among them; without this those would not be found. */
+function acceptEveryMethod(app: FastifyInstance): void {
+  for (const method of METHODS) {
+    // CONNECT never becomes a request, and fastify wants a Content-Type of QUERY.
+    if (['CONNECT', 'QUERY'].includes(method) || app.supportedMethods.includes(method)) continue;
+    app.addHttpMethod(method, { hasBody: true });
+  }
+}
+
+function beginRequest(request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
+  reply.header('x-request-id', request.id);
+  const { raw } = request;
+  // No body is no body, whatever type it claims to have.
+  if (raw.headers['content-length'] === '0') delete raw.headers['content-type'];
+  const message = headerFault(raw);
+  done(message === undefined ? undefined : new KeyledgerError('INVALID_INPUT', { message }));
+}
+
+/** RFC 9112, section 3.2. Of two tokens a proxy may look at the one and we at the other. */
+function headerFault({ headers, rawHeaders, httpVersion }: IncomingMessage): string | undefined {
+  if (headers.host === undefined && httpVersion === '1.1') return 'The Host header is missing';
+  if (isThereTwice('host', rawHeaders)) return 'The Host header is there twice';
+  if (isThereTwice('authorization', rawHeaders)) return 'The Authorization header is there twice';
+  return undefined;
+}
+
+/** @param rawHeaders names and values in turn */
+function isThereTwice(name: string, rawHeaders: readonly string[]): boolean {
+  let count = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const given = rawHeaders[i] ?? '';
+    if (given.length === name.length && given.toLowerCase() === name) count++;
+  }
+  return count > 1;
+}
+
+/** The caller's request id if it is one, else a new one. */
+function requestId({ headers }: IncomingMessage): string {
+  const given = headers['x-request-id'];
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+}

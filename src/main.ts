@@ -10,6 +10,7 @@ import type { LogOutput } from './log-output.js';
 import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
 import { Reads } from './projections/reads.js';
+import { openReadMarks } from './read-marks/open.js';
 import { KeySet } from './security/key-set.js';
 import { tokenVerifier } from './security/tokens.js';
 import { Deliveries } from './subscribers/deliveries.js';
@@ -52,6 +53,12 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     openUsageStore(config.READ_MODEL_URL, usageFile, config.REDIS_PREFIX, logger),
     logger,
   );
+  const readMarks = openReadMarks(
+    config.READ_MODEL_URL,
+    join(config.DATA_DIR, 'read-marks.db'),
+    config.REDIS_PREFIX,
+    logger,
+  );
   const cursors = join(config.DATA_DIR, 'deliveries.db');
   const deliveries = new Deliveries(
     {
@@ -81,6 +88,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     deliveries,
     reads,
     usage,
+    readMarks,
     clock,
     keyring: config.keyring,
     verifyToken: tokenVerifier(
@@ -100,6 +108,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     keySet?.stop();
     await projector.stop();
     await usage.stop();
+    await readMarks.close();
     await readModel.close();
     await log.close();
     await output.end(FLUSH_MS);
@@ -139,5 +148,5 @@ const httpSettings = (config: Config): HttpSettings => ({
   trustProxy: config.TRUST_PROXY,
   serveMetrics: config.METRICS_PORT === undefined,
   verifyForward: config.VERIFY_FORWARD,
-  httpWebhooks: config.WEBHOOK_ALLOWED_NETWORKS.length > 0,
+  webhookNetworks: config.WEBHOOK_ALLOWED_NETWORKS,
 });

@@ -38,6 +38,8 @@ const ROLES_OF: readonly (readonly [roles: readonly Role[], calls: readonly stri
       'getRepoAiAudit',
       'getRepoWebhookHistory',
       'getSystemEvents',
+      'markSystemEventsRead',
+      'markSystemEventsUnread',
       'getRepoWebhooks',
       'getRepoWebhook',
       'getRepoWebhookDeliveries',
@@ -60,7 +62,11 @@ afterAll(() => service.stop());
 /** What a call answers that says no more than it must. */
 async function statusOf({ method, path }: Operation, token: string | undefined, repoId: string, id: string) {
   const target = path.replace('{repoId}', repoId).replace(/\{\w+\}/, id);
-  const body = path.endsWith('/replay') ? '{"after":"start"}' : undefined;
+  const bodies = [
+    ['/replay', '{"after":"start"}'],
+    ['/systemevent/read', '{"id":1}'],
+  ] as const;
+  const body = bodies.find(([end]) => path.endsWith(end))?.[1];
   const headers = body ? ([['Content-Type', 'application/json']] as const) : [];
   const request = { method, target, headers, body: body === undefined ? undefined : Buffer.from(body) };
   return answersIn(await exchange(service.url, bytesOf(request, token), isStream))[0]?.status;

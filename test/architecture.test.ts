@@ -12,6 +12,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   subscribers: ['domain', 'event-store', 'security', 'commands', 'projections', 'state'],
   state: [],
   usage: ['projections', 'state'],
+  'read-marks': ['projections', 'state'],
   audit: ['domain', 'event-store', 'security', 'commands', 'projections'],
   http: [
     'config.js',
@@ -23,6 +24,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'subscribers',
     'audit',
     'usage',
+    'read-marks',
   ],
   cli: ['config.js', 'domain', 'event-store', 'security', 'commands', 'projections', 'audit'],
   client: [],

@@ -289,7 +289,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
         userEmail: '',
         workspaceId: null,
         jsonData: expect.stringContaining(repoId),
-        showUnread: false,
+        showUnread: true,
       });
       const numbers = found.map((event) => event['id'] as number);
       expect(new Set(numbers).size).toBe(7);
@@ -301,13 +301,15 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
 
     it('selects and pages', async () => {
       const repoId = randomUUID();
-      await lived(repoId);
+      const { id } = await lived(repoId);
       const eve = await auditorOf(repoId);
       const total = async (filter: object) => (await systemEvents({ ...page, ...filter }, eve)).json['total'];
       const nothing = { from_timestamp: null, contextId: null, context: null, event: null, userId: null };
       expect(await total({ ...nothing, to_timestamp: null, workspaceId: null, showUnread: null })).toBe(7);
-      expect(await total({ contextId: 12, context: 6, showUnread: true, other: 'field' })).toBe(7);
-      expect(await total({ contextId: 5 })).toBe(0);
+      expect(await total({ contextId: id, context: 6, showUnread: true })).toBe(7);
+      expect(await total({ contextId: id.toUpperCase(), context: 12 })).toBe(7);
+      expect(await total({ contextId: randomUUID() })).toBe(0);
+      expect(await total({ contextId: '12' })).toBe(0);
       expect(await total({ context: 1 })).toBe(0);
       expect([await total({ event: 0 }), await total({ event: 1 }), await total({ event: 2 })]).toEqual([
         1, 5, 1,
@@ -353,12 +355,64 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       ]);
     });
 
+    describe('marks', () => {
+      const mark = (method: string, body: object, token: string) =>
+        ask(method, '/systemevent/read', body, token);
+      const unread = async (token: string) =>
+        (await systemEvents({ ...page, showUnread: true }, token)).json as { events: Json[]; total: number };
+
+      it('of what a caller has read are its own, and can be taken back', async () => {
+        const repoId = randomUUID();
+        await lived(repoId);
+        const eve = await auditorOf(repoId);
+        const bob = await service.token('auditor', repoId, 'bob');
+        const ids = (await unread(eve)).events.map(({ id }) => id as number);
+        expect(ids).toHaveLength(7);
+        expect((await mark('POST', { id: ids[0] }, eve)).json).toEqual({ success: true });
+        expect((await mark('POST', { ids: [ids[1], ids[2], ids[1]] }, eve)).json).toEqual({ success: true });
+        const rest = await unread(eve);
+        expect([rest.total, rest.events.map(({ id }) => id)]).toEqual([4, ids.slice(3)]);
+        const all = (await systemEvents(page, eve)).json['events'] as Json[];
+        expect(all.map(({ showUnread }) => showUnread)).toEqual([
+          false,
+          false,
+          false,
+          true,
+          true,
+          true,
+          true,
+        ]);
+        expect((await unread(bob)).total).toBe(7);
+        expect((await mark('DELETE', { ids: [ids[0], ids[6]] }, eve)).json).toEqual({ success: true });
+        expect((await unread(eve)).events.map(({ id }) => id)).toEqual([ids[0], ...ids.slice(3)]);
+      });
+
+      it.each([[{}], [{ id: 1, ids: [2] }], [{ id: '1' }], [{ ids: [] }], [{ id: -1 }], [{ ids: [0.5] }]])(
+        'of %j are 400',
+        async (body) => {
+          expectError(await mark('POST', body, admin), 400, 'INVALID_INPUT');
+          expectError(await mark('DELETE', body, admin), 400, 'INVALID_INPUT');
+        },
+      );
+
+      it('are for those who may audit, a thousand at a time', async () => {
+        const ids = Array.from({ length: 1000 }, (_, i) => 2 ** 52 - 1 - i);
+        const [viewer, eve] = [
+          await service.token('viewer', 'shop'),
+          await service.token('auditor', 'shop', 'max'),
+        ];
+        expectError(await mark('POST', { ids }, viewer), 403, 'FORBIDDEN');
+        expect((await mark('POST', { ids }, eve)).status).toBe(200);
+        expectError(await mark('POST', { ids: [...ids, 1] }, eve), 400, 'INVALID_INPUT');
+      });
+    });
+
     it.each([
       [{}, /skip/],
+      [{ skip: 0, take: 1, contextId: 12 }, /contextId: must be text/],
       [{ skip: -1, take: 1 }, /skip: must be a whole number from 0 on/],
       [{ skip: 0, take: 0 }, /take: must be a whole number from 1 to 1000/],
       [{ skip: 0, take: 1001 }, /take/],
-      [{ ...page, contextId: 'x' }, /contextId: must be a whole number/],
       [{ ...page, from_timestamp: 'yesterday' }, /from_timestamp: must be a time/],
       [{ ...page, userId: 7 }, /userId: must be text/],
       [{ ...page, showUnread: 1 }, /showUnread: must be true or false/],

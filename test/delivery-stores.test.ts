@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
@@ -27,6 +27,21 @@ async function put(store: DeliveryStore, id: string, place = 1): Promise<void> {
   expect(await store.hold('a', [id], LONG)).toEqual(new Set([id]));
   expect(await store.save('a', id, cursorAt(place), attemptAt(place))).toBe(true);
 }
+
+it('a lease that a clock made which was ahead holds nobody up', async () => {
+  const folder = freshFolder();
+  const file = join(folder.path, 'deliveries.db');
+  const [one, two] = ['a', 'b'].map(() => openSqliteDeliveries(file, logId, logger));
+  const now = jest.spyOn(Date, 'now').mockReturnValue(Date.now() + 2 * 24 * 3600 * 1000);
+  await one?.hold('a', ['w'], 6000);
+  await one?.present('a', 6000);
+  now.mockRestore();
+  expect(await two?.hold('b', ['w'], 6000)).toEqual(new Set(['w']));
+  expect(await two?.present('b', 6000)).toEqual(['b']);
+  await one?.close();
+  await two?.close();
+  folder.remove();
+});
 
 describe('the contract', () => {
   const home = freshFolder();

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { API_KEY_EVENTS, streamOf } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { askForPage, eventsOf, type Message, type Reading, readStream } from './event-stream.js';
 import { eventually } from './eventually.js';
@@ -70,6 +70,15 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
   };
   const end = () => withLog((log) => log.end());
 
+  it('leaves out who looked, unless that is asked for by name: a reader of the audit must not feed itself', async () => {
+    const { token, ask, create, one } = await repository();
+    const { id } = await create();
+    await ask('GET', `${one(id)}/history`);
+    await ask('PUT', one(id), { name: 'find' });
+    expect(types(await readAll('?after=start', token))).toEqual(['ApiKeyCreated', 'ApiKeyRenamed']);
+    expect(types(await readAll('?after=start&type=AuditAccessed', token))).toEqual(['AuditAccessed']);
+  });
+
   it('tells every type of event as a CloudEvent, in order, and nothing secret', async () => {
     const { repoId, token, ask, create, one } = await repository();
     const { id, key, secret } = await create();
@@ -80,7 +89,8 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     await ask('POST', `${one(id)}/resume`);
     await ask('DELETE', one(id));
     await ask('GET', `${one(id)}/history`);
-    const messages = await readAll('?after=start', token);
+    const types = `${API_KEY_EVENTS.join()},AuditAccessed`;
+    const messages = await readAll(`?after=start&type=${types}`, token);
 
     const caused = {
       apiKeyId: id,

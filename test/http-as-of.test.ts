@@ -9,6 +9,7 @@ import { makeMetrics } from '../src/http/metrics.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { Reads } from '../src/projections/reads.js';
+import { openSqliteReadMarks } from '../src/read-marks/sqlite-read-marks.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { Deliveries } from '../src/subscribers/deliveries.js';
 import { Poster } from '../src/subscribers/poster.js';
@@ -302,6 +303,7 @@ describe('an instance that is behind', () => {
       deliveries,
       reads: new Reads(projector, readModel, Date.now, 0),
       usage,
+      readMarks: openSqliteReadMarks(join(folder.path, 'read-marks.db'), logger),
       keyring,
       clock: Date.now,
       verifyToken: () => ({ ...caller, grants: { shop: 'auditor' }, expiresAt: Number.POSITIVE_INFINITY }),
@@ -315,7 +317,7 @@ describe('an instance that is behind', () => {
         trustProxy: false,
         serveMetrics: false,
         verifyForward: false,
-        httpWebhooks: false,
+        webhookNetworks: [],
       },
     });
     const make = (name: string) => {

@@ -139,6 +139,7 @@ describe('the documents', () => {
       '/repo/{repoId}/webhook/{webhookId}/rotate',
       '/revoke',
       '/systemevent',
+      '/systemevent/read',
       '/verify',
       '/verify/forward',
     ]);

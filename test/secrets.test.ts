@@ -133,6 +133,9 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
   await drive(`GET ${ofEndpoint}/history`, `${endpoint}/history`, [{ token }, {}]);
   await drive(`DELETE ${ofEndpoint}`, endpoint, [{ token }, { token }]);
   await drive('POST /systemevent', '/systemevent', [{ token, body: { skip: 0, take: 1000 } }, { token }]);
+  const marks = [{ token, body: { ids: [1, 2] } }, { token, body: { id: known } }, {}];
+  await drive('POST /systemevent/read', '/systemevent/read', marks);
+  await drive('DELETE /systemevent/read', '/systemevent/read', marks);
   await drive('POST /repo/{repoId}/ai/apikey', keys, [{ token, body, headers: once }]);
   const [created] = [await child.ask('POST', keys, { token, body })];
   secrets.push(created.json['secret'] as string);

@@ -52,6 +52,23 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
   const statusOf = async (id: string) =>
     ((await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json)['status'];
 
+  it('do not call a receiver because it reads the audit, unless it asks for that by name', async () => {
+    await register();
+    const named = await startReceiver();
+    await register({ url: named.url, types: ['AuditAccessed'] });
+    receiver.answer = () => {
+      void ask('GET', keys.replace('/apikey', '/audit'));
+      return { status: 204 };
+    };
+    const [first] = await createKeys(1);
+    await eventually(() => named.calls.length >= 2);
+    await ask('DELETE', `${keys}/${first}`);
+    await eventually(() => typesOf().includes('ApiKeyDeleted'));
+    expect(typesOf()).toEqual(['WebhookRegistered', 'ApiKeyCreated', 'ApiKeyDeleted']);
+    expect(new Set(named.calls.map(({ event }) => event.type))).toEqual(new Set(['AuditAccessed']));
+    await named.stop();
+  });
+
   it('tell an endpoint what happens from its registration on, signed, in order, and nothing of other repositories', async () => {
     await createKeys(1);
     const { id, secret } = await register();

@@ -32,7 +32,7 @@ export async function momentOf(text: string, log: EventStore, now: number): Prom
 /** Milliseconds since 1970 of a time that came from outside (RFC 3339 with its offset); undefined if it is none. */
 export function timeOf(text: string): number | undefined {
   // In a query a bare + is a space, and no time holds one.
-  const time = Time.safeParse(text.replace(/ (?=\d\d:\d\d$)/, '+')).data;
+  const time = Time.safeParse(text.replace(/ (?=\d\d:\d\d$)/, '+').toUpperCase()).data;
   return time === undefined ? undefined : Date.parse(time);
 }
 

@@ -45,8 +45,9 @@ export function addAuditCommands(program: Command): void {
   addAsOfCommands(audit);
 }
 
-async function auditHistory(id: string, { json }: { json?: boolean }): Promise<void> {
-  if (!isApiKeyId(id)) throw new Error(`${id} is not the id of a key or webhook`);
+async function auditHistory(given: string, { json }: { json?: boolean }): Promise<void> {
+  const id = given.toLowerCase();
+  if (!isApiKeyId(id)) throw new Error(`${given} is not the id of a key or webhook`);
   await withLog(async (log) => {
     const isWebhook = !(await any(history(log, id))) && (await any(webhookHistory(log, id)));
     await recordAccess(commandLine(log), {
@@ -117,7 +118,7 @@ function lineOf({ type, at, actor, changes, reason, unreadable, accessed }: Hist
 }
 
 function eventTypes(text: string): string[] {
-  const types = text.split(',');
+  const types = text.split(',').map((type) => type.trim());
   if (types.every((type) => EVENT_TYPES.includes(type))) return types;
   throw new InvalidArgumentError(`It is one or several of ${EVENT_TYPES.join(', ')}, separated by commas.`);
 }

@@ -15,7 +15,7 @@ export type GivenWebhook = { readonly id: string; readonly secret: string; reado
 
 /**
  * Registers an endpoint, which from then on is told of what happens. With an idempotency key it is registered once, as a key is created.
- * @param types null: every type
+ * @param types null: every type but AuditAccessed
  * @throws KeyledgerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleWebhookCommand throws
  */
 export async function registerWebhook(

@@ -27,7 +27,7 @@ export function webhookIdOf(stream: string): string | undefined {
 /** The endpoint and where it belongs: what every command and every event says. */
 export type WebhookRef = { readonly webhookId: string; readonly repoId: string };
 
-/** Where to call, and about which types of events; null: all. */
+/** Where to call, and about which types of events; null: all but AuditAccessed. */
 export type Target = {
   readonly url: string;
   readonly types: readonly string[] | null;

@@ -23,7 +23,7 @@ import { healthRoutes } from './routes/health.js';
 import { lifecycleRoutes } from './routes/lifecycle.js';
 import { replicaRoutes } from './routes/replica.js';
 import { revokeRoutes } from './routes/revoke.js';
-import { systemEventRoutes } from './routes/system-events.js';
+import { type SystemEventDependencies, systemEventRoutes } from './routes/system-events.js';
 import { verifyRoutes } from './routes/verify.js';
 import { verifyForwardRoutes } from './routes/verify-forward.js';
 import { webhookDeliveryRoutes } from './routes/webhook-deliveries.js';
@@ -31,14 +31,15 @@ import { webhookLifecycleRoutes } from './routes/webhook-lifecycle.js';
 import { webhookRoutes } from './routes/webhooks.js';
 import { refuseUnknownMembers } from './unknown-members.js';
 
-export type HttpDependencies = AiApiKeyDependencies & {
-  readonly projector: Projector;
-  readonly deliveries: Deliveries;
-  readonly verifyToken: VerifyToken;
-  readonly metrics: Metrics;
-  readonly logger: FastifyBaseLogger;
-  readonly settings: HttpSettings;
-};
+export type HttpDependencies = AiApiKeyDependencies &
+  SystemEventDependencies & {
+    readonly projector: Projector;
+    readonly deliveries: Deliveries;
+    readonly verifyToken: VerifyToken;
+    readonly metrics: Metrics;
+    readonly logger: FastifyBaseLogger;
+    readonly settings: HttpSettings;
+  };
 
 export type HttpSettings = ServerSettings & {
   /** Requests a minute and caller; 0 is off. */
@@ -48,8 +49,8 @@ export type HttpSettings = ServerSettings & {
   readonly serveMetrics: boolean;
   /** Is there a GET /verify/forward, which needs no token? */
   readonly verifyForward: boolean;
-  /** May webhooks be called over http, too? */
-  readonly httpWebhooks: boolean;
+  /** Networks of the operator's own, in which webhooks may be, over http too. */
+  readonly webhookNetworks: readonly string[];
 };
 
 /** The HTTP server, not yet listening. Below, in the order of a request's life. */
@@ -156,7 +157,7 @@ const everythingElse =
       await api.register(lifecycleRoutes(dependencies));
       await api.register(auditRoutes(dependencies));
       await api.register(systemEventRoutes(dependencies));
-      await api.register(webhookRoutes({ ...dependencies, httpWebhooks: settings.httpWebhooks }));
+      await api.register(webhookRoutes({ ...dependencies, webhookNetworks: settings.webhookNetworks }));
       await api.register(webhookLifecycleRoutes(dependencies));
       await api.register(webhookDeliveryRoutes(dependencies));
       await api.register(eventRoutes({ ...dependencies, stopping }));

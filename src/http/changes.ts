@@ -44,8 +44,9 @@ export async function settle(reply: FastifyReply, reads: Reads, position: Positi
   await reads.listed(position);
 }
 
-/** @throws KeyledgerError KEY_NOT_FOUND: an id that cannot be one */
+/** @throws KeyledgerError KEY_NOT_FOUND: an id that cannot be one; NOT_FOUND: an address that ends in a slash */
 export function known(apikeyId: string): string {
+  if (apikeyId === '') throw new KeyledgerError('NOT_FOUND');
   if (!isApiKeyId(apikeyId)) throw new KeyledgerError('KEY_NOT_FOUND');
   return apikeyId;
 }

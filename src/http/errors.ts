@@ -61,14 +61,21 @@ function toKeyledgerError(error: unknown, request: FastifyRequest): KeyledgerErr
     const problems = error.validation.map(({ instancePath, message }) =>
       [instancePath.slice(1).replaceAll('/', '.') || error.validationContext, message].join(': '),
     );
-    return new KeyledgerError('INVALID_INPUT', { message: problems.join('; ') });
+    return new KeyledgerError('INVALID_INPUT', { message: [...new Set(problems)].join('; ') });
   }
   const { code = '', statusCode = 500, message } = error as FastifyError;
   const ours = FASTIFY_ERRORS[code];
-  if (ours) return new KeyledgerError(ours, { cause: error });
+  if (ours) return new KeyledgerError(ours, { cause: error, message: messageOf(ours, request) });
   if (statusCode >= 400 && statusCode < 500) return new KeyledgerError('INVALID_INPUT', { message });
   const { failure } = request.routeOptions?.config ?? {};
   return new KeyledgerError('INTERNAL', failure ? { message: failure } : {});
+}
+
+function messageOf(code: ErrorCode, { routeOptions }: FastifyRequest): string | undefined {
+  const { bodyLimit } = routeOptions;
+  return code === 'BODY_TOO_LARGE' && bodyLimit
+    ? `The request body is larger than ${bodyLimit / 1024} KiB`
+    : undefined;
 }
 
 /** What Node finds wrong before there is a request, with the envelope all the same. */

@@ -6,9 +6,11 @@ import { ErrorEnvelope } from './errors.js';
 
 /** What several routes take and answer. */
 
-const NAME_RULE = 'must be text of 1 to 200 characters after trimming, without control characters';
+const NAME_RULE =
+  'must be text of 1 to 200 characters after trimming, one of them visible, without control and bidirectional characters';
 const EXPIRY_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z, or null';
-const SHORT_RULE = 'must be text of at most 200 characters, without control characters';
+const SHORT_RULE =
+  'must be text of at most 200 characters, not only invisible ones, without control and bidirectional characters';
 const LONGEST_OVERLAP = 30 * 24 * 3600;
 const OVERLAP_RULE = `must be a whole number of seconds from 0 to ${LONGEST_OVERLAP} (30 days)`;
 const IDEMPOTENCY_RULE = 'must be 1 to 255 printable ASCII characters';
@@ -18,19 +20,28 @@ export const BODY_RULE = 'must be a JSON object';
 export const RepoParams = z.object({
   repoId: z.string().regex(REPO_ID, REPO_ID_RULE),
 });
-export const KeyParams = RepoParams.extend({ apikeyId: z.string() });
+export const KeyParams = RepoParams.extend({ apikeyId: z.string().toLowerCase() });
+
+/** Has it a character that a reader sees? Joiners and marks show only with others; U+2800 is a blank. */
+const isVisible = (text: string): boolean =>
+  /[^\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]/u.test(text);
 
 export const Name = z
   .string(NAME_RULE)
-  .regex(/^[^\p{Cc}\p{Cs}]*$/u, NAME_RULE)
+  .regex(/^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]*$/u, NAME_RULE)
   .trim()
-  .refine((name) => name !== '' && [...name].length <= 200, NAME_RULE);
+  .refine((name) => isVisible(name) && [...name].length <= 200, NAME_RULE);
 export const AiType = z.enum(AI_TYPES, `must be one of ${AI_TYPES.join(', ')}`);
 export const Status = z.enum(STATUSES, `must be one of ${STATUSES.join(', ')}`);
 
+/** RFC 3339, section 5.6: T and Z may be lower case. */
+export function timeOfCaller(rule: string) {
+  const upperCase = (value: unknown) => (typeof value === 'string' ? value.toUpperCase() : value);
+  return z.preprocess(upperCase, z.iso.datetime({ offset: true, error: rule, abort: true }));
+}
+
 /** RFC 3339 with any offset, to UTC with milliseconds; null is never. Whether it is in the future, the domain says. */
-export const ExpiresAt = z.iso
-  .datetime({ offset: true, error: EXPIRY_RULE })
+export const ExpiresAt = timeOfCaller(EXPIRY_RULE)
   .refine(hasFourDigitYear, EXPIRY_RULE)
   .transform((text) => new Date(text).toISOString())
   .nullable()
@@ -45,8 +56,9 @@ function hasFourDigitYear(time: string): boolean {
 /** A reason, a description; empty is none. */
 export const Text = z
   .string(SHORT_RULE)
-  .regex(/^[^\p{Cc}\p{Cs}]{0,200}$/u, SHORT_RULE)
+  .regex(/^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{0,200}$/u, SHORT_RULE)
   .trim()
+  .refine((text) => text === '' || isVisible(text), SHORT_RULE)
   .describe('Kept for ever in the history: name no people in it');
 
 export const OverlapSeconds = z
@@ -83,7 +95,7 @@ export const errors = { '4xx': ErrorEnvelope, '5xx': ErrorEnvelope };
 const TYPE_RULE = `must be one or several of ${EVENT_TYPES.join(', ')}, separated by commas`;
 export const EventTypes = z
   .string()
-  .transform((list) => list.split(','))
+  .transform((list) => list.split(',').map((type) => type.trim()))
   .refine((list) => list.every((type) => EVENT_TYPES.includes(type)), TYPE_RULE)
   .describe('Types of events, separated by commas');
 

@@ -6,11 +6,12 @@ import { EVENT_TYPES } from '../event-store/codecs.js';
 import type { Position } from '../event-store/position.js';
 import type { Reads } from '../projections/reads.js';
 import type { WebhookEntry, Webhooks } from '../projections/webhooks.js';
+import { addressPolicy, FORBIDDEN, mayCallHost } from '../subscribers/public-addresses.js';
 import { RepoParams } from './schemas.js';
 
 /** What the routes of webhooks take and answer. */
 
-export const WebhookParams = RepoParams.extend({ webhookId: z.string() });
+export const WebhookParams = RepoParams.extend({ webhookId: z.string().toLowerCase() });
 
 /** The one answer that carries its secret. */
 export const GivenWebhook = z.object({
@@ -21,21 +22,27 @@ export const GivenWebhook = z.object({
 
 const LONGEST_URL = 2048;
 
-/** @param http may it be http, too? */
-export function urlSchema(http: boolean) {
+/** @param networks of the operator's own, in which webhooks may be; http is only for those */
+export function urlSchema(networks: readonly string[]) {
+  const http = networks.length > 0;
+  const policy = addressPolicy(networks);
   const rule = `must be an ${http ? 'http(s)' : 'https'} address of at most ${LONGEST_URL} characters, without user, password and fragment`;
   return z.string(rule).transform((text, context) => {
     const url = URL.canParse(text) ? new URL(text) : undefined;
     const isKnown = url && (url.protocol === 'https:' || (http && url.protocol === 'http:'));
     // As it is kept and called: parsing makes nine characters of one, and keeps the # of an empty fragment.
     const fits = url && url.href.length <= LONGEST_URL && !url.href.includes('#');
-    if (isKnown && fits && !url.username && !url.password) return url.href;
+    if (isKnown && fits && !url.username && !url.password) {
+      if (mayCallHost(policy, url)) return url.href;
+      context.addIssue({ code: 'custom', message: FORBIDDEN });
+      return z.NEVER;
+    }
     context.addIssue({ code: 'custom', message: rule });
     return z.NEVER;
   });
 }
 
-const TYPE_RULE = `must be a list of one or several of ${EVENT_TYPES.join(', ')}, or null for all`;
+const TYPE_RULE = `must be a list of one or several of ${EVENT_TYPES.join(', ')}, or null for all but AuditAccessed`;
 export const TypeList = z
   .array(z.string(TYPE_RULE), TYPE_RULE)
   .min(1, TYPE_RULE)
@@ -43,8 +50,9 @@ export const TypeList = z
   .transform((types) => EVENT_TYPES.filter((type) => types.includes(type)))
   .nullable();
 
-/** @throws KeyledgerError WEBHOOK_NOT_FOUND: an id that cannot be one */
+/** @throws KeyledgerError WEBHOOK_NOT_FOUND: an id that cannot be one; NOT_FOUND: an address that ends in a slash */
 export function knownWebhook(webhookId: string): string {
+  if (webhookId === '') throw new KeyledgerError('NOT_FOUND');
   if (!isWebhookId(webhookId)) throw new KeyledgerError('WEBHOOK_NOT_FOUND');
   return webhookId;
 }
@@ -54,7 +62,7 @@ export function endpointOf(
   webhooks: Webhooks,
   { repoId, webhookId }: { readonly repoId: string; readonly webhookId: string },
 ): WebhookEntry {
-  const entry = webhooks.entryOf(webhookId);
+  const entry = webhooks.entryOf(knownWebhook(webhookId));
   if (entry?.webhook.repoId !== repoId || entry.webhook.status === 'deleted') {
     throw new KeyledgerError('WEBHOOK_NOT_FOUND');
   }

@@ -22,7 +22,12 @@ export type JournalQuery = {
   readonly to?: Bound | undefined;
   /** Only what comes before this position. */
   readonly before?: Position | undefined;
+  /** Not those of these numbers. */
+  readonly except?: ReadonlySet<number> | undefined;
 };
+
+/** The number of an event: the first 52 bits of its id, which a copy of the log keeps. */
+export const eventNumber = (id: string): number => Number.parseInt(id.replaceAll('-', '').slice(0, 13), 16);
 
 /** No word: what cannot be told of an event. */
 const NONE = '';
@@ -31,12 +36,13 @@ const FAR = 500;
 
 /**
  * Of each event of the log where it is, when it occurred, who caused it and which repository and key it is about, in
- * some 80 bytes: so that a page of a repository's history, or their number, is found without reading the log.
+ * some 90 bytes: so that a page of a repository's history, or their number, is found without reading the log.
  */
 export class Journal {
   readonly #high = new Column(Float64Array);
   readonly #low = new Column(Float64Array);
   readonly #at = new Column(Float64Array);
+  readonly #number = new Column(Float64Array);
   readonly #stream = new Column(Uint32Array);
   readonly #about = new Column(Uint32Array);
   readonly #revision = new Column(Uint32Array);
@@ -67,6 +73,7 @@ export class Journal {
     this.#high.push(high);
     this.#low.push(low);
     this.#at.push(Date.parse(occurredAtOf(recorded)));
+    this.#number.push(eventNumber(recorded.id));
     const number = this.#streams.numberOf(stream);
     const looksAt = apiKeyId === undefined ? NONE : streamOf(apiKeyId);
     this.#stream.push(number);
@@ -144,7 +151,7 @@ export class Journal {
     };
   }
 
-  #test({ types, subject, apiKeyId, from, to, before }: JournalQuery): (number: number) => boolean {
+  #test({ types, subject, apiKeyId, from, to, before, except }: JournalQuery): (number: number) => boolean {
     const meantTypes = types && new Set([...types].map((type) => this.#types.find(type)));
     const meantSubject = subject === undefined ? undefined : (this.#subjects.find(subject) ?? -1);
     const meantStream = apiKeyId === undefined ? undefined : (this.#streams.find(streamOf(apiKeyId)) ?? -1);
@@ -166,6 +173,7 @@ export class Journal {
         (number) => !isBeyond(number) && !(this.#high.at(number) === high && this.#low.at(number) === low),
       );
     }
+    if (except && except.size > 0) all.push((number) => !except.has(this.#number.at(number)));
     return (number) => all.every((test) => test(number));
   }
 

@@ -22,6 +22,9 @@ export type ListQuery = {
 /** A page of a list, and where the next begins; null if this was the last. */
 export type ListPage<Item = ListItem> = { readonly items: readonly Item[]; readonly next: Position | null };
 
+/** For how many seconds it was not known, when an answer was read, that it is all that the log holds. */
+export type Aged<T> = T & { readonly staleness: number };
+
 /** Does a query ask for this one, at a time (milliseconds since 1970)? */
 export function isAskedFor(
   item: ListItem,
@@ -58,11 +61,6 @@ export class Reads {
     this.#maxStaleness = maxStaleness || Number.POSITIVE_INFINITY;
   }
 
-  /** Of lists, in seconds. */
-  get staleness(): number {
-    return this.#projector.listed.staleness;
-  }
-
   /** Of verdicts, in seconds. */
   get verifyStaleness(): number {
     return this.#projector.indexed.staleness;
@@ -72,8 +70,9 @@ export class Reads {
    * The keys of a repository, newest first by log position.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async list(repoId: string, query: ListQuery, atLeast: Position | undefined): Promise<ListPage> {
+  async list(repoId: string, query: ListQuery, atLeast: Position | undefined): Promise<Aged<ListPage>> {
     await this.#listable(atLeast);
+    const age = this.#ageFromNow();
     const { includeDeleted, limit = Number.POSITIVE_INFINITY } = query;
     const now = this.#clock();
     const size = Math.min(Math.max(limit + 1, SMALLEST_READ), LARGEST_READ);
@@ -82,21 +81,27 @@ export class Reads {
       const page = await this.#ask((model) => model.list(repoId, { includeDeleted, before, size }));
       for (const item of page) {
         if (!isAskedFor(item, query, now)) continue;
-        if (items.length === limit) return { items, next: items.at(-1)?.createdPosition ?? null };
+        if (items.length === limit)
+          return { items, next: items.at(-1)?.createdPosition ?? null, staleness: age() };
         items.push(item);
       }
-      if (page.length < size) return { items, next: null };
+      if (page.length < size) return { items, next: null, staleness: age() };
       before = page.at(-1)?.createdPosition;
     }
   }
 
   /**
-   * One key, a deleted one too; undefined if the repository has none of this id.
+   * One key, a deleted one too; `item` is undefined if the repository has none of this id.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async get(repoId: string, apiKeyId: string, atLeast: Position | undefined): Promise<ListItem | undefined> {
+  async get(
+    repoId: string,
+    apiKeyId: string,
+    atLeast: Position | undefined,
+  ): Promise<Aged<{ readonly item: ListItem | undefined }>> {
     await this.#listable(atLeast);
-    return this.#ask((model) => model.get(repoId, apiKeyId));
+    const age = this.#ageFromNow();
+    return { item: await this.#ask((model) => model.get(repoId, apiKeyId)), staleness: age() };
   }
 
   /**
@@ -183,6 +188,13 @@ export class Reads {
     const { unlistableBecause } = this.#projector;
     if (unlistableBecause) throw new KeyledgerError('UNAVAILABLE', { message: unlistableBecause });
     if (inTime === false) throw new KeyledgerError('BEHIND');
+  }
+
+  /** What is read from now on is as stale as the lists are now, and grows older while it is read. */
+  #ageFromNow(): () => number {
+    const began = performance.now();
+    const { staleness } = this.#projector.listed;
+    return () => staleness + (performance.now() - began) / 1000;
   }
 
   async #ask<T>(question: (readModel: ReadModel) => Promise<T>): Promise<T> {

@@ -3,12 +3,18 @@ import type { Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
 
+/**
+ * Types that a reader gets only if it asks for them by name: who reads the audit causes such an event, so a reader that
+ * reads the audit for each event it gets would cause events without end.
+ */
+const ONLY_BY_NAME: readonly string[] = ['AuditAccessed'];
+
 /** Which events a reader gets. */
 export type FeedQuery = {
   /** Those behind this position; undefined: from the log's first event on. */
   readonly after: Position | undefined;
   readonly sees: (repoId: string) => boolean;
-  /** Undefined: of every type. */
+  /** Undefined: of every type but those of ONLY_BY_NAME. */
   readonly types: ReadonlySet<string> | undefined;
 };
 
@@ -39,7 +45,8 @@ export async function* readFeed(
   for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { passOver, sees })) {
     const wanted: FeedEvent[] = [];
     for (const recorded of events) {
-      if (types && !types.has(recorded.type)) continue;
+      const { type } = recorded;
+      if (types ? !types.has(type) : ONLY_BY_NAME.includes(type)) continue;
       const repoId = projector.repositoryOf(recorded);
       if (repoId !== undefined && sees(repoId)) wanted.push(feedEvent(recorded, repoId));
     }

@@ -7,7 +7,13 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import { Webhook as Signer } from 'standardwebhooks';
-import { addressesIn, checkHost, guardedLookup, isPublic } from './public-addresses.js';
+import {
+  type AddressPolicy,
+  addressPolicy,
+  FORBIDDEN,
+  guardedLookup,
+  mayCallHost,
+} from './public-addresses.js';
 
 /** The whole of a call, name and answer included. */
 const TIMEOUT_MS = 10_000;
@@ -15,7 +21,8 @@ const TIMEOUT_MS = 10_000;
 const IDLE_MS = 60_000;
 /** So much of an answer is read, to be thrown away. */
 const LARGEST_ANSWER = 64 * 1024;
-const LONGEST_RETRY_AFTER_MS = 3_600_000;
+/** What an endpoint may ask for with Retry-After, at most. */
+export const LONGEST_RETRY_AFTER_MS = 3_600_000;
 
 /** A message by the Standard Webhooks specification, https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md */
 export type Post = {
@@ -44,21 +51,22 @@ export type Answer = {
  */
 export class Poster {
   readonly #timeoutMs: number;
-  readonly #mayCall: {
-    readonly 'https:': (address: string) => boolean;
-    readonly 'http:': (address: string) => boolean;
-  };
+  readonly #policy: AddressPolicy;
   readonly #agents: { readonly 'https:': HttpsAgent; readonly 'http:': HttpAgent };
 
   /** @param allowedNetworks networks of one's own */
   constructor(allowedNetworks: readonly string[], timeoutMs = TIMEOUT_MS, lookup?: LookupFunction) {
-    const isOwn = addressesIn(allowedNetworks);
-    const mayCall = (address: string) => isOwn(address) || isPublic(address);
+    const policy = addressPolicy(allowedNetworks);
+    const options = (protocol: keyof AddressPolicy) => ({
+      keepAlive: true,
+      timeout: IDLE_MS,
+      lookup: guardedLookup(policy[protocol], lookup),
+    });
     this.#timeoutMs = timeoutMs;
-    this.#mayCall = { 'https:': mayCall, 'http:': isOwn };
+    this.#policy = policy;
     this.#agents = {
-      'https:': new HttpsAgent({ keepAlive: true, timeout: IDLE_MS, lookup: guardedLookup(mayCall, lookup) }),
-      'http:': new HttpAgent({ keepAlive: true, timeout: IDLE_MS, lookup: guardedLookup(isOwn, lookup) }),
+      'https:': new HttpsAgent(options('https:')),
+      'http:': new HttpAgent(options('http:')),
     };
   }
 
@@ -108,7 +116,7 @@ export class Poster {
   #open({ url: address, id, body, secrets }: Post, now: number, signal: AbortSignal): ClientRequest {
     const url = new URL(address);
     const protocol = url.protocol as 'https:' | 'http:';
-    checkHost(url, this.#mayCall[protocol]);
+    if (!mayCallHost(this.#policy, url)) throw new Error(FORBIDDEN);
     const at = new Date(now);
     const headers = {
       'content-type': 'application/json',

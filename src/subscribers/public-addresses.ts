@@ -32,7 +32,7 @@ export const isPublic: MayCall = (address) => {
 
 /**
  * dns.lookup that gives only addresses that may be called; what it gives is what is connected to. A name with
- * one address that may not be called is not called at all. For a host that is an address, which is not looked up, use `checkHost`.
+ * one address that may not be called is not called at all. For a host that is an address, which is not looked up, use `mayCallHost`.
  * @param lookup asks for the addresses
  */
 export const guardedLookup =
@@ -49,12 +49,21 @@ export const guardedLookup =
     });
   };
 
-/** @throws Error the host of a URL is itself an address that may not be called */
-export function checkHost(url: URL, mayCall: MayCall): void {
-  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
-  if (isIP(host) > 0 && !mayCall(host)) throw new Error(FORBIDDEN);
+/** Which addresses may be called, by the scheme of the URL: http only in networks of one's own. */
+export type AddressPolicy = { readonly 'https:': MayCall; readonly 'http:': MayCall };
+
+/** @param networks addresses and networks of one's own, such as 10.0.0.0/8 */
+export function addressPolicy(networks: readonly string[]): AddressPolicy {
+  const isOwn = addressesIn(networks);
+  return { 'https:': (address) => isOwn(address) || isPublic(address), 'http:': isOwn };
 }
 
-const FORBIDDEN = 'its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';
+/** May a URL be called, as far as its host is an address? A name is looked up when it is called. */
+export function mayCallHost(policy: AddressPolicy, url: URL): boolean {
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  return isIP(host) === 0 || policy[url.protocol as keyof AddressPolicy](host);
+}
+
+export const FORBIDDEN = 'its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';
 
 const familyOf = (address: string): 'ipv4' | 'ipv6' => (isIP(address) === 6 ? 'ipv6' : 'ipv4');

@@ -3,6 +3,8 @@ import type { BaseLogger } from 'pino';
 import { inTransaction, SqliteState } from '../state/sqlite-state.js';
 import { ATTEMPTS, type Attempt, type Cursor, type DeliveryStore } from './delivery-store.js';
 
+/** Longer than any lease or presence: one that ends later was written by a clock that was ahead, and does not count. */
+const MAX_TTL_MS = 600_000;
 /** 'KDel' */
 const APPLICATION_ID = 0x4b44656c;
 
@@ -94,13 +96,15 @@ function prepare(db: DatabaseSyncInstance, logId: string) {
   const last = `SELECT max(number) FROM attempts ${ofWebhook}1`;
   return {
     db,
-    bury: db.prepare(`DELETE FROM instances WHERE log = ${log} AND until <= ?`),
+    bury: db.prepare(
+      `DELETE FROM instances WHERE log = ${log} AND (until <= ?1 OR until > ?1 + ${MAX_TTL_MS})`,
+    ),
     live: db.prepare(`INSERT OR REPLACE INTO instances VALUES (${log}, ?, ?)`),
     living: db.prepare(`SELECT instance FROM instances WHERE log = ${log} ORDER BY instance`),
     lease: db.prepare(`
       INSERT INTO leases SELECT ${log}, value, ?2, ?3 FROM json_each(?1) WHERE true
       ON CONFLICT DO UPDATE SET instance = excluded.instance, until = excluded.until
-      WHERE until <= ?4 OR instance = excluded.instance`),
+      WHERE until <= ?4 OR until > ?4 + ${MAX_TTL_MS} OR instance = excluded.instance`),
     held: db.prepare(`
       SELECT webhook FROM leases
       WHERE log = ${log} AND instance = ? AND webhook IN (SELECT value FROM json_each(?))`),

@@ -10,12 +10,13 @@ import type { WebhookEntry } from '../projections/webhooks.js';
 import type { Keyring } from '../security/keyring.js';
 import type { Attempt, Cursor, DeliveryStore } from './delivery-store.js';
 import { type FeedEvent, readFeed } from './feed.js';
-import type { Answer, Poster } from './poster.js';
+import { type Answer, LONGEST_RETRY_AFTER_MS, type Poster } from './poster.js';
 
 /** Who pauses an endpoint that nobody asked to pause. */
 const SENDER = 'keyledger:webhooks';
 const FIRST_DELAY_MS = 1000;
 const LONGEST_DELAY_MS = 300_000;
+const LONGEST_WAIT_MS = Math.max(LONGEST_DELAY_MS, LONGEST_RETRY_AFTER_MS);
 /** So often it is looked whether a failing endpoint was changed meanwhile. */
 const LOOK_MS = 500;
 /** How far an endpoint is that nothing was for is kept so often, and at the end of a turn. */
@@ -77,7 +78,9 @@ async function untilDue(
   { signal }: Turn,
 ): Promise<void> {
   const isUnchanged = () => projector.webhooks.entryOf(webhookId)?.revision === revision;
-  while (failing && clock() < failing.nextAt && isUnchanged() && !signal.aborted) {
+  // A time further away was written while a clock was ahead.
+  const isDue = (nextAt: number) => nextAt <= clock() || nextAt > clock() + LONGEST_WAIT_MS;
+  while (failing && !isDue(failing.nextAt) && isUnchanged() && !signal.aborted) {
     const ms = Math.min(failing.nextAt - clock(), LOOK_MS);
     await setTimeout(ms, undefined, { signal }).catch(() => undefined);
   }
@@ -219,7 +222,11 @@ function failingAfter(
 ): NonNullable<Cursor['failing']> {
   const tries = (before?.tries ?? 0) + 1;
   const delay = Math.min(FIRST_DELAY_MS * 2 ** (tries - 1), LONGEST_DELAY_MS) * (0.5 + Math.random() / 2);
-  return { since: before?.since ?? at, tries, nextAt: now + Math.round(Math.max(delay, retryAfterMs ?? 0)) };
+  return {
+    since: Math.min(before?.since ?? at, at),
+    tries,
+    nextAt: now + Math.round(Math.max(delay, retryAfterMs ?? 0)),
+  };
 }
 
 /** What signs, newest first; undefined if the newest cannot be opened. */

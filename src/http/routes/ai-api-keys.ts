@@ -137,8 +137,8 @@ export const aiApiKeyRoutes =
           const { shown, next } = await listAsOf(request, reply, dependencies, { asOf, query, atLeast });
           return answer(shown, next);
         }
-        const { items, next } = await reads.list(request.params.repoId, query, atLeast);
-        reply.header('keyledger-staleness', reads.staleness.toFixed(1));
+        const { items, next, staleness } = await reads.list(request.params.repoId, query, atLeast);
+        reply.header('keyledger-staleness', staleness.toFixed(1));
         const lastUsed = await lastUse(usage, items);
         const now = clock();
         return answer(
@@ -170,11 +170,11 @@ export const aiApiKeyRoutes =
           const asked = { asOf, apiKeyId: known(apikeyId), include, atLeast };
           return { success: true as const, apiKey: await getAsOf(request, reply, dependencies, asked) };
         }
-        const item = await reads.get(repoId, known(apikeyId), atLeast);
+        const { item, staleness } = await reads.get(repoId, known(apikeyId), atLeast);
         if (!item || (item.status === 'deleted' && include !== 'deleted')) {
           throw new KeyledgerError('KEY_NOT_FOUND');
         }
-        reply.header('keyledger-staleness', reads.staleness.toFixed(1));
+        reply.header('keyledger-staleness', staleness.toFixed(1));
         return { success: true as const, apiKey: withLastUse(item, await lastUse(usage, [item]), clock()) };
       },
     );

@@ -55,7 +55,7 @@ const AuditQuery = z.strictObject({
     .describe('What occurred at this time or before, or comes up to and with this position'),
   type: EventTypes.optional(),
   actor: z.string(TEXT_RULE).optional().describe('Subject of who did it'),
-  apikeyId: z.string(TEXT_RULE).optional(),
+  apikeyId: z.string(TEXT_RULE).toLowerCase().optional(),
   limit: Limit.optional().describe(`1 to 1000; without it ${DEFAULT_LIMIT}`),
   cursor: z.string().optional().describe('The nextCursor of the page before'),
 });

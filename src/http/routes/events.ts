@@ -43,7 +43,9 @@ const EventQuery = z.strictObject({
       'Events behind this position; `start`: from the first one on; without it, and without a Last-Event-ID: from now on',
     ),
   repo: RepoParams.shape.repoId.optional().describe('Of this repository only'),
-  type: EventTypes.optional(),
+  type: EventTypes.optional().describe(
+    'Types of events, separated by commas; without it all but AuditAccessed, which reading the audit causes',
+  ),
   limit: Limit.optional().describe(`Of a page: 1 to 1000; without it ${DEFAULT_LIMIT}`),
 });
 const EventHeaders = z.object({

@@ -3,15 +3,18 @@ import { z } from 'zod';
 import { entriesOf } from '../../audit/entries.js';
 import type { HistoryEntry } from '../../audit/tell.js';
 import { recordAccess } from '../../commands/record-access.js';
-import { permits } from '../../domain/access.js';
+import { type Actor, permits } from '../../domain/access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../domain/ai-api-key.js';
-import type { JournalLine } from '../../projections/journal.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import { eventNumber, type JournalLine } from '../../projections/journal.js';
+import type { ReadMarks } from '../../read-marks/read-marks.js';
+import { hashOf } from '../../security/credentials.js';
 import { callerOf } from '../auth.js';
 import { type ChangeDependencies, contextOf } from '../changes.js';
-import { BODY_RULE, errors, given, TEXT_RULE } from '../schemas.js';
+import { BODY_RULE, errors, given, TEXT_RULE, timeOfCaller } from '../schemas.js';
 
 /** What the existing API calls an AI API key, and any API key. */
-const OUR_CONTEXTS = [12, 6];
+const OUR_CONTEXTS: readonly (number | null | undefined)[] = [12, 6, null, undefined];
 const CONTEXT = 'aillmapikey';
 const WORDS = ['created', 'updated', 'deleted'] as const;
 const wordOf = (type: string): (typeof WORDS)[number] =>
@@ -23,7 +26,7 @@ const SKIP_RULE = 'must be a whole number from 0 on';
 const TAKE_RULE = 'must be a whole number from 1 to 1000';
 
 const Time = z
-  .union([z.iso.datetime({ offset: true }).transform((text) => Date.parse(text)), z.int()], TIME_RULE)
+  .union([timeOfCaller(TIME_RULE).transform((text) => Date.parse(text)), z.int()], TIME_RULE)
   .nullish();
 const Code = z.int(NUMBER_RULE).nullish();
 const Text = z.string(TEXT_RULE).nullish();
@@ -31,12 +34,15 @@ const SystemEventsBody = z.strictObject(
   {
     from_timestamp: Time.describe('What occurred then or later'),
     to_timestamp: Time.describe('What occurred then or before'),
-    contextId: Code.describe('12 (AI API keys) or 6 (any API keys); anything else selects nothing'),
-    context: Code.describe('The same'),
+    contextId: Text.describe('Id of the API key'),
+    context: Code.describe('12 (AI API keys) or 6 (any API keys); anything else selects nothing'),
     event: Code.describe('0 created, 1 updated, 2 deleted; anything else selects nothing'),
     userId: Text.describe('Subject of who did it'),
     workspaceId: Text.describe('No event has one: any selects nothing'),
-    showUnread: z.boolean('must be true or false').nullish().describe('Without effect'),
+    showUnread: z
+      .boolean('must be true or false')
+      .nullish()
+      .describe('true: only what this caller has not marked as read'),
     skip: z.int(SKIP_RULE).min(0, SKIP_RULE),
     take: z.int(TAKE_RULE).min(1, TAKE_RULE).max(1000, TAKE_RULE),
   },
@@ -59,7 +65,7 @@ const SystemEvent = z
       .string()
       .nullable()
       .describe('JSON: the repository, the type of the event, and what it changed'),
-    showUnread: z.boolean(),
+    showUnread: z.boolean().describe('Has this caller not marked it as read?'),
   })
   .meta({ id: 'SystemEvent' });
 const SystemEvents = z.object({
@@ -69,11 +75,28 @@ const SystemEvents = z.object({
   take: z.int(),
 });
 
+const MARKS_RULE = 'must be the id of an event, as in an answer';
+const LIST_RULE = 'must be a list of 1 to 1000 ids of events';
+const MARKS_BODY_LIMIT = 32 * 1024;
+const EventNumber = z.int(MARKS_RULE).min(0, MARKS_RULE);
+const MarksBody = z
+  .strictObject(
+    {
+      id: EventNumber.optional(),
+      ids: z.array(EventNumber, LIST_RULE).min(1, LIST_RULE).max(1000, LIST_RULE).optional(),
+    },
+    BODY_RULE,
+  )
+  .refine(({ id, ids }) => (id === undefined) !== (ids === undefined), 'must hold id or ids');
+const Success = z.object({ success: z.literal(true) });
+
+export type SystemEventDependencies = ChangeDependencies & { readonly readMarks: ReadMarks };
+
 /** The events of API keys as clients of the existing API ask for them. */
 export const systemEventRoutes =
-  (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
+  (dependencies: SystemEventDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const { log, reads } = dependencies;
+    const { log, reads, readMarks } = dependencies;
     app.post(
       '/systemevent',
       {
@@ -87,30 +110,83 @@ export const systemEventRoutes =
         },
       },
       async (request) => {
-        const { skip, take, ...filters } = request.body;
+        const { skip, take, showUnread, ...filters } = request.body;
         const caller = callerOf(request);
+        // Without its marks a caller has read nothing.
+        const read = await readMarks.of(markerOf(caller)).catch(() => NOTHING_READ);
         const journal = await reads.journalUpTo(await log.end());
-        const lines = journal.ofRepositories(
-          (repoId) => permits(caller, repoId, 'history'),
-          queryFor(filters),
-        );
+        const lines = journal.ofRepositories((repoId) => permits(caller, repoId, 'history'), {
+          ...queryFor(filters),
+          except: showUnread ? read : undefined,
+        });
         const { page, total } = counted(lines, skip, take);
-        const { showUnread: _, ...asked } = filters;
         await recordAccess(contextOf(request, dependencies), {
           access: 'system-events',
           repoId: null,
           apiKeyId: null,
-          query: given({ ...asked, skip, take }),
+          query: given({ ...filters, showUnread: showUnread ? 'true' : undefined, skip, take }),
         });
-        return { events: (await entriesOf(log, page)).map(systemEvent), total, skip, take };
+        const events = (await entriesOf(log, page)).map((entry) => systemEvent(entry, read));
+        return { events, total, skip, take };
+      },
+    );
+
+    app.post(
+      '/systemevent/read',
+      {
+        config: { permission: 'history' },
+        bodyLimit: MARKS_BODY_LIMIT,
+        schema: {
+          operationId: 'markSystemEventsRead',
+          summary: 'Mark events as read, for this caller',
+          tags: ['Audit'],
+          body: MarksBody,
+          response: { 200: Success, ...errors },
+        },
+      },
+      async (request) => {
+        await kept(readMarks.mark(markerOf(callerOf(request)), numbersIn(request.body)));
+        return { success: true as const };
+      },
+    );
+
+    app.delete(
+      '/systemevent/read',
+      {
+        config: { permission: 'history' },
+        bodyLimit: MARKS_BODY_LIMIT,
+        schema: {
+          operationId: 'markSystemEventsUnread',
+          summary: 'Mark events as unread again, for this caller',
+          tags: ['Audit'],
+          body: MarksBody,
+          response: { 200: Success, ...errors },
+        },
+      },
+      async (request) => {
+        await kept(readMarks.unmark(markerOf(callerOf(request)), numbersIn(request.body)));
+        return { success: true as const };
       },
     );
   };
 
-type Filters = Omit<z.infer<typeof SystemEventsBody>, 'skip' | 'take'>;
+const NOTHING_READ: ReadonlySet<number> = new Set();
+
+const markerOf = ({ issuer, subject }: Actor): string => hashOf(JSON.stringify([issuer, subject]));
+
+const numbersIn = ({ id, ids }: z.infer<typeof MarksBody>): readonly number[] => ids ?? [id ?? 0];
+
+/** @throws KeyledgerError UNAVAILABLE */
+async function kept(marking: Promise<void>): Promise<void> {
+  await marking.catch((cause: unknown) => {
+    throw new KeyledgerError('UNAVAILABLE', { cause });
+  });
+}
+
+type Filters = Omit<z.infer<typeof SystemEventsBody>, 'skip' | 'take' | 'showUnread'>;
 
 function queryFor({ from_timestamp, to_timestamp, contextId, context, event, userId, workspaceId }: Filters) {
-  const isOurs = [contextId, context].every((code) => code == null || OUR_CONTEXTS.includes(code));
+  const isOurs = OUR_CONTEXTS.includes(context);
   const word = event == null ? undefined : (WORDS[event] ?? 'nothing');
   const types = API_KEY_EVENTS.filter(
     (type) => isOurs && workspaceId == null && (word === undefined || wordOf(type) === word),
@@ -118,6 +194,7 @@ function queryFor({ from_timestamp, to_timestamp, contextId, context, event, use
   return {
     types: new Set<ApiKeyEvent['type']>(types),
     subject: userId ?? undefined,
+    apiKeyId: contextId?.toLowerCase(),
     from: from_timestamp == null ? undefined : { time: from_timestamp },
     to: to_timestamp == null ? undefined : { time: to_timestamp },
   };
@@ -130,9 +207,13 @@ function counted(lines: Iterable<JournalLine>, skip: number, take: number) {
   return { page, total };
 }
 
-function systemEvent({ id, type, at, actor, apiKeyId, changes, reason }: HistoryEntry) {
+function systemEvent(
+  { id, type, at, actor, apiKeyId, changes, reason }: HistoryEntry,
+  read: ReadonlySet<number>,
+) {
+  const number = eventNumber(id);
   return {
-    id: numberOf(id),
+    id: number,
     timestamp: at,
     contextId: apiKeyId ?? '',
     context: CONTEXT,
@@ -143,9 +224,6 @@ function systemEvent({ id, type, at, actor, apiKeyId, changes, reason }: History
     userEmail: '',
     workspaceId: null,
     jsonData: JSON.stringify({ type, changes, reason }),
-    showUnread: false,
+    showUnread: !read.has(number),
   } as const;
 }
-
-/** The first 52 bits of the event's id, which a copy of the log keeps. */
-const numberOf = (id: string): number => Number.parseInt(id.replaceAll('-', '').slice(0, 13), 16);

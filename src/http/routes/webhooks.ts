@@ -22,7 +22,10 @@ const Webhook = z
     id: z.uuid(),
     repoId: z.string(),
     url: z.string(),
-    types: z.array(z.string()).nullable().describe('Types of events that it is told of; null: all'),
+    types: z
+      .array(z.string())
+      .nullable()
+      .describe('Types of events that it gets; null: all but AuditAccessed'),
     description: z.string().nullable(),
     status: z
       .enum(['active', 'paused', 'unavailable'])
@@ -49,10 +52,12 @@ const tags = ['Webhooks'];
 
 /** The endpoints of a repository. */
 export const webhookRoutes =
-  (dependencies: ChangeDependencies & { readonly httpWebhooks: boolean }): FastifyPluginAsyncZod =>
+  (
+    dependencies: ChangeDependencies & { readonly webhookNetworks: readonly string[] },
+  ): FastifyPluginAsyncZod =>
   async (app) => {
-    const { reads, log, httpWebhooks } = dependencies;
-    const Url = urlSchema(httpWebhooks);
+    const { reads, log, webhookNetworks } = dependencies;
+    const Url = urlSchema(webhookNetworks);
     const Target = z.strictObject(
       { url: Url, types: TypeList.optional(), description: Text.nullish() },
       BODY_RULE,
@@ -132,7 +137,8 @@ export const webhookRoutes =
         config: { permission: 'change' },
         schema: {
           operationId: 'changeRepoWebhook',
-          summary: 'Change where an endpoint is, or which types of events it is told of (null: all)',
+          summary:
+            'Change where an endpoint is, or which types of events it gets (null: all but AuditAccessed)',
           tags,
           params: WebhookParams,
           body: Change,

@@ -1,0 +1,56 @@
+import type { BaseLogger } from 'pino';
+import { inTransaction, SqliteState } from '../state/sqlite-state.js';
+import { MAX_MARKS, type ReadMarks } from './read-marks.js';
+
+/** 'KRMk' */
+const APPLICATION_ID = 0x4b524d6b;
+
+/** Read marks in a SQLite file, see SqliteState. */
+export function openSqliteReadMarks(file: string, logger: BaseLogger): ReadMarks {
+  const state = new SqliteState(
+    file,
+    {
+      applicationId: APPLICATION_ID,
+      version: 1,
+      what: 'read marks',
+      synchronous: 'OFF',
+      schema: `
+        CREATE TABLE IF NOT EXISTS read_marks (
+          serial INTEGER PRIMARY KEY,
+          caller TEXT NOT NULL,
+          event_number INTEGER NOT NULL,
+          UNIQUE (caller, event_number)
+        ) STRICT;`,
+      prepare: (db) => ({
+        db,
+        insert: db.prepare(
+          'INSERT OR IGNORE INTO read_marks (caller, event_number) SELECT ?1, value FROM json_each(?2)',
+        ),
+        trim: db.prepare(`
+          DELETE FROM read_marks WHERE caller = ?1 AND serial <= (
+            SELECT serial FROM read_marks WHERE caller = ?1 ORDER BY serial DESC LIMIT 1 OFFSET ${MAX_MARKS})`),
+        remove: db.prepare(
+          'DELETE FROM read_marks WHERE caller = ? AND event_number IN (SELECT value FROM json_each(?))',
+        ),
+        select: db.prepare('SELECT event_number FROM read_marks WHERE caller = ?'),
+      }),
+    },
+    logger,
+  );
+  return {
+    mark: (caller, eventNumbers) =>
+      state.run(({ db, insert, trim }) =>
+        inTransaction(db, () => {
+          insert.run(caller, JSON.stringify(eventNumbers));
+          trim.run(caller);
+        }),
+      ),
+    unmark: (caller, eventNumbers) =>
+      state.run(({ remove }) => void remove.run(caller, JSON.stringify(eventNumbers))),
+    of: async (caller) => {
+      const rows = await state.run(({ select }) => select.all(caller) as { event_number: number }[]);
+      return new Set(rows.map(({ event_number }) => event_number));
+    },
+    close: async () => state.close(),
+  };
+}

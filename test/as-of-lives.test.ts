@@ -42,7 +42,7 @@ async function checkPositions(log: EventStore, events: readonly RecordedEvent[],
   for (const recorded of events) {
     if (isApiKeyStream(recorded.stream)) prefix.apply(recorded);
     lastEvents.set(recorded.position, recorded.id);
-    const moment = await momentOf(recorded.position, log, 0);
+    const moment = await momentOf(recorded.position, log, Date.now());
     expect(moment).toEqual({ time: timeOf(recorded), position: recorded.position });
     for (const repoId of new Set([...all.entries()].map(({ key }) => key.repoId))) {
       const expected = [...prefix.entries()].filter(({ key }) => key.repoId === repoId).map(listItem);

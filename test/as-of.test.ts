@@ -72,12 +72,12 @@ const plantOurs = (apiKeyId: string, event: ApiKeyEvent, second: number) =>
 describe('a moment', () => {
   it('at a position has the time of the event there', async () => {
     const { id, position } = await create(5);
-    expect(await momentOf(position, log, 0)).toEqual({ ...at(5), position });
+    expect(await momentOf(position, log, Date.now())).toEqual({ ...at(5), position });
     await recordAccess(context(7), { access: 'as-of', repoId, apiKeyId: null, query: {} });
     const access = await log.end();
-    expect(await momentOf(access, log, 0)).toEqual({ ...at(7), position: access });
+    expect(await momentOf(access, log, Date.now())).toEqual({ ...at(7), position: access });
     const { recordedAt, position: unreadable } = await plant(id, {});
-    const moment = await momentOf(unreadable, log, 0);
+    const moment = await momentOf(unreadable, log, Date.now());
     expect(moment).toEqual({ time: Date.parse(recordedAt), position: unreadable });
   });
 
@@ -86,13 +86,13 @@ describe('a moment', () => {
     const beyond = beginning.replace(/.$/, 'f');
     for (const fill of [async () => undefined, () => create(1)]) {
       await fill();
-      expect(await repositoryAsOf(log, repoId, await momentOf(beginning, log, 0))).toEqual([]);
-      await expect(momentOf(beyond, log, 0)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+      expect(await repositoryAsOf(log, repoId, await momentOf(beginning, log, Date.now()))).toEqual([]);
+      await expect(momentOf(beyond, log, Date.now())).rejects.toMatchObject({ code: 'INVALID_INPUT' });
     }
   });
 
   it('must not be later than now, to the millisecond', async () => {
-    expect(await momentOf(text(3), log, at(3).time)).toEqual(at(3));
+    expect(await momentOf(text(3), log, at(3).time)).toEqual({ ...at(3), askedAt: at(3).time });
     await expect(momentOf(text(3), log, at(3).time - 1)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
   });
 });
@@ -107,7 +107,7 @@ describe('a key with an event that cannot be read', () => {
       2,
     );
     const deleted = await deleteAiApiKey(context(3), { repoId, apiKeyId: id });
-    const asOf = async (place: string) => keyAsOf(log, id, await momentOf(place, log, 0));
+    const asOf = async (place: string) => keyAsOf(log, id, await momentOf(place, log, Date.now()));
     expect(await asOf(position)).toMatchObject({ status: 'active', position });
     for (const place of [unreadable.position, renamed.position]) {
       expect(await asOf(place)).toMatchObject({

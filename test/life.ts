@@ -16,7 +16,8 @@ import { VerifyIndex } from '../src/projections/verify-index.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { type Answer, Model, type Outcome, type Request, verdictOf } from './lifecycle-model.js';
 
-const START = Date.parse('2030-01-01T00:00:00.000Z');
+/** Long ago: the log's own clock must not be before it. */
+const START = Date.parse('2020-01-01T00:00:00.000Z');
 const MINUTE = 60_000;
 const keyring = new Keyring(makeMasterKey('k1'));
 

@@ -3,7 +3,7 @@ import { apiKeyIdOf } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
-import { type Decoded, decode, decodeAccess, decodeWebhook } from '../event-store/codec.js';
+import { type Decoded, decode, decodeAccess, decodeWebhook, firstRecordedAt } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { isPosition, type Position, parsePosition } from '../event-store/position.js';
 
@@ -12,7 +12,12 @@ export type Moment = {
   /** Milliseconds since 1970: expiry is judged at it, and events count up to it where there is no position. */
   readonly time: number;
   readonly position?: Position | undefined;
+  /** When it was asked for (milliseconds since 1970): events that lie behind it were dated by a clock that was ahead. */
+  readonly askedAt?: number | undefined;
 };
+
+/** A moment this close to now is now (milliseconds): a caller reads its clock a little before it is answered. */
+const NOW_MS = 5000;
 
 const Time = z.iso.datetime({ offset: true });
 
@@ -24,9 +29,9 @@ const Time = z.iso.datetime({ offset: true });
  */
 export async function momentOf(text: string, log: EventStore, now: number): Promise<Moment> {
   const time = timeOf(text);
-  if (time === undefined) return momentAt(text, log);
+  if (time === undefined) return momentAt(text, log, now);
   if (time > now) throw invalid('The moment must not be in the future');
-  return { time };
+  return { time, askedAt: now };
 }
 
 /** Milliseconds since 1970 of a time that came from outside (RFC 3339 with its offset); undefined if it is none. */
@@ -39,11 +44,11 @@ export function timeOf(text: string): number | undefined {
 /** The moment as it was understood: a time in UTC, or a position. */
 export const momentText = ({ time, position }: Moment): string => position ?? new Date(time).toISOString();
 
-async function momentAt(text: string, log: EventStore): Promise<Moment> {
+async function momentAt(text: string, log: EventStore, now: number): Promise<Moment> {
   if (!isPosition(text)) throw invalid(MOMENT_RULE);
   const position = parsePosition(text, log.logId);
   const recorded = await log.eventAt(position);
-  if (recorded) return { time: Date.parse(occurredAt(recorded)), position: recorded.position };
+  if (recorded) return { time: Math.min(Date.parse(occurredAt(recorded)), now), position: recorded.position };
   if (await isBeginning(log, position)) return { time: 0, position };
   throw invalid('The log holds no event at this position');
 }
@@ -73,29 +78,34 @@ async function isBeginning(log: EventStore, position: Position): Promise<boolean
 export type KeyEvent = { readonly recorded: RecordedEvent; readonly event: ReturnType<typeof decode> };
 
 /**
- * Sorts out which of a key's events count at a moment. To be called with each of them, in order; each call
- * gives those that are now known to count. A key is there from its first event on. An event that cannot be
- * read has the time at which it was recorded, or an earlier one if an event after it occurred before that.
+ * Sorts out which of a key's events count at a moment. To be called with each of them, in order; each call gives those
+ * that are now known to count.
+ *
+ * An event counts from the earlier of when it occurred, by the clock of its command, and when it was recorded, by that
+ * of the log; and from when an event after it counts, because it came before that. What lies in the future was dated by
+ * a clock that was ahead, and happened at an unknown time before now: it counts now, so that as of now is always what
+ * is served now.
  */
-export function countedUpTo({ time, position }: Moment): (recorded: RecordedEvent) => readonly KeyEvent[] {
+export function countedUpTo({
+  time,
+  position,
+  askedAt = Number.POSITIVE_INFINITY,
+}: Moment): (recorded: RecordedEvent) => readonly KeyEvent[] {
   let next = 0;
-  let isThere = false;
-  let undated: KeyEvent[] = [];
-  const counts = ({ recorded, event }: KeyEvent) =>
-    position === undefined ? Date.parse(event.occurredAt) <= time : recorded.position <= position;
+  let waiting: KeyEvent[] = [];
+  const isNow = time > askedAt - NOW_MS;
+  const counts = ({ recorded, event }: KeyEvent) => {
+    if (position !== undefined) return recorded.position <= position;
+    const at = Math.min(Date.parse(event.occurredAt), Date.parse(firstRecordedAt(recorded)));
+    return at <= time || (isNow && at > askedAt);
+  };
   return (recorded) => {
-    const isFirst = next === 0;
-    const one = { recorded, event: decode(recorded, next) };
+    waiting.push({ recorded, event: decode(recorded, next) });
     next = recorded.revision + 1;
-    if (isFirst) isThere = counts(one);
-    if (!isThere) return [];
-    if (counts(one)) {
-      const counted = [...undated, one];
-      undated = [];
-      return counted;
-    }
-    if (one.event.type === 'Unreadable') undated.push(one);
-    return [];
+    if (!waiting.slice(-1).every(counts)) return [];
+    const counted = waiting;
+    waiting = [];
+    return counted;
   };
 }
 

@@ -135,7 +135,7 @@ const isImported = ({ metadata }: RecordedEvent): boolean =>
   typeof metadata === 'object' && metadata !== null && 'importedFrom' in metadata;
 
 /** When the event came into the log, or into the first one if this is a copy: copies answer as it does. */
-const firstRecordedAt = ({ metadata, recordedAt }: RecordedEvent): string =>
+export const firstRecordedAt = ({ metadata, recordedAt }: RecordedEvent): string =>
   Imported.safeParse(metadata).data?.importedFrom.recordedAt ?? recordedAt;
 
 const OccurredAtOnly = z.object({ occurredAt: time });

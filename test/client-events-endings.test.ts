@@ -88,6 +88,8 @@ describe('the events of a client go on', () => {
     ],
     ['the service has a fault', json(500, { success: false, code: 'INTERNAL' })],
     ['a proxy has a fault', page(502)],
+    ['the request does not arrive in time', json(408, { success: false, code: 'TIMEOUT' })],
+    ['a proxy has only its early data', page(425)],
   ])('although %s', async (_, mishap) => {
     proxy.mishaps = [mishap, mishap];
     const { id } = await client({ baseUrl: service.url }).createRepoAiApiKey(repoId, key);

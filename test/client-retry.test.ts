@@ -47,6 +47,9 @@ const SURVIVED: Readonly<Record<string, Mishap>> = {
   'the service does not know what became of it': answerReplaced(outcomeUnknown),
   'the service is unavailable': unavailable,
   'there are too many requests': tooMany,
+  'the request does not arrive in time': json(408, { success: false, code: 'TIMEOUT', message: 'late' }, NOW),
+  'a proxy answers 408': page(408),
+  'a proxy has only its early data (425)': page(425),
 };
 
 /** Exactly one key is there, and what the client holds is the first answer of the service. */
@@ -129,7 +132,7 @@ describe('a retry', () => {
     expect((await client().getRepoAiApiKeys(repoId)).apiKeys).toMatchObject([{ id, name: 'find' }]);
   });
 
-  it.each([400, 401, 403, 404, 408, 409, 413, 422, 500, 501])('is not made after %d', async (status) => {
+  it.each([400, 401, 403, 404, 409, 413, 422, 500, 501])('is not made after %d', async (status) => {
     proxy.mishaps = [page(status, NOW)];
     await expect(client().createRepoAiApiKey(repoId, key)).rejects.toMatchObject({ status });
     expect(proxy.seen).toHaveLength(1);

@@ -100,6 +100,13 @@ describe('changes', () => {
     ).toEqual([]);
   });
 
+  it('that the service has not taken in time are not there', () => {
+    const late: Said = { ...renamed('z', 0), ...refused(408, 'TIMEOUT') };
+    expect(check(log, created, late, renamed('b', 1), deleted)).toEqual([]);
+    const there = logOf(creation, renaming('rename z', 'z'));
+    expect(check(there, created, late).join()).toMatch(/answered 408 TIMEOUT: and yet it is in the log/);
+  });
+
   it('that got no answer may be there or not', () => {
     const unknown: Said = { id: 'lost', kind: 'rename', name: 'z' };
     expect(check(log, created, unknown, renamed('b', 1), deleted)).toEqual([]);
@@ -362,7 +369,12 @@ describe('answers', () => {
   });
 
   it('that nobody should see are found', () => {
-    const answers = [refused(500, 'INTERNAL'), refused(400, 'INVALID_INPUT'), refused(503, 'BEHIND')];
+    const answers = [
+      refused(500, 'INTERNAL'),
+      refused(400, 'INVALID_INPUT'),
+      refused(503, 'BEHIND'),
+      refused(408, 'TIMEOUT'),
+    ];
     const calls = callsOf(...answers.map((answer) => ({ id: 'x', kind: 'get' as const, ...answer })));
     expect(checkAnswers(calls)).toHaveLength(2);
   });

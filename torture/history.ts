@@ -43,6 +43,9 @@ export type Answer = {
   readonly body: { readonly [field: string]: unknown };
 };
 
+/** Does the answer say nothing of what the log holds? The service failed, or never had the whole request. */
+export const saysNothing = ({ status }: Answer): boolean => status >= 500 || status === 408;
+
 /** A request with its answer. Times are those of performance.now(). */
 export type Call = Asked & {
   /** Its X-Request-Id, which the events that it causes carry. */

@@ -1,7 +1,7 @@
 /**
  * The client of Keyledger's HTTP API: typed, without dependencies, for Node, Deno and browsers.
  *
- * It tries again what failed in passing (no answer, 429, 502, 503, 504), after what Retry-After asks
+ * It tries again what failed in passing (no answer, 408, 425, 429, 502, 503, 504), after what Retry-After asks
  * for and a random, growing delay, and never 500 or another 4xx. No try can create a second API key or
  * rotate a second time: a creation or rotation carries an Idempotency-Key, which stays the same over
  * its tries, as does its body.

@@ -5,7 +5,8 @@ const LONGEST_BACK_OFF_MS = 10_000;
 /** The rate limit of the service counts by the minute, so it never asks for more. */
 const LONGEST_RETRY_AFTER_MS = 60_000;
 
-const PASSING_STATUSES = [429, 502, 503, 504];
+/** 408 and 425: the service has not taken the request, and asks for it again (RFC 9110, RFC 8470). */
+const PASSING_STATUSES = [408, 425, 429, 502, 503, 504];
 const NO_ANSWER = ['NETWORK', 'TIMEOUT'];
 /**
  * May the next try fare better? Not with another 4xx, which is about the request, nor with 500, a

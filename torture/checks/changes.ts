@@ -1,4 +1,4 @@
-import type { Call, Era } from '../history.js';
+import { type Call, type Era, saysNothing } from '../history.js';
 import type { KeyState, Lives, Moment } from './lives.js';
 
 /**
@@ -60,7 +60,7 @@ function checkKey(calls: readonly Call[], life: readonly Moment[], restored: num
       if (wrong) found.push(`${said}: ${wrong}`);
       continue;
     }
-    if (!call.answer || call.answer.status >= 500) continue;
+    if (!call.answer || saysNothing(call.answer)) continue;
     const seen = firstFrom(Math.max(earliest, -1), life, (at) => explains(call, life, at));
     if (seen === undefined)
       found.push(`${said}, and nothing in the log from revision ${earliest} on explains it`);

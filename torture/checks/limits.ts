@@ -47,6 +47,7 @@ export function checkAnswers(calls: readonly Call[]): string[] {
 /** All that clients who ask for nothing wrong may be told. */
 const EXPECTED = [
   '404 KEY_NOT_FOUND',
+  '408 TIMEOUT',
   '409 CONFLICT',
   '409 KEY_QUARANTINED',
   '409 IDEMPOTENCY_KEY_USED',

@@ -1,5 +1,5 @@
 import { hashOf } from '../../src/security/credentials.js';
-import type { Call, Era } from '../history.js';
+import { type Call, type Era, saysNothing } from '../history.js';
 import type { KeyState, Lives, Moment } from './lives.js';
 
 /** Places in the log, both included: what a read has seen is known to be one of them. */
@@ -22,7 +22,7 @@ export function checkReads(era: Era, lives: Lives): string[] {
   const found: string[] = [];
   for (const call of era.calls) {
     const { kind, answer, minPosition, repoId, apiKeyId = '' } = call;
-    if (!answer || answer.status >= 500 || !['list', 'get', 'verify'].includes(kind)) continue;
+    if (!answer || saysNothing(answer) || !['list', 'get', 'verify'].includes(kind)) continue;
     const say = (what: string) => found.push(`${kind} (${call.id}) of ${apiKeyId || repoId}: ${what}`);
     const minimum = minPosition === undefined ? -1 : placeOf.get(minPosition);
     if (minimum === undefined) {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
 import { freePort } from './redis-server.js';
+import { serverEnvironment } from './server-environment.js';
 
 export type Nginx = { readonly url: string; stop(): Promise<void> };
 
@@ -39,6 +40,7 @@ export async function startNginx(keyledger: string, application: string): Promis
   writeFileSync(file, `${surroundings(folder.path)}http {\naccess_log off;\n${TEMPORARY}\n${gateway}}\n`);
   const server = spawn(nginx ?? 'nginx', ['-p', folder.path, '-c', file], {
     stdio: ['ignore', 'inherit', 'pipe'],
+    env: serverEnvironment(),
   });
   let log = '';
   server.stderr.setEncoding('utf8').on('data', (text) => {

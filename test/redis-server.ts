@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { freshFolder } from './fresh.js';
+import { serverEnvironment } from './server-environment.js';
 
 export type RedisServer = { readonly url: string; stop(signal?: NodeJS.Signals): Promise<void> };
 
@@ -45,7 +46,10 @@ async function startServer(port: number): Promise<RedisServer> {
     '--maxmemory-policy',
     'noeviction',
   ];
-  const server = spawn('redis-server', settings, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const server = spawn('redis-server', settings, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: serverEnvironment(),
+  });
   const exited = once(server, 'exit');
   for await (const text of server.stdout.setEncoding('utf8'))
     if (/Ready to accept connections/.test(text)) break;

@@ -16,6 +16,7 @@ import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
 import { describeReadModel } from './read-model-contract.js';
 import { freePort, redisSource } from './redis-server.js';
+import { serverEnvironment } from './server-environment.js';
 import { describeUsageStore, inReach } from './usage-store-contract.js';
 
 const quiet = pino({ level: 'silent' });
@@ -26,7 +27,7 @@ const servers: ChildProcess[] = [];
 async function start(port: number, settings: string[], mode: string[] = []): Promise<void> {
   const file = join(folder.path, `${port}.conf`);
   writeFileSync(file, [`port ${port}`, 'bind 127.0.0.1', `dir ${folder.path}`, ...settings, ''].join('\n'));
-  servers.push(spawn('redis-server', [file, ...mode], { stdio: 'ignore' }));
+  servers.push(spawn('redis-server', [file, ...mode], { stdio: 'ignore', env: serverEnvironment() }));
   const probe = new Redis(port, '127.0.0.1', { retryStrategy: () => 20 });
   probe.on('error', () => undefined);
   await probe.ping();

@@ -4,6 +4,7 @@ import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { backup, DatabaseSync } from '@photostructure/sqlite';
 import { freePort } from '../test/redis-server.js';
+import { serverEnvironment } from '../test/server-environment.js';
 import { ServerProcess } from './server-process.js';
 
 /** The log as its operator has it: what can be done to it, and how it is copied and put back. */
@@ -48,14 +49,19 @@ export function sqliteLog(folder: string): TorturedLog {
 const COMMAND =
   'kurrentd --insecure --node-ip 127.0.0.1 --node-port {port} --db {folder} --log {folder}-logs --mem-db false';
 
+/** Names the command. EventStoreDB and KurrentDB refuse variables of their own prefixes that they do not know. */
+export const COMMAND_VARIABLE = 'KEYLEDGER_EVENTSTOREDB_COMMAND';
+
 /**
- * The command that starts an EventStoreDB or KurrentDB: that of EVENTSTORE_COMMAND, or the one of its package.
+ * The command that starts an EventStoreDB or KurrentDB: that of COMMAND_VARIABLE, or the one of its package.
  * It must become the server, so that a signal to it reaches the server.
  */
 export function eventStoreDbCommand(): string | undefined {
-  const configured = process.env['EVENTSTORE_COMMAND'];
+  const configured = process.env[COMMAND_VARIABLE];
   if (configured) return configured;
-  return spawnSync('kurrentd', ['--version'], { stdio: 'ignore' }).status === 0 ? COMMAND : undefined;
+  return spawnSync('kurrentd', ['--version'], { stdio: 'ignore', env: serverEnvironment() }).status === 0
+    ? COMMAND
+    : undefined;
 }
 
 export async function eventStoreDbLog(folder: string, command: string): Promise<TorturedLog> {

@@ -6,7 +6,7 @@ import { seeded } from '../bench/seeded.js';
 import { startProgress } from '../src/cli/progress.js';
 import { inflictAll, possibleFaults } from './faults.js';
 import type { Inflicted } from './history.js';
-import { eventStoreDbCommand } from './logs.js';
+import { COMMAND_VARIABLE, eventStoreDbCommand } from './logs.js';
 import { report } from './report.js';
 import { Run } from './run.js';
 import { scheduleOf } from './schedule.js';
@@ -54,7 +54,7 @@ const { log, readModel, minutes, seed, json } = options;
 const command = log === 'eventstoredb' ? eventStoreDbCommand() : undefined;
 if (log === 'eventstoredb' && !command) {
   console.error(
-    'There is no EventStoreDB to start: install kurrentd, or set EVENTSTORE_COMMAND, such as "kurrentd --insecure --node-port {port} --db {folder}"',
+    `There is no EventStoreDB to start: install kurrentd, or set ${COMMAND_VARIABLE}, such as "kurrentd --insecure --node-port {port} --db {folder}"`,
   );
   process.exit(1);
 }

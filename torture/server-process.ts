@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
+import { serverEnvironment } from '../test/server-environment.js';
 
 /** A server that is started as often as it is killed, always with the same command. */
 export class ServerProcess {
@@ -23,7 +24,10 @@ export class ServerProcess {
   /** @throws Error it ended instead */
   async start(): Promise<void> {
     const [program = '', ...args] = this.#command;
-    const started = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const started = spawn(program, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: serverEnvironment(),
+    });
     this.#process = started;
     const exited = once(started, 'exit').then(([code, signal]) => `exit ${code ?? signal}`);
     for (const stream of [started.stdout, started.stderr]) {

@@ -84,6 +84,6 @@ try {
     console.log(`from DELETE's answer to the first refusal, ${REVOCATIONS} times   ${figures.join('   ')}`);
   }
 } finally {
-  verifier.close();
+  await verifier.close();
   await instances.remove();
 }

@@ -8,11 +8,16 @@ import { createServer } from 'node:http';
 import { createVerifier } from 'keyledger/verifier';
 
 const { BASE_URL = 'http://127.0.0.1:8080', TOKEN = '', PORT = '9000' } = process.env;
-const verifier = createVerifier({ baseUrl: BASE_URL, token: TOKEN, maxStaleness: 60 });
+const verifier = createVerifier({
+  baseUrl: BASE_URL,
+  token: TOKEN,
+  maxStaleness: 60,
+  // An expired token, for one: without it the gateway refuses everything after maxStaleness, and nobody knows why.
+  onError: (error) => console.error(error.message),
+});
 try {
   await verifier.ready();
-} catch (error) {
-  console.error(error.message);
+} catch {
   process.exit(1);
 }
 
@@ -30,4 +35,10 @@ const server = createServer((request, response) => {
 });
 server.listen(Number(PORT), '127.0.0.1', () => {
   console.log(`The gateway listens on http://127.0.0.1:${server.address().port}`);
+});
+
+process.on('SIGTERM', async () => {
+  // Reports the last uses of keys, which show in lists as lastUsedAt.
+  await verifier.close();
+  process.exit();
 });

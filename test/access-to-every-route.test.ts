@@ -47,7 +47,7 @@ const ROLES_OF: readonly (readonly [roles: readonly Role[], calls: readonly stri
     ],
   ],
   [['verifier', 'replica'], ['verifyApiKey']],
-  [['replica'], ['getReplica']],
+  [['replica'], ['getReplica', 'reportLastUsed']],
 ];
 const rolesOf = (call: string) => ROLES_OF.find(([, calls]) => calls.includes(call))?.[0];
 

@@ -13,6 +13,7 @@ import {
   token,
 } from './client-and-service.js';
 import { eventually } from './eventually.js';
+import { tokenFor } from './service.js';
 import { cut, json, type Mishap, page } from './unreliable-proxy.js';
 
 runClientAndService();
@@ -39,6 +40,14 @@ describe('the events of a client end with an error', () => {
 
   it('when the token is refused', async () => {
     await expectError({}, { token: 'x' }, 401, 'UNAUTHENTICATED');
+  });
+
+  it('when the token has expired, and they say so', async () => {
+    const { config } = service;
+    const expired = await tokenFor(config, { '*': 'admin' }, 'ada', -60);
+    const error = await errorOf(next({}, { token: expired }));
+    expect(error).toMatchObject({ status: 401, code: 'UNAUTHENTICATED' });
+    expect(error.message).toMatch(/^A valid bearer token is required: this one expired at \d{4}-/);
   });
 
   it('when the caller may not', async () => {

@@ -15,7 +15,7 @@ const apiKey: ApiKey = {
   createdAt: '2026-01-01T00:00:00.000Z',
   deletedAt: null,
   expiresAt: '2027-01-01T00:00:00.000Z',
-  lastUsedAt: null,
+  lastUsedAt: '2026-06-01T12:00:00.000Z',
   status: 'suspended',
 };
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { eventually } from './eventually.js';
-import { type Running, runService } from './service.js';
+import { type Running, runService, tokenFor } from './service.js';
 
 let service: Running;
 let admin: string;
@@ -35,7 +35,12 @@ async function run(name: string, environment: NodeJS.ProcessEnv) {
   await eventually(() => /listens on/.test(printed) || child.exitCode !== null);
   const url = /listens on (\S+)/.exec(printed)?.[1];
   if (!url) throw new Error(printed);
-  return { url, printed: () => printed };
+  const end = async () => {
+    children.splice(children.indexOf(child), 1);
+    child.kill();
+    await once(child, 'exit');
+  };
+  return { url, printed: () => printed, end };
 }
 
 const keys = '/repo/shop/ai/apikey';
@@ -43,6 +48,25 @@ const create = async () => {
   const { json } = await service.ask('POST', keys, { token: admin, body: { name: 'search', aiType: 'AWS' } });
   return json as { id: string; key: string; secret: string };
 };
+
+it('the gateway says that its token has expired', async () => {
+  const token = await tokenFor(service.config, { shop: 'replica' }, 'gateway', 3);
+  const { printed } = await run('gateway.mjs', { BASE_URL: service.url, TOKEN: token });
+  await eventually(() => /this one expired at /.test(printed()));
+});
+
+it('the gateway reports when a key was last used before it ends', async () => {
+  const { id, key, secret } = await create();
+  const { url, end } = await run('gateway.mjs', {
+    BASE_URL: service.url,
+    TOKEN: await service.token('replica'),
+  });
+  const authorization = `Basic ${Buffer.from(`${key}:${secret}`).toString('base64')}`;
+  expect((await fetch(url, { headers: { authorization } })).status).toBe(200);
+  await end();
+  const { json } = await service.ask('GET', `${keys}/${id}`, { token: admin });
+  expect(json['apiKey']).toHaveProperty('lastUsedAt');
+});
 
 it('the gateway lets a good key through, and a deleted one no more', async () => {
   const { id, key, secret } = await create();

@@ -60,7 +60,6 @@ describe.each(combinations)('on $name', ({ start }) => {
           createdAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
           deletedAt: null,
           expiresAt: null,
-          lastUsedAt: null,
           status: 'active',
         });
       }

@@ -103,6 +103,12 @@ it('no plaintext secret is anywhere but in the answer that made it', async () =>
   const asPage = { accept: 'application/json' };
   await drive('GET /events', '/events?after=start&limit=1000', [{ token, headers: asPage }, {}]);
   await drive('GET /replica', '/replica', [{ token }, {}]);
+  const at = new Date().toISOString();
+  await drive('POST /replica/last-used', '/replica/last-used', [
+    { token: await child.token('replica'), body: { keys: [{ id: listed[0]?.['id'], at }] } },
+    { token: await child.token('replica'), body: { keys: [{ id: known, at: known }] } },
+    { token, body: { keys: [] } },
+  ]);
   const hooks = '/repo/shop/webhook';
   const hook = { url: 'https://hooks.example/keys' };
   await drive('POST /repo/{repoId}/webhook', hooks, [

@@ -138,6 +138,34 @@ describe('a verifier', () => {
     await one.ready();
   });
 
+  it('whose token has expired says so, once', async () => {
+    const errors: Error[] = [];
+    const one = verifier({
+      baseUrl: service.url,
+      token: await tokenFor(service.config, { shop: 'replica' }, 'gateway', 2),
+      onError: (error) => void errors.push(error),
+    });
+    await one.ready();
+    await eventually(() => one.failure !== undefined && errors.length > 0);
+    expect(errors).toMatchObject([
+      { status: 401, message: expect.stringMatching(/: this one expired at 2/) },
+    ]);
+    expect(one.failure).toBe(errors[0]);
+  });
+
+  it('that nobody answers says so', async () => {
+    const { hostname, port } = new URL(service.url);
+    const proxy = new TcpProxy({ host: hostname, port: Number(port) });
+    const baseUrl = `http://127.0.0.1:${await proxy.start()}`;
+    await proxy.stop();
+    const errors: Error[] = [];
+    const onError = (error: Error) => void errors.push(error);
+    const one = verifier({ baseUrl, token: await service.token('replica'), onError });
+    await eventually(() => errors.length > 0);
+    expect(errors).toMatchObject([{ status: 0, code: 'NETWORK' }]);
+    expect(one.failure).toBeUndefined();
+  });
+
   it('counts for how long news were on their way', async () => {
     const made = await create();
     const { hostname, port } = new URL(service.url);

@@ -22,7 +22,7 @@ export async function* followEvents(
 ): AsyncGenerator<KeyledgerEvent, void, void> {
   const pathFrom = (position: string | undefined) =>
     `/events${query({ after: position, repo, type: types?.join() })}`;
-  for await (const { event, data } of followMessages(open, pathFrom, after, signal, silentMs)) {
+  for await (const { event, data } of followMessages(open, pathFrom, { after, signal, silentMs })) {
     if (event === 'message') yield eventOf(data);
   }
 }

@@ -12,19 +12,27 @@ const FIRST_PATIENCE_MS = 1000;
 export type FollowedMessage = Message & { readonly askedAt: number };
 
 /**
+ * @property after where it begins
+ * @property silentMs for how long a connection may be silent while more is asked for
+ * @property onRetry receives the error of each connection that could not be made, before the next attempt
+ */
+export type FollowOptions = {
+  readonly after: string | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly silentMs: number;
+  readonly onRetry?: (error: KeyledgerClientError) => void;
+};
+
+/**
  * Every message: after a failure it connects again behind the last id that it has handed over. Nothing is read before
  * it is asked for.
  * @param pathFrom what is opened to go on behind an id
- * @param after where it begins
- * @param silentMs for how long a connection may be silent while more is asked for
  * @throws KeyledgerClientError the service will not have it; the signal's reason; what the token function threw
  */
 export async function* followMessages(
   open: Open,
   pathFrom: (id: string | undefined) => string,
-  after: string | undefined,
-  signal: AbortSignal | undefined,
-  silentMs: number,
+  { after, signal, silentMs, onRetry }: FollowOptions,
 ): AsyncGenerator<FollowedMessage, void, void> {
   let id = after;
   let patienceMs = FIRST_PATIENCE_MS;
@@ -45,6 +53,7 @@ export async function* followMessages(
     } catch (error) {
       if (!(error instanceof KeyledgerClientError) || !mayPass(error)) throw error;
       retryAfterMs = error.retryAfterMs;
+      onRetry?.(error);
     }
     await wait(retryDelay(++failures, retryAfterMs, Math.random()), signal);
   }

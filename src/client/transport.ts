@@ -1,6 +1,7 @@
 /** One call over HTTP: its tries, the limit of each, and what an answer means; and how a stream is opened. */
 import { KeyledgerClientError } from './error.js';
 import { isPassing, parseRetryAfter, retryDelay, wait } from './retry.js';
+import { expiryPassed } from './token-expiry.js';
 import type { ClientOptions } from './types.js';
 
 export type Call = {
@@ -74,7 +75,7 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
   }
 
   async function openOnce(request: Call, signal: AbortSignal): Promise<OpenStream> {
-    const { response, askedAt } = await ask(
+    const { response, askedAt, sentToken } = await ask(
       request,
       undefined,
       new Headers({ accept: EVENT_STREAM }),
@@ -82,13 +83,16 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
     );
     const { ok, body, headers } = response;
     if (ok && body && headers.get('content-type')?.startsWith(EVENT_STREAM)) return { body, askedAt };
-    throw failure(response, jsonObject(await unlessCut(response.text(), request, signal)) ?? {}, request);
+    const answer = jsonObject(await unlessCut(response.text(), request, signal)) ?? {};
+    throw failure(response, answer, request, sentToken);
   }
 
   async function send<T>(request: Call, body: string | undefined, signal: AbortSignal): Promise<Answer<T>> {
-    const { response } = await ask(request, body, new Headers(), signal);
+    const { response, sentToken } = await ask(request, body, new Headers(), signal);
     const answer = jsonObject(await unlessCut(response.text(), request, signal));
-    if (!response.ok || answer?.['success'] !== true) throw failure(response, answer ?? {}, request);
+    if (!response.ok || answer?.['success'] !== true) {
+      throw failure(response, answer ?? {}, request, sentToken);
+    }
     return { answer: answer as T, headers: response.headers };
   }
 
@@ -97,11 +101,12 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
     body: string | undefined,
     headers: Headers,
     signal: AbortSignal,
-  ): Promise<{ response: Response; askedAt: number }> {
+  ): Promise<{ response: Response; askedAt: number; sentToken: string | undefined }> {
     const { method, path, idempotencyKey, minPosition } = request;
+    let sentToken: string | undefined;
     if (!request.withoutToken) {
-      const given = typeof token === 'function' ? await unlessAborted(token, signal) : token;
-      headers.set('authorization', bearer(given));
+      sentToken = typeof token === 'function' ? await unlessAborted(token, signal) : token;
+      headers.set('authorization', bearer(sentToken));
     }
     if (body !== undefined) headers.set('content-type', 'application/json');
     if (idempotencyKey !== undefined) headers.set('idempotency-key', idempotencyKey);
@@ -115,7 +120,7 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
       ...(body === undefined ? {} : { body }),
     } as const;
     const askedAt = performance.now();
-    return { response: await unlessCut(fetch(root + path, asked), request, signal), askedAt };
+    return { response: await unlessCut(fetch(root + path, asked), request, signal), askedAt, sentToken };
   }
 
   return { call, open };
@@ -163,6 +168,7 @@ function failure(
   { ok, type, status, headers }: Response,
   answer: Readonly<Record<string, unknown>>,
   { idempotencyKey }: Call,
+  sentToken: string | undefined,
 ): KeyledgerClientError {
   const told = (field: string) => {
     const value = answer[field];
@@ -182,7 +188,9 @@ function failure(
     const message = `The answer (${status}) is none of Keyledger's; is baseUrl right?`;
     return new KeyledgerClientError(status, 'BAD_ANSWER', message, facts);
   }
-  const message = told('message') ?? `The answer was ${status}, without a reason`;
+  const reason = told('message') ?? `The answer was ${status}, without a reason`;
+  const expiredAt = status === 401 && sentToken !== undefined ? expiryPassed(sentToken) : undefined;
+  const message = expiredAt === undefined ? reason : `${reason}: this one expired at ${expiredAt}`;
   return new KeyledgerClientError(status, told('code') ?? `HTTP_${status}`, message, facts);
 }
 

@@ -130,8 +130,8 @@ export type ApiKey = {
   readonly createdAt: string;
   readonly deletedAt: string | null;
   readonly expiresAt: string | null;
-  /** null if it never was; absent if the service cannot say, and with `asOf`. */
-  readonly lastUsedAt?: string | null;
+  /** The minute of its last use; absent while none is known, and with `asOf`. */
+  readonly lastUsedAt?: string;
   readonly status: ApiKeyStatus;
   /** With `asOf`: where in the log the event is that made it so, and its id. */
   readonly position?: string;

@@ -20,6 +20,7 @@ import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.
 import { auditRoutes } from './routes/audit.js';
 import { eventRoutes } from './routes/events.js';
 import { healthRoutes } from './routes/health.js';
+import { lastUsedRoutes } from './routes/last-used.js';
 import { lifecycleRoutes } from './routes/lifecycle.js';
 import { replicaRoutes } from './routes/replica.js';
 import { revokeRoutes } from './routes/revoke.js';
@@ -162,6 +163,7 @@ const everythingElse =
       await api.register(webhookDeliveryRoutes(dependencies));
       await api.register(eventRoutes({ ...dependencies, stopping }));
       await api.register(replicaRoutes({ ...dependencies, stopping }));
+      await api.register(lastUsedRoutes(dependencies));
     });
     await app.register(async (open) => {
       open.addHook('onRequest', noStore);

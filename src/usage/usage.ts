@@ -40,6 +40,12 @@ export class Usage {
     this.#partOf(apiKeyId).set(apiKeyId, at);
   }
 
+  /** A use that another process reports, perhaps after a later one is known. @param at milliseconds since 1970 */
+  reported(apiKeyId: string, at: number): void {
+    const part = this.#partOf(apiKeyId);
+    if (at > (part.get(apiKeyId) ?? Number.NEGATIVE_INFINITY)) part.set(apiKeyId, at);
+  }
+
   /**
    * The last use of each of the keys that was used, in milliseconds since 1970.
    * @throws Error the store is out of reach

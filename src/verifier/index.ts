@@ -6,11 +6,13 @@ import { KeyledgerClientError } from '../client/error.js';
 import { followMessages } from '../client/follow-messages.js';
 import { query } from '../client/paths.js';
 import { isPassing, retryDelay, wait } from '../client/retry.js';
-import { createTransport, type Open } from '../client/transport.js';
+import { createTransport } from '../client/transport.js';
 import type { AiType, ClientOptions } from '../client/types.js';
 import { type Reason, verdictOn } from '../projections/verdict.js';
 import type { ReplicaKey } from '../subscribers/replica.js';
+import { FailureNotifier } from './failure-notifier.js';
 import { Freshness } from './freshness.js';
+import { type LastUse, LastUsedReporter } from './last-used-reporter.js';
 
 export { KeyledgerClientError } from '../client/error.js';
 
@@ -21,6 +23,11 @@ const MAX_STALENESS = 300;
 export type VerifierOptions = Pick<ClientOptions, 'baseUrl' | 'token'> & {
   /** Seconds without news of the log's end after which every key is refused. Default: 300, as the service does */
   readonly maxStaleness?: number | undefined;
+  /**
+   * Receives what goes wrong behind `verify`, once for each outage and not for each attempt: the service refuses the
+   * token, or does not answer, or does not take the last uses of keys. Default: nothing is done.
+   */
+  readonly onError?: ((error: Error) => void) | undefined;
 };
 
 /** What a key must be good for, if it matters. */
@@ -52,29 +59,41 @@ export type Verifier = {
   readonly staleness: number;
   /** Why the service refuses to be followed, if it does; while it is only out of reach, staleness grows. */
   readonly failure: Error | undefined;
-  /** Ends it. Everything is refused from then on. */
-  close(): void;
+  /**
+   * Ends it. Everything is refused from then on. Settles when the last uses of keys are reported, or cannot be: within
+   * two seconds.
+   */
+  close(): Promise<void>;
 };
 
 /**
  * Begins to follow the service, which takes a token of the role `replica`.
  * @throws TypeError, RangeError for options that make no verifier
  */
-export function createVerifier({ baseUrl, token, maxStaleness = MAX_STALENESS }: VerifierOptions): Verifier {
+export function createVerifier({
+  baseUrl,
+  token,
+  maxStaleness = MAX_STALENESS,
+  onError = () => undefined,
+}: VerifierOptions): Verifier {
   if (!(maxStaleness > 0)) throw new RangeError('maxStaleness must be a number of seconds above 0');
-  return new ReplicaVerifier(createTransport({ baseUrl, token }).open, maxStaleness);
+  if (typeof onError !== 'function') throw new TypeError('onError must be a function');
+  return new ReplicaVerifier(createTransport({ baseUrl, token }), maxStaleness, onError);
 }
 
 /** The replica holds nothing but what its reader may see. */
 const everything = () => true;
 
+type Transport = ReturnType<typeof createTransport>;
 type Begin = { readonly scope: string; readonly snapshot: boolean };
 /** In seconds; elapsed since the answer began. */
 type Mark = { readonly staleness: number | null; readonly elapsed: number };
 
 class ReplicaVerifier implements Verifier {
-  readonly #open: Open;
+  readonly #transport: Transport;
   readonly #maxStaleness: number;
+  readonly #failures: FailureNotifier;
+  readonly #lastUsed: LastUsedReporter;
   readonly #freshness = new Freshness();
   readonly #closing = new AbortController();
   #firstOutcome = outcome();
@@ -82,9 +101,11 @@ class ReplicaVerifier implements Verifier {
   #position: string | undefined;
   #failure: Error | undefined;
 
-  constructor(open: Open, maxStaleness: number) {
-    this.#open = open;
+  constructor(transport: Transport, maxStaleness: number, onError: (error: Error) => void) {
+    this.#transport = transport;
     this.#maxStaleness = maxStaleness;
+    this.#failures = new FailureNotifier(onError);
+    this.#lastUsed = new LastUsedReporter((keys, signal) => this.#report(keys, signal), onError);
     void this.#run();
   }
 
@@ -94,9 +115,11 @@ class ReplicaVerifier implements Verifier {
     }
     const [accessKey, given] = [textOf(key), textOf(secret)];
     const question = { accessKey, secret: given, repoId, aiType, sees: everything };
-    const verdict = verdictOn(this.#byAccessKey.get(accessKey), question, Date.now());
+    const now = Date.now();
+    const verdict = verdictOn(this.#byAccessKey.get(accessKey), question, now);
     if (!verdict.valid) return verdict;
     const { apiKeyId: id, name, expiresAt, ...found } = verdict.key;
+    this.#lastUsed.record(id, now);
     return { valid: true, apiKey: { id, repoId: found.repoId, name, aiType: found.aiType, expiresAt } };
   }
 
@@ -116,8 +139,16 @@ class ReplicaVerifier implements Verifier {
     return this.#failure;
   }
 
-  close(): void {
+  close(): Promise<void> {
     this.#closing.abort(new Error('The verifier is closed'));
+    return this.#lastUsed.close();
+  }
+
+  /** An instance that has seen less of the log would ignore the use of a key that it does not know yet. */
+  async #report(keys: readonly LastUse[], signal: AbortSignal): Promise<void> {
+    const body = { keys };
+    const minPosition = this.#position;
+    await this.#transport.call({ method: 'POST', path: '/replica/last-used', body, minPosition, signal });
   }
 
   async #run(): Promise<void> {
@@ -130,6 +161,7 @@ class ReplicaVerifier implements Verifier {
       } catch (error) {
         if (signal.aborted) break;
         this.#failure = error as Error;
+        this.#failures.failed(this.#failure);
         // Positions of another log, or of events that are gone: from the beginning.
         if (error instanceof KeyledgerClientError && error.code === 'OTHER_LOG') this.#position = undefined;
         else if (!(error instanceof KeyledgerClientError && isPassing(error))) this.#isRefused(error);
@@ -156,14 +188,19 @@ class ReplicaVerifier implements Verifier {
     let scope = knownScope;
     let keys = this.#byAccessKey;
     const pathFrom = (after: string | undefined) => `/replica${query({ after })}`;
+    const options = {
+      after: from,
+      signal: this.#closing.signal,
+      silentMs: SILENT_MS,
+      onRetry: (error: Error) => this.#failures.failed(error),
+    };
     for await (const { event, data, lastId, askedAt } of followMessages(
-      this.#open,
+      this.#transport.open,
       pathFrom,
-      from,
-      this.#closing.signal,
-      SILENT_MS,
+      options,
     )) {
       this.#failure = undefined;
+      this.#failures.succeeded();
       switch (event) {
         case 'begin': {
           const begin = JSON.parse(data) as Begin;

@@ -52,9 +52,10 @@ const ApiKey = z
     expiresAt: z.iso.datetime().nullable(),
     lastUsedAt: z.iso
       .datetime()
-      .nullable()
       .optional()
-      .describe('The minute of the last verification that found it good; absent if that cannot be told now'),
+      .describe(
+        'The minute of the last verification that found it valid; absent while none is known. A verifier in another process reports once a minute',
+      ),
     status: Status.describe(
       'unavailable: its history holds an event that cannot be read; it is never valid, but can be deleted',
     ),
@@ -237,7 +238,10 @@ const lastUse = (usage: Usage, items: readonly ListItem[]) =>
 
 /** A key as a caller sees it at a time (milliseconds since 1970). */
 function withLastUse(item: ListItem, lastUsed: ReadonlyMap<string, number> | undefined, now: number) {
-  const at = lastUsed?.get(item.apiKeyId);
-  const lastUsedAt = at === undefined ? null : new Date(at - (at % MINUTE_MS)).toISOString();
-  return { ...shownAt(item, now), ...(lastUsed ? { lastUsedAt } : {}) };
+  const shown = shownAt(item, now);
+  const used = lastUsed?.get(item.apiKeyId);
+  if (used === undefined) return shown;
+  // A clock that was ahead when the key was used.
+  const at = Math.min(used, now);
+  return { ...shown, lastUsedAt: new Date(at - (at % MINUTE_MS)).toISOString() };
 }

@@ -1,0 +1,65 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { permits } from '../../domain/access.js';
+import type { EventStore } from '../../event-store/event-store.js';
+import type { Projector } from '../../projections/projector.js';
+import type { Reads } from '../../projections/reads.js';
+import type { Usage } from '../../usage/usage.js';
+import { callerOf } from '../auth.js';
+import { minPositionOf } from '../changes.js';
+import { BODY_RULE, Done, errors, ReadHeaders } from '../schemas.js';
+
+/** More do not fit into a body of 16 KiB. */
+const MAX_KEYS = 200;
+const KEYS_RULE = `must be a list of at most ${MAX_KEYS} keys, each an id and the time of its last use`;
+const AT_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z';
+
+const LastUse = z.object({
+  id: z.string(KEYS_RULE).describe('Id of the key'),
+  at: z.iso
+    .datetime({ offset: true, error: AT_RULE })
+    .describe('Time of its last use; the future counts as now'),
+});
+const LastUsedBody = z.object({ keys: z.array(LastUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) }, BODY_RULE);
+
+export type LastUsedDependencies = {
+  readonly log: EventStore;
+  readonly projector: Projector;
+  readonly reads: Reads;
+  readonly usage: Usage;
+  readonly clock: () => number;
+};
+
+/** Verifiers in other processes report here what `lastUsedAt` says of the keys that they verify. */
+export const lastUsedRoutes =
+  ({ log, projector, reads, usage, clock }: LastUsedDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    app.post(
+      '/replica/last-used',
+      {
+        config: { permission: 'replica' },
+        schema: {
+          operationId: 'reportLastUsed',
+          summary: 'Report when a verifier last found keys valid',
+          description:
+            'The service keeps the latest time of each key, and ignores keys that it does not know and those of repositories that the token may not follow.',
+          tags: ['Verification'],
+          headers: ReadHeaders,
+          body: LastUsedBody,
+          response: { 200: Done, ...errors },
+        },
+      },
+      async (request) => {
+        const caller = callerOf(request);
+        // An instance that has not seen a key yet would ignore its use.
+        await reads.folded(minPositionOf(request.headers, log));
+        const now = clock();
+        for (const { id, at } of request.body.keys) {
+          const key = projector.index.entryOf(id)?.key;
+          if (!key || !permits(caller, key.repoId, 'replica')) continue;
+          usage.reported(key.apiKeyId, Math.min(Date.parse(at), now));
+        }
+        return { success: true as const, message: 'Last uses recorded' };
+      },
+    );
+  };

@@ -21,9 +21,10 @@ const server = createServer(async (request, response) => {
     done.add(event.id);
     response.writeHead(204).end();
   } catch (error) {
-    // Anything else is a connection that broke: the call comes again.
-    if (error instanceof WebhookVerificationError) response.writeHead(400).end(`${error.message}\n`);
-    else response.destroy();
+    if (error instanceof WebhookVerificationError) return response.writeHead(400).end(`${error.message}\n`);
+    // A secret that is missing or broken, or a connection that broke: the call comes again.
+    if (error instanceof TypeError) console.error(error.message);
+    response.destroy();
   }
 });
 server.listen(Number(PORT), '127.0.0.1', () => {

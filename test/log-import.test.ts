@@ -135,6 +135,8 @@ describe('a file that is no whole export', () => {
   const joined = (some: string[]) => Buffer.from(`${some.join('\n')}\n`);
   const changed = (at: number, change: (line: string) => string) =>
     joined(lines().map((line, i) => (i === at ? change(line) : line)));
+  const withZeros = (content: Buffer) => Buffer.concat([content, Buffer.alloc(4_000_000)]);
+  const AFTER_GZIP = 'Something follows behind the end of the gzip';
   const otherChecksum = (packed: Buffer) => {
     packed.writeUInt32LE(7, packed.length - 8);
     return packed;
@@ -171,6 +173,15 @@ describe('a file that is no whole export', () => {
     ['counts wrong', () => changed(lines().length - 1, (line) => line.replace(/\d+/, '7')), 'says 7'],
     ['is there twice', () => Buffer.concat([whole, whole]), 'follows behind the end'],
     ['has a word behind it', () => Buffer.concat([whole, Buffer.from('more\n')]), 'follows behind the end'],
+    ['has bytes behind it', () => Buffer.concat([whole, Buffer.alloc(9)]), 'follows behind the end'],
+    ['has a line without an end behind it', () => withZeros(whole), 'follows behind the end'],
+    ['is a gzip with bytes behind it', () => Buffer.concat([gzipSync(whole), Buffer.alloc(9)]), AFTER_GZIP],
+    ['is a gzip with many bytes behind it', () => withZeros(gzipSync(whole)), AFTER_GZIP],
+    [
+      'is a gzip with a word behind it',
+      () => Buffer.concat([gzipSync(whole), Buffer.from('more')]),
+      'something follows behind its end',
+    ],
     ['is a gzip with another checksum', () => otherChecksum(gzipSync(whole)), 'gzip is damaged or cut off'],
     ['is a gzip that is cut off', () => gzipSync(whole).subarray(0, 100_000), 'gzip is damaged or cut off'],
     ['is two gzips', () => Buffer.concat([gzipSync(whole), gzipSync(whole)]), 'follows behind the end'],

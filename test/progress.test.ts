@@ -1,4 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
+import { count, countOf } from '../src/audit/count.js';
 import { duration, progressOf } from '../src/cli/progress.js';
 
 describe('progress', () => {
@@ -6,7 +7,19 @@ describe('progress', () => {
     expect(progressOf(250_000, 5, 1_000_000)).toBe('250,000 of 1,000,000 events  50,000/s  15s left');
     expect(progressOf(250_000, 5)).toBe('250,000 events  50,000/s');
     expect(progressOf(0, 1, 10)).toBe('0 of 10 events  0/s');
+    expect(progressOf(1, 1, 1, 'keys')).toBe('1 of 1 key  1/s  0s left');
+    expect(progressOf(1, 1)).toBe('1 event  1/s');
     expect(progressOf(11, 1, 10)).toBe('11 of 10 events  11/s  0s left');
+  });
+
+  it('counts one thing as one', () => {
+    expect([0, 1, 2, 1000].map((value) => countOf(value, 'keys'))).toEqual([
+      '0 keys',
+      '1 key',
+      '2 keys',
+      '1,000 keys',
+    ]);
+    expect(count(1_234_567.8)).toBe('1,234,568');
   });
 
   it.each([

@@ -35,6 +35,28 @@ describe('verifyWebhook', () => {
     }
   });
 
+  it('takes a secret with the white space that a file or a setting adds', () => {
+    expect(verifyWebhook(signed(), body, ` ${secret}\n`)).toEqual(event);
+  });
+
+  it.each<[what: string, given: unknown, says: RegExp]>([
+    ['missing', undefined, /^The signing secret is missing: it must be the secret that the endpoint got/],
+    ['null', null, /^The signing secret is missing/],
+    ['empty', '', /^The signing secret is missing/],
+    ['no list of any', [], /^The list of signing secrets is empty$/],
+    ['missing beside a good one', [secret, undefined], /^Signing secret 2 of 2 is missing/],
+    ['no base64', 'whsec_secret that is none!', /^The signing secret must be .* whsec_ and base64/],
+    ['cut off', secret.slice(0, 20), /^The signing secret must be/],
+    ['cut off by one character', secret.slice(0, -2), /^The signing secret must be/],
+    ['that of an API key', `secret_${'a'.repeat(49)}`, /^The signing secret must be/],
+    ['no text', 7, /^The signing secret must be/],
+  ])('says of a secret that is %s what it must be, and does not quote it', (_, given, says) => {
+    const call = () => verifyWebhook(signed(), body, given as string);
+    expect(call).toThrow(TypeError);
+    expect(call).toThrow(says);
+    if (typeof given === 'string' && given !== '') expect(call).not.toThrow(given);
+  });
+
   const old = new Date(Date.now() - 6 * 60_000);
   it.each([
     ['of another secret', signed(makeSigningSecret()), body],

@@ -1,4 +1,4 @@
-import { count } from '../src/cli/progress.js';
+import { count, countOf } from '../src/audit/count.js';
 import type { Result } from './run.js';
 
 const SHOWN = 30;
@@ -7,12 +7,15 @@ const SHOWN = 30;
 export function report({ calls, faults, eras, events, heard, slowestMs, violations }: Result): string {
   const total = Object.values(calls).reduce((sum, each) => sum + each, 0);
   return [
-    `${count(total)} calls, the slowest answered within ${count(slowestMs)} ms`,
+    `${countOf(total, 'calls')}, the slowest answered within ${count(slowestMs)} ms`,
     ...table(calls),
-    `${count(Object.values(faults).reduce((sum, each) => sum + each, 0))} faults`,
+    countOf(
+      Object.values(faults).reduce((sum, each) => sum + each, 0),
+      'faults',
+    ),
     ...table(faults),
-    `${count(events)} events in the log at the end, which was restored ${eras - 1} times; ${count(heard)} heard by readers of the feed`,
-    violations.length === 0 ? 'No violation' : `${count(violations.length)} VIOLATIONS`,
+    `${countOf(events, 'events')} in the log at the end, which was restored ${countOf(eras - 1, 'times')}; ${count(heard)} heard by readers of the feed`,
+    violations.length === 0 ? 'No violation' : countOf(violations.length, 'VIOLATIONS'),
     ...violations.slice(0, SHOWN).map(({ check, what }) => `  ${check}: ${what}`),
   ].join('\n');
 }

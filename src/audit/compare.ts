@@ -14,6 +14,7 @@ import {
 } from '../projections/redis-stored.js';
 import type { KeyEntry } from '../projections/verify-index.js';
 import { compareKey } from './compare-key.js';
+import { countOf } from './count.js';
 
 /** Something that the read model has otherwise than the log says. */
 export type Difference = {
@@ -91,7 +92,7 @@ async function comparePartition(
   if (!checkpoint) {
     if (items.length === 0 && generation === '') return [];
     throw new CouldNotTell(
-      `The read model holds nothing of ${items.length} keys, and says so: start the service, or run projection rebuild`,
+      `The read model holds nothing of ${countOf(items.length, 'keys')}, and says so: start the service, or run projection rebuild`,
     );
   }
   const differences: Difference[] = [];

@@ -5,6 +5,7 @@ import {
   type NewEvent,
   type RecordedEvent,
 } from '../event-store/event-store.js';
+import { countOf } from './count.js';
 import type { ExportedEvent } from './export.js';
 import { bytesOf } from './read-export.js';
 
@@ -58,7 +59,7 @@ async function passOver(
     const { value: exported, done } = await events.next();
     if (done) {
       throw new OtherContentError(
-        `The log holds all ${there} events of this export, and behind them others, the first of them ${named(held)}: it has gone on since. Nothing was written`,
+        `The log holds ${there === 1 ? 'the only event' : `all ${countOf(there, 'events')}`} of this export, and behind them others, the first of them ${named(held)}: it has gone on since. Nothing was written`,
       );
     }
     if (!isSame(held, exported)) {

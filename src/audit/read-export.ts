@@ -4,6 +4,7 @@ import { isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { MAX_EVENT_BYTES } from '../event-store/event-store.js';
+import { countOf } from './count.js';
 import { ExportedEvent, FORMAT, Header, Trailer, VERSION } from './export.js';
 
 /** Bytes of a line; an event of MAX_EVENT_BYTES with its names around it is far shorter. */
@@ -89,21 +90,32 @@ async function* eventsOf(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGenera
         }
         if (trailer.events !== events) {
           throw new ExportError(
-            `The export holds ${events} events, and its last line says ${trailer.events}`,
+            `The export holds ${countOf(events, 'events')}, and its last line says ${trailer.events}`,
           );
         }
-        const more = await lines.next();
-        if (!more.done)
-          throw new ExportError(`Something follows behind the end of the export, line ${events + 2}`);
+        if (await isMore(lines))
+          throw new ExportError(`Something follows behind the end of the export, line ${events + 3}`);
         return;
       }
       events++;
       hash.update(line);
       yield eventOf(json, events + 1, line.length);
     }
-    throw new ExportError(`The export is cut off behind ${events} events: its last line is missing`);
+    throw new ExportError(
+      `The export is cut off behind ${countOf(events, 'events')}: its last line is missing`,
+    );
   } finally {
     await lines.return(undefined);
+  }
+}
+
+/** A line, or what is no whole line. @throws the bytes cannot be read */
+async function isMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
+  try {
+    return !(await lines.next()).done;
+  } catch (error) {
+    if (error instanceof ExportError) return true;
+    throw error;
   }
 }
 

@@ -1,9 +1,10 @@
 import { type CheckedLog, checkLog } from '../audit/check-log.js';
 import { type Compared, compare } from '../audit/compare.js';
+import { countOf } from '../audit/count.js';
 import type { Settings } from '../config.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { partBefore } from '../event-store/position.js';
-import { count, startProgress } from './progress.js';
+import { startProgress } from './progress.js';
 import { explain, withLog, withRedis } from './tools.js';
 
 const EXIT_CODES = { equal: 0, drift: 1, 'could not tell': 2 } as const;
@@ -46,7 +47,7 @@ async function checkTheLog(log: EventStore, say: Say): Promise<CheckedLog> {
   const keys = checked.entries.size;
   say(
     { kind: 'log', events, keys, faults, position: position ?? null },
-    `The log holds ${count(events)} events of ${count(keys)} keys up to ${position ?? 'its beginning'}, and ${faults === 0 ? 'no fault' : `${count(faults)} faults`}`,
+    `The log holds ${countOf(events, 'events')} of ${countOf(keys, 'keys')} up to ${position ?? 'its beginning'}, and ${faults === 0 ? 'no fault' : countOf(faults, 'faults')}`,
   );
   return checked;
 }
@@ -72,7 +73,7 @@ async function compareRedis(
     const { keys, differences, position } = compared;
     say(
       { kind: 'read model', keys, differences, position: position ?? null },
-      `Redis serves ${count(keys)} keys up to ${position ?? 'nothing'}, and ${differences === 0 ? 'all are as the log has them there' : `${count(differences)} differences`}`,
+      `Redis serves ${countOf(keys, 'keys')} up to ${position ?? 'nothing'}, and ${differences === 0 ? 'all are as the log has them there' : countOf(differences, 'differences')}`,
     );
   } else {
     say(

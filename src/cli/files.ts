@@ -130,12 +130,23 @@ async function* bytesOf(
 
 async function* unpacked(bytes: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
   const gunzip = createGunzip();
-  const feeding = pipeline(bytes, gunzip);
+  let fed = 0;
+  const counted = async function* () {
+    for await (const chunk of bytes) {
+      fed += chunk.length;
+      yield chunk;
+    }
+  };
+  const feeding = pipeline(counted(), gunzip);
   feeding.catch(() => undefined);
   try {
     yield* gunzip;
-    await feeding;
   } catch (error) {
-    throw new Error(`The gzip is damaged or cut off: ${(error as Error).message}`);
+    throw new Error(
+      `The gzip is damaged or cut off, or something follows behind its end: ${(error as Error).message}`,
+    );
   }
+  // At zeros behind its end gunzip stops reading, and says nothing.
+  if (fed > gunzip.bytesWritten) throw new Error('Something follows behind the end of the gzip');
+  await feeding;
 }

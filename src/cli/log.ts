@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { count, countOf } from '../audit/count.js';
 import { exportLines, FORMAT, type Header, inChunks, VERSION, withTrailer } from '../audit/export.js';
 import { cloudEventLines, csvLines } from '../audit/export-formats.js';
 import { importEvents } from '../audit/import.js';
@@ -10,7 +11,7 @@ import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { partBefore } from '../event-store/position.js';
 import { openSource, type Source, writeOut, writeWhole } from './files.js';
 import { repository } from './options.js';
-import { count, startProgress } from './progress.js';
+import { startProgress } from './progress.js';
 import { commandLine, explain, withLog } from './tools.js';
 
 const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
@@ -90,7 +91,7 @@ async function exportLog(options: ExportOptions): Promise<void> {
     const where = output === undefined ? '' : ` to ${output}`;
     const line = json
       ? JSON.stringify(summary)
-      : `Exported ${count(events)} events of the log ${log.logId}${where} in ${seconds.toFixed(1)} s`;
+      : `Exported ${countOf(events, 'events')} of the log ${log.logId}${where} in ${seconds.toFixed(1)} s`;
     if (json && output !== undefined) console.log(line);
     else console.error(line);
   });
@@ -128,8 +129,8 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
       const summary = { events, there, written, logId: log.logId, fromLogId, seconds };
       const said =
         written === 0
-          ? `All ${count(events)} events are there already, in the log ${log.logId}`
-          : `Imported ${count(written)} events into the log ${log.logId}, where ${count(there)} were, in ${seconds.toFixed(1)} s`;
+          ? `${events === 1 ? 'The only event is' : `All ${countOf(events, 'events')} are`} there already, in the log ${log.logId}`
+          : `Imported ${countOf(written, 'events')} into the log ${log.logId}, where ${count(there)} ${there === 1 ? 'was' : 'were'}, in ${seconds.toFixed(1)} s`;
       console.log(json ? JSON.stringify(summary) : said);
     }, 'make it');
   } finally {

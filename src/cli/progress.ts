@@ -1,3 +1,5 @@
+import { count, countOf } from '../audit/count.js';
+
 /** How far a long command has come, for whoever sits at the terminal. */
 export type ProgressLine = {
   /**
@@ -39,14 +41,11 @@ export function startProgress(label: string, total?: number, unit = 'events'): P
 /** Such as `250,000 of 1,000,000 events  50,000/s  15s left`. */
 export function progressOf(done: number, seconds: number, total?: number, unit = 'events'): string {
   const perSecond = done / seconds;
-  const amount = total === undefined ? count(done) : `${count(done)} of ${count(total)}`;
+  const amount = total === undefined ? countOf(done, unit) : `${count(done)} of ${countOf(total, unit)}`;
   const left =
     total === undefined || done === 0 ? '' : `  ${duration(Math.max(0, total - done) / perSecond)} left`;
-  return `${amount} ${unit}  ${count(perSecond)}/s${left}`;
+  return `${amount}  ${count(perSecond)}/s${left}`;
 }
-
-/** A number as people read it: 1,000,000. */
-export const count = (value: number): string => Math.round(value).toLocaleString('en');
 
 /** Seconds as people read them: `9s`, `12m 05s`, `3h 00m`. */
 export function duration(seconds: number): string {

@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
+import { count, countOf } from '../audit/count.js';
 import { type ProjectionStatus, projectionStatus } from '../audit/projection-status.js';
 import { type Quarantined, quarantineOf, release } from '../audit/quarantine.js';
 import { rebuild } from '../audit/rebuild.js';
 import { apiKeyIdOf, isApiKeyId, streamOf } from '../domain/ai-api-key.js';
 import { partBefore } from '../event-store/position.js';
-import { count, duration, type ProgressLine, startProgress } from './progress.js';
+import { duration, type ProgressLine, startProgress } from './progress.js';
 import { withLog, withRedis } from './tools.js';
 
 const IN_MEMORY =
@@ -49,16 +50,16 @@ function status({ json }: Json): Promise<void> {
 function described(found: ProjectionStatus): string {
   const { version, generations, others, position, isOfThisLog, lag, quarantined } = found;
   const served = Object.entries(generations).map(
-    ([name, partitions]) => `${name || 'nothing'} (${partitions} partitions)`,
+    ([name, partitions]) => `${name || 'nothing'} (${countOf(partitions, 'partitions')})`,
   );
-  const isBehind = `${count(lag.events)} events behind, the first of them ${duration(lag.seconds)} old`;
+  const isBehind = `${countOf(lag.events, 'events')} behind, ${lag.events === 1 ? 'which is' : 'the first of them'} ${duration(lag.seconds)} old`;
   return [
     `Version     ${version}`,
     `Serves      ${served.join(', ')}`,
     ...(others.length > 0 ? [`Beside it   ${others.join(', ')} (being built, or left over)`] : []),
     `Position    ${position ?? 'none'}${isOfThisLog ? '' : ', which this log does not hold: run keyledger projection rebuild'}`,
     `Lag         ${lag.events === 0 ? 'none' : isBehind}`,
-    `Quarantine  ${quarantined.length === 0 ? 'empty' : `${count(quarantined.length)} streams`}`,
+    `Quarantine  ${quarantined.length === 0 ? 'empty' : countOf(quarantined.length, 'streams')}`,
     ...quarantined.map((one) => `  ${one.stream}  repository ${one.repoId}  ${because(one)}`),
   ].join('\n');
 }
@@ -92,7 +93,7 @@ function rebuildProjection({ json }: Json): Promise<void> {
     else if (json) console.log(JSON.stringify({ ...done, seconds, eventsPerSecond: done.events / seconds }));
     else {
       console.log(
-        `Generation ${done.generation} is served: ${count(done.keys)} keys of ${count(done.events)} events, in ${duration(seconds)} (${count(done.events / seconds)} events/s)`,
+        `Generation ${done.generation} is served: ${countOf(done.keys, 'keys')} of ${countOf(done.events, 'events')}, in ${duration(seconds)} (${count(done.events / seconds)} events/s)`,
       );
     }
   });

@@ -10,6 +10,7 @@ import { createTransport } from '../client/transport.js';
 import type { AiType, ClientOptions } from '../client/types.js';
 import { type Reason, verdictOn } from '../projections/verdict.js';
 import type { ReplicaKey } from '../subscribers/replica.js';
+import { deferred } from './deferred.js';
 import { FailureNotifier } from './failure-notifier.js';
 import { Freshness } from './freshness.js';
 import { type LastUse, LastUsedReporter } from './last-used-reporter.js';
@@ -96,7 +97,7 @@ class ReplicaVerifier implements Verifier {
   readonly #lastUsed: LastUsedReporter;
   readonly #freshness = new Freshness();
   readonly #closing = new AbortController();
-  #firstOutcome = outcome();
+  #firstOutcome = deferred();
   #byAccessKey = new Map<string, ReplicaKey>();
   #position: string | undefined;
   #failure: Error | undefined;
@@ -175,7 +176,7 @@ class ReplicaVerifier implements Verifier {
   #isRefused(error: unknown): void {
     if (this.staleness !== Number.POSITIVE_INFINITY) return;
     const { reject } = this.#firstOutcome;
-    this.#firstOutcome = outcome();
+    this.#firstOutcome = deferred();
     reject(error);
   }
 
@@ -237,16 +238,3 @@ class ReplicaVerifier implements Verifier {
 
 /** A header that a request has twice is no text. */
 const textOf = (given: unknown): string => (typeof given === 'string' ? given : '');
-
-/** A promise that is settled from outside. */
-function outcome() {
-  let resolve: () => void = () => undefined;
-  let reject: (error: unknown) => void = () => undefined;
-  const promise = new Promise<void>((yes, no) => {
-    resolve = yes;
-    reject = no;
-  });
-  // Whoever does not ask for it must not be ended by it.
-  promise.catch(() => undefined);
-  return { promise, resolve, reject };
-}

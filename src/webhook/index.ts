@@ -18,6 +18,7 @@ export type WebhookBody = Omit<KeyledgerEvent, 'position'> & { readonly position
  * @param body as it came, not parsed and written again
  * @param secret whsec_…; of several, as while one is being replaced, any may have signed
  * @throws WebhookVerificationError it has not: answer with 400
+ * @throws TypeError a secret is missing or broken, whatever the call is
  */
 export function verifyWebhook(
   headers: WebhookHeaders,
@@ -31,12 +32,35 @@ export function verifyWebhook(
       typeof value === 'string' ? [[name.toLowerCase(), value]] : [],
     ),
   );
-  const [first, ...others] = typeof secret === 'string' ? [secret] : secret;
-  if (first === undefined) throw new TypeError('There is no secret');
-  try {
-    return new Webhook(first).verify(text, single) as WebhookBody;
-  } catch (error) {
-    if (others.length === 0) throw error;
-    return verifyWebhook(headers, text, others);
+  let refusal: unknown;
+  for (const webhook of webhooksOf(secret)) {
+    try {
+      return webhook.verify(text, single) as WebhookBody;
+    } catch (error) {
+      refusal = error;
+    }
   }
+  throw refusal;
+}
+
+/** Bytes of a signing secret, by the specification of Standard Webhooks. */
+const MIN_SECRET_BYTES = 24;
+const MAX_SECRET_BYTES = 64;
+const SECRET_RULE = `must be the secret that the endpoint got when it was registered or rotated: whsec_ and base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes`;
+const SECRET = /^whsec_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$/;
+
+/** Every secret is checked, also where the first one has signed: a broken one shows before it is needed. */
+function webhooksOf(secret: string | readonly string[]): Webhook[] {
+  const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret];
+  if (secrets.length === 0) throw new TypeError('The list of signing secrets is empty');
+  return secrets.map((one, i) => {
+    const name = secrets.length > 1 ? `Signing secret ${i + 1} of ${secrets.length}` : 'The signing secret';
+    if (one === undefined || one === null || one === '')
+      throw new TypeError(`${name} is missing: it ${SECRET_RULE}`);
+    // The white space is that of a file or a setting. What is wrong is not quoted: it may be a secret, nearly.
+    const text = typeof one === 'string' ? one.trim() : '';
+    const bytes = atob(SECRET.exec(text)?.[1] ?? '').length;
+    if (bytes < MIN_SECRET_BYTES || bytes > MAX_SECRET_BYTES) throw new TypeError(`${name} ${SECRET_RULE}`);
+    return new Webhook(text);
+  });
 }

@@ -76,8 +76,8 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'a subscription has no gaps',
     file: 'event-store/sqlite-log.js',
-    text: 'place = rows.at(-1)?.place ?? place;',
-    instead: 'place = (rows.at(-1)?.place ?? place) + (rows.length > 3 ? 1 : 0);',
+    text: 'last = place;',
+    instead: 'last = place + (events.length > 3 ? 1 : 0);',
     ...onSqlite,
     noticedBy: 'feed',
   },

@@ -2,12 +2,11 @@ import { type Command, Option } from 'commander';
 import { repositoryAsOf, shownAsOf } from '../audit/as-of.js';
 import { type CouldUse, couldUse } from '../audit/could-use.js';
 import { momentOf, momentText } from '../audit/moment.js';
-import { recordAccess } from '../commands/record-access.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
 import { isAskedFor } from '../projections/reads.js';
 import { isAccessKey } from '../security/credentials.js';
 import { repository } from './options.js';
-import { commandLine, withLog } from './tools.js';
+import { recordCommandLineAccess, withLog } from './tools.js';
 
 const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position';
 
@@ -40,7 +39,7 @@ async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Prom
     const includeDeleted = deleted === true || status === 'deleted';
     const filters = { ...(deleted ? { include: 'deleted' } : {}), ...(status ? { status } : {}) };
     const query = { asOf: momentText(moment), ...filters };
-    await recordAccess(commandLine(log), { access: 'as-of', repoId: repo, apiKeyId: null, query });
+    await recordCommandLineAccess(log, { access: 'as-of', repoId: repo, apiKeyId: null, query });
     const keys = (await repositoryAsOf(log, repo, moment))
       .filter((key) => isAskedFor(key, { includeDeleted, status }, moment.time))
       .map((key) => shownAsOf(key, moment));
@@ -79,7 +78,7 @@ async function auditCouldUse(
     const found = await couldUse(log, accessKey, moment);
     const { repoId, apiKeyId } = found;
     const asOf = momentText(moment);
-    await recordAccess(commandLine(log), {
+    await recordCommandLineAccess(log, {
       access: 'could-use',
       repoId,
       apiKeyId,

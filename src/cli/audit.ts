@@ -3,13 +3,12 @@ import { history, webhookHistory } from '../audit/history.js';
 import { repositoryHistory } from '../audit/repository-history.js';
 import { parseBound } from '../audit/selection.js';
 import type { HistoryEntry } from '../audit/tell.js';
-import { recordAccess } from '../commands/record-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { EVENT_TYPES } from '../event-store/codecs.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
 import { repository } from './options.js';
-import { commandLine, withLog } from './tools.js';
+import { recordCommandLineAccess, withLog } from './tools.js';
 
 /** `keyledger audit`: what the log says. */
 export function addAuditCommands(program: Command): void {
@@ -50,7 +49,7 @@ async function auditHistory(given: string, { json }: { json?: boolean }): Promis
   if (!isApiKeyId(id)) throw new Error(`${given} is not the id of a key or webhook`);
   await withLog(async (log) => {
     const isWebhook = !(await any(history(log, id))) && (await any(webhookHistory(log, id)));
-    await recordAccess(commandLine(log), {
+    await recordCommandLineAccess(log, {
       access: 'history',
       repoId: null,
       apiKeyId: isWebhook ? null : id,
@@ -87,7 +86,7 @@ async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOpt
     const query = { from: bound(from), to: bound(to), types: type, subject: actor, apiKeyId: key };
     const end = await log.end();
     const asked = { from, to, type: type?.join(), actor };
-    await recordAccess(commandLine(log), {
+    await recordCommandLineAccess(log, {
       access: 'audit',
       repoId: repo,
       apiKeyId: key ?? null,

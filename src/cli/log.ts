@@ -5,14 +5,13 @@ import { cloudEventLines, csvLines } from '../audit/export-formats.js';
 import { importEvents } from '../audit/import.js';
 import { checkExport, readExport } from '../audit/read-export.js';
 import { parseBound, select } from '../audit/selection.js';
-import { recordAccess } from '../commands/record-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { partBefore } from '../event-store/position.js';
 import { openSource, type Source, writeOut, writeWhole } from './files.js';
 import { repository } from './options.js';
 import { startProgress } from './progress.js';
-import { commandLine, explain, withLog } from './tools.js';
+import { explain, recordCommandLineAccess, withLog } from './tools.js';
 
 const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
 
@@ -57,7 +56,7 @@ async function exportLog(options: ExportOptions): Promise<void> {
       text === undefined ? undefined : parseBound(text, log.logId);
     const selection = { from: bound(from), to: bound(to), repoId: repo };
     const query = { format, ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
-    await recordAccess(commandLine(log), { access: 'export', repoId: repo ?? null, apiKeyId: null, query });
+    await recordCommandLineAccess(log, { access: 'export', repoId: repo ?? null, apiKeyId: null, query });
     const end = await log.end();
     const header: Header = {
       format: FORMAT,
@@ -132,7 +131,7 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
           ? `${events === 1 ? 'The only event is' : `All ${countOf(events, 'events')} are`} there already, in the log ${log.logId}`
           : `Imported ${countOf(written, 'events')} into the log ${log.logId}, where ${count(there)} ${there === 1 ? 'was' : 'were'}, in ${seconds.toFixed(1)} s`;
       console.log(json ? JSON.stringify(summary) : said);
-    }, 'make it');
+    }, 'to write');
   } finally {
     await source.close();
   }

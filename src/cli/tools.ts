@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
-import type { AccessContext } from '../commands/record-access.js';
+import { type AccessContext, type AccessTo, recordAccess } from '../commands/record-access.js';
 import { loadSettings, type Settings } from '../config.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
@@ -28,17 +28,18 @@ const COMMAND_LINE = 'keyledger:command-line';
 
 /**
  * Opens the log of the settings for a tool, and closes it after.
- * @param missing what to do where there is no log
+ * @param purpose 'to write' makes a log where there is none; 'to read' takes a read-only copy, and says on stderr that
+ * nobody records who looks
  * @throws ConfigError, Error it cannot be opened
  */
 export async function withLog<T>(
   use: (log: EventStore, settings: Settings) => Promise<T>,
-  missing: 'refuse it' | 'make it' = 'refuse it',
+  purpose: 'to read' | 'to write' = 'to read',
 ): Promise<T> {
   const settings = loadSettings(process.env);
   const { EVENT_STORE_URL } = settings;
   const isThere = !isSqliteUrl(EVENT_STORE_URL) || existsSync(sqliteFile(EVENT_STORE_URL));
-  if (!isThere && missing === 'refuse it') {
+  if (!isThere && purpose === 'to read') {
     throw new Error(
       `There is no log at ${sqliteFile(EVENT_STORE_URL)}; DATA_DIR or EVENT_STORE_URL says where it is`,
     );
@@ -47,7 +48,12 @@ export async function withLog<T>(
     console.error(`keyledger: ${message}`);
     process.exit(LOG_FAILED);
   };
-  const log = await openEventStore(EVENT_STORE_URL, logFailed, console.error);
+  const log = await openEventStore(EVENT_STORE_URL, logFailed, console.error, purpose);
+  if (log.readOnly) {
+    console.error(
+      `${sqliteFile(EVENT_STORE_URL)} is a read-only copy: it does not record that you look at it`,
+    );
+  }
   try {
     return await use(log, settings);
   } finally {
@@ -100,6 +106,15 @@ export const commandLine = (log: EventStore): AccessContext => ({
   from: `command line on ${hostname()}`,
   verified: false,
 });
+
+/**
+ * Records in the log that somebody is about to look, before the first word of the answer. Only a read-only copy is shown
+ * without a record.
+ * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN
+ */
+export async function recordCommandLineAccess(log: EventStore, to: AccessTo): Promise<void> {
+  if (!log.readOnly) await recordAccess(commandLine(log), to);
+}
 
 /** What went wrong, and why it did. */
 export function explain(error: unknown): string {

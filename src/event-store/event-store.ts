@@ -6,6 +6,9 @@ export interface EventStore {
   /** Made with the log and different for every log; the first half of its positions. */
   readonly logId: string;
 
+  /** True of a read-only copy of a log, which refuses every append. */
+  readonly readOnly?: true;
+
   /**
    * Appends all of the events or none, right behind the expected revision.
    *

@@ -2,6 +2,7 @@ import type { EventStore } from './event-store.js';
 import { isEventStoreDbUrl } from './eventstoredb-connection.js';
 import { openEventStoreDbLog } from './eventstoredb-log.js';
 import { openSqliteLog } from './sqlite-log.js';
+import { isReadOnlyCopy, openReadOnlyCopy } from './sqlite-read-only.js';
 
 const SQLITE = 'sqlite:';
 
@@ -15,12 +16,18 @@ export const sqliteFile = (url: string): string => url.slice(SQLITE.length);
  * The log that a URL names: `sqlite:<file>`, `esdb://…` or `esdb+discover://…`.
  * @param onFatal called once if the log has failed for good: the process must end
  * @param warn told what an operator should know about the log
+ * @param purpose 'to read': a read-only copy of a log is taken, too
  * @throws Error it cannot be opened
  */
-export function openEventStore(
+export async function openEventStore(
   url: string,
   onFatal: (error: Error) => void,
   warn: (message: string) => void,
+  purpose: 'to read' | 'to write' = 'to write',
 ): Promise<EventStore> {
-  return isSqliteUrl(url) ? openSqliteLog(sqliteFile(url), onFatal) : openEventStoreDbLog(url, onFatal, warn);
+  if (!isSqliteUrl(url)) return openEventStoreDbLog(url, onFatal, warn);
+  const file = sqliteFile(url);
+  return purpose === 'to read' && isReadOnlyCopy(file)
+    ? openReadOnlyCopy(file)
+    : openSqliteLog(file, onFatal);
 }

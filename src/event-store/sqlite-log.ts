@@ -13,13 +13,12 @@ import type {
   Page,
   RecordedEvent,
 } from './event-store.js';
-import { hex16, type Position, placeOf, positionAt } from './position.js';
+import type { Position } from './position.js';
 import { encodedAppend, inGroups } from './sqlite-in-order.js';
+import { SqliteReader } from './sqlite-reader.js';
 import { type LogFile, openLogFile } from './sqlite-schema.js';
 import type { EncodedAppend, Reply } from './sqlite-writer.js';
 
-/** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
-const PAGE_SIZE = 512;
 /** Appends that one transaction takes at most, so that a burst does not delay its first ones for long. */
 const GROUP_SIZE = 1024;
 /** How often the file is asked whether another process wrote to it, in milliseconds. */
@@ -51,10 +50,7 @@ class SqliteLog implements EventStore {
   readonly #writer: Worker;
   readonly #writerEnded: Promise<unknown>;
   readonly #onFatal: (error: Error) => void;
-  readonly #selectStream: StatementSyncInstance;
-  readonly #selectAfter: StatementSyncInstance;
-  readonly #selectAt: StatementSyncInstance;
-  readonly #selectEnd: StatementSyncInstance;
+  readonly #reader: SqliteReader;
   readonly #dataVersion: StatementSyncInstance;
   readonly #sleepers = new Set<() => void>();
   #queue: Pending[] = [];
@@ -70,13 +66,7 @@ class SqliteLog implements EventStore {
     this.logId = logId;
     this.#db = db;
     this.#onFatal = onFatal;
-    const select = 'SELECT place, stream, revision, id, type, data, metadata, recorded_at FROM events';
-    this.#selectStream = db.prepare(
-      `${select} WHERE stream = ? AND revision > ? AND place > 1 ORDER BY revision LIMIT ${PAGE_SIZE}`,
-    );
-    this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${PAGE_SIZE}`);
-    this.#selectAt = db.prepare(`${select} WHERE place = ? AND place > 1`);
-    this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
+    this.#reader = new SqliteReader(db, logId);
     this.#dataVersion = db.prepare('PRAGMA data_version');
     const { ino } = statSync(file);
     this.#watch = setInterval(() => this.#lookAfter(file, ino), WATCH_MS).unref();
@@ -111,45 +101,30 @@ class SqliteLog implements EventStore {
     return results;
   }
 
-  async *readStream(stream: string): AsyncIterable<RecordedEvent> {
-    for (let last = -1; ; ) {
-      const rows = this.#selectStream.all(stream, last) as Row[];
-      for (const row of rows) yield this.#recorded(row);
-      if (rows.length < PAGE_SIZE) return;
-      last = (rows.at(-1) as Row).revision;
-      await setImmediate();
-    }
+  readStream(stream: string): AsyncIterable<RecordedEvent> {
+    return this.#reader.readStream(stream);
   }
 
-  async *readAll(after?: Position): AsyncIterable<RecordedEvent> {
-    for (let place = this.#start(after); ; ) {
-      const rows = this.#selectAfter.all(place) as Row[];
-      for (const row of rows) yield this.#recorded(row);
-      if (rows.length < PAGE_SIZE) return;
-      place = (rows.at(-1) as Row).place;
-      await setImmediate();
-    }
+  readAll(after?: Position): AsyncIterable<RecordedEvent> {
+    return this.#reader.readAll(after);
   }
 
   async eventAt(position: Position): Promise<RecordedEvent | undefined> {
-    const row = this.#selectAt.get(this.#start(position)) as Row | undefined;
-    return row && this.#recorded(row);
+    return this.#reader.eventAt(position);
   }
 
   async end(): Promise<Position> {
-    return this.#position((this.#selectEnd.get() as { place: number }).place);
+    return this.#reader.end();
   }
 
   async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
+    const reader = this.#reader;
     let told = false;
-    for (let place = this.#start(after); !signal.aborted && !this.#closed; ) {
+    for (let last = reader.placeAfter(after); !signal.aborted && !this.#closed; ) {
       const seen = this.#changes;
-      const rows = this.#selectAfter.all(place) as Row[];
-      const caughtUp = rows.length < PAGE_SIZE;
-      place = rows.at(-1)?.place ?? place;
-      if (rows.length > 0 || !told) {
-        yield { events: rows.map((row) => this.#recorded(row)), position: this.#position(place), caughtUp };
-      }
+      const { events, place, caughtUp } = reader.pageAfter(last);
+      last = place;
+      if (events.length > 0 || !told) yield { events, position: reader.position(place), caughtUp };
       told = caughtUp;
       await (caughtUp ? this.#changeSince(seen, signal) : setImmediate());
     }
@@ -203,27 +178,6 @@ class SqliteLog implements EventStore {
     for (const wake of [...this.#sleepers]) wake();
   }
 
-  #start(after: Position | undefined): number {
-    return after === undefined ? 1 : Number.parseInt(placeOf(after, this.logId), 16);
-  }
-
-  #position(place: number): Position {
-    return positionAt(this.logId, hex16(place));
-  }
-
-  #recorded(row: Row): RecordedEvent {
-    return {
-      id: row.id,
-      stream: row.stream,
-      revision: row.revision,
-      position: this.#position(row.place),
-      type: row.type,
-      data: parsed(row.data),
-      metadata: parsed(row.metadata),
-      recordedAt: new Date(row.recorded_at).toISOString(),
-    };
-  }
-
   /** Group commit: whatever arrives while one group is on its way to the disk is the next group. */
   #sendGroup(): void {
     if (this.#inFlight.length > 0 || this.#queue.length === 0) return;
@@ -248,7 +202,7 @@ class SqliteLog implements EventStore {
         resolve(
           'actual' in outcome
             ? { appended: false, actual: outcome.actual }
-            : { appended: true, revision: outcome.revision, position: this.#position(outcome.place) },
+            : { appended: true, revision: outcome.revision, position: this.#reader.position(outcome.place) },
         );
       });
       this.#wakeSubscribers();
@@ -282,25 +236,5 @@ class SqliteLog implements EventStore {
     clearInterval(this.#watch);
     this.#wakeSubscribers();
     this.#db.close();
-  }
-}
-
-type Row = {
-  place: number;
-  stream: string;
-  revision: number;
-  id: string;
-  type: string;
-  data: string;
-  metadata: string;
-  recorded_at: number;
-};
-
-/** The JSON value of a column; text that is no JSON stays text, which no schema takes. */
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
   }
 }

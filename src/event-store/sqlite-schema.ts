@@ -65,7 +65,8 @@ export async function openLogFile(
   }
 }
 
-class LogFileError extends Error {}
+/** A file is refused; the message says why. */
+export class LogFileError extends Error {}
 
 function refuseNetwork(file: string, type: number): void {
   const network = NETWORK_FILE_SYSTEMS[type];
@@ -80,13 +81,16 @@ function openOnce(file: string): LogFile {
   try {
     migrate(db, file);
     secure(db);
-    const { id } = db.prepare('SELECT id FROM events WHERE place = 1').get() as { id: string };
-    return { file, db, logId: id };
+    return { file, db, logId: logIdIn(db) };
   } catch (error) {
     db.close();
     throw error;
   }
 }
+
+/** The id of the log in an open file: that of its first event. */
+export const logIdIn = (db: DatabaseSyncInstance): string =>
+  (db.prepare('SELECT id FROM events WHERE place = 1').get() as { id: string }).id;
 
 /** A connection as durable as it gets: an acknowledged COMMIT has been through fsync. */
 export function connect(file: string): DatabaseSyncInstance {
@@ -114,10 +118,17 @@ function secure(db: DatabaseSyncInstance): void {
 }
 
 function migrate(db: DatabaseSyncInstance, file: string): void {
-  const pragma = (name: string) => Object.values(db.prepare(`PRAGMA ${name}`).get() as object)[0] as number;
-  if (pragma('application_id') === 0 && pragma('schema_version') === 0) create(db);
-  if (pragma('application_id') !== APPLICATION_ID) throw notALog(file);
-  const version = pragma('user_version');
+  if (pragma(db, 'application_id') === 0 && pragma(db, 'schema_version') === 0) create(db);
+  assertLogFile(db, file);
+}
+
+const pragma = (db: DatabaseSyncInstance, name: string): number =>
+  Object.values(db.prepare(`PRAGMA ${name}`).get() as object)[0] as number;
+
+/** @throws Error the open file is no log, or of a later release */
+export function assertLogFile(db: DatabaseSyncInstance, file: string): void {
+  if (pragma(db, 'application_id') !== APPLICATION_ID) throw notALog(file);
+  const version = pragma(db, 'user_version');
   if (version > FILE_VERSION) {
     throw new LogFileError(
       `${file} was written by a later release (file version ${version}, this one knows ${FILE_VERSION}). Start that release, or a newer one`,

@@ -2,9 +2,9 @@ FROM node:22.23.3-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
-COPY tsconfig.json ./
+COPY tsconfig.json tsconfig.src.json ./
 COPY src ./src
-RUN npm run build && npm prune --omit=dev
+RUN npm run build:src && npm prune --omit=dev
 
 FROM node:22.23.3-bookworm-slim
 ENV NODE_ENV=production HOST=0.0.0.0 DATA_DIR=/data

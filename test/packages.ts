@@ -13,6 +13,7 @@ export type LockedPackage = {
 };
 export type Manifest = Readonly<Record<string, unknown>> & {
   readonly dependencies: Readonly<Record<string, string>>;
+  readonly allowScripts: Readonly<Record<string, boolean>>;
   readonly devDependencies?: Readonly<Record<string, string>>;
 };
 export type Lock = Readonly<Record<string, unknown>> & {

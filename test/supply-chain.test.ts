@@ -13,7 +13,7 @@ const LICENCES = [
   'MIT',
   'Unlicense',
 ];
-/** Packages whose installation runs a program of theirs. Another one is looked at before it is added here. */
+/** Packages whose installation would run a program of theirs. Another one is looked at before it is added here. */
 const WITH_INSTALL_SCRIPT = [
   'node_modules/@parcel/watcher',
   'node_modules/@photostructure/sqlite',
@@ -44,6 +44,13 @@ describe('the lock file', () => {
   it('holds no package that runs a program when it is installed, but those that are known', () => {
     const found = locked.flatMap(([place, { hasInstallScript }]) => (hasInstallScript ? [place] : []));
     expect(found.sort()).toEqual(WITH_INSTALL_SCRIPT);
+  });
+
+  it('and npm is told of each of those whether it may, so that it warns of none', () => {
+    const decided = Object.keys(manifest.allowScripts).map((name) => `node_modules/${name}`);
+    expect(decided.sort()).toEqual(WITH_INSTALL_SCRIPT);
+    const allowed = Object.entries(manifest.allowScripts).flatMap(([name, may]) => (may ? [name] : []));
+    expect(allowed).toEqual(['@photostructure/sqlite']);
   });
 });
 

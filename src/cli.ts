@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { addAuditCommands } from './cli/audit.js';
 import { addLogCommands } from './cli/log.js';
 import { operatingSystemUser, refuseRepeatedOptions, repository } from './cli/options.js';
+import { ownCommand } from './cli/own-command.js';
 import { addProjectionCommands } from './cli/projection.js';
 import { endWhenOutputFails, explain, LOG_FAILED } from './cli/tools.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
@@ -12,11 +13,13 @@ import { withoutCredentials } from './event-store/eventstoredb-connection.js';
 import { LogOutput } from './log-output.js';
 import { type Service, startService } from './main.js';
 import { mintToken } from './security/tokens.js';
+import { VERSION } from './version.js';
 
 const STOP_LIMIT_MS = 9500;
 
 const program = new Command('keyledger')
   .description('Event-sourced AI API keys. Settings come from the environment: see docs/operations.md')
+  .version(VERSION, '--version', 'print the release of Keyledger')
   .showHelpAfterError();
 
 program.command('serve').description('run the service').action(serve);
@@ -71,7 +74,7 @@ function greeting(
   const mint =
     tokens.key instanceof URL
       ? `comes from ${tokens.issuer}`
-      : `npx keyledger token --repo demo --role admin`;
+      : `${ownCommand()} token --repo demo --role admin`;
   const lines = [
     `Keyledger listens on   ${url}`,
     `Its log is             ${withoutCredentials(EVENT_STORE_URL)}`,

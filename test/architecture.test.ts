@@ -16,6 +16,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   audit: ['domain', 'event-store', 'security', 'commands', 'projections'],
   http: [
     'config.js',
+    'version.js',
     'domain',
     'event-store',
     'security',

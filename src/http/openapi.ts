@@ -1,11 +1,12 @@
 import { jsonSchemaTransformObject } from 'fastify-type-provider-zod';
+import { VERSION } from '../version.js';
 
 /** The parts of /openapi.json that no route knows; the rest is generated from the zod schemas. */
 export const openApi = {
   openapi: '3.1.0',
   info: {
     title: 'Keyledger',
-    version: '0.1.0',
+    version: VERSION,
     license: { name: 'MIT', identifier: 'MIT' },
     description:
       'Issues, verifies and revokes repository-scoped API keys for AI providers. Every answer carries X-Request-Id; every change carries Keyledger-Position, which a read may send as Keyledger-Min-Position.',

@@ -99,7 +99,7 @@ try {
   const logFailed = (error: Error) => {
     throw error;
   };
-  const log = await openEventStore(config.EVENT_STORE_URL, logFailed, progress);
+  const log = await openEventStore(config.EVENT_STORE_URL, { onFatal: logFailed, warn: progress });
   for await (const recorded of log.readAll()) {
     events++;
     const event = decode(recorded, 0);

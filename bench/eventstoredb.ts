@@ -15,7 +15,7 @@ const IN_FLIGHT = 64;
 const url = process.env['EVENTSTORE_TEST_URL'];
 if (!url) throw new Error('Set EVENTSTORE_TEST_URL, for example to esdb://127.0.0.1:2113?tls=false');
 
-const log = await openEventStore(url, (error) => console.error(error), console.error);
+const log = await openEventStore(url, { onFatal: (error) => console.error(error), warn: console.error });
 const client = EventStoreDBClient.connectionString(url);
 const data = { text: 'x'.repeat(500) };
 const metadata = { by: 'bench' };

@@ -140,7 +140,7 @@ async function main(target: string | undefined, total: number): Promise<void> {
   const failed = (error: Error) => {
     throw error;
   };
-  const log = await openEventStore(url, failed, console.error);
+  const log = await openEventStore(url, { onFatal: failed, warn: console.error });
   const started = performance.now();
   let written = 0;
   const progress = startProgress('Making', total);

@@ -20,7 +20,7 @@ const prefix = `bench-${process.pid}`;
 const failed = (error: Error) => {
   throw error;
 };
-const log = await openEventStore(EVENT_STORE_URL, failed, console.error);
+const log = await openEventStore(EVENT_STORE_URL, { onFatal: failed, warn: console.error });
 const redis = connectRedis(READ_MODEL_URL) as Redis;
 while (redis.status !== 'ready') await new Promise((resolve) => redis.once('ready', resolve));
 

@@ -13,7 +13,7 @@ import {
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { isEventStoreUrl } from './event-store/open.js';
+import { isEventStoreUrl, isSqliteUrl } from './event-store/open.js';
 import { isRedisUrl } from './projections/redis-connection.js';
 import { Keyring, makeMasterKey } from './security/keyring.js';
 import type { TokenSource } from './security/tokens.js';
@@ -64,6 +64,11 @@ const Environment = z.object({
   EVENT_STORE_URL: z
     .string()
     .refine(isEventStoreUrl, 'must be sqlite:<file> or a URL of EventStoreDB, esdb://… or esdb+discover://…')
+    .optional(),
+  /** What the name of every stream begins with in an EventStoreDB that other services use too. */
+  EVENT_STORE_PREFIX: z
+    .string()
+    .regex(/^[A-Za-z0-9:._-]{1,64}$/, 'must be 1 to 64 of letters, digits, ":", ".", "_" and "-"')
     .optional(),
   /** What lists are served from. */
   READ_MODEL_URL: z
@@ -171,7 +176,10 @@ export function loadSettings(environment: NodeJS.ProcessEnv): Settings {
   }
   const settings = parsed.data;
   const ownLog = `sqlite:${join(settings.DATA_DIR, 'keyledger.db')}`;
-  return { ...settings, EVENT_STORE_URL: settings.EVENT_STORE_URL ?? ownLog };
+  const { EVENT_STORE_URL = ownLog, EVENT_STORE_PREFIX } = settings;
+  if (EVENT_STORE_PREFIX !== undefined && isSqliteUrl(EVENT_STORE_URL))
+    throw new ConfigError('EVENT_STORE_PREFIX is for EventStoreDB: each SQLite log has a file of its own');
+  return { ...settings, EVENT_STORE_URL };
 }
 
 /**

@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import type { Config } from './config.js';
 import { grantsFromClaim } from './domain/access.js';
-import { openEventStore } from './event-store/open.js';
 import { type HttpSettings, makeApp, makeMetricsApp } from './http/app.js';
 import { type Listening, listen } from './http/listen.js';
 import { makeMetrics, observe } from './http/metrics.js';
@@ -18,6 +17,7 @@ import { openDeliveryStore } from './subscribers/open-deliveries.js';
 import { Poster } from './subscribers/poster.js';
 import { openUsageStore } from './usage/open.js';
 import { Usage } from './usage/usage.js';
+import { openLogOrWait } from './wait-for-log.js';
 
 export type Service = {
   readonly url: string;
@@ -44,7 +44,8 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     logger.fatal({ err: error }, 'The log has failed');
     onFatal();
   };
-  const log = await openEventStore(config.EVENT_STORE_URL, logFailed, (warning) => logger.warn(warning));
+  const settings = httpSettings(config);
+  const log = await openLogOrWait(config, { settings, metrics, logger }, logFailed);
   const readModel = openReadModel(config.READ_MODEL_URL, config.REDIS_PREFIX, logger);
   const projector = new Projector(log, readModel, logger, clock, logFailed);
   const reads = new Reads(projector, readModel, clock, config.VERIFY_MAX_STALENESS);
@@ -81,7 +82,6 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   keySet?.start();
   observe(metrics, projector, deliveries, output, keySet);
 
-  const settings = httpSettings(config);
   const app = await makeApp({
     log,
     projector,

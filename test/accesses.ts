@@ -21,7 +21,7 @@ export async function accessesOf({ EVENT_STORE_URL }: { readonly EVENT_STORE_URL
   const failed = (error: Error) => {
     throw error;
   };
-  const log = await openEventStore(EVENT_STORE_URL, failed, () => undefined);
+  const log = await openEventStore(EVENT_STORE_URL, { onFatal: failed, warn: () => undefined });
   try {
     return await accessesIn(log);
   } finally {

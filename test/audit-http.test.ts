@@ -50,7 +50,10 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
   const accesses = async (repoId: string) =>
     (await accessesOf(service.config)).filter(({ data }) => data.repoId === repoId);
   const plant = async (id: string, revision: number) => {
-    const log = await openEventStore(service.config.EVENT_STORE_URL, failed, () => undefined);
+    const log = await openEventStore(service.config.EVENT_STORE_URL, {
+      onFatal: failed,
+      warn: () => undefined,
+    });
     const event = { id: randomUUID(), type: 'ApiKeyLent', data: { apiKeyId: id }, metadata: {} };
     await log.append(streamOf(id), [event], revision);
     await log.close();

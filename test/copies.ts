@@ -17,7 +17,7 @@ export async function withLogAt<T>(url: string, use: (log: EventStore) => Promis
   const failed = (error: Error) => {
     throw error;
   };
-  const log = await openEventStore(url, failed, () => undefined);
+  const log = await openEventStore(url, { onFatal: failed, warn: () => undefined });
   try {
     return await use(log);
   } finally {

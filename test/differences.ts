@@ -11,7 +11,7 @@ export async function differencesBetween(
 ): Promise<Difference[]> {
   const found: Difference[] = [];
   const nothing = () => undefined;
-  const { entries } = await checkLog(log, nothing, nothing);
+  const { entries } = await checkLog(log, nothing, nothing, nothing);
   await compare(log, redis, prefix, entries.values(), {
     found: (difference) => found.push(difference),
     passed: nothing,

@@ -83,6 +83,28 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       expect((await log.eventAt(position))?.id).toBe(one.id);
     });
 
+    it('passes over what no release of ours can have written, and says what', async () => {
+      const before = await log.end();
+      const [ours, foreign] = [freshStream(), `aiApiKey-hello-${uuid()}`];
+      const [one, two, other] = [event(), event(), event()];
+      await appended(ours, [one], 'none');
+      const { position: foreignPosition } = await appended(foreign, [other], 'none');
+      const { position } = await appended(ours, [two], 0);
+      const passed: RecordedEvent[] = [];
+      const found = await all(log.readAll(before, (event) => passed.push(event)));
+      expect(idsOf(found.filter(({ stream }) => stream === ours))).toEqual([one.id, two.id]);
+      expect(idsOf(found)).not.toContain(other.id);
+      expect(passed.filter(({ stream }) => stream === foreign)).toMatchObject([other]);
+      const followed: Page[] = [];
+      await subscription(before, [ours], (_, page) => {
+        followed.push(page);
+        return page.position >= position;
+      });
+      expect(idsOf(followed.flatMap(({ foreign = [] }) => foreign))).toContain(other.id);
+      expect(idsOf(followed.flatMap(({ events }) => events))).not.toContain(other.id);
+      expect(await log.eventAt(foreignPosition)).toBeUndefined();
+    });
+
     describe('append', () => {
       it('gives events back as they came, with revisions from 0, rising positions and a time', async () => {
         const stream = freshStream();

@@ -41,13 +41,15 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
   }, 120_000);
   afterAll(() => server.stop());
 
-  describeEventStore('EventStoreDB', () => openEventStoreDbLog(url, unexpected, warned));
-  describeEventStoreModel('EventStoreDB', () => openEventStoreDbLog(url, unexpected, warned));
+  describeEventStore('EventStoreDB', () => openEventStoreDbLog(url, { onFatal: unexpected, warn: warned }));
+  describeEventStoreModel('EventStoreDB', () =>
+    openEventStoreDbLog(url, { onFatal: unexpected, warn: warned }),
+  );
 
   describe('beside the streams of others', () => {
     let log: EventStore;
     beforeAll(async () => {
-      log = await openEventStoreDbLog(url, unexpected, warned);
+      log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned });
     });
     afterAll(() => log.close());
 
@@ -68,6 +70,49 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       expect(found.filter(({ stream }) => stream === others)).toEqual([]);
     });
 
+    it('ends where our last event is, whatever stands behind it under names like ours', async () => {
+      const ours = freshStream();
+      const { position } = (await log.append(ours, [event()], 'none')) as { position: string };
+      await log.append(`aiApiKey-${uuid()}-x`, [event()], 'none');
+      expect((await log.end()) >= position).toBe(true);
+      expect(await log.eventAt(await log.end())).toBeDefined();
+    });
+
+    it('keeps logs with prefixes of their own apart, each with its own identity', async () => {
+      const [one, two] = ['one', 'two'].map((name) => `${name}.${uuid()}.`);
+      const stream = freshStream();
+      await log.close();
+      const written = new Map<string, { logId: string; id: string }>();
+      for (const prefix of [one, two, undefined]) {
+        log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned, prefix });
+        const mine = event();
+        expect(await log.append(stream, [mine], 'none')).toMatchObject({ appended: true, revision: 0 });
+        written.set(prefix ?? '', { logId: log.logId, id: mine.id });
+        expect((await all(log.readStream(stream))).map(({ id }) => id)).toEqual([mine.id]);
+        const whole = await all(log.readAll());
+        expect(whole.filter((recorded) => recorded.stream === stream).map(({ id }) => id)).toEqual([mine.id]);
+        if (prefix !== undefined) {
+          expect(whole).toHaveLength(1);
+          expect(await log.end()).toBe(whole[0]?.position);
+          expect((await log.eventAt(await log.end()))?.id).toBe(mine.id);
+        }
+        await log.close();
+      }
+      expect(new Set([...written.values()].map(({ logId }) => logId)).size).toBe(3);
+      log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned, prefix: one });
+      expect(log.logId).toBe(written.get(one ?? '')?.logId);
+      const copied = freshStream();
+      await log.appendInOrder(
+        (async function* () {
+          yield { stream: copied, events: [event()], expected: 'none' as const };
+        })(),
+      );
+      expect(await all(log.readStream(copied))).toHaveLength(1);
+      await log.close();
+      log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned });
+      expect(await all(log.readStream(copied))).toEqual([]);
+    });
+
     it('says which streams the server may shorten', async () => {
       const stream = freshStream();
       await log.append(stream, [event()], 'none');
@@ -75,7 +120,10 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       await log.append(`$$${stream}`, [limited], 'none');
       await log.close();
       const warnings: string[] = [];
-      log = await openEventStoreDbLog(url, unexpected, (warning) => void warnings.push(warning));
+      log = await openEventStoreDbLog(url, {
+        onFatal: unexpected,
+        warn: (warning) => void warnings.push(warning),
+      });
       await eventually(() => warnings.some((warning) => warning.includes(`${stream} ($maxCount 7)`)));
       await log.append(`$$${stream}`, [{ ...event(), type: '$metadata' }], 0);
     });
@@ -83,7 +131,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     it('lets the process end when it is closed', async () => {
       const script = `
         const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb-log.js');
-        const log = await openEventStoreDbLog(process.argv[1], console.error, () => {});
+        const log = await openEventStoreDbLog(process.argv[1], { onFatal: console.error, warn: () => {} });
         const reading = log.subscribe(undefined, new AbortController().signal)[Symbol.asyncIterator]();
         await reading.next();
         for await (const one of log.readAll()) break;
@@ -103,7 +151,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       const [, host = '', port = ''] = /\/\/(?:.*@)?([^:/?]+):(\d+)/.exec(url) ?? [];
       proxy = new TcpProxy({ host, port: Number(port) });
       proxied = url.replace(`${host}:${port}`, `127.0.0.1:${await proxy.start()}`);
-      log = await openEventStoreDbLog(proxied, unexpected, warned);
+      log = await openEventStoreDbLog(proxied, { onFatal: unexpected, warn: warned });
     });
     afterEach(() => proxy.thaw());
     afterAll(async () => {
@@ -178,7 +226,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     it('a reading that found nothing hears nothing of a connection that is cut after it', async () => {
       const script = `
         const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb-log.js');
-        const log = await openEventStoreDbLog(process.argv[1], console.error, () => {});
+        const log = await openEventStoreDbLog(process.argv[1], { onFatal: console.error, warn: () => {} });
         for await (const page of log.subscribe(await log.end(), new AbortController().signal)) break;
         process.stdin.once('data', async () => {
           await log.append('aiApiKey-' + crypto.randomUUID(), [{ id: crypto.randomUUID(), type: 'T', data: {}, metadata: {} }], 'none');

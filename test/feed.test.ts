@@ -61,7 +61,10 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
   const namesOf = (events: readonly Json[]) => events.map(({ data }) => (data as Json)['name']);
   const positions = (events: readonly Json[]) => events.map(({ position }) => position as string);
   const withLog = async <T>(work: (log: Awaited<ReturnType<typeof openEventStore>>) => Promise<T>) => {
-    const log = await openEventStore(service.config.EVENT_STORE_URL, failed, () => undefined);
+    const log = await openEventStore(service.config.EVENT_STORE_URL, {
+      onFatal: failed,
+      warn: () => undefined,
+    });
     try {
       return await work(log);
     } finally {

@@ -39,7 +39,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
   beforeEach(async () => {
     prefix = `test-${randomUUID()}`;
     service = await runService({ RATE_LIMIT: '0', READ_MODEL_URL: server.url, REDIS_PREFIX: prefix });
-    log = await openEventStore(service.config.EVENT_STORE_URL, failed, () => undefined);
+    log = await openEventStore(service.config.EVENT_STORE_URL, { onFatal: failed, warn: () => undefined });
     admin = await service.token('admin', '*');
   });
   afterEach(async () => {
@@ -208,7 +208,10 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
   it('takes the place of a read model of another log', async () => {
     await fill();
     const other = await runService();
-    const otherLog = await openEventStore(other.config.EVENT_STORE_URL, failed, () => undefined);
+    const otherLog = await openEventStore(other.config.EVENT_STORE_URL, {
+      onFatal: failed,
+      warn: () => undefined,
+    });
     try {
       const token = await other.token('admin');
       await other.ask('POST', keysOf('a'), { token, body: { name: 'only', aiType: 'AWS' } });

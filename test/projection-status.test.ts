@@ -24,7 +24,7 @@ const start = async (more: NodeJS.ProcessEnv = {}) => {
   service = await runService({ RATE_LIMIT: '0', ...more });
   settings = { DATA_DIR: service.folder, ...more };
   admin = await service.token('admin', '*');
-  log = await openEventStore(service.config.EVENT_STORE_URL, failed, () => undefined);
+  log = await openEventStore(service.config.EVENT_STORE_URL, { onFatal: failed, warn: () => undefined });
 };
 afterEach(async () => {
   await log.close();

@@ -119,11 +119,10 @@ describe('the replica feed', () => {
   it('shows a key whose history cannot be read as unavailable', async () => {
     const { id } = await create();
     const messages = await follow();
-    const log = await openEventStore(
-      service.config.EVENT_STORE_URL,
-      () => undefined,
-      () => undefined,
-    );
+    const log = await openEventStore(service.config.EVENT_STORE_URL, {
+      onFatal: () => undefined,
+      warn: () => undefined,
+    });
     const event = {
       id: '5b6f0c4e-1111-4222-8333-444455556666',
       type: 'ApiKeyBlessed',
@@ -138,11 +137,10 @@ describe('the replica feed', () => {
   it('passes over nothing that makes a key unavailable, however far behind its reader is', async () => {
     const { id } = await create();
     const after = mark(await follow());
-    const log = await openEventStore(
-      service.config.EVENT_STORE_URL,
-      () => undefined,
-      () => undefined,
-    );
+    const log = await openEventStore(service.config.EVENT_STORE_URL, {
+      onFatal: () => undefined,
+      warn: () => undefined,
+    });
     const unknown = () => ({ id: randomUUID(), type: 'ApiKeyBlessed', data: {}, metadata: {} });
     await log.append(streamOf(id), [unknown(), ...Array.from({ length: 1500 }, unknown)], 0);
     await log.close();

@@ -6,6 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
+import { streamOf } from '../src/domain/ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openSqliteLog } from '../src/event-store/sqlite-log.js';
 import { openLogFile } from '../src/event-store/sqlite-schema.js';
@@ -127,7 +128,7 @@ describe('a second process', () => {
     const log = await open();
     const other = run(process.execPath, WRITER, file, '200');
     const mine = Array.from({ length: 200 }, () => event());
-    const appending = Promise.all(mine.map((one) => log.append(one.id, [one], 'none')));
+    const appending = Promise.all(mine.map((one) => log.append(streamOf(one.id), [one], 'none')));
     const stop = new AbortController();
     const seen: string[] = [];
     for await (const page of log.subscribe(undefined, stop.signal)) {
@@ -145,7 +146,8 @@ describe('the disk', () => {
     const log = await open();
     const other = new DatabaseSync(file);
     other.exec('BEGIN IMMEDIATE');
-    const append = () => log.append(uuid(), [event()], 'none').catch((error: Error) => String(error.cause));
+    const append = () =>
+      log.append(streamOf(uuid()), [event()], 'none').catch((error: Error) => String(error.cause));
     // The first is a group of its own, and the others would be three more.
     const outcomes = await Promise.all(Array.from({ length: 2500 }, append));
     other.close();
@@ -155,17 +157,17 @@ describe('the disk', () => {
 
   it('is waited for by a thread: reads are answered while an append waits for another writer', async () => {
     const log = await open();
-    const first = event();
-    await log.append('a', [first], 'none');
+    const [first, stream] = [event(), streamOf(uuid())];
+    await log.append(stream, [first], 'none');
     const other = new DatabaseSync(file);
     other.exec('BEGIN IMMEDIATE');
     let answered = false;
-    const waiting = log.append('b', [event()], 'none').then((result) => {
+    const waiting = log.append(streamOf(uuid()), [event()], 'none').then((result) => {
       answered = true;
       return result;
     });
     for (let reads = 0; reads < 100; reads++) {
-      expect(await all(log.readStream('a'))).toHaveLength(1);
+      expect(await all(log.readStream(stream))).toHaveLength(1);
       await setImmediate();
     }
     expect(answered).toBe(false);
@@ -180,7 +182,9 @@ describe('the disk', () => {
     const commits = new Set<number>();
     const look = () =>
       commits.add((reader.prepare('PRAGMA data_version').get() as { data_version: number }).data_version);
-    const writing = Array.from({ length: 200 }, (_, n) => log.append(`s${n}`, [event()], 'none').then(look));
+    const writing = Array.from({ length: 200 }, () =>
+      log.append(streamOf(uuid()), [event()], 'none').then(look),
+    );
     await Promise.all(writing);
     reader.close();
     expect(commits.size).toBeLessThan(20);
@@ -195,7 +199,7 @@ describe('the disk', () => {
     expect(acknowledged.length).toBeGreaterThan(0);
     const log = await open();
     expect((await idsIn(log)).sort()).toEqual([...acknowledged].sort());
-    expect(await log.append('after', [event()], 'none')).toMatchObject({ appended: true });
+    expect(await log.append(streamOf(uuid()), [event()], 'none')).toMatchObject({ appended: true });
   });
 
   const strace = spawnSync('strace', ['-V']).status === 0;
@@ -242,22 +246,26 @@ describe('a file that is removed while it is open', () => {
   it.each(['removed', 'emptied'])('(%s) is noticed, and nothing more is acknowledged', async (how) => {
     const failures: Error[] = [];
     const log = await open(file, (error) => void failures.push(error));
-    await log.append('a', [event()], 'none');
+    await log.append(streamOf(uuid()), [event()], 'none');
     if (how === 'removed') rmSync(file);
     else truncateSync(file);
     await eventually(() => failures.length > 0);
     expect(failures[0]?.message).toMatch(/log\.db was removed, emptied or replaced/);
-    await expect(log.append('b', [event()], 'none')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(log.append(streamOf(uuid()), [event()], 'none')).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    });
   });
 });
 
 describe('closing', () => {
   it('finishes what is under way, refuses what comes after, and ends subscriptions', async () => {
     const log = await open();
-    const under = Array.from({ length: 50 }, (_, n) => log.append(`s${n}`, [event()], 'none'));
+    const under = Array.from({ length: 50 }, () => log.append(streamOf(uuid()), [event()], 'none'));
     const subscription = all(log.subscribe(undefined, new AbortController().signal));
     const closed = log.close();
-    await expect(log.append('late', [event()], 'none')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(log.append(streamOf(uuid()), [event()], 'none')).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    });
     for (const result of await Promise.all(under)) expect(result.appended).toBe(true);
     await closed;
     await log.close();

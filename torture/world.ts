@@ -123,7 +123,7 @@ export async function withLogOf<T>(
   const failed = (error: Error) => {
     throw error;
   };
-  const log = await openEventStore(url, failed, () => undefined);
+  const log = await openEventStore(url, { onFatal: failed, warn: () => undefined });
   try {
     return await use(log);
   } finally {

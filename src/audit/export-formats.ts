@@ -1,4 +1,3 @@
-import { isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { cloudEvent } from '../event-store/cloud-event.js';
@@ -92,7 +91,6 @@ function readable(recorded: RecordedEvent) {
     const event = decodeWebhook(recorded, revision);
     return event.type === 'Unreadable' ? event.reason : event;
   }
-  if (!isApiKeyStream(stream)) return 'a stream of nobody';
   try {
     const event = decode(recorded, revision);
     return event.type === 'Unreadable' ? event.reason : event;

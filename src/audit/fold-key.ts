@@ -21,7 +21,7 @@ export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable
   }
 }
 
-/** @throws UnattributableError see decode */
+/** @throws RangeError see decode */
 export function foldStep(before: KeyEntry | undefined, recorded: RecordedEvent): Step {
   const event = decode(recorded, before ? before.revision + 1 : 0);
   const entry = entryAfter(before, recorded, event);

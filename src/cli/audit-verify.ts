@@ -35,6 +35,7 @@ export async function auditVerify({ json }: { json?: boolean }): Promise<void> {
 async function checkTheLog(log: EventStore, say: Say): Promise<CheckedLog> {
   const end = await log.end();
   const progress = startProgress('Folding the log');
+  let foreign = 0;
   const checked = await checkLog(
     log,
     (found) => {
@@ -42,8 +43,15 @@ async function checkTheLog(log: EventStore, say: Say): Promise<CheckedLog> {
       say({ kind: 'fault', ...found }, `${stream} revision ${revision} (${type}, ${position}): ${fault}`);
     },
     ({ position }) => progress.add(1, partBefore(position, end)),
+    ({ stream, revision, type, position }) => {
+      foreign++;
+      const facts = { kind: 'foreign', stream, revision, position, type };
+      say(facts, `${stream} revision ${revision} (${type}, ${position}): not of Keyledger, passed over`);
+    },
   ).finally(() => progress.end());
   const { events, faults, position } = checked;
+  if (foreign > 0)
+    say({ kind: 'foreign events', events: foreign }, `${countOf(foreign, 'events')} of others: no drift`);
   const keys = checked.entries.size;
   say(
     { kind: 'log', events, keys, faults, position: position ?? null },

@@ -17,6 +17,9 @@ export const LOG_FAILED = 70;
 /** Exit code of a process whose reader has gone: 128 and the number of SIGPIPE. */
 const READER_GONE = 141;
 
+/** How long a tool waits for an EventStoreDB that cannot be reached (milliseconds). */
+const LOG_PATIENCE_MS = 30_000;
+
 /** So long a tool waits for Redis, in milliseconds. */
 const REDIS_PATIENCE_MS = 5000;
 
@@ -37,7 +40,7 @@ export async function withLog<T>(
   purpose: 'to read' | 'to write' = 'to read',
 ): Promise<T> {
   const settings = loadSettings(process.env);
-  const { EVENT_STORE_URL } = settings;
+  const { EVENT_STORE_URL, EVENT_STORE_PREFIX: prefix } = settings;
   const isThere = !isSqliteUrl(EVENT_STORE_URL) || existsSync(sqliteFile(EVENT_STORE_URL));
   if (!isThere && purpose === 'to read') {
     throw new Error(
@@ -48,7 +51,9 @@ export async function withLog<T>(
     console.error(`keyledger: ${message}`);
     process.exit(LOG_FAILED);
   };
-  const log = await openEventStore(EVENT_STORE_URL, logFailed, console.error, purpose);
+  const wait = { limitMs: LOG_PATIENCE_MS, onWaiting: console.error };
+  const options = { onFatal: logFailed, warn: console.error, purpose, prefix, wait };
+  const log = await openEventStore(EVENT_STORE_URL, options);
   if (log.readOnly) {
     console.error(
       `${sqliteFile(EVENT_STORE_URL)} is a read-only copy: it does not record that you look at it`,

@@ -15,12 +15,12 @@ export const isApiKeyId = (text: string): boolean => UUID.test(text);
 
 export const streamOf = (apiKeyId: string): string => CATEGORY + apiKeyId;
 
-export const isApiKeyStream = (stream: string): boolean => stream.startsWith(CATEGORY);
+export const isApiKeyStream = (stream: string): boolean => apiKeyIdOf(stream) !== undefined;
 
 /** The key whose stream this is, or undefined if the name belongs to no key. */
 export function apiKeyIdOf(stream: string): string | undefined {
   const id = stream.slice(CATEGORY.length);
-  return isApiKeyStream(stream) && isApiKeyId(id) ? id : undefined;
+  return stream.startsWith(CATEGORY) && isApiKeyId(id) ? id : undefined;
 }
 
 // --- Commands -------------------------------------------------------------------------------

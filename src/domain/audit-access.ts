@@ -4,7 +4,10 @@ export const ACCESS_CATEGORY = 'auditAccess-';
 
 export const accessStream = (accessId: string): string => ACCESS_CATEGORY + accessId;
 
-export const isAccessStream = (stream: string): boolean => stream.startsWith(ACCESS_CATEGORY);
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+export const isAccessStream = (stream: string): boolean =>
+  stream.startsWith(ACCESS_CATEGORY) && UUID.test(stream.slice(ACCESS_CATEGORY.length));
 
 export const ACCESSES = [
   'history',

@@ -22,6 +22,8 @@ export function webhookIdOf(stream: string): string | undefined {
   return stream.startsWith(WEBHOOK_CATEGORY) && isWebhookId(id) ? id : undefined;
 }
 
+export const isWebhookStream = (stream: string): boolean => webhookIdOf(stream) !== undefined;
+
 // --- Commands -------------------------------------------------------------------------------
 
 /** The endpoint and where it belongs: what every command and every event says. */

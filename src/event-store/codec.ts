@@ -55,11 +55,11 @@ export type DecodedAccess = Occurred<AuditAccessed> & Caused;
  * tell (unknown type or later version, wrong shape, another key's event in this key's stream, events
  * missing before it).
  * @param revision the one that must come next in its stream
- * @throws UnattributableError if the stream belongs to no key, so that nobody knows what it may concern
+ * @throws RangeError the stream belongs to no key
  */
 export function decode(recorded: RecordedEvent, revision: number): Decoded | Occurred<Unreadable> {
   const apiKeyId = apiKeyIdOf(recorded.stream);
-  if (!apiKeyId) throw new UnattributableError(recorded);
+  if (!apiKeyId) throw new RangeError(`${recorded.stream} is the stream of no key`);
   const unreadable = (reason: string): Occurred<Unreadable> => ({
     type: 'Unreadable',
     reason,
@@ -159,11 +159,3 @@ export function saidOf({ data, metadata }: RecordedEvent): {
 }
 
 const RepoIdOnly = z.object({ repoId: z.string() });
-
-/** An event in a stream that looks like a key's and is none: going on could hide a revocation. */
-export class UnattributableError extends Error {
-  constructor({ stream, position, type }: RecordedEvent) {
-    super(`The ${type} at ${position} is in stream ${JSON.stringify(stream)}, which belongs to no key`);
-    this.name = 'UnattributableError';
-  }
-}

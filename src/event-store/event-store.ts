@@ -35,10 +35,11 @@ export interface EventStore {
 
   /**
    * Every event after a position (from the first without one), in log order, up to the log's end
-   * as it is when the reading gets there.
+   * as it is when the reading gets there. Foreign events are left out: see isOurStream.
+   * @param onForeign called with each of them
    * @throws KeyledgerError OTHER_LOG
    */
-  readAll(after?: Position): AsyncIterable<RecordedEvent>;
+  readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent>;
 
   /**
    * The event at exactly this position; undefined if none is there, as in a log that was restored from an older copy.
@@ -94,6 +95,8 @@ export type RecordedEvent = {
 
 export type Page = {
   readonly events: readonly RecordedEvent[];
+  /** What was passed over because no release of ours can have written it: see isOurStream. */
+  readonly foreign?: readonly RecordedEvent[];
   /** How far the log has been read: that of the last event, or beyond it where nothing follows that is for us. */
   readonly position: Position;
   /** True if the log held nothing behind this page when it was read. */

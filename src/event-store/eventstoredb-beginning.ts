@@ -2,47 +2,100 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { jsonEvent, NO_STREAM, StreamNotFoundError, WrongExpectedVersionError } from '@eventstore/db-client';
 import { v4 as uuid, validate } from 'uuid';
 import type { Connection } from './eventstoredb-connection.js';
+import { diagnose } from './eventstoredb-diagnosis.js';
 import { reasonOf, verdictOf, withinTime } from './eventstoredb-failures.js';
 import { readPatiently } from './eventstoredb-reads.js';
 
-/** The stream whose one event makes the log id. No reader is given it. */
+/** Behind the prefix, the stream whose one event makes the log id. No reader is given it. */
 export const LOG_STREAM = 'keyledger-log';
 const ATTEMPT_LIMIT_MS = 4000;
 const PAUSE_MS = 250;
+/** https://grpc.io/docs/guides/status-codes */
+const UNAUTHENTICATED = 16;
+/** Who waits is told why after the first of these times, then after the next ones, and on at the last (milliseconds). */
+const REPORTS_MS = [1000, 4000, 10_000, 20_000, 30_000, 60_000];
+
+/** How long opening waits for a server that cannot be reached, or is starting. */
+export type Waiting = {
+  /** Milliseconds; without it as long as it takes. */
+  readonly limitMs?: number;
+  /** Called with what is waited for and why, soon and then at growing intervals; holds no credentials. */
+  readonly onWaiting?: (message: string) => void;
+};
+/** A tool gives up; a service waits. */
+const DEFAULT_WAITING: Waiting = { limitMs: 30_000 };
 
 export type Beginning = { readonly logId: string; readonly commit: bigint; readonly prepare: bigint };
 
 /**
- * The beginning of the log; makes it in a database that has none. Whoever loses the race for it gets
- * the winner's. Waits for a server that is starting.
- * @param patienceMs for so long
+ * The beginning of the log; makes it in a database that has none. Of two processes that make it both get the one that
+ * was first. Waits for a server that cannot be reached or is starting.
+ * @param stream whose one event makes the log id
  * @throws Error why there is no log to work with; the message holds no credentials
  */
-export async function findOrMakeBeginning(connection: Connection, patienceMs: number): Promise<Beginning> {
-  const giveUpAt = performance.now() + patienceMs;
-  for (;;) {
-    try {
-      const found = await findBeginning(connection);
-      if (found) return found;
-      await makeBeginning(connection);
-    } catch (error) {
-      if (error instanceof NotALogError) throw error;
-      if (verdictOf(error) === 'final' || performance.now() + PAUSE_MS > giveUpAt) {
-        throw new Error(`Cannot open the log at ${connection.address}: ${reasonOf(error)}`);
+export async function findOrMakeBeginning(
+  connection: Connection,
+  stream: string,
+  { limitMs = Number.POSITIVE_INFINITY, onWaiting }: Waiting = DEFAULT_WAITING,
+): Promise<Beginning> {
+  const giveUpAt = performance.now() + limitMs;
+  let failure: unknown;
+  const opened = new AbortController();
+  if (onWaiting) void report(connection, () => failure, onWaiting, opened.signal);
+  try {
+    for (;;) {
+      try {
+        const found = await findBeginning(connection, stream);
+        if (found) return found;
+        await makeBeginning(connection, stream);
+      } catch (error) {
+        if (error instanceof NotALogError) throw error;
+        if (isHopeless(error) || performance.now() + PAUSE_MS > giveUpAt) {
+          const reason = (await diagnose(connection)) ?? reasonOf(error);
+          throw new Error(`Cannot open the log at ${connection.address}: ${reason}`);
+        }
+        failure = error;
+        await pause(PAUSE_MS);
       }
-      await pause(PAUSE_MS);
     }
+  } finally {
+    opened.abort();
+  }
+}
+
+/** Who is refused for its credentials is refused the next time, too. */
+const isHopeless = (error: unknown): boolean =>
+  verdictOf(error) === 'final' || (error as { code?: number }).code === UNAUTHENTICATED;
+
+/** Says again and again what is waited for, and why, until the log is open. */
+async function report(
+  connection: Connection,
+  failure: () => unknown,
+  onWaiting: (message: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let reports = 0; ; reports++) {
+    const delay = REPORTS_MS[Math.min(reports, REPORTS_MS.length - 1)];
+    await pause(delay, undefined, { signal, ref: false }).catch(() => undefined);
+    const diagnosis = signal.aborted ? undefined : await diagnose(connection);
+    if (signal.aborted) return;
+    const error = failure();
+    const reason = diagnosis ?? (error === undefined ? 'it does not answer' : reasonOf(error));
+    onWaiting(`Waiting for the log at ${connection.address}: ${reason}`);
   }
 }
 
 /** Undefined if nothing was ever logged here. */
-export async function findBeginning({ client, credentials }: Connection): Promise<Beginning | undefined> {
+export async function findBeginning(
+  { client, credentials }: Connection,
+  stream: string,
+): Promise<Beginning | undefined> {
   try {
-    const read = client.readStream(LOG_STREAM, { maxCount: 1, ...credentials });
+    const read = client.readStream(stream, { maxCount: 1, ...credentials });
     for await (const { event } of readPatiently(read, ATTEMPT_LIMIT_MS)) {
       const { logId } = (event?.data ?? {}) as { logId?: unknown };
       if (!validate(logId)) {
-        throw new NotALogError(`The stream ${LOG_STREAM} was not written by Keyledger: it holds no log id`);
+        throw new NotALogError(`The stream ${stream} was not written by Keyledger: it holds no log id`);
       }
       if (!event?.position) throw new NotALogError('Keyledger needs EventStoreDB 22.10 or later');
       return { logId: logId as string, ...event.position };
@@ -53,11 +106,11 @@ export async function findBeginning({ client, credentials }: Connection): Promis
   return undefined;
 }
 
-async function makeBeginning({ client, appendCredentials }: Connection): Promise<void> {
+async function makeBeginning({ client, appendCredentials }: Connection, stream: string): Promise<void> {
   const created = jsonEvent({ type: 'LogCreated', data: { logId: uuid() }, metadata: {} });
   const options = { expectedRevision: NO_STREAM, deadline: ATTEMPT_LIMIT_MS, ...appendCredentials } as const;
   try {
-    await withinTime(ATTEMPT_LIMIT_MS, client.appendToStream(LOG_STREAM, created, options));
+    await withinTime(ATTEMPT_LIMIT_MS, client.appendToStream(stream, created, options));
   } catch (error) {
     if (!(error instanceof WrongExpectedVersionError)) throw error;
   }

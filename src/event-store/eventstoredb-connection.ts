@@ -7,6 +7,9 @@ export type Connection = {
   readonly client: EventStoreDBClient;
   /** Without a user's name: host and settings. */
   readonly address: string;
+  /** Of the URL; with esdb+discover:// more may be found. */
+  readonly hosts: readonly { readonly host: string; readonly port: number }[];
+  readonly tls: boolean;
   /** For reads and subscriptions; undefined if the URL names nobody. */
   readonly credentials: { readonly credentials?: Credentials };
   /**
@@ -51,6 +54,8 @@ export function connect(url: string): Connection {
   return {
     client: clientOf(scheme + rest),
     address: scheme + rest,
+    hosts: hostsOf(rest),
+    tls: !insecure,
     credentials,
     appendCredentials: insecure && !named ? { credentials: NOBODY } : credentials,
     connectForBatches: () => clientOf(named ? withCredentials(scheme, named, rest) : scheme + rest),
@@ -63,6 +68,16 @@ function withCredentials(scheme: string, { username, password }: Credentials, re
   const quiet = settings.split('&').filter((setting) => QUIET_SETTING.test(setting));
   const user = [username, password].map(encodeURIComponent).join(':');
   return `${scheme}${user}@${hosts}${quiet.length > 0 ? `?${quiet.join('&')}` : ''}`;
+}
+
+const DEFAULT_PORT = 2113;
+
+function hostsOf(rest: string): Connection['hosts'] {
+  const [hosts = ''] = rest.split(/[/?]/);
+  return hosts.split(',').map((text) => {
+    const [, host = '', port] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(text) ?? [];
+    return { host, port: Number(port ?? DEFAULT_PORT) };
+  });
 }
 
 /** A URL as it may be printed. */

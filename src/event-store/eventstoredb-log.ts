@@ -24,7 +24,13 @@ import type {
   Page,
   RecordedEvent,
 } from './event-store.js';
-import { type Beginning, findBeginning, findOrMakeBeginning, LOG_STREAM } from './eventstoredb-beginning.js';
+import {
+  type Beginning,
+  findBeginning,
+  findOrMakeBeginning,
+  LOG_STREAM,
+  type Waiting,
+} from './eventstoredb-beginning.js';
 import { type Connection, connect } from './eventstoredb-connection.js';
 import { ANSWER_LIMIT_MS, mayTryAgain, untilKnown } from './eventstoredb-failures.js';
 import { Heartbeat } from './eventstoredb-heartbeat.js';
@@ -32,40 +38,39 @@ import { appendBatched } from './eventstoredb-in-order.js';
 import { jsonOrText, PAGE_SIZE, pagesOf, readPatiently } from './eventstoredb-reads.js';
 import { warnOfRetention } from './eventstoredb-retention.js';
 import { hex16, type Position, placeOf, positionAt } from './position.js';
+import { isOurStream, separateForeign } from './streams.js';
 import { askForUncompressedAnswers } from './uncompressed-answers.js';
 
-/** What the names of our streams begin with: the database may hold the streams of others too. */
-const OURS = {
-  prefixes: CATEGORIES,
-  /** Events of others that the server passes over at once, and how seldom it tells of it. */
-  maxSearchWindow: 4096,
-  checkpointInterval: 1000,
-};
-
-/** So long opening waits for a server that is starting, in milliseconds. */
-const OPEN_PATIENCE_MS = 30_000;
+/** Events of others that the server passes over at once, and how seldom it tells of it. */
+const SEARCH = { maxSearchWindow: 4096, checkpointInterval: 1000 };
 /** Places are int64 in the server. */
 const MAX_PLACE = 2n ** 63n - 1n;
 /** How many events are looked at first when the end is looked for, and at most at a time. */
 const SCAN = { first: 16, longest: 4096 };
 
+export type EventStoreDbOptions = {
+  /** Called if the database holds another log than before: the process must end. */
+  readonly onFatal: (error: Error) => void;
+  /** Given what an operator should know; holds no credentials. */
+  readonly warn: (message: string) => void;
+  /** What the names of all streams of this log begin with, so that several logs share a server. */
+  readonly prefix?: string | undefined;
+  readonly wait?: Waiting | undefined;
+};
+
 /**
  * Opens the log in an EventStoreDB or KurrentDB; see connect for the URL.
- * @param onFatal called if the database holds another log than before: the process must end
- * @param warn told what an operator should know; holds no credentials
  * @throws Error it cannot be opened
  */
 export async function openEventStoreDbLog(
   url: string,
-  onFatal: (error: Error) => void,
-  warn: (message: string) => void,
-  patienceMs = OPEN_PATIENCE_MS,
+  { onFatal, warn, prefix = '', wait }: EventStoreDbOptions,
 ): Promise<EventStore> {
   await askForUncompressedAnswers(warn);
   const connection = connect(url);
   try {
-    const beginning = await findOrMakeBeginning(connection, patienceMs);
-    return new EventStoreDbLog(connection, beginning, onFatal, warn);
+    const beginning = await findOrMakeBeginning(connection, prefix + LOG_STREAM, wait);
+    return new EventStoreDbLog(connection, beginning, prefix, onFatal, warn);
   } catch (error) {
     await connection.client.dispose();
     throw error;
@@ -76,6 +81,9 @@ class EventStoreDbLog implements EventStore {
   readonly logId: string;
   readonly #connection: Connection;
   readonly #beginning: Position;
+  readonly #prefix: string;
+  /** What the names of our streams begin with: the database may hold the streams of others too. */
+  readonly #prefixes: string[];
   readonly #onFatal: (error: Error) => void;
   readonly #heartbeat = new Heartbeat(() => this.#isStillThere());
   readonly #closing = new AbortController();
@@ -86,15 +94,19 @@ class EventStoreDbLog implements EventStore {
   constructor(
     connection: Connection,
     { logId, commit, prepare }: Beginning,
+    prefix: string,
     onFatal: (error: Error) => void,
     warn: (message: string) => void,
   ) {
     this.logId = logId;
     this.#connection = connection;
+    this.#prefix = prefix;
+    this.#prefixes = CATEGORIES.map((category) => prefix + category);
     this.#onFatal = onFatal;
     this.#beginning = this.#position({ commit, prepare });
     this.#scanned = { to: this.#beginning, last: this.#beginning };
-    void warnOfRetention(connection, [...CATEGORIES, LOG_STREAM], this.#closing.signal, warn);
+    const streams = [...this.#prefixes, prefix + LOG_STREAM];
+    void warnOfRetention(connection, streams, this.#closing.signal, warn);
   }
 
   async append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
@@ -108,7 +120,8 @@ class EventStoreDbLog implements EventStore {
 
   async appendInOrder(appends: AsyncIterable<Append>): Promise<void> {
     const client = this.#connection.connectForBatches();
-    await this.#tracked(appendBatched(client, appends).finally(() => client.dispose()));
+    const prefixed = withPrefix(this.#prefix, appends);
+    await this.#tracked(appendBatched(client, prefixed).finally(() => client.dispose()));
   }
 
   /** Closing waits for it. */
@@ -127,7 +140,7 @@ class EventStoreDbLog implements EventStore {
     for (let attempt = 0; ; attempt++) {
       try {
         const { client, credentials } = this.#connection;
-        const read = client.readStream(stream, { fromRevision: next, ...credentials });
+        const read = client.readStream(this.#prefix + stream, { fromRevision: next, ...credentials });
         for await (const { event } of readPatiently(read, giveUpAt - performance.now())) {
           if (!event) continue;
           yield this.#recorded(event);
@@ -143,8 +156,9 @@ class EventStoreDbLog implements EventStore {
     }
   }
 
-  async *readAll(after?: Position): AsyncIterable<RecordedEvent> {
-    for await (const { events, caughtUp } of this.#pages(after, this.#closing.signal)) {
+  async *readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
+    for await (const { events, foreign, caughtUp } of this.#pages(after, this.#closing.signal)) {
+      if (onForeign) foreign?.forEach(onForeign);
       yield* events;
       if (caughtUp) return;
     }
@@ -158,8 +172,8 @@ class EventStoreDbLog implements EventStore {
     const read = client.readAll({ fromPosition, maxCount: 1, ...credentials });
     try {
       for await (const { event } of readPatiently(read, ANSWER_LIMIT_MS)) {
-        const isOurs = event && CATEGORIES.some((category) => event.streamId.startsWith(category));
-        return isOurs && this.#position(event.position) === position ? this.#recorded(event) : undefined;
+        const isThere = event && this.#isOurs(event.streamId) && this.#position(event.position) === position;
+        return isThere ? this.#recorded(event) : undefined;
       }
       return undefined;
     } catch (cause) {
@@ -184,7 +198,7 @@ class EventStoreDbLog implements EventStore {
       for (const { streamId, position } of await this.#backwards(from, maxCount)) {
         const here = this.#position(position);
         scannedTo ??= here;
-        if (CATEGORIES.some((category) => streamId.startsWith(category))) return found(here);
+        if (this.#isOurs(streamId)) return found(here);
         if (here <= known.to) return found(known.last);
         from = position;
       }
@@ -212,7 +226,7 @@ class EventStoreDbLog implements EventStore {
     const expectedRevision = expected === 'none' ? NO_STREAM : BigInt(expected);
     try {
       const { nextExpectedRevision, position } = await client.appendToStream(
-        stream,
+        this.#prefix + stream,
         events.map(({ id, type, data, metadata }) =>
           jsonEvent({ id, type, data: data as JSONType, metadata: metadata as JSONType }),
         ),
@@ -236,7 +250,7 @@ class EventStoreDbLog implements EventStore {
     if (position >= end) yield { events: [], position, caughtUp: true };
     const { client, credentials } = this.#connection;
     const subscription = client.subscribeToAll(
-      { fromPosition, filter: streamNameFilter(OURS), ...credentials },
+      { fromPosition, filter: streamNameFilter({ prefixes: this.#prefixes, ...SEARCH }), ...credentials },
       { highWaterMark: PAGE_SIZE },
     );
     const stopListening = this.#heartbeat.listen((error) => subscription.emit('error', error));
@@ -244,7 +258,8 @@ class EventStoreDbLog implements EventStore {
       for await (const { events } of pagesOf(subscription, signal)) {
         const recorded = events.map((event) => this.#recorded(event));
         position = recorded.at(-1)?.position ?? position;
-        yield { events: recorded, position, caughtUp: position >= end && subscription.readableLength === 0 };
+        const caughtUp = position >= end && subscription.readableLength === 0;
+        yield { ...separateForeign(recorded), position, caughtUp };
       }
     } catch (cause) {
       throw new KeyledgerError('UNAVAILABLE', { cause });
@@ -266,11 +281,15 @@ class EventStoreDbLog implements EventStore {
   }
 
   async #isStillThere(): Promise<void> {
-    const found = await findBeginning(this.#connection);
+    const found = await findBeginning(this.#connection, this.#prefix + LOG_STREAM);
     if (found?.logId === this.logId) return;
     const error = new Error(`The database no longer holds the log ${this.logId}`);
     if (!this.#closing.signal.aborted) this.#onFatal(error);
     throw error;
+  }
+
+  #isOurs(streamId: string): boolean {
+    return streamId.startsWith(this.#prefix) && isOurStream(streamId.slice(this.#prefix.length));
   }
 
   #parsed(position: Position): Place {
@@ -286,7 +305,7 @@ class EventStoreDbLog implements EventStore {
   #recorded(event: EventStoreDbEvent): RecordedEvent {
     return {
       id: event.id,
-      stream: event.streamId,
+      stream: event.streamId.slice(this.#prefix.length),
       revision: Number(event.revision),
       position: this.#position(event.position),
       type: event.type,
@@ -295,4 +314,8 @@ class EventStoreDbLog implements EventStore {
       recordedAt: event.created.toISOString(),
     };
   }
+}
+
+async function* withPrefix(prefix: string, appends: AsyncIterable<Append>): AsyncIterable<Append> {
+  for await (const append of appends) yield { ...append, stream: prefix + append.stream };
 }

@@ -1,6 +1,6 @@
 import type { EventStore } from './event-store.js';
 import { isEventStoreDbUrl } from './eventstoredb-connection.js';
-import { openEventStoreDbLog } from './eventstoredb-log.js';
+import { type EventStoreDbOptions, openEventStoreDbLog } from './eventstoredb-log.js';
 import { openSqliteLog } from './sqlite-log.js';
 import { isReadOnlyCopy, openReadOnlyCopy } from './sqlite-read-only.js';
 
@@ -12,22 +12,19 @@ export const isEventStoreUrl = (url: string): boolean => isSqliteUrl(url) || isE
 
 export const sqliteFile = (url: string): string => url.slice(SQLITE.length);
 
+export type OpenOptions = EventStoreDbOptions & {
+  /** 'to read': a read-only copy of a log is taken, too. */
+  readonly purpose?: 'to read' | 'to write';
+};
+
 /**
  * The log that a URL names: `sqlite:<file>`, `esdb://…` or `esdb+discover://…`.
- * @param onFatal called once if the log has failed for good: the process must end
- * @param warn told what an operator should know about the log
- * @param purpose 'to read': a read-only copy of a log is taken, too
  * @throws Error it cannot be opened
  */
-export async function openEventStore(
-  url: string,
-  onFatal: (error: Error) => void,
-  warn: (message: string) => void,
-  purpose: 'to read' | 'to write' = 'to write',
-): Promise<EventStore> {
-  if (!isSqliteUrl(url)) return openEventStoreDbLog(url, onFatal, warn);
+export async function openEventStore(url: string, options: OpenOptions): Promise<EventStore> {
+  if (!isSqliteUrl(url)) return openEventStoreDbLog(url, options);
   const file = sqliteFile(url);
-  return purpose === 'to read' && isReadOnlyCopy(file)
+  return options.purpose === 'to read' && isReadOnlyCopy(file)
     ? openReadOnlyCopy(file)
-    : openSqliteLog(file, onFatal);
+    : openSqliteLog(file, options.onFatal);
 }

@@ -105,8 +105,8 @@ class SqliteLog implements EventStore {
     return this.#reader.readStream(stream);
   }
 
-  readAll(after?: Position): AsyncIterable<RecordedEvent> {
-    return this.#reader.readAll(after);
+  readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
+    return this.#reader.readAll(after, onForeign);
   }
 
   async eventAt(position: Position): Promise<RecordedEvent | undefined> {
@@ -122,9 +122,11 @@ class SqliteLog implements EventStore {
     let told = false;
     for (let last = reader.placeAfter(after); !signal.aborted && !this.#closed; ) {
       const seen = this.#changes;
-      const { events, place, caughtUp } = reader.pageAfter(last);
+      const { place, ...page } = reader.pageAfter(last);
+      const { caughtUp } = page;
+      const isNew = place !== last;
       last = place;
-      if (events.length > 0 || !told) yield { events, position: reader.position(place), caughtUp };
+      if (isNew || !told) yield { ...page, position: reader.position(place) };
       told = caughtUp;
       await (caughtUp ? this.#changeSince(seen, signal) : setImmediate());
     }

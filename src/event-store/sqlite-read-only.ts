@@ -100,8 +100,8 @@ class ReadOnlyLog implements EventStore {
     return this.#reader.readStream(stream);
   }
 
-  readAll(after?: Position): AsyncIterable<RecordedEvent> {
-    return this.#reader.readAll(after);
+  readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
+    return this.#reader.readAll(after, onForeign);
   }
 
   async eventAt(position: Position): Promise<RecordedEvent | undefined> {
@@ -115,10 +115,10 @@ class ReadOnlyLog implements EventStore {
   /** Nothing comes after the copy's end. */
   async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
     for (let last = this.#reader.placeAfter(after); !signal.aborted; await setImmediate()) {
-      const { events, place, caughtUp } = this.#reader.pageAfter(last);
+      const { place, ...page } = this.#reader.pageAfter(last);
       last = place;
-      yield { events, position: this.#reader.position(place), caughtUp };
-      if (caughtUp) await aborted(signal);
+      yield { ...page, position: this.#reader.position(place) };
+      if (page.caughtUp) await aborted(signal);
     }
   }
 

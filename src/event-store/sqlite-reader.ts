@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
-import type { RecordedEvent } from './event-store.js';
+import type { Page, RecordedEvent } from './event-store.js';
 import { hex16, type Position, placeOf, positionAt } from './position.js';
+import { isOurStream, separateForeign } from './streams.js';
 
 /** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
 const PAGE_SIZE = 512;
@@ -38,9 +39,10 @@ export class SqliteReader {
     }
   }
 
-  async *readAll(after?: Position): AsyncIterable<RecordedEvent> {
+  async *readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
     for (let place = this.placeAfter(after); ; ) {
       const page = this.pageAfter(place);
+      if (onForeign) page.foreign.forEach(onForeign);
       yield* page.events;
       if (page.caughtUp) return;
       place = page.place;
@@ -50,7 +52,7 @@ export class SqliteReader {
 
   eventAt(position: Position): RecordedEvent | undefined {
     const row = this.#selectAt.get(this.placeAfter(position)) as Row | undefined;
-    return row && this.#recorded(row);
+    return row && isOurStream(row.stream) ? this.#recorded(row) : undefined;
   }
 
   end(): Position {
@@ -58,10 +60,13 @@ export class SqliteReader {
   }
 
   /** The next events after a place, and how far they reach. */
-  pageAfter(place: number): { events: RecordedEvent[]; place: number; caughtUp: boolean } {
+  pageAfter(place: number): Pick<Page, 'events' | 'caughtUp'> & {
+    readonly foreign: readonly RecordedEvent[];
+    readonly place: number;
+  } {
     const rows = this.#selectAfter.all(place) as Row[];
     return {
-      events: rows.map((row) => this.#recorded(row)),
+      ...separateForeign(rows.map((row) => this.#recorded(row))),
       place: rows.at(-1)?.place ?? place,
       caughtUp: rows.length < PAGE_SIZE,
     };

@@ -72,6 +72,20 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
   return app;
 }
 
+/** The server of a service that waits for its log, not yet listening. @param reason what it waits for, and why */
+export async function makeWaitingApp(
+  { settings, metrics, logger }: Pick<HttpDependencies, 'settings' | 'metrics' | 'logger'>,
+  reason: () => string,
+): Promise<FastifyInstance> {
+  const app = hardenedServer(logger, settings);
+  app.setNotFoundHandler(() => {
+    throw new KeyledgerError('UNAVAILABLE', { message: reason() });
+  });
+  if (settings.serveMetrics) serveMetrics(app, metrics);
+  await app.register(healthRoutes(reason));
+  return app;
+}
+
 /** The server of METRICS_PORT, not yet listening. */
 export async function makeMetricsApp({
   settings,
@@ -146,7 +160,7 @@ const everythingElse =
     await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     if (settings.serveMetrics) serveMetrics(app, metrics);
-    await app.register(healthRoutes(projector));
+    await app.register(healthRoutes(() => projector.unreadyBecause));
     const onRefused = () => metrics.refused.inc();
     await app.register(async (api) => {
       api.addHook('onRequest', noStore);

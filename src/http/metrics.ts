@@ -73,6 +73,15 @@ export function observe(
         this.set(value());
       },
     });
+  new Counter({
+    name: 'keyledger_foreign_events_total',
+    help: 'Events passed over because no release of Keyledger can have written them',
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(projector.foreignEvents);
+    },
+  });
   gauge(
     'keyledger_projector_lag_seconds',
     'Age of the last event seen while later ones wait',

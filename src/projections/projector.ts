@@ -4,7 +4,7 @@ import { apiKeyIdOf, isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
-import { saidOf, UnattributableError } from '../event-store/codec.js';
+import { saidOf } from '../event-store/codec.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { Journal } from './journal.js';
@@ -18,6 +18,8 @@ import { Webhooks } from './webhooks.js';
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 5000;
 const ASK_FOR_END_MS = 1000;
+const FOREIGN =
+  'The server holds events of others in streams whose names begin as those of Keyledger: they are passed over. keyledger audit verify names them all; EVENT_STORE_PREFIX keeps services apart';
 
 /**
  * The one loop from the log to what is read. It folds each page of events into the verify index, and
@@ -44,6 +46,7 @@ export class Projector {
   #caughtUp = false;
   #wasCaughtUp = false;
   #halted: string | undefined;
+  #foreignEvents = 0;
 
   /** What changed since the read model was last written to, one document a key. */
   #pending = new Map<string, ListItem>();
@@ -85,6 +88,11 @@ export class Projector {
     this.listed.stop();
     await this.#running;
     await this.#writing;
+  }
+
+  /** How many events were passed over because no release of ours can have written them. */
+  get foreignEvents(): number {
+    return this.#foreignEvents;
   }
 
   /** Why no key can be verified, or undefined if they can: the index is behind or has stopped. */
@@ -143,8 +151,7 @@ export class Projector {
         if (!signal.aborted) throw new Error('The subscription ended');
       } catch (error) {
         this.#caughtUp = false;
-        if (error instanceof UnattributableError) this.#halt(error);
-        else await this.#backOff('The subscription to the log broke', error, failures);
+        await this.#backOff('The subscription to the log broke', error, failures);
       }
     }
   }
@@ -163,7 +170,8 @@ export class Projector {
   }
 
   async #take(page: Page): Promise<void> {
-    const { events, position, caughtUp } = page;
+    const { events, foreign = [], position, caughtUp } = page;
+    this.#passForeign(foreign);
     const repoIds = new Set<string>();
     for (const event of events) {
       let repoId: string | undefined;
@@ -243,10 +251,15 @@ export class Projector {
     }
   }
 
-  #halt(error: Error): void {
-    this.#halted = `The projector has stopped: ${error.message}`;
-    this.tail.break(new KeyledgerError('UNAVAILABLE', { message: this.#halted }));
-    this.#logger.fatal({ err: error }, 'The projector has stopped');
+  /** What no release of ours can have written concerns no key: it must not stop what does. */
+  #passForeign(foreign: readonly RecordedEvent[]): void {
+    const [first] = foreign;
+    if (!first) return;
+    if (this.#foreignEvents === 0) {
+      const { stream, type, position } = first;
+      this.#logger.warn({ stream, type, position }, FOREIGN);
+    }
+    this.#foreignEvents += foreign.length;
   }
 
   async #backOff(what: string, error: unknown, failures: number): Promise<void> {

@@ -17,7 +17,7 @@ export type KeyEntry = {
 /**
  * The fold: a key's entry after one more event of its stream. An event that the entry already holds
  * changes nothing.
- * @throws UnattributableError see decode
+ * @throws RangeError see decode
  */
 export function evolveEntry(entry: KeyEntry | undefined, recorded: RecordedEvent): KeyEntry {
   if (entry && recorded.revision <= entry.revision) return entry;

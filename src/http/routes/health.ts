@@ -1,15 +1,17 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../domain/errors.js';
-import type { Projector } from '../../projections/projector.js';
 import { ErrorEnvelope } from '../errors.js';
 
 const Health = z.object({ success: z.literal(true), status: z.enum(['live', 'ready']) });
 const tags = ['Health'];
 
-/** Live: the process answers. Ready: it may be given traffic, because its read side has caught up. */
+/**
+ * Live: the process answers. Ready: it may be given traffic, because its read side has caught up.
+ * @param unreadyBecause why no traffic should be sent here; undefined if it may
+ */
 export const healthRoutes =
-  (projector: Projector): FastifyPluginAsyncZod =>
+  (unreadyBecause: () => string | undefined): FastifyPluginAsyncZod =>
   async (app) => {
     app.get(
       '/health/live',
@@ -36,7 +38,7 @@ export const healthRoutes =
         },
       },
       async () => {
-        const reason = projector.unreadyBecause;
+        const reason = unreadyBecause();
         if (reason) throw new KeyledgerError('UNAVAILABLE', { message: reason });
         return { success: true as const, status: 'ready' as const };
       },

@@ -6,6 +6,7 @@ import { addLogCommands } from './cli/log.js';
 import { operatingSystemUser, refuseRepeatedOptions, repository } from './cli/options.js';
 import { ownCommand } from './cli/own-command.js';
 import { addProjectionCommands } from './cli/projection.js';
+import { print, printError, terminalOutput, terminalText } from './cli/terminal-text.js';
 import { endWhenOutputFails, explain, LOG_FAILED } from './cli/tools.js';
 import { type Config, ConfigError, loadConfig } from './config.js';
 import { isSubject, ROLES, type Role } from './domain/access.js';
@@ -18,6 +19,7 @@ import { VERSION } from './version.js';
 const STOP_LIMIT_MS = 9500;
 
 const program = new Command('keyledger')
+  .configureOutput(terminalOutput)
   .description('Event-sourced AI API keys. Settings come from the environment: see docs/operations.md')
   .version(VERSION, '--version', 'print the release of Keyledger')
   .showHelpAfterError();
@@ -44,7 +46,8 @@ process.stdout.on('error', endWhenOutputFails);
 try {
   await program.parseAsync();
 } catch (error) {
-  console.error(error instanceof ConfigError ? error.message : `keyledger: ${explain(error)}`);
+  const lines = error instanceof ConfigError ? error.problems : [`keyledger: ${explain(error)}`];
+  for (const line of lines) printError(line);
   // Whatever was opened before must not keep the process alive.
   process.exit(1);
 }
@@ -87,7 +90,7 @@ function greeting(
     ...(metricsUrl === undefined ? [] : [`Its metrics are at     ${metricsUrl}`]),
     `A token                ${mint}`,
   ];
-  return `\n${lines.join('\n')}\n\n`;
+  return `\n${lines.map(terminalText).join('\n')}\n\n`;
 }
 
 async function token({
@@ -102,12 +105,12 @@ async function token({
   ttl: number;
 }) {
   const { tokens, generated, JWT_REPOS_CLAIM } = loadConfig(process.env);
-  for (const file of generated) console.error(`Made the key ${resolve(file)}`);
+  for (const file of generated) printError(`Made the key ${resolve(file)}`);
   const { key } = tokens;
   if (key instanceof URL)
     throw new ConfigError('JWT_JWKS_URL is set: tokens come from the issuer of that key set');
   const grant = { subject, grants: { [repo]: role }, claim: JWT_REPOS_CLAIM, ttlSeconds: ttl };
-  console.log(await mintToken({ ...tokens, key }, grant, Date.now()));
+  print(await mintToken({ ...tokens, key }, grant, Date.now()));
 }
 
 function subject(text: string): string {

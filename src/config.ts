@@ -158,7 +158,15 @@ export type Config = Settings & {
 };
 
 /** A setting is wrong or missing; the message says which, and what to do. */
-export class ConfigError extends Error {}
+export class ConfigError extends Error {
+  /** Each problem is a line of its own. */
+  readonly problems: readonly string[];
+
+  constructor(...problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
 
 /**
  * The settings from the environment.
@@ -170,9 +178,7 @@ export function loadSettings(environment: NodeJS.ProcessEnv): Settings {
   const set = Object.fromEntries(trimmed.filter(([, value]) => value !== ''));
   const parsed = Environment.safeParse(set);
   if (!parsed.success) {
-    throw new ConfigError(
-      parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('\n'),
-    );
+    throw new ConfigError(...parsed.error.issues.map(({ path, message }) => `${path.join('.')} ${message}`));
   }
   const settings = parsed.data;
   const ownLog = `sqlite:${join(settings.DATA_DIR, 'keyledger.db')}`;

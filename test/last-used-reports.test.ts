@@ -106,6 +106,7 @@ describe('the last use of a key', () => {
     ['is no list', 'x'],
     ['is too long', Array.from({ length: 201 }, () => ({ id: 'x', at: '2026-01-01T00:00:00Z' }))],
     ['has a time without a zone', [{ id: 'x', at: '2026-01-01T00:00:00' }]],
+    ['has a key with an unknown member', [{ id: 'x', at: '2026-01-01T00:00:00Z', when: 1 }]],
     ['has a key without an id', [{ at: '2026-01-01T00:00:00Z' }]],
   ])('is refused where the list %s', async (_, keys) => {
     expect(await report('shop', keys)).toMatchObject({ status: 400, json: { code: 'INVALID_INPUT' } });

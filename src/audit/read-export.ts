@@ -74,7 +74,7 @@ function headerOf(line: Buffer | undefined): Header {
     );
   }
   const header = Header.safeParse(json);
-  if (!header.success) throw new ExportError(`The header is wrong: ${z.prettifyError(header.error)}`);
+  if (!header.success) throw new ExportError(`The header is wrong: ${problemsOf(header.error)}`);
   return header.data;
 }
 
@@ -125,9 +125,7 @@ const isEvent = (json: unknown): boolean => Object.hasOwn(Object(json), 'stream'
 function eventOf(json: unknown, line: number, bytes: number): ExportedEvent {
   const { success, data, error } = ExportedEvent.safeParse(json);
   if (!success) {
-    throw new ExportError(
-      `Line ${line} is no event: ${json === undefined ? 'no JSON' : z.prettifyError(error)}`,
-    );
+    throw new ExportError(`Line ${line} is no event: ${json === undefined ? 'no JSON' : problemsOf(error)}`);
   }
   // Whoever made the export, nothing is written to streams that are not of this kind, such as settings of the server.
   const { stream } = data;
@@ -139,6 +137,9 @@ function eventOf(json: unknown, line: number, bytes: number): ExportedEvent {
   }
   return data;
 }
+
+/** On one line. */
+const problemsOf = (error: z.ZodError): string => z.prettifyError(error).replaceAll(/\s*\n\s*/g, ' ');
 
 /** What MAX_EVENT_BYTES is a limit of. */
 export const bytesOf = ({ data, metadata }: { data: unknown; metadata: unknown }): number =>

@@ -6,6 +6,7 @@ import { STATUSES, type Status } from '../domain/ai-api-key.js';
 import { isAskedFor } from '../projections/reads.js';
 import { isAccessKey } from '../security/credentials.js';
 import { repository } from './options.js';
+import { jsonText, print, printError, terminalText } from './terminal-text.js';
 import { recordCommandLineAccess, withLog } from './tools.js';
 
 const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position';
@@ -43,8 +44,8 @@ async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Prom
     const keys = (await repositoryAsOf(log, repo, moment))
       .filter((key) => isAskedFor(key, { includeDeleted, status }, moment.time))
       .map((key) => shownAsOf(key, moment));
-    if (json) for (const key of keys) console.log(JSON.stringify(key));
-    else if (keys.length === 0) console.error(`No key of ${repo} at ${momentText(moment)}`);
+    if (json) for (const key of keys) print(jsonText(key));
+    else if (keys.length === 0) printError(`No key of ${repo} at ${momentText(moment)}`);
     else {
       const cells = keys.map((key) => [key.id, key.name, key.key, key.aiType, key.status, key.position]);
       printTable([['id', 'name', 'key', 'type', 'status', 'position'], ...cells]);
@@ -52,13 +53,15 @@ async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Prom
   });
 }
 
-function printTable(rows: readonly (readonly string[])[]): void {
+function printTable(raw: readonly (readonly string[])[]): void {
+  // Escaped first: a column is as wide as what is shown.
+  const rows = raw.map((row) => row.map(terminalText));
   const widths = rows.reduce<number[]>(
     (widest, row) => row.map((cell, i) => Math.max(cell.length, widest[i] ?? 0)),
     [],
   );
   for (const row of rows) {
-    console.log(
+    print(
       row
         .map((cell, i) => cell.padEnd(widths[i] ?? 0))
         .join('  ')
@@ -84,8 +87,8 @@ async function auditCouldUse(
       apiKeyId,
       query: { asOf, key: accessKey },
     });
-    if (json) console.log(JSON.stringify({ key: accessKey, asOf, ...found }));
-    else for (const line of inWords(found, asOf)) console.log(line);
+    if (json) print(jsonText({ key: accessKey, asOf, ...found }));
+    else for (const line of inWords(found, asOf)) print(line);
   });
 }
 

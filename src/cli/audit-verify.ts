@@ -5,6 +5,7 @@ import type { Settings } from '../config.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { partBefore } from '../event-store/position.js';
 import { startProgress } from './progress.js';
+import { jsonText, print } from './terminal-text.js';
 import { explain, withLog, withRedis } from './tools.js';
 
 const EXIT_CODES = { equal: 0, drift: 1, 'could not tell': 2 } as const;
@@ -14,7 +15,7 @@ type Say = (facts: object, text: string) => void;
 
 /** `keyledger audit verify`: is the log sound, and is what Redis serves what the log says? Sets the exit code. */
 export async function auditVerify({ json }: { json?: boolean }): Promise<void> {
-  const say: Say = (facts, text) => console.log(json ? JSON.stringify(facts) : text);
+  const say: Say = (facts, text) => print(json ? jsonText(facts) : text);
   let verdict: keyof typeof EXIT_CODES = 'could not tell';
   try {
     await withLog(async (log, settings) => {

@@ -8,6 +8,7 @@ import { EVENT_TYPES } from '../event-store/codecs.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
 import { repository } from './options.js';
+import { jsonText, print } from './terminal-text.js';
 import { recordCommandLineAccess, withLog } from './tools.js';
 
 /** `keyledger audit`: what the log says. */
@@ -58,7 +59,7 @@ async function auditHistory(given: string, { json }: { json?: boolean }): Promis
     let events = 0;
     for await (const entry of (isWebhook ? webhookHistory : history)(log, id)) {
       events++;
-      console.log(json ? JSON.stringify(entry) : lineOf(entry));
+      print(json ? jsonText(entry) : lineOf(entry));
     }
     if (events === 0) throw new Error(`There is no key or webhook ${id} in this log`);
   });
@@ -95,9 +96,7 @@ async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOpt
       ),
     });
     for await (const entry of repositoryHistory(log, repo, query, end)) {
-      console.log(
-        json ? JSON.stringify(entry) : `${lineOf(entry)}  ${entry.apiKeyId ?? entry.webhookId ?? ''}`,
-      );
+      print(json ? jsonText(entry) : `${lineOf(entry)}  ${entry.apiKeyId ?? entry.webhookId ?? ''}`);
     }
   });
 }

@@ -4,6 +4,7 @@ import { constants, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
+import { terminalLines } from './terminal-text.js';
 
 /** Files of exports hold sealed secrets. */
 const OWNER_ONLY = 0o600;
@@ -59,17 +60,23 @@ async function syncFolder(folder: string): Promise<void> {
 }
 
 /**
- * Writes to stdout, as fast as it is read.
- * @throws Error with the code EPIPE when the reader has gone
+ * Writes to stdout, as fast as it is read. A terminal gets unsafe characters escaped.
+ * @throws Error with the code EPIPE when the reader has gone; stdout is a terminal, for which gzip is none
  */
 export async function writeOut(
   chunks: AsyncIterable<Buffer>,
   options: { readonly gzip: boolean },
 ): Promise<void> {
   const stdout = process.stdout;
+  if (options.gzip && stdout.isTTY) throw new Error('A gzip is nothing for a terminal; use --output <file>');
   await (options.gzip
     ? pipeline(chunks, createGzip(), stdout, { end: false })
-    : pipeline(chunks, stdout, { end: false }));
+    : pipeline(stdout.isTTY ? forTerminal(chunks) : chunks, stdout, { end: false }));
+}
+
+async function* forTerminal(chunks: AsyncIterable<Buffer>): AsyncIterable<string> {
+  const decoder = new TextDecoder();
+  for await (const chunk of chunks) yield terminalLines(decoder.decode(chunk, { stream: true }));
 }
 
 /** A file that can be read several times, from its beginning. */

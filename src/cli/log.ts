@@ -11,6 +11,7 @@ import { partBefore } from '../event-store/position.js';
 import { openSource, type Source, writeOut, writeWhole } from './files.js';
 import { repository } from './options.js';
 import { startProgress } from './progress.js';
+import { jsonText, print, printError } from './terminal-text.js';
 import { explain, recordCommandLineAccess, withLog } from './tools.js';
 
 const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
@@ -89,10 +90,10 @@ async function exportLog(options: ExportOptions): Promise<void> {
     const summary = { ...of, format, events, output: output ?? null, seconds };
     const where = output === undefined ? '' : ` to ${output}`;
     const line = json
-      ? JSON.stringify(summary)
+      ? jsonText(summary)
       : `Exported ${countOf(events, 'events')} of the log ${log.logId}${where} in ${seconds.toFixed(1)} s`;
-    if (json && output !== undefined) console.log(line);
-    else console.error(line);
+    if (json && output !== undefined) print(line);
+    else printError(line);
   });
 }
 
@@ -130,7 +131,7 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
         written === 0
           ? `${events === 1 ? 'The only event is' : `All ${countOf(events, 'events')} are`} there already, in the log ${log.logId}`
           : `Imported ${countOf(written, 'events')} into the log ${log.logId}, where ${count(there)} ${there === 1 ? 'was' : 'were'}, in ${seconds.toFixed(1)} s`;
-      console.log(json ? JSON.stringify(summary) : said);
+      print(json ? jsonText(summary) : said);
     }, 'to write');
   } finally {
     await source.close();

@@ -6,6 +6,7 @@ import { rebuild } from '../audit/rebuild.js';
 import { apiKeyIdOf, isApiKeyId, streamOf } from '../domain/ai-api-key.js';
 import { partBefore } from '../event-store/position.js';
 import { duration, type ProgressLine, startProgress } from './progress.js';
+import { jsonText, print } from './terminal-text.js';
 import { withLog, withRedis } from './tools.js';
 
 const IN_MEMORY =
@@ -42,12 +43,15 @@ function status({ json }: Json): Promise<void> {
     const found = await withRedis(settings, (redis) =>
       projectionStatus(log, redis, settings.REDIS_PREFIX, Date.now()),
     );
-    if (json) console.log(JSON.stringify(found ?? { inMemory: true }));
-    else console.log(found ? described(found) : `${IN_MEMORY}; /metrics says how far it is`);
+    if (json) print(jsonText(found ?? { inMemory: true }));
+    else {
+      const lines = found ? described(found) : [`${IN_MEMORY}; /metrics says how far it is`];
+      for (const line of lines) print(line);
+    }
   });
 }
 
-function described(found: ProjectionStatus): string {
+function described(found: ProjectionStatus): string[] {
   const { version, generations, others, position, isOfThisLog, lag, quarantined } = found;
   const served = Object.entries(generations).map(
     ([name, partitions]) => `${name || 'nothing'} (${countOf(partitions, 'partitions')})`,
@@ -61,7 +65,7 @@ function described(found: ProjectionStatus): string {
     `Lag         ${lag.events === 0 ? 'none' : isBehind}`,
     `Quarantine  ${quarantined.length === 0 ? 'empty' : countOf(quarantined.length, 'streams')}`,
     ...quarantined.map((one) => `  ${one.stream}  repository ${one.repoId}  ${because(one)}`),
-  ].join('\n');
+  ];
 }
 
 const because = ({ cause, stream }: Quarantined): string =>
@@ -88,11 +92,10 @@ function rebuildProjection({ json }: Json): Promise<void> {
       writing?.end();
     });
     const seconds = (performance.now() - started) / 1000;
-    if (!done)
-      console.log(json ? JSON.stringify({ inMemory: true }) : `${IN_MEMORY}: there is nothing to rebuild`);
-    else if (json) console.log(JSON.stringify({ ...done, seconds, eventsPerSecond: done.events / seconds }));
+    if (!done) print(json ? jsonText({ inMemory: true }) : `${IN_MEMORY}: there is nothing to rebuild`);
+    else if (json) print(jsonText({ ...done, seconds, eventsPerSecond: done.events / seconds }));
     else {
-      console.log(
+      print(
         `Generation ${done.generation} is served: ${countOf(done.keys, 'keys')} of ${countOf(done.events, 'events')}, in ${duration(seconds)} (${count(done.events / seconds)} events/s)`,
       );
     }
@@ -108,12 +111,12 @@ function releaseStream(stream: string, { json }: Json): Promise<void> {
       (await quarantineOf(log, apiKeyId));
     if (!judged) throw new Error(`The log holds no stream ${streamOf(apiKeyId)}`);
     const { quarantined, status } = judged;
-    if (json) console.log(JSON.stringify({ ...quarantined, status }));
+    if (json) print(jsonText({ ...quarantined, status }));
     if (quarantined.cause) {
       throw new Error(
         `${quarantined.stream} stays in quarantine: ${because(quarantined)}. Release it with a release of Keyledger that can read it`,
       );
     }
-    if (!json) console.log(`This release can read ${quarantined.stream}: the key is ${status}`);
+    if (!json) print(`This release can read ${quarantined.stream}: the key is ${status}`);
   });
 }

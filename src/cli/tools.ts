@@ -10,6 +10,7 @@ import { withoutCredentials } from '../event-store/eventstoredb-connection.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
 import { type Connection, connectRedis, isRedisUrl } from '../projections/redis-connection.js';
 import { operatingSystemUser } from './options.js';
+import { printError } from './terminal-text.js';
 
 /** Exit code when what the log holds is unknown: EX_SOFTWARE of sysexits.h. */
 export const LOG_FAILED = 70;
@@ -48,16 +49,14 @@ export async function withLog<T>(
     );
   }
   const logFailed = ({ message }: Error) => {
-    console.error(`keyledger: ${message}`);
+    printError(`keyledger: ${message}`);
     process.exit(LOG_FAILED);
   };
-  const wait = { limitMs: LOG_PATIENCE_MS, onWaiting: console.error };
-  const options = { onFatal: logFailed, warn: console.error, purpose, prefix, wait };
+  const wait = { limitMs: LOG_PATIENCE_MS, onWaiting: printError };
+  const options = { onFatal: logFailed, warn: printError, purpose, prefix, wait };
   const log = await openEventStore(EVENT_STORE_URL, options);
   if (log.readOnly) {
-    console.error(
-      `${sqliteFile(EVENT_STORE_URL)} is a read-only copy: it does not record that you look at it`,
-    );
+    printError(`${sqliteFile(EVENT_STORE_URL)} is a read-only copy: it does not record that you look at it`);
   }
   try {
     return await use(log, settings);
@@ -69,7 +68,7 @@ export async function withLog<T>(
 /** Ends a tool whose output cannot be written: its reader has stopped, such as `head`, or the disk is full. */
 export function endWhenOutputFails(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(READER_GONE);
-  console.error(`keyledger: standard output cannot be written: ${error.message}`);
+  printError(`keyledger: standard output cannot be written: ${error.message}`);
   process.exit(1);
 }
 

@@ -14,7 +14,7 @@ const MAX_KEYS = 200;
 const KEYS_RULE = `must be a list of at most ${MAX_KEYS} keys, each an id and the time of its last use`;
 const AT_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z';
 
-const LastUse = z.object({
+const LastUse = z.strictObject({
   id: z.string(KEYS_RULE).describe('Id of the key'),
   at: z.iso
     .datetime({ offset: true, error: AT_RULE })

@@ -1,11 +1,14 @@
 import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
 import { openSqliteUsage } from '../src/usage/sqlite-usage.js';
 import { createVerifier } from '../src/verifier/index.js';
 import { type LastUse, LastUsedReporter } from '../src/verifier/last-used-reporter.js';
+import { spawnService } from './child-service.js';
 import { eventually } from './eventually.js';
+import { freshFolder } from './fresh.js';
 import { type Json, type Running, runService } from './service.js';
 
 let service: Running;
@@ -110,6 +113,37 @@ describe('the last use of a key', () => {
     ['has a key without an id', [{ at: '2026-01-01T00:00:00Z' }]],
   ])('is refused where the list %s', async (_, keys) => {
     expect(await report('shop', keys)).toMatchObject({ status: 400, json: { code: 'INVALID_INPUT' } });
+  });
+
+  it('that was reported outlives a service that is killed', async () => {
+    const data = freshFolder();
+    let child = await spawnService(data.path);
+    const token = await child.token('admin');
+    const body = { name: 'search', aiType: 'AWS' };
+    const { id } = (await child.ask('POST', '/repo/shop/ai/apikey', { token, body })).json;
+    const keys = [{ id, at: new Date().toISOString() }];
+    const reported = await child.ask('POST', '/replica/last-used', {
+      token: await child.token('replica'),
+      body: { keys },
+    });
+    expect(reported.status).toBe(200);
+    await child.end('SIGKILL');
+    child = await spawnService(data.path);
+    const { json } = await child.ask('GET', `/repo/shop/ai/apikey/${id}`, { token });
+    expect(json['apiKey']).toHaveProperty('lastUsedAt');
+    await child.end('SIGKILL');
+    data.remove();
+  });
+
+  it('is not taken while it cannot be stored', async () => {
+    const data = freshFolder();
+    mkdirSync(join(data.path, 'usage.db'));
+    const child = await spawnService(data.path);
+    const token = await child.token('replica');
+    const answer = await child.ask('POST', '/replica/last-used', { token, body: { keys: [] } });
+    expect(answer).toMatchObject({ status: 503, json: { code: 'UNAVAILABLE' } });
+    await child.end('SIGKILL');
+    data.remove();
   });
 
   it('waits for an instance that has not seen the key yet', async () => {

@@ -40,10 +40,12 @@ export class Usage {
     this.#partOf(apiKeyId).set(apiKeyId, at);
   }
 
-  /** A use that another process reports, perhaps after a later one is known. @param at milliseconds since 1970 */
-  reported(apiKeyId: string, at: number): void {
-    const part = this.#partOf(apiKeyId);
-    if (at > (part.get(apiKeyId) ?? Number.NEGATIVE_INFINITY)) part.set(apiKeyId, at);
+  /**
+   * Stores uses that another process reports, a few hundred at most: it forgets them when this returns.
+   * @throws Error the store is out of reach
+   */
+  report(uses: readonly Use[]): Promise<void> {
+    return this.#store.write(uses);
   }
 
   /**

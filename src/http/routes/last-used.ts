@@ -1,10 +1,12 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { permits } from '../../domain/access.js';
+import { KeyledgerError } from '../../domain/errors.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import type { Projector } from '../../projections/projector.js';
 import type { Reads } from '../../projections/reads.js';
 import type { Usage } from '../../usage/usage.js';
+import type { Use } from '../../usage/usage-store.js';
 import { callerOf } from '../auth.js';
 import { minPositionOf } from '../changes.js';
 import { BODY_RULE, Done, errors, ReadHeaders } from '../schemas.js';
@@ -54,11 +56,16 @@ export const lastUsedRoutes =
         // An instance that has not seen a key yet would ignore its use.
         await reads.folded(minPositionOf(request.headers, log));
         const now = clock();
-        for (const { id, at } of request.body.keys) {
+        const mayReport = (id: string) => {
           const key = projector.index.entryOf(id)?.key;
-          if (!key || !permits(caller, key.repoId, 'replica')) continue;
-          usage.reported(key.apiKeyId, Math.min(Date.parse(at), now));
-        }
+          return key !== undefined && permits(caller, key.repoId, 'replica');
+        };
+        const uses = request.body.keys.flatMap(({ id, at }): Use[] =>
+          mayReport(id) ? [[id, Math.min(Date.parse(at), now)]] : [],
+        );
+        await usage.report(uses).catch((cause) => {
+          throw new KeyledgerError('UNAVAILABLE', { cause });
+        });
         return { success: true as const, message: 'Last uses recorded' };
       },
     );

@@ -32,12 +32,16 @@ it('there is a fixture of this release and of the first', () => {
   expect(releases).toEqual(expect.arrayContaining(['first', 'first-export', version]));
 });
 
-/** What a release answered is in what this one answers; fields may have been added. */
+/**
+ * What a release answered is in what this one answers; fields may have been added. Last uses are not in the log: a release
+ * that knew of none said null, and this one says nothing.
+ */
 const containing = (answer: unknown): unknown => {
   if (Array.isArray(answer)) return answer.map(containing);
   if (typeof answer !== 'object' || answer === null) return answer;
+  const { lastUsedAt: _, ...recorded } = answer as Json;
   return expect.objectContaining(
-    Object.fromEntries(Object.entries(answer).map(([name, value]) => [name, containing(value)])),
+    Object.fromEntries(Object.entries(recorded).map(([name, value]) => [name, containing(value)])),
   );
 };
 

@@ -22,7 +22,10 @@ const LastUse = z.strictObject({
     .datetime({ offset: true, error: AT_RULE })
     .describe('Time of its last use; the future counts as now'),
 });
-const LastUsedBody = z.object({ keys: z.array(LastUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) }, BODY_RULE);
+const LastUsedBody = z.strictObject(
+  { keys: z.array(LastUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) },
+  BODY_RULE,
+);
 
 export type LastUsedDependencies = {
   readonly log: EventStore;

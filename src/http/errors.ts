@@ -34,9 +34,7 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   const known = toKeyledgerError(error, request);
   if (known.code === 'INTERNAL') request.log.error({ requestId: request.id, err: error }, 'request failed');
   else if (known.status === 503 && known !== OVERLOADED) {
-    // Where it came from says something only if something else failed.
-    const err = known.cause === undefined ? { message: known.message } : known;
-    request.log.warn({ requestId: request.id, err }, 'request not served');
+    request.log.warn({ requestId: request.id, err: reasonOf(known) }, 'request not served');
   }
   if (known.status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS);
   if (known.status === 401) {
@@ -47,6 +45,14 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
     .code(known.status)
     .type('application/json')
     .send(JSON.stringify(envelope(known, request.id)));
+}
+
+/** Where it came from says something only if something failed that nobody expects. */
+function reasonOf(error: KeyledgerError): object {
+  const { message, cause } = error;
+  if (cause === undefined) return { message };
+  const { expected, message: why } = cause as { expected?: boolean; message?: string };
+  return expected ? { message: `${message} (${why})` } : error;
 }
 
 /** What fastify reports by itself, in our words. */

@@ -264,7 +264,9 @@ export class Projector {
 
   async #backOff(what: string, error: unknown, failures: number): Promise<void> {
     const delay = Math.min(FIRST_DELAY_MS * 2 ** failures, LONGEST_DELAY_MS) * (0.5 + Math.random() / 2);
-    this.#logger.warn({ err: error, delay }, `${what}; trying again`);
+    const { expected, message } = error as { expected?: boolean; message?: string };
+    if (expected) this.#logger.debug({ err: { message }, delay }, `${what}; trying again`);
+    else this.#logger.warn({ err: error, delay }, `${what}; trying again`);
     await setTimeout(delay, undefined, { signal: this.#stop.signal }).catch(() => undefined);
   }
 }

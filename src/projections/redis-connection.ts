@@ -1,9 +1,11 @@
+import { once } from 'node:events';
 import { Cluster, Redis } from 'ioredis';
 import type { BaseLogger } from 'pino';
 import { SCRIPTS } from './redis-scripts.js';
 
 const COMMAND_TIMEOUT_MS = 2000;
 const LONGEST_RECONNECT_DELAY_MS = 2000;
+const NO_SUCH_DATABASE = /DB index is out of range|invalid DB index/;
 
 /** A connection to one server, to a master behind Sentinels, or to a cluster. */
 export type Connection = Redis | Cluster;
@@ -25,16 +27,17 @@ export function isRedisUrl(url: string): boolean {
 export function connectRedis(url: string, scripts: Scripts = SCRIPTS): Connection {
   const connection = connect(url, scripts);
   // ioredis prints an error that nobody listens to. Here it is enough that commands fail.
-  connection.on('error', () => undefined);
+  connection.on('error', ({ message }: Error) => {
+    // ioredis would go on in database 0, which is somebody else's.
+    if (NO_SUCH_DATABASE.test(message)) setImmediate(() => connection.disconnect());
+  });
   return connection;
 }
 
-/** Tells an operator when Redis is out of reach, and how it should be set up. One connection a process is enough. */
-export function reportRedis(connection: Connection, logger: BaseLogger): void {
-  connection.on('error', (error: Error) =>
-    logger.warn({ err: { message: error.message } }, 'Redis is out of reach'),
-  );
-  connection.on('ready', () => void warnOfLoss(connection, logger));
+/** Waits for a connection that has just been made. @throws Error there is none in time, or the server refuses it */
+export async function connected(connection: Connection, limitMs = COMMAND_TIMEOUT_MS): Promise<void> {
+  if (connection.status === 'ready') return;
+  await once(connection, 'ready', { signal: AbortSignal.timeout(limitMs) });
 }
 
 function connect(url: string, scripts: Scripts): Connection {
@@ -70,7 +73,7 @@ const reconnectDelay = (attempt: number): number =>
   Math.min(50 * 2 ** attempt, LONGEST_RECONNECT_DELAY_MS) * (0.5 + Math.random() / 2);
 
 /** The read model can be restored, but not while it is evicted key by key: says what to set. */
-async function warnOfLoss(connection: Connection, logger: BaseLogger): Promise<void> {
+export async function warnOfLoss(connection: Connection, logger: BaseLogger): Promise<void> {
   const nodes = connection instanceof Cluster ? connection.nodes('master') : [connection];
   for (const node of nodes) {
     try {

@@ -4,7 +4,7 @@ import type { BaseLogger } from 'pino';
 import type { Position } from '../event-store/position.js';
 import type { ListItem } from './list.js';
 import { type Checkpoint, type Page, type ReadModel, ReadModelLost } from './read-model.js';
-import { type Connection, connectRedis, reportRedis } from './redis-connection.js';
+import { type Connection, connected, connectRedis, warnOfLoss } from './redis-connection.js';
 import {
   beginGeneration,
   generationName,
@@ -27,6 +27,7 @@ import {
   rootOf,
   setsOf,
 } from './redis-keys.js';
+import { RedisReport } from './redis-report.js';
 import type { Elsewhere } from './redis-scripts.js';
 import { RedisVersions } from './redis-versions.js';
 
@@ -45,8 +46,30 @@ const LOOK_MS = 5;
  */
 export function openRedisReadModel(url: string, prefix: string, logger: BaseLogger): ReadModel {
   const redis = connectRedis(url);
-  reportRedis(redis, logger);
-  return new RedisReadModel(redis, prefix, logger);
+  redis.on('ready', () => void warnOfLoss(redis, logger));
+  return reported(new RedisReadModel(redis, prefix, logger), redis, new RedisReport(redis, url, logger));
+}
+
+/** A read model whose failures are told in the words of Redis, once each. The first call waits for the connection. */
+function reported(model: ReadModel, redis: Connection, report: RedisReport): ReadModel {
+  let connecting: Promise<void> | undefined;
+  const call = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      connecting ??= connected(redis).catch(() => undefined);
+      await connecting;
+      return await work();
+    } catch (error) {
+      throw report.failed(error);
+    }
+  };
+  return {
+    restore: (...given) => call(() => model.restore(...given)).then(() => report.succeeded()),
+    apply: (...given) => call(() => model.apply(...given)).then(() => report.succeeded()),
+    list: (...given) => call(() => model.list(...given)),
+    get: (...given) => call(() => model.get(...given)),
+    checkpoint: (...given) => call(() => model.checkpoint(...given)),
+    close: () => model.close(),
+  };
 }
 
 class RedisReadModel implements ReadModel {

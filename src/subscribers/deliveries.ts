@@ -124,7 +124,10 @@ export class Deliveries {
         }
       } catch (error) {
         if (!failed)
-          this.#logger.warn({ err: error }, 'Webhooks wait: their cursors or the log are out of reach');
+          this.#logger.warn(
+            { err: { message: (error as Error).message } },
+            'Webhooks wait: their cursors or the log are unavailable',
+          );
         failed = true;
         await wait(PAUSE_MS, undefined, { signal }).catch(() => undefined);
       }

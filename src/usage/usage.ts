@@ -113,7 +113,10 @@ export class Usage {
     } catch (error) {
       // What was not written stays where it is, for the next flush.
       if (!this.#outage && !this.#closed)
-        this.#logger.warn({ err: error }, 'Last uses of keys cannot be written');
+        this.#logger.warn(
+          { err: { message: (error as Error).message } },
+          'Last uses of keys cannot be written',
+        );
       this.#outage = true;
     }
   }

@@ -99,7 +99,11 @@ try {
   const logFailed = (error: Error) => {
     throw error;
   };
-  const log = await openEventStore(config.EVENT_STORE_URL, { onFatal: logFailed, warn: progress });
+  const log = await openEventStore(config.EVENT_STORE_URL, {
+    onFatal: logFailed,
+    warn: progress,
+    prefix: config.EVENT_STORE_PREFIX,
+  });
   for await (const recorded of log.readAll()) {
     events++;
     const event = decode(recorded, 0);

@@ -1,12 +1,12 @@
 import type { Redis } from 'ioredis';
 import { rebuild } from '../src/audit/rebuild.js';
-import { loadSettings } from '../src/config.js';
 import { isApiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { type ListItem, listItem } from '../src/projections/list.js';
 import { connectRedis } from '../src/projections/redis-connection.js';
 import { documentOf, memberOf } from '../src/projections/redis-generations.js';
 import { VerifyIndex } from '../src/projections/verify-index.js';
+import { loadSettings } from '../src/settings.js';
 
 /**
  * A rebuild of the read model beside the slower of what it cannot do without: reading the whole log and doing
@@ -15,12 +15,16 @@ import { VerifyIndex } from '../src/projections/verify-index.js';
  */
 const ROUNDS = Number(process.argv[2] ?? 3);
 const PIPELINE = 2_000;
-const { EVENT_STORE_URL, READ_MODEL_URL } = loadSettings(process.env);
+const { EVENT_STORE_URL, EVENT_STORE_PREFIX, READ_MODEL_URL } = loadSettings(process.env);
 const prefix = `bench-${process.pid}`;
 const failed = (error: Error) => {
   throw error;
 };
-const log = await openEventStore(EVENT_STORE_URL, { onFatal: failed, warn: console.error });
+const log = await openEventStore(EVENT_STORE_URL, {
+  prefix: EVENT_STORE_PREFIX,
+  onFatal: failed,
+  warn: console.error,
+});
 const redis = connectRedis(READ_MODEL_URL) as Redis;
 while (redis.status !== 'ready') await new Promise((resolve) => redis.once('ready', resolve));
 

@@ -16,7 +16,7 @@ const client = createClient({ baseUrl: BASE_URL, token: TOKEN });
 
 try {
   for await (const event of client.events({ after: await position(), signal: stop.signal })) {
-    console.log(event.time, event.type, event.subject ?? '-', JSON.stringify(event.data));
+    console.log(event.time, event.type, event.subject ?? '-', escaped(JSON.stringify(event.data)));
     // Only now: if this process is killed in between, the event comes again. The other way round it would be lost.
     await keep(event.position);
   }
@@ -25,6 +25,15 @@ try {
     console.error(error.message);
     process.exitCode = 1;
   }
+}
+
+// Names come from outside: none of them may command the terminal or look like another.
+function escaped(json) {
+  const code = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return json.replace(
+    /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]/gu,
+    code,
+  );
 }
 
 async function position() {

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
-/** npm's own output is the name of the package, so what is said here goes to standard error. */
+/** npm's own output is the name of the package, so messages go to standard error. */
 function run(command, ...args) {
   const shell = process.platform === 'win32';
   const { status, error } = spawnSync(command, args, { stdio: ['ignore', 2, 2], shell });

@@ -8,15 +8,18 @@ import { ownCommand } from './cli/own-command.js';
 import { addProjectionCommands } from './cli/projection.js';
 import { print, printError, terminalOutput, terminalText } from './cli/terminal-text.js';
 import { endWhenOutputFails, explain, LOG_FAILED } from './cli/tools.js';
-import { type Config, ConfigError, loadConfig } from './config.js';
+import { type Config, loadConfig } from './config.js';
 import { isSubject, ROLES, type Role } from './domain/access.js';
 import { withoutCredentials } from './event-store/eventstoredb-connection.js';
 import { LogOutput } from './log-output.js';
 import { type Service, startService } from './main.js';
 import { mintToken } from './security/tokens.js';
+import { ConfigError } from './settings.js';
 import { VERSION } from './version.js';
 
 const STOP_LIMIT_MS = 9500;
+/** The last log lines have this time to be written (milliseconds). */
+const FLUSH_MS = 1000;
 
 const program = new Command('keyledger')
   .configureOutput(terminalOutput)
@@ -61,12 +64,18 @@ async function serve(): Promise<void> {
     stopping = true;
     setTimeout(() => process.exit(code), STOP_LIMIT_MS).unref();
     await service?.stop();
+    await output.end(FLUSH_MS);
     process.exit(code);
   };
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void stop(0));
   process.stdout.off('error', endWhenOutputFails);
   const output = new LogOutput(1);
-  service = await startService(config, output, () => void stop(LOG_FAILED));
+  try {
+    service = await startService(config, output, () => void stop(LOG_FAILED));
+  } catch (error) {
+    await output.end(FLUSH_MS);
+    throw error;
+  }
   output.write(greeting(config, service));
 }
 

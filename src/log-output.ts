@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
 import { isatty } from 'node:tty';
 import { pino } from 'pino';
+import { terminalLines } from './cli/terminal-text.js';
 
 /** Text that waits for the output; what comes while it is full is dropped (bytes). */
 const MAX_BUFFERED_BYTES = 1024 * 1024;
@@ -13,8 +14,8 @@ const RETRY_MS = 500;
 type Sink = (chunk: Buffer, done: (error: Error | null | undefined, written: number) => void) => void;
 
 /**
- * Log output that never blocks, throws or ends the process: a full disk, a pipe whose reader stalls, a reader that is
- * gone, a terminal on which somebody pressed Ctrl-S. Lines wait in a bounded buffer; while it is full, lines are
+ * Log output that never blocks, throws or ends the process: a full disk, a pipe whose reader stalls or closes
+ * it, a terminal on which somebody pressed Ctrl-S. Lines wait in a bounded buffer; while it is full, lines are
  * dropped and counted. Once output works again, one line says how many are missing.
  */
 export class LogOutput {
@@ -37,7 +38,7 @@ export class LogOutput {
   }
 
   write(line: string): void {
-    const bytes = Buffer.from(line);
+    const bytes = Buffer.from(terminalLines(line));
     if (this.#bufferedBytes + bytes.length > MAX_BUFFERED_BYTES) {
       this.#dropped++;
       return;
@@ -127,7 +128,7 @@ function openSink(fd: number): Sink {
 }
 
 function streamSink(stream: NodeJS.WriteStream): Sink {
-  // Each write is told of its failure; without a listener the stream would end the process.
+  // The call-back of each write has its failure; without a listener the stream would end the process.
   stream.on('error', () => undefined);
   return (chunk, done) => stream.write(chunk, (error) => done(error, error ? 0 : chunk.length));
 }

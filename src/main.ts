@@ -26,9 +26,6 @@ export type Service = {
   stop(): Promise<void>;
 };
 
-/** When the service stops, the last log lines have this time to be written (milliseconds). */
-const FLUSH_MS = 1000;
-
 /**
  * The composition root: config -> log -> projector -> HTTP.
  * @param output where log lines go
@@ -111,7 +108,6 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     await readMarks.close();
     await readModel.close();
     await log.close();
-    await output.end(FLUSH_MS);
   };
   try {
     const main = await listen(app, config, 'PORT');

@@ -1,19 +1,22 @@
 import type { Logger } from 'pino';
-import { type Config, ConfigError } from './config.js';
 import type { EventStore } from './event-store/event-store.js';
 import { openEventStore } from './event-store/open.js';
 import { type HttpSettings, makeWaitingApp } from './http/app.js';
 import { type Listening, listen } from './http/listen.js';
 import type { Metrics } from './http/metrics.js';
+import { ConfigError, type Settings } from './settings.js';
+
+/** Nobody waits long for an answer of a service that has no log (milliseconds). */
+const WAITING_GRACE_MS = 500;
 
 /**
- * Opens the log of the settings. While it cannot be reached, the log lines say why, /health/live is 200, and everything
- * else is 503 with the reason.
+ * Opens the log of the settings. While it cannot be reached, log lines say why, /health/live and /metrics are 200,
+ * /health/ready is 503 with the reason, and everything else is 503.
  * @param onFatal called once if the log has failed for good: the process must end
  * @throws ConfigError what no waiting helps against, or that the address is taken
  */
 export async function openLogOrWait(
-  config: Config,
+  config: Settings,
   { settings, metrics, logger }: { settings: HttpSettings; metrics: Metrics; logger: Logger },
   onFatal: (error: Error) => void,
 ): Promise<EventStore> {
@@ -48,6 +51,6 @@ export async function openLogOrWait(
       ? error
       : new ConfigError(`EVENT_STORE_URL: ${(error as Error).message}`);
   } finally {
-    await (await meanwhile?.catch(() => undefined))?.close();
+    await (await meanwhile?.catch(() => undefined))?.close(WAITING_GRACE_MS);
   }
 }

@@ -98,7 +98,7 @@ it('no call reaches what is in the repository of another, by its address or by a
   const make = async (path: string, body: object): Promise<string> =>
     String((await service.ask('POST', path, { token: theirs, body })).json['id']);
   const key = await make('/repo/theirs/ai/apikey', { name: 'search', aiType: 'AWS' });
-  const webhook = await make('/repo/theirs/webhook', { url: 'https://192.0.2.1/hook' });
+  const webhook = await make('/repo/theirs/webhook', { url: 'https://hooks.invalid/hook' });
   const whatTheySee = async () => {
     const keys = (await service.ask('GET', '/repo/theirs/ai/apikey', { token: theirs })).json['apiKeys'];
     const hooks = (await service.ask('GET', '/repo/theirs/webhook', { token: theirs })).json['webhooks'];

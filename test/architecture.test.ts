@@ -15,7 +15,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'read-marks': ['projections', 'state'],
   audit: ['domain', 'event-store', 'security', 'commands', 'projections'],
   http: [
-    'config.js',
+    'settings.js',
     'version.js',
     'domain',
     'event-store',
@@ -27,7 +27,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'usage',
     'read-marks',
   ],
-  cli: ['config.js', 'domain', 'event-store', 'security', 'commands', 'projections', 'audit'],
+  cli: ['settings.js', 'domain', 'event-store', 'security', 'commands', 'projections', 'audit'],
   client: [],
   webhook: ['client'],
   verifier: ['client', 'projections', 'subscribers'],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import type { ApiKey } from '../src/client/index.js';
+import { type ApiKey, createClient } from '../src/client/index.js';
 import { client, proxy, requests, runClientAndService } from './client-and-service.js';
 import { json } from './unreliable-proxy.js';
 
@@ -138,9 +138,28 @@ describe('a verification', () => {
 
   it('sends nothing of an object but what it needs', async () => {
     proxy.mishaps = [json(200, valid), json(200, { success: true, message: 'Done' })];
-    const more = { ...credential, password: 'mine' };
-    await client().verifyApiKey(more);
-    await client().revokeLeakedApiKey(more);
+    const made = { ...credential, success: true as const, id: 'x', position: 'y' };
+    await client().verifyApiKey(made);
+    await client().revokeLeakedApiKey({ ...made, password: 'mine' } as typeof made);
     expect(requests().map(([, body]) => body)).toEqual([credential, credential]);
+  });
+
+  it('refuses a misspelt member before it sends anything, instead of dropping it', async () => {
+    const one = client();
+    const calls = [
+      () => one.verifyApiKey({ ...credential, repo: 'shop' } as typeof credential),
+      () => one.createRepoAiApiKey('shop', { name: 'x', aiType: 'AWS', expires_at: null } as never),
+      () => one.createRepoAiApiKey('shop', { name: 'x', aiType: 'AWS' }, { idempotency_key: 'a' } as never),
+      () => one.updateRepoAiApiKey('shop', 'id', { expires: null } as never),
+      () => one.rotateRepoAiApiKey('shop', 'id', { overlap: 5 } as never),
+      () => one.suspendRepoAiApiKey('shop', 'id', { because: 'x' } as never),
+      () => one.getRepoAiApiKeys('shop', { as_of: '2026-01-01T00:00:00Z' } as never),
+      () => one.getRepoAiAudit('shop', { type: 'ApiKeyCreated' } as never),
+      () => one.events({ repoId: 'shop' } as never).next(),
+      () => one.deleteRepoAiApiKey('shop', 'id', { dryRun: true } as never),
+      async () => createClient({ baseUrl: 'http://127.0.0.1', token: 'x', timeout: 5 } as never),
+    ];
+    for (const call of calls) await expect(call()).rejects.toThrow(TypeError);
+    expect(requests()).toEqual([]);
   });
 });

@@ -86,6 +86,8 @@ describe('a clock that was two days ahead for a moment', () => {
 
     // Nearer to now than that it is not told apart from now.
     await eventually(() => Date.now() - before.getTime() > 5500);
+    // The list, a single key and could-use agree in the span, too.
+    expect((await listed(then)).find(([id]) => id === dead.id)).toEqual([dead.id, 'deleted']);
     expect(await listed(before)).toEqual([[first.id, 'active']]);
     expect(couldUse(live.key, before)).toMatchObject({ couldUse: false, status: 'not created' });
     expect(couldUse(dead.key, before)).toMatchObject({ couldUse: false, status: 'not created' });

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
-import { ConfigError, loadConfig } from '../src/config.js';
+import { loadConfig } from '../src/config.js';
 import {
   connect,
   isEventStoreDbUrl,
@@ -10,6 +10,7 @@ import {
 } from '../src/event-store/eventstoredb-connection.js';
 import { openEventStoreDbLog } from '../src/event-store/eventstoredb-log.js';
 import { askForUncompressedAnswers, type Grpc } from '../src/event-store/uncompressed-answers.js';
+import { ConfigError } from '../src/settings.js';
 
 const unexpected = (problem: Error | string) => {
   throw problem;

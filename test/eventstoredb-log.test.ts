@@ -78,6 +78,25 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       expect(await log.eventAt(await log.end())).toBeDefined();
     });
 
+    it('gives no reader the place of an event of others, also where it holds nothing else', async () => {
+      await log.close();
+      log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned, prefix: `none.${uuid()}.` });
+      const beginning = await log.end();
+      await log.append('aiApiKey-hello', [event()], 'none');
+      const stop = new AbortController();
+      const positions = new Set<string>();
+      let foreign = 0;
+      for await (const page of log.subscribe(undefined, stop.signal)) {
+        positions.add(page.position);
+        foreign += page.foreign?.length ?? 0;
+        if (foreign > 0) stop.abort();
+      }
+      expect([...positions]).toEqual([beginning]);
+      expect(await log.end()).toBe(beginning);
+      await log.close();
+      log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned });
+    });
+
     it('keeps logs with prefixes of their own apart, each with its own identity', async () => {
       const [one, two] = ['one', 'two'].map((name) => `${name}.${uuid()}.`);
       const stream = freshStream();

@@ -73,7 +73,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
   };
   const end = () => withLog((log) => log.end());
 
-  it('leaves out who looked, unless that is asked for by name: a reader of the audit must not feed itself', async () => {
+  it('leaves out AuditAccessed unless its reader names it: a reader of the audit must not feed itself', async () => {
     const { token, ask, create, one } = await repository();
     const { id } = await create();
     await ask('GET', `${one(id)}/history`);

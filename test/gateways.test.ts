@@ -111,6 +111,32 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
     }
   });
 
+  it('lets only keys of one repository and provider through where it says so, whatever a client sends', async () => {
+    const restricted = await startNginx(new URL(service.url).host, addressOf(application), 'restricted');
+    try {
+      const made = async (repoId: string, aiType: string) => {
+        const path = `/repo/${repoId}/ai/apikey`;
+        const body = { name: 'x', aiType };
+        return (await service.ask('POST', path, { token: admin, body })).json as unknown as Key;
+      };
+      const statusOf = async (key: Key, more: Record<string, string> = {}) =>
+        (await ask(`${restricted.url}/v1?repoId=other`, 'GET', { headers: { ...inHeaders(key), ...more } }))
+          .status;
+      expect(await statusOf(await made('shop', 'OPENAI'))).toBe(200);
+      const spoofed = { 'keyledger-require-repo-id': 'other', 'keyledger-require-ai-type': 'AWS' };
+      for (const [repoId, aiType] of [
+        ['other', 'OPENAI'],
+        ['shop', 'AWS'],
+      ] as const) {
+        const key = await made(repoId, aiType);
+        expect([repoId, aiType, await statusOf(key)]).toEqual([repoId, aiType, 403]);
+        expect([repoId, aiType, await statusOf(key, spoofed)]).toEqual([repoId, aiType, 403]);
+      }
+    } finally {
+      await restricted.stop();
+    }
+  });
+
   it('lets nobody say who they are', async () => {
     const made = await create();
     const names = ['Key-Id', 'Repo-Id', 'Ai-Type', 'Staleness'];

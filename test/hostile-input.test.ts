@@ -28,7 +28,7 @@ const make = async (path: string, body: object): Promise<Json> =>
 /** A key and a webhook, made anew: whatever came before may have deleted the last ones. */
 async function whatThereIs() {
   const key = await make('/repo/shop/ai/apikey', { name: 'search', aiType: 'OPENAI' });
-  const webhook = await make('/repo/shop/webhook', { url: 'https://192.0.2.1/hook' });
+  const webhook = await make('/repo/shop/webhook', { url: 'https://hooks.invalid/hook' });
   const headers = { accept: 'application/json' };
   const events = await child.ask('GET', '/events?after=start&limit=1', { token: admin, headers });
   const bookmark = String(events.json['next']);
@@ -41,7 +41,7 @@ async function whatThereIs() {
       webhookId: [String(webhook['id'])],
       key: [String(key['key'])],
       'x-api-key': [String(key['key'])],
-      url: ['https://192.0.2.1/hook'],
+      url: ['https://hooks.invalid/hook'],
       after: ['start', bookmark],
       'last-event-id': ['start', bookmark],
       'keyledger-min-position': [position],

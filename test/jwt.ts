@@ -83,6 +83,7 @@ export const quickKeySet = (url: URL, maxAgeSeconds = 86_400): KeySet =>
     refreshMs: 1000,
     retryMs: 50,
     unknownKeyMs: 20,
+    longestUnknownKeyMs: 40,
   });
 
 export const verifierWith = (key: Uint8Array | URL): VerifyToken => {

@@ -1,4 +1,4 @@
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -43,14 +43,16 @@ async function serve(stdio: StdioOptions) {
     process: started,
     url,
     end: async () => {
+      const began = performance.now();
       started.kill('SIGTERM');
       const [code] = await exited;
+      expect(performance.now() - began).toBeLessThan(10_000);
       return code as number | null;
     },
   };
 }
 
-/** Requests whose log lines have some 3 KB each. */
+/** Requests whose log lines have some 700 bytes each: 2,500 are more than what waits for the output. */
 async function request(url: string, count: number): Promise<void> {
   for (let sent = 0; sent < count; sent++) {
     const answer = await fetch(`${url}/${'long'.repeat(750)}`);
@@ -64,26 +66,36 @@ async function dropped(url: string): Promise<number> {
   return Number(/^keyledger_log_lines_dropped_total (\d+)$/m.exec(text)?.[1]);
 }
 
+it('a log line commands no terminal: control, bidirectional and invisible characters are escaped, as JSON has them', () => {
+  const msg = '\u001b[31m\u009b31m\u202e\u200b\u2028';
+  const script = `
+    import { LogOutput } from './dist/src/log-output.js';
+    new LogOutput(1).write(JSON.stringify({ msg: ${JSON.stringify(msg)} }) + '\\n');`;
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+  expect(stdout).toMatch(/^[\x20-\x7e]+\n$/);
+  expect(JSON.parse(stdout)).toEqual({ msg });
+});
+
 describe('standard output that takes nothing', () => {
   it('on a full disk, leaves the service answering; dropped lines are counted, and SIGTERM ends it', async () => {
     const full = openSync('/dev/full', 'w');
     const service = await serve(['ignore', full, 'inherit']);
     closeSync(full);
-    await request(service.url, 500);
+    await request(service.url, 2500);
     expect(await dropped(service.url)).toBeGreaterThan(0);
     expect(await service.end()).toBe(0);
   });
 
   it('behind a reader that stalls, leaves the service answering, and SIGTERM ends it', async () => {
     const service = await serve(['ignore', 'pipe', 'inherit']);
-    await request(service.url, 600);
+    await request(service.url, 2500);
     expect(await dropped(service.url)).toBeGreaterThan(0);
     expect(await service.end()).toBe(0);
   });
 
   it('behind a reader that goes on, loses only lines that are counted, and says in one line how many', async () => {
     const service = await serve(['ignore', 'pipe', 'inherit']);
-    await request(service.url, 600);
+    await request(service.url, 2500);
     const lost = await dropped(service.url);
     let printed = '';
     service.process.stdout?.setEncoding('utf8').on('data', (text) => {

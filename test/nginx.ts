@@ -27,14 +27,24 @@ const KEYLEDGER = 'server 127.0.0.1:8080;';
 const APPLICATION = 'server 127.0.0.1:3000;';
 const LISTEN = 'listen 80;';
 
+/** What docs/gateways.md adds for one repository and provider only. */
+const RESTRICTED =
+  /^ {2}```nginx\n(.*?)^ {2}```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
+const INTERNAL = 'internal;';
+
 /** nginx with the configuration from docs/gateways.md, in front of these addresses (host:port). */
-export async function startNginx(keyledger: string, application: string): Promise<Nginx> {
+export async function startNginx(
+  keyledger: string,
+  application: string,
+  access: 'of all' | 'restricted' = 'of all',
+): Promise<Nginx> {
   const folder = freshFolder();
   const address = `127.0.0.1:${await freePort()}`;
   const gateway = [
     [KEYLEDGER, `server ${keyledger};`],
     [APPLICATION, `server ${application};`],
     [LISTEN, `listen ${address};`],
+    [INTERNAL, access === 'restricted' ? `${INTERNAL}\n${RESTRICTED}` : INTERNAL],
   ].reduce((text, [from = '', to = '']) => replaceOnce(text, from, to), SHOWN);
   const file = join(folder.path, 'nginx.conf');
   writeFileSync(file, `${surroundings(folder.path)}http {\naccess_log off;\n${TEMPORARY}\n${gateway}}\n`);

@@ -10,6 +10,13 @@ import { makeRoom } from '../src/http/overload.js';
 import { type Child, spawnService } from './child-service.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
+import type { Json } from './service.js';
+
+/** What /verify takes of the answer that made a key. */
+const credentialOf = (made: unknown) => {
+  const { key, secret } = made as Json;
+  return { key, secret };
+};
 
 const PATH = '/repo/shop/ai/apikey';
 const CONNECTIONS = 2000;
@@ -127,7 +134,7 @@ it('a log that answers nothing holds up no more than there is room for; the rest
   const verifier = await service.token('verifier');
   while (!isOver) {
     expect((await service.ask('GET', '/health/live')).status).toBe(200);
-    const verdict = await service.ask('POST', '/verify', { token: verifier, body: key });
+    const verdict = await service.ask('POST', '/verify', { token: verifier, body: credentialOf(key) });
     expect(verdict.json).toMatchObject({ valid: true });
     peak = Math.max(peak, residentMiB());
   }
@@ -221,7 +228,7 @@ it('a verification waits for one list, not for all of them', async () => {
     `GET ${PATH}?status=suspended HTTP/1.1\r\nhost: ${host}\r\nauthorization: ${authorization}\r\n\r\n`,
   );
   const verifier = `Bearer ${await service.token('verifier')}`;
-  const verify = post(service.url, '/verify', { authorization: verifier }, key as object);
+  const verify = post(service.url, '/verify', { authorization: verifier }, credentialOf(key));
   const readers = await Promise.all(Array.from({ length: 90 }, () => openCaller(service.url)));
   const gateway = await openCaller(service.url);
   // All of it is there when the process goes on.

@@ -84,6 +84,9 @@ describe('keyledger serve', () => {
     [{ NODE_ENV: 'Production' }, /NODE_ENV must be production, development, test or unset/],
     [{ NODE_ENV: 'prod' }, /NODE_ENV must be production/],
     [{ JWKS_MAX_AGE: 'a day' }, /JWKS_MAX_AGE must be a whole number/],
+    [{ JWKS_MAX_AGE: '0' }, /JWKS_MAX_AGE must be at least 300/],
+    [{ TRUST_PROXY: '::ffff:10.0.0.0/104' }, /TRUST_PROXY must be true, false, or addresses/],
+    [{ EVENT_STORE_PREFIX: 'a' }, /EVENT_STORE_PREFIX is for EventStoreDB/],
     [{ MASTER_KEYS: `k1:!!!${'A'.repeat(43)}=` }, /master key k1 is not base64/],
     [{ JWT_JWKS_URL: 'https://a.example/keys' }, /JWT_JWKS_URL needs JWT_ISSUER/],
     [{ EVENT_STORE_URL: 'mysql://x' }, /EVENT_STORE_URL must be sqlite/],
@@ -410,7 +413,11 @@ describe('keyledger audit history', () => {
     const [created, renamed, ...looks] = events();
     expect([created?.['type'], renamed?.['type']]).toEqual(['ApiKeyCreated', 'ApiKeyRenamed']);
     expect(looks).toEqual([]);
-    expect(events('--type', 'ApiKeyRenamed', '--actor', 'ada', '--key', id)).toEqual([renamed]);
+    const capitals = id.toUpperCase();
+    expect(events('--type', 'ApiKeyRenamed, ApiKeyDeleted', '--actor', 'ada', '--key', capitals)).toEqual([
+      renamed,
+    ]);
+    expect(cli(['audit', 'events', '--repo', 'shop', '--key', 'x']).stderr).toContain('a UUID');
     expect(
       events('--from', created?.['position'] as string, '--to', renamed?.['position'] as string),
     ).toEqual([renamed]);

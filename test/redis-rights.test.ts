@@ -12,7 +12,7 @@ import { type RedisServer, redisSource, startRedis } from './redis-server.js';
 import { type Json, runService } from './service.js';
 import { describeUsageStore, inReach as usageInReach } from './usage-store-contract.js';
 
-/** The rights that docs/operations.md shows are enough, and what a Redis that refuses is told of. */
+/** The rights that docs/operations.md shows are enough; what the log says of a Redis that refuses. */
 
 const [, RIGHTS = ''] =
   /```redis\n(ACL SETUSER keyledger [^\n]*)\n```/.exec(readFileSync('docs/operations.md', 'utf8')) ?? [];
@@ -119,6 +119,24 @@ whereThereIsRedis('a Redis', () => {
         expect.stringMatching(/NOPERM .*\. Give the user the rights of the ACL line in docs\/operations\.md/),
       ]);
       expect(failures).toHaveLength(5);
+    });
+
+    it('stores of last uses and cursors say so in its words, without stacks', async () => {
+      await admin.call('ACL', 'SETUSER', 'stranger', 'on', '>pw', '~other:*', '+@read', '+hello', '+info');
+      const lines: string[] = [];
+      const wrong = as('stranger:pw');
+      const usage = openRedisUsage(wrong, 'keyledger');
+      const deliveries = openRedisDeliveries(wrong, 'keyledger', 'log');
+      for (const call of [() => usage.read(['x']), () => deliveries.cursor('x')]) {
+        await eventually(async () => {
+          const message = await call().then(String, (error: Error) => error.message);
+          lines.push(message);
+          return /NOPERM/.test(message);
+        });
+      }
+      expect(lines.join()).not.toMatch(/enableOfflineQueue/);
+      await usage.close();
+      await deliveries.close();
     });
 
     it('a database keeps nothing in another one', async () => {

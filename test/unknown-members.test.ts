@@ -69,6 +69,10 @@ describe('an unknown member', () => {
       'dryRun: is no member of the body, which has none',
     );
     await refusal('DELETE', `${path}/${id}?dryRun=true`, { token: admin });
+    for (const body of ['[1]', '"x"', '7', 'true'])
+      expect(await refusal('DELETE', `${path}/${id}`, { token: admin, body })).toBe(
+        'body: this call takes none',
+      );
     expect((await service.ask('GET', `${path}/${id}`, { token: admin })).status).toBe(200);
   });
 
@@ -92,7 +96,7 @@ describe('every documented call', () => {
     path.replace(/\{repoId\}/, 'shop').replace(/\{\w+\}/, randomUUID());
   const tokens: Record<string, string> = {};
   const tokenFor = async (id: string) => {
-    const role = id === 'verifyApiKey' || id === 'getReplica' ? 'replica' : 'admin';
+    const role = ['verifyApiKey', 'getReplica', 'reportLastUsed'].includes(id) ? 'replica' : 'admin';
     tokens[role] ??= await service.token(role, '*');
     return tokens[role];
   };

@@ -49,6 +49,16 @@ describe.each(combinations)('a verifier in another process, on $name', ({ start 
     return one;
   };
 
+  it('refuses a restriction that it does not know, instead of dropping it', async () => {
+    const made = await create();
+    const one = verifier({ baseUrl: service.url, token: await service.token('replica', repoId) });
+    await one.ready();
+    expect(one.verify(made.key, made.secret, { repoId: 'other' })).toMatchObject({ reason: 'WRONG_REPO' });
+    for (const use of [{ repo: 'other' }, { repoid: 'other' }, { aitype: 'AWS' }])
+      expect(() => one.verify(made.key, made.secret, use as never)).toThrow(TypeError);
+    expect(() => verifier({ baseUrl: service.url, token: 'x', maxStalenes: 1 } as never)).toThrow(TypeError);
+  });
+
   it('says what the service says: of what there was, and of every change', async () => {
     const before = await create({ name: 'before' });
     const one = await open();

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { eventually } from './eventually.js';
@@ -149,7 +150,18 @@ describe.each(combinations)('verification on $name', ({ start }) => {
     it('answers whatever a proxy asks with: any method, a path behind ours, a body', async () => {
       const made = await create();
       const headers = { ...ours(made.key, made.secret), 'content-type': 'text/plain' };
-      for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS']) {
+      const webDav = [
+        'PROPFIND',
+        'PROPPATCH',
+        'REPORT',
+        'MKCOL',
+        'LOCK',
+        'UNLOCK',
+        'SEARCH',
+        'PURGE',
+        'COPY',
+      ];
+      for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', ...webDav]) {
         const body = ['GET', 'HEAD'].includes(method) ? {} : { body: 'anything at all' };
         for (const path of ['/verify/forward', '/verify/forward/v1/models?stream=true']) {
           expect([method, path, (await service.ask(method, path, { headers, ...body })).status]).toEqual([
@@ -159,6 +171,16 @@ describe.each(combinations)('verification on $name', ({ start }) => {
           ]);
         }
       }
+    });
+
+    it("reads no query behind the path that docs/gateways.md gives Envoy, the client's root included", async () => {
+      const [, prefix = ''] = /path_prefix: (\S+)/.exec(readFileSync('docs/gateways.md', 'utf8')) ?? [];
+      const made = await create();
+      for (const path of ['/?repoId=other&x=1', '/v1/models?a=b', '//?a=b', '/'])
+        expect([path, (await forward(ours(made.key, made.secret), prefix + path)).status]).toEqual([
+          path,
+          200,
+        ]);
     });
 
     it("reads no query behind its path: it is the application's", async () => {

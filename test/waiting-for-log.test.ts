@@ -120,7 +120,7 @@ const cases: [what: string, url: () => Promise<string>, reason: RegExp][] = [
 
 describe('a service that starts without its log', () => {
   it.each(cases)(
-    '%s says what it waits for and why, lives, is not ready, and ends when it is told to',
+    '%s says what it waits for and why, lives, is not ready, and ends on SIGTERM',
     async (_, make, reason) => {
       const service = await serve(await make());
       await eventually(() => service.output().includes('Waiting for the log at'));
@@ -141,6 +141,8 @@ describe('a service that starts without its log', () => {
       const refused = await fetch(`${service.url}/repo/shop/ai/apikey`);
       expect(refused.status).toBe(503);
       expect(await refused.json()).toMatchObject({ success: false, code: 'UNAVAILABLE' });
+      const reports = () => service.output().split('"msg":"Waiting for the log at').length - 1;
+      await eventually(() => reports() > 1);
       expect(await service.end()).toBe(0);
     },
   );

@@ -77,7 +77,7 @@ export const GUARDS: readonly Guard[] = [
     guard: 'a subscription has no gaps',
     file: 'event-store/sqlite-log.js',
     text: 'last = place;',
-    instead: 'last = place + (events.length > 3 ? 1 : 0);',
+    instead: 'last = place + (page.events.length > 3 ? 1 : 0);',
     ...onSqlite,
     noticedBy: 'feed',
   },

@@ -1,8 +1,11 @@
 import { setTimeout } from 'node:timers/promises';
 import { createClient, KeyledgerClientError } from '../src/client/index.js';
+import { EVENT_TYPES } from '../src/event-store/codecs.js';
 import type { Reading } from './history.js';
 
 const PAUSE_MS = 200;
+/** AuditAccessed too, which a reader gets only by name. */
+const EVERY_TYPE = EVENT_TYPES;
 
 /** A reader of the feed by the client that everybody uses: it goes on behind what it has heard. */
 export class Subscriber {
@@ -52,7 +55,8 @@ export class Subscriber {
   /** @returns the code of what it was refused with */
   async #read(signal: AbortSignal): Promise<string | undefined> {
     try {
-      for await (const { id, position } of this.#client.events({ after: this.#after ?? 'start', signal })) {
+      const options = { after: this.#after ?? 'start', types: EVERY_TYPE, signal };
+      for await (const { id, position } of this.#client.events(options)) {
         this.#events.push({ id, position });
       }
     } catch (error) {

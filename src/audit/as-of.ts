@@ -103,12 +103,9 @@ function pastOf(moment: Moment): Past {
 const isBeyond = ({ position }: RecordedEvent, moment: Moment): boolean =>
   moment.position !== undefined && position > moment.position;
 
-/** A key whose creation lies in the future was dated by a clock that was ahead: only its stream tells. */
-function mayBeThere({ key, createdPosition }: KeyEntry, { time, position, askedAt }: Moment): boolean {
-  if (position !== undefined) return createdPosition <= position;
-  const createdAt = Date.parse(key.createdAt);
-  return createdAt <= time || (askedAt !== undefined && createdAt > askedAt);
-}
+/** At a position. At a time only the stream tells: a creation may be dated by a clock that was ahead. */
+const mayBeThere = ({ createdPosition }: KeyEntry, { position }: Moment): boolean =>
+  position === undefined || createdPosition <= position;
 
 /** Is this the first event of a key of the repository? It is said by the event, before it is known that it can be read. */
 async function beginsKeyOf(repoId: string, recorded: RecordedEvent, log: EventStore): Promise<boolean> {

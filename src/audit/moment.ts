@@ -12,7 +12,7 @@ export type Moment = {
   /** Milliseconds since 1970: expiry is judged at it, and events count up to it where there is no position. */
   readonly time: number;
   readonly position?: Position | undefined;
-  /** When it was asked for (milliseconds since 1970): events that lie behind it were dated by a clock that was ahead. */
+  /** When the caller asked (milliseconds since 1970): a clock that was ahead dated the events that lie after it. */
   readonly askedAt?: number | undefined;
 };
 

@@ -1,9 +1,9 @@
 import { type CheckedLog, checkLog } from '../audit/check-log.js';
 import { type Compared, compare } from '../audit/compare.js';
 import { countOf } from '../audit/count.js';
-import type { Settings } from '../config.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { partBefore } from '../event-store/position.js';
+import type { Settings } from '../settings.js';
 import { startProgress } from './progress.js';
 import { jsonText, print } from './terminal-text.js';
 import { explain, withLog, withRedis } from './tools.js';
@@ -47,7 +47,7 @@ async function checkTheLog(log: EventStore, say: Say): Promise<CheckedLog> {
     ({ stream, revision, type, position }) => {
       foreign++;
       const facts = { kind: 'foreign', stream, revision, position, type };
-      say(facts, `${stream} revision ${revision} (${type}, ${position}): not of Keyledger, passed over`);
+      say(facts, `${stream} revision ${revision} (${type}, ${position}): not of Keyledger, skipped`);
     },
   ).finally(() => progress.end());
   const { events, faults, position } = checked;

@@ -30,7 +30,7 @@ export function addAuditCommands(program: Command): void {
     .option('--to <time or position>', 'what occurred then or before, or comes up to and with it')
     .option('--type <types>', 'types of events, separated by commas', eventTypes)
     .option('--actor <subject>', 'who did it')
-    .option('--key <id>', 'of this key only')
+    .option('--key <id>', 'of this key only', keyId)
     .option('--json', 'one JSON object a line')
     .action(auditEvents);
 
@@ -113,6 +113,12 @@ function lineOf({ type, at, actor, changes, reason, unreadable, accessed }: Hist
     facts.push(`${accessed.access} from ${accessed.from}${accessed.verified ? '' : ' (not verified)'}`);
   const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
   return `${at}  ${type.padEnd(19)} by ${who}  ${facts.join(', ')}`;
+}
+
+function keyId(text: string): string {
+  const id = text.toLowerCase();
+  if (!isApiKeyId(id)) throw new InvalidArgumentError('It is the id of a key, a UUID.');
+  return id;
 }
 
 function eventTypes(text: string): string[] {

@@ -102,7 +102,8 @@ function rebuildProjection({ json }: Json): Promise<void> {
   });
 }
 
-function releaseStream(stream: string, { json }: Json): Promise<void> {
+function releaseStream(given: string, { json }: Json): Promise<void> {
+  const stream = isApiKeyId(given.toLowerCase()) ? given.toLowerCase() : given;
   const apiKeyId = isApiKeyId(stream) ? stream : apiKeyIdOf(stream);
   if (!apiKeyId) throw new Error(`${stream} is not the stream of a key`);
   return withLog(async (log, settings) => {

@@ -3,12 +3,13 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { type AccessContext, type AccessTo, recordAccess } from '../commands/record-access.js';
-import { loadSettings, type Settings } from '../config.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { withoutCredentials } from '../event-store/eventstoredb-connection.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
 import { type Connection, connectRedis, isRedisUrl } from '../projections/redis-connection.js';
+import { redisProblem } from '../projections/redis-report.js';
+import { loadSettings, type Settings } from '../settings.js';
 import { operatingSystemUser } from './options.js';
 import { printError } from './terminal-text.js';
 
@@ -88,11 +89,12 @@ export async function withRedis<T>(
   });
   try {
     await once(redis, 'ready', { signal: AbortSignal.timeout(REDIS_PATIENCE_MS) }).catch(() => {
-      throw new Error(`Redis at ${withoutCredentials(READ_MODEL_URL)} is out of reach: ${reason}`);
+      throw new Error(redisProblem(READ_MODEL_URL, reason));
     });
     return await use(redis);
   } catch (error) {
-    const { message } = error as Error;
+    const { name, message } = error as Error;
+    if (name === 'ReplyError') throw new Error(redisProblem(READ_MODEL_URL, message));
     if (!LOST_ON_THE_WAY.test(message)) throw error;
     const where = withoutCredentials(READ_MODEL_URL);
     throw new Error(`Redis at ${where} does not answer any more: ${message}. Run it again when it does`);

@@ -2,6 +2,7 @@
 import { KeyledgerClientError } from './error.js';
 import type { KeyledgerEvent } from './event-types.js';
 import { followMessages } from './follow-messages.js';
+import { refuseOthers } from './only-known.js';
 import { query } from './paths.js';
 import type { Open } from './transport.js';
 import type { EventsOptions } from './types.js';
@@ -17,9 +18,10 @@ const SILENT_MS = 45_000;
  */
 export async function* followEvents(
   open: Open,
-  { after, repo, types, signal }: EventsOptions,
+  { after, repo, types, signal, ...others }: EventsOptions,
   silentMs = SILENT_MS,
 ): AsyncGenerator<KeyledgerEvent, void, void> {
+  refuseOthers(others);
   const pathFrom = (position: string | undefined) =>
     `/events${query({ after: position, repo, type: types?.join() })}`;
   for await (const { event, data } of followMessages(open, pathFrom, { after, signal, silentMs })) {

@@ -8,6 +8,7 @@
  */
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
 import { followEvents } from './events.js';
+import { refuseOthers } from './only-known.js';
 import { apiKeyPath, apiKeysPath, auditPath, query } from './paths.js';
 import { type Call, createTransport } from './transport.js';
 import type {
@@ -44,76 +45,113 @@ export function createClient(options: ClientOptions): Client {
   return {
     createRepoAiApiKey: async (
       repoId,
-      { name, aiType, expiresAt },
-      { idempotencyKey = globalThis.crypto.randomUUID(), signal } = {},
-    ) =>
-      change<CreatedApiKey>({
+      { name, aiType, expiresAt, ...others },
+      { idempotencyKey = globalThis.crypto.randomUUID(), signal, ...otherOptions } = {},
+    ) => {
+      refuseOthers(others, otherOptions);
+      return change<CreatedApiKey>({
         method: 'POST',
         path: apiKeysPath(repoId),
         body: { name, aiType, expiresAt: timeText(expiresAt) },
         idempotencyKey,
         signal,
-      }),
+      });
+    },
 
     getRepoAiApiKeys: async (
       repoId,
-      { include, status, aiType, limit, cursor, asOf, minPosition, signal } = {},
-    ) =>
-      read<ApiKeyList>({
+      { include, status, aiType, limit, cursor, asOf, minPosition, signal, ...others } = {},
+    ) => {
+      refuseOthers(others);
+      const filters = { include, status, aiType, limit, cursor, asOf: timeText(asOf) };
+      return read<ApiKeyList>({
         method: 'GET',
-        path: apiKeysPath(repoId) + query({ include, status, aiType, limit, cursor, asOf: timeText(asOf) }),
+        path: apiKeysPath(repoId) + query(filters),
         minPosition,
         signal,
-      }),
+      });
+    },
 
-    getRepoAiApiKey: async (repoId, apikeyId, { include, asOf, minPosition, signal } = {}) =>
-      read<FoundApiKey>({
+    getRepoAiApiKey: async (repoId, apikeyId, { include, asOf, minPosition, signal, ...others } = {}) => {
+      refuseOthers(others);
+      return read<FoundApiKey>({
         method: 'GET',
         path: apiKeyPath(repoId, apikeyId) + query({ include, asOf: timeText(asOf) }),
         minPosition,
         signal,
-      }),
+      });
+    },
 
-    updateRepoAiApiKey: async (repoId, apikeyId, { name, expiresAt }, { signal } = {}) =>
-      change<Done>({
+    updateRepoAiApiKey: async (
+      repoId,
+      apikeyId,
+      { name, expiresAt, ...others },
+      { signal, ...otherOptions } = {},
+    ) => {
+      refuseOthers(others, otherOptions);
+      return change<Done>({
         method: 'PUT',
         path: apiKeyPath(repoId, apikeyId),
         body: { name, expiresAt: timeText(expiresAt) },
         signal,
-      }),
+      });
+    },
 
-    deleteRepoAiApiKey: async (repoId, apikeyId, { signal } = {}) =>
-      change<Done>({ method: 'DELETE', path: apiKeyPath(repoId, apikeyId), signal }),
+    deleteRepoAiApiKey: async (repoId, apikeyId, { signal, ...others } = {}) => {
+      refuseOthers(others);
+      return change<Done>({ method: 'DELETE', path: apiKeyPath(repoId, apikeyId), signal });
+    },
 
     rotateRepoAiApiKey: async (
       repoId,
       apikeyId,
-      { overlapSeconds } = {},
-      { idempotencyKey = globalThis.crypto.randomUUID(), signal } = {},
-    ) =>
-      change<RotatedApiKey>({
+      { overlapSeconds, ...others } = {},
+      { idempotencyKey = globalThis.crypto.randomUUID(), signal, ...otherOptions } = {},
+    ) => {
+      refuseOthers(others, otherOptions);
+      return change<RotatedApiKey>({
         method: 'POST',
         path: `${apiKeyPath(repoId, apikeyId)}/rotate`,
         body: { overlapSeconds },
         idempotencyKey,
         signal,
-      }),
+      });
+    },
 
-    suspendRepoAiApiKey: async (repoId, apikeyId, { reason } = {}, { signal } = {}) =>
-      change<Done>({
+    suspendRepoAiApiKey: async (
+      repoId,
+      apikeyId,
+      { reason, ...others } = {},
+      { signal, ...otherOptions } = {},
+    ) => {
+      refuseOthers(others, otherOptions);
+      return change<Done>({
         method: 'POST',
         path: `${apiKeyPath(repoId, apikeyId)}/suspend`,
         body: { reason },
         signal,
-      }),
+      });
+    },
 
-    resumeRepoAiApiKey: async (repoId, apikeyId, { signal } = {}) =>
-      change<Done>({ method: 'POST', path: `${apiKeyPath(repoId, apikeyId)}/resume`, signal }),
+    resumeRepoAiApiKey: async (repoId, apikeyId, { signal, ...others } = {}) => {
+      refuseOthers(others);
+      return change<Done>({ method: 'POST', path: `${apiKeyPath(repoId, apikeyId)}/resume`, signal });
+    },
 
-    getRepoAiApiKeyHistory: async (repoId, apikeyId, { signal } = {}) =>
-      read<ApiKeyHistory>({ method: 'GET', path: `${apiKeyPath(repoId, apikeyId)}/history`, signal }),
+    getRepoAiApiKeyHistory: async (repoId, apikeyId, { signal, ...others } = {}) => {
+      refuseOthers(others);
+      return read<ApiKeyHistory>({
+        method: 'GET',
+        path: `${apiKeyPath(repoId, apikeyId)}/history`,
+        signal,
+      });
+    },
 
-    getRepoAiAudit: async (repoId, { from, to, types, actor, apikeyId, limit, cursor, signal } = {}) => {
+    getRepoAiAudit: async (
+      repoId,
+      { from, to, types, actor, apikeyId, limit, cursor, signal, ...others } = {},
+    ) => {
+      refuseOthers(others);
       const filters = { from: timeText(from), to: timeText(to), type: types?.join(), actor, apikeyId };
       return read<AuditPage>({
         method: 'GET',
@@ -122,7 +160,13 @@ export function createClient(options: ClientOptions): Client {
       });
     },
 
-    verifyApiKey: async ({ key, secret, repoId, aiType }, { minPosition, signal } = {}) => {
+    verifyApiKey: async (
+      { key, secret, repoId, aiType, ...others },
+      { minPosition, signal, ...otherOptions } = {},
+    ) => {
+      // The answer that gave the API key may be handed on as it is.
+      const { success, id, position, ...unknown } = others as Partial<CreatedApiKey>;
+      refuseOthers(unknown, otherOptions);
       const { answer, headers } = await call<Verdict>({
         method: 'POST',
         path: '/verify',

@@ -1,5 +1,6 @@
 /** One call over HTTP: its tries, the limit of each, and what an answer means; and how a stream is opened. */
 import { KeyledgerClientError } from './error.js';
+import { refuseOthers } from './only-known.js';
 import { isPassing, parseRetryAfter, retryDelay, wait } from './retry.js';
 import { expiryPassed } from './token-expiry.js';
 import type { ClientOptions } from './types.js';
@@ -33,7 +34,14 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
  * What makes the calls of one client.
  * @throws TypeError, RangeError for options that make no client
  */
-export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_000 }: ClientOptions) {
+export function createTransport({
+  baseUrl,
+  token,
+  attempts = 4,
+  timeoutMs = 10_000,
+  ...others
+}: ClientOptions) {
+  refuseOthers(others);
   const root = rootOf(baseUrl);
   if (!Number.isInteger(attempts) || attempts < 1) {
     throw new RangeError('attempts must be a whole number from 1 on');

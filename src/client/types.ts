@@ -80,7 +80,7 @@ export type EventsOptions = CallOptions & {
   readonly after?: string | 'start' | undefined;
   /** Of this repository only. */
   readonly repo?: string | undefined;
-  /** Of these types only. */
+  /** Of these types only; without it all but AuditAccessed, which reading the audit causes. */
   readonly types?: readonly string[] | undefined;
 };
 

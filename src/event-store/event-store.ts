@@ -95,7 +95,7 @@ export type RecordedEvent = {
 
 export type Page = {
   readonly events: readonly RecordedEvent[];
-  /** What was passed over because no release of ours can have written it: see isOurStream. */
+  /** Skipped, because no release of ours can have written them: see isOurStream. */
   readonly foreign?: readonly RecordedEvent[];
   /** How far the log has been read: that of the last event, or beyond it where nothing follows that is for us. */
   readonly position: Position;

@@ -12,7 +12,7 @@ const ATTEMPT_LIMIT_MS = 4000;
 const PAUSE_MS = 250;
 /** https://grpc.io/docs/guides/status-codes */
 const UNAUTHENTICATED = 16;
-/** Who waits is told why after the first of these times, then after the next ones, and on at the last (milliseconds). */
+/** Pauses between the reports of a wait; the last one repeats (milliseconds). */
 const REPORTS_MS = [1000, 4000, 10_000, 20_000, 30_000, 60_000];
 
 /** How long opening waits for a server that cannot be reached, or is starting. */
@@ -63,11 +63,11 @@ export async function findOrMakeBeginning(
   }
 }
 
-/** Who is refused for its credentials is refused the next time, too. */
+/** Waiting does not help: the server refuses the credentials, or always will. */
 const isHopeless = (error: unknown): boolean =>
   verdictOf(error) === 'final' || (error as { code?: number }).code === UNAUTHENTICATED;
 
-/** Says again and again what is waited for, and why, until the log is open. */
+/** Reports what the start waits for, and why, until the log is open. */
 async function report(
   connection: Connection,
   failure: () => unknown,

@@ -257,9 +257,11 @@ class EventStoreDbLog implements EventStore {
     try {
       for await (const { events } of pagesOf(subscription, signal)) {
         const recorded = events.map((event) => this.#recorded(event));
-        position = recorded.at(-1)?.position ?? position;
+        const { events: ours, foreign } = separateForeign(recorded);
+        // Where our last event is: nobody is given the place of an event that this log does not hold.
+        position = ours.at(-1)?.position ?? position;
         const caughtUp = position >= end && subscription.readableLength === 0;
-        yield { ...separateForeign(recorded), position, caughtUp };
+        yield { events: ours, foreign, position, caughtUp };
       }
     } catch (cause) {
       throw new KeyledgerError('UNAVAILABLE', { cause });

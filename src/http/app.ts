@@ -78,9 +78,10 @@ export async function makeWaitingApp(
   reason: () => string,
 ): Promise<FastifyInstance> {
   const app = hardenedServer(logger, settings);
-  app.setNotFoundHandler(() => {
-    throw new KeyledgerError('UNAVAILABLE', { message: reason() });
+  const waiting = new KeyledgerError('UNAVAILABLE', {
+    message: 'The log is unavailable; /health/ready says why',
   });
+  app.addHook('onRequest', (request, _, done) => done(request.is404 ? waiting : undefined));
   if (settings.serveMetrics) serveMetrics(app, metrics);
   await app.register(healthRoutes(reason));
   return app;

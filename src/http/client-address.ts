@@ -2,7 +2,7 @@ import { BlockList, isIP } from 'node:net';
 import type { FastifyRequest } from 'fastify';
 import ipaddr from 'ipaddr.js';
 
-/** Bits of an IPv6 address that name one customer's network: whoever has one, has 2^64 addresses. */
+/** Bits of an IPv6 address that name one customer's network, which has 2^64 addresses. */
 const IPV6_NETWORK_BITS = 64;
 
 /** `1.2.3.4:5678`, `[2001:db8::1]:5678`, `[2001:db8::1]`: as some proxies write it. */

@@ -26,6 +26,8 @@ const BODY_LIMIT = 16 * 1024;
 const TIMEOUT_CHECKS = 5;
 /** A connection may be idle for this many times as long: a call may take its time, an answer that nobody reads not. */
 const IDLE_TIMEOUT_FACTOR = 4;
+/** RFC 9110, section 8.3.1. */
+const MEDIA_TYPE = /^\s*[\w!#$%&'*+.^`|~-]+\/[\w!#$%&'*+.^`|~-]+\s*(?:;|$)/;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /**
@@ -84,8 +86,10 @@ function acceptEveryMethod(app: FastifyInstance): void {
 function beginRequest(request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
   reply.header('x-request-id', request.id);
   const { raw } = request;
-  // No body is no body, whatever type it claims to have.
-  if (raw.headers['content-length'] === '0') delete raw.headers['content-type'];
+  // No body is no body, whatever type it claims to have; fastify refuses a type that is none before it looks.
+  const type = raw.headers['content-type'];
+  if (type !== undefined && (raw.headers['content-length'] === '0' || !MEDIA_TYPE.test(type)))
+    delete raw.headers['content-type'];
   const message = headerFault(raw);
   done(message === undefined ? undefined : new KeyledgerError('INVALID_INPUT', { message }));
 }

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import type { FastifyInstance } from 'fastify';
-import { type Config, ConfigError } from '../config.js';
+import { ConfigError, type Settings } from '../settings.js';
 
 /** Connections that may wait to be accepted; the system allows no more. With fewer, a burst of them waits for seconds. */
 const BACKLOG = 4096;
@@ -16,8 +16,8 @@ const GRACE_MS = 8000;
 /** A server that listens. */
 export type Listening = {
   readonly url: string;
-  /** Takes no new connection, answers what is under way, and cuts off what does not end in time. */
-  close(): Promise<void>;
+  /** Takes no new connection, answers what is under way, and cuts off what does not end in time (milliseconds). */
+  close(graceMs?: number): Promise<void>;
 };
 
 /**
@@ -28,7 +28,7 @@ export type Listening = {
  */
 export async function listen(
   app: FastifyInstance,
-  { HOST: host, ...config }: Pick<Config, 'HOST' | 'PORT' | 'METRICS_PORT'>,
+  { HOST: host, ...config }: Pick<Settings, 'HOST' | 'PORT' | 'METRICS_PORT'>,
   setting: 'PORT' | 'METRICS_PORT',
 ): Promise<Listening> {
   const port = config[setting] ?? 0;
@@ -37,7 +37,7 @@ export async function listen(
     await app.listen({ host: first, port, backlog: BACKLOG, listenTextResolver: () => 'listening' });
     const url = urlOf(app.server);
     const further = second && (await listenFurther(app, second, Number(new URL(url).port)));
-    return { url, close: () => close(app, further) };
+    return { url, close: (graceMs = GRACE_MS) => close(app, further, graceMs) };
   } catch (error) {
     await app.close();
     const { code = '', message } = error as NodeJS.ErrnoException;
@@ -46,9 +46,9 @@ export async function listen(
   }
 }
 
-async function close(app: FastifyInstance, further: Server | undefined): Promise<void> {
+async function close(app: FastifyInstance, further: Server | undefined, graceMs: number): Promise<void> {
   app.connections.closeIdle();
-  const deadline = setTimeout(() => app.server.closeAllConnections(), GRACE_MS);
+  const deadline = setTimeout(() => app.server.closeAllConnections(), graceMs);
   await Promise.all([app.close(), further && closed(further)]);
   clearTimeout(deadline);
 }

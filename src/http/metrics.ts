@@ -57,7 +57,7 @@ export function observe(
 ): void {
   new Counter({
     name: 'keyledger_log_lines_dropped_total',
-    help: 'Log lines that could not be written: the disk is full, or the reader of the output stalls or is gone',
+    help: 'Log lines that could not be written: the disk is full, or the reader of the output stalls or has closed it',
     registers: [registry],
     collect() {
       this.reset();
@@ -75,7 +75,7 @@ export function observe(
     });
   new Counter({
     name: 'keyledger_foreign_events_total',
-    help: 'Events passed over because no release of Keyledger can have written them',
+    help: 'Skipped events, which no release of Keyledger can have written',
     registers: [registry],
     collect() {
       this.reset();

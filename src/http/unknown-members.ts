@@ -46,12 +46,16 @@ function check(request: FastifyRequest, { body, query }: Members): KeyledgerErro
 
 /** What is wrong with the names of an object's members; removes those that are ignored. */
 function problemsOf(given: unknown, known: readonly string[], rule: string): string[] {
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) return [];
+  if (given === undefined || given === null) return [];
+  // Where a body is known, its schema says what it must be.
+  if (typeof given !== 'object' || Array.isArray(given))
+    return known.length > 0 ? [] : ['body: this call takes none'];
   const problems: string[] = [];
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;
     if (IGNORED.test(name)) delete (given as Record<string, unknown>)[name];
     else problems.push(`${nameOf(name)}: ${rule}${suggestion(name, known)}`);
+    if (problems.length === MAX_NAMED) break;
   }
   return problems;
 }

@@ -19,7 +19,7 @@ const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 5000;
 const ASK_FOR_END_MS = 1000;
 const FOREIGN =
-  'The server holds events of others in streams whose names begin as those of Keyledger: they are passed over. keyledger audit verify names them all; EVENT_STORE_PREFIX keeps services apart';
+  'The server holds events of others in streams whose names begin as those of Keyledger: they are skipped. keyledger audit verify names them all; EVENT_STORE_PREFIX keeps services apart';
 
 /**
  * The one loop from the log to what is read. It folds each page of events into the verify index, and
@@ -90,7 +90,7 @@ export class Projector {
     await this.#writing;
   }
 
-  /** How many events were passed over because no release of ours can have written them. */
+  /** Number of skipped events that no release of ours can have written. */
   get foreignEvents(): number {
     return this.#foreignEvents;
   }
@@ -171,7 +171,7 @@ export class Projector {
 
   async #take(page: Page): Promise<void> {
     const { events, foreign = [], position, caughtUp } = page;
-    this.#passForeign(foreign);
+    this.#skipForeign(foreign);
     const repoIds = new Set<string>();
     for (const event of events) {
       let repoId: string | undefined;
@@ -252,7 +252,7 @@ export class Projector {
   }
 
   /** What no release of ours can have written concerns no key: it must not stop what does. */
-  #passForeign(foreign: readonly RecordedEvent[]): void {
+  #skipForeign(foreign: readonly RecordedEvent[]): void {
     const [first] = foreign;
     if (!first) return;
     if (this.#foreignEvents === 0) {

@@ -27,7 +27,7 @@ import {
   rootOf,
   setsOf,
 } from './redis-keys.js';
-import { RedisReport } from './redis-report.js';
+import { RedisReport, RedisUnavailable, redisExplainer } from './redis-report.js';
 import type { Elsewhere } from './redis-scripts.js';
 import { RedisVersions } from './redis-versions.js';
 
@@ -47,19 +47,27 @@ const LOOK_MS = 5;
 export function openRedisReadModel(url: string, prefix: string, logger: BaseLogger): ReadModel {
   const redis = connectRedis(url);
   redis.on('ready', () => void warnOfLoss(redis, logger));
-  return reported(new RedisReadModel(redis, prefix, logger), redis, new RedisReport(redis, url, logger));
+  const report = new RedisReport(redis, url, logger);
+  return reported(new RedisReadModel(redis, prefix, logger), redis, report, redisExplainer(redis, url));
 }
 
-/** A read model whose failures are told in the words of Redis, once each. The first call waits for the connection. */
-function reported(model: ReadModel, redis: Connection, report: RedisReport): ReadModel {
+/** Reports failures, and that it works again. The first call waits for the connection. */
+function reported(
+  model: ReadModel,
+  redis: Connection,
+  report: RedisReport,
+  explain: (error: unknown) => unknown,
+) {
   let connecting: Promise<void> | undefined;
   const call = async <T>(work: () => Promise<T>): Promise<T> => {
+    connecting ??= connected(redis).catch(() => undefined);
+    await connecting;
     try {
-      connecting ??= connected(redis).catch(() => undefined);
-      await connecting;
       return await work();
-    } catch (error) {
-      throw report.failed(error);
+    } catch (cause) {
+      const error = explain(cause);
+      if (error instanceof RedisUnavailable) report.failed(error.reason);
+      throw error;
     }
   };
   return {
@@ -69,7 +77,7 @@ function reported(model: ReadModel, redis: Connection, report: RedisReport): Rea
     get: (...given) => call(() => model.get(...given)),
     checkpoint: (...given) => call(() => model.checkpoint(...given)),
     close: () => model.close(),
-  };
+  } satisfies ReadModel;
 }
 
 class RedisReadModel implements ReadModel {

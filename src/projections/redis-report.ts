@@ -2,20 +2,23 @@ import type { BaseLogger } from 'pino';
 import { withoutCredentials } from '../event-store/eventstoredb-connection.js';
 import type { Connection } from './redis-connection.js';
 
-/** Redis refuses a command, or there is no connection to it: what it answered, or why there is none. */
+/** Redis refuses a command, or there is no connection to it. The message has what it answered. */
 export class RedisUnavailable extends Error {
-  /** It is reported once, by RedisReport; whoever meets it again need not. */
+  /** RedisReport reports it once; nobody else needs to. */
   readonly expected = true;
+  readonly reason: string;
 
-  constructor(message: string) {
-    super(message);
+  constructor(where: string, reason: string) {
+    super(`Redis at ${where}: ${reason}`);
     this.name = 'RedisUnavailable';
+    this.reason = reason;
   }
 }
 
 /** What ioredis says of a command where there is no connection. */
 const NO_CONNECTION =
   /^(?:Stream isn't writeable|Connection is closed|Command timed out|Reached the max retries)/;
+const ENDS_CONNECTIONS = 'it ends connections before they are ready';
 
 /** Answers of Redis that the operator must act on, and how. */
 const REMEDIES: readonly (readonly [answer: RegExp, remedy: string])[] = [
@@ -30,62 +33,80 @@ const REMEDIES: readonly (readonly [answer: RegExp, remedy: string])[] = [
     'Is it running there, and reachable from here?',
   ],
   [
-    /certificate|wrong version number|SSL|TLS/i,
+    new RegExp(`certificate|wrong version number|SSL|TLS|${ENDS_CONNECTIONS}`, 'i'),
     'rediss:// is for servers with TLS, redis:// for those without',
   ],
 ];
-const ENDS_CONNECTIONS = 'it ends connections before they are ready';
-const TLS_REMEDY = 'rediss:// is for servers with TLS, redis:// for those without';
+
+/** One line for the operator: the setting, what Redis answered, and what to do. */
+export function redisProblem(url: string, reason: string): string {
+  const remedy = REMEDIES.find(([answer]) => answer.test(reason))?.[1];
+  const what = `READ_MODEL_URL: Redis at ${withoutCredentials(url)} cannot be used: ${reason}`;
+  return remedy === undefined ? what : `${what.replace(/\.$/, '')}. ${remedy}`;
+}
+
+type Explain = (error: unknown) => unknown;
+
+/** Makes errors of a connection's commands RedisUnavailable, in the words of Redis; leaves others as they are. */
+export function redisExplainer(connection: Connection, url: string): Explain {
+  const where = withoutCredentials(url);
+  let lastError: string | undefined;
+  connection.on('error', ({ message }: Error) => {
+    lastError = message;
+  });
+  connection.on('ready', () => {
+    lastError = undefined;
+  });
+  const whyNoConnection = (message: string): string => {
+    if (/timed out/.test(message)) return 'it does not answer';
+    return lastError ?? (connection.status === 'ready' ? message : ENDS_CONNECTIONS);
+  };
+  return (error) => {
+    const { name, message } = error as Error;
+    if (NO_CONNECTION.test(message)) return new RedisUnavailable(where, whyNoConnection(message));
+    return name === 'ReplyError' ? new RedisUnavailable(where, message) : error;
+  };
+}
+
+/** The same store, whose methods reject with what `explain` makes of their errors. */
+export const explained = <Store extends object>(store: Store, explain: Explain): Store =>
+  new Proxy(store, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name, target);
+      if (typeof member !== 'function') return member;
+      return (...given: unknown[]) => {
+        const answer: unknown = member.apply(target, given);
+        if (!(answer instanceof Promise)) return answer;
+        return answer.catch((error: unknown) => {
+          throw explain(error);
+        });
+      };
+    },
+  });
 
 /** Tells the operator what is wrong with a Redis: each fault once, until Redis works again. */
 export class RedisReport {
   readonly #connection: Connection;
-  readonly #where: string;
+  readonly #url: string;
   readonly #logger: BaseLogger;
-  #lastError: string | undefined;
   #reported: string | undefined;
 
-  /** @param url of READ_MODEL_URL */
   constructor(connection: Connection, url: string, logger: BaseLogger) {
     this.#connection = connection;
-    this.#where = withoutCredentials(url);
+    this.#url = url;
     this.#logger = logger;
-    connection.on('error', ({ message }: Error) => {
-      this.#lastError = message;
-      this.#report(message);
-    });
-    connection.on('ready', () => {
-      this.#lastError = undefined;
-    });
+    connection.on('error', ({ message }: Error) => this.failed(message));
   }
 
-  /** An error of a command in the words of Redis, which are reported; an error of another kind as it is. */
-  failed(error: unknown): unknown {
-    const { name, message } = error as Error;
-    if (error instanceof RedisUnavailable) return error;
-    if (name !== 'ReplyError' && !NO_CONNECTION.test(message)) return error;
-    const reason = NO_CONNECTION.test(message) ? this.#whyNoConnection(message) : message;
-    this.#report(reason);
-    return new RedisUnavailable(`Redis at ${this.#where}: ${reason}`);
+  failed(reason: string): void {
+    if (this.#reported === reason || this.#connection.status === 'end') return;
+    this.#reported = reason;
+    this.#logger.warn(redisProblem(this.#url, reason));
   }
 
   succeeded(): void {
-    if (this.#reported !== undefined) this.#logger.info(`Redis at ${this.#where} works again`);
+    if (this.#reported !== undefined)
+      this.#logger.info(`Redis at ${withoutCredentials(this.#url)} works again`);
     this.#reported = undefined;
-  }
-
-  #whyNoConnection(message: string): string {
-    if (/timed out/.test(message)) return 'it does not answer';
-    if (this.#connection.status === 'end') return this.#reported ?? message;
-    return this.#lastError ?? (this.#connection.status === 'ready' ? message : ENDS_CONNECTIONS);
-  }
-
-  #report(reason: string): void {
-    if (this.#reported === reason || this.#connection.status === 'end') return;
-    this.#reported = reason;
-    const remedy =
-      reason === ENDS_CONNECTIONS ? TLS_REMEDY : REMEDIES.find(([answer]) => answer.test(reason))?.[1];
-    const what = `READ_MODEL_URL: Redis at ${this.#where} cannot be used: ${reason}`;
-    this.#logger.warn(remedy === undefined ? what : `${what.replace(/\.$/, '')}. ${remedy}`);
   }
 }

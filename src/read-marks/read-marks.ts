@@ -10,7 +10,9 @@ export interface ReadMarks {
   mark(caller: string, eventNumbers: readonly number[]): Promise<void>;
   /** @throws Error the store is unavailable */
   unmark(caller: string, eventNumbers: readonly number[]): Promise<void>;
-  /** @throws Error the store is unavailable */
+  /** All of a caller. @throws Error the store is unavailable */
   of(caller: string): Promise<ReadonlySet<number>>;
+  /** Those of some events that the caller has marked. @throws Error the store is unavailable */
+  among(caller: string, eventNumbers: readonly number[]): Promise<ReadonlySet<number>>;
   close(): Promise<void>;
 }

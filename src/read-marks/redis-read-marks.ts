@@ -1,5 +1,9 @@
 import { connectRedis } from '../projections/redis-connection.js';
+import { explained, redisExplainer } from '../projections/redis-report.js';
 import { MAX_MARKS, type ReadMarks } from './read-marks.js';
+
+/** The marks of a caller who marks nothing for a year are forgotten (milliseconds). */
+const UNUSED_MS = 365 * 24 * 3600 * 1000;
 
 /**
  * Read marks in Redis, which need not be there yet: a sorted set `<prefix>:read:{<caller>}` of event numbers for each
@@ -10,16 +14,23 @@ import { MAX_MARKS, type ReadMarks } from './read-marks.js';
 export function openRedisReadMarks(url: string, prefix: string): ReadMarks {
   const redis = connectRedis(url);
   const key = (caller: string) => `${prefix}:read:{${caller}}`;
-  return {
+  const store: ReadMarks = {
     mark: async (caller, eventNumbers) => {
       const scored = eventNumbers.flatMap((number) => [String(Date.now()), String(number)]);
       await redis.zadd(key(caller), 'NX', ...scored);
       await redis.zremrangebyrank(key(caller), 0, -1 - MAX_MARKS);
+      await redis.pexpire(key(caller), UNUSED_MS);
     },
     unmark: async (caller, eventNumbers) => {
       await redis.zrem(key(caller), ...eventNumbers.map(String));
     },
     of: async (caller) => new Set((await redis.zrange(key(caller), '0', '-1')).map(Number)),
+    among: async (caller, eventNumbers) => {
+      if (eventNumbers.length === 0) return new Set();
+      const scores = await redis.zmscore(key(caller), ...eventNumbers.map(String));
+      return new Set(eventNumbers.filter((_, i) => scores[i] != null));
+    },
     close: async () => redis.disconnect(),
   };
+  return explained(store, redisExplainer(redis, url));
 }

@@ -33,6 +33,9 @@ export function openSqliteReadMarks(file: string, logger: BaseLogger): ReadMarks
           'DELETE FROM read_marks WHERE caller = ? AND event_number IN (SELECT value FROM json_each(?))',
         ),
         select: db.prepare('SELECT event_number FROM read_marks WHERE caller = ?'),
+        selectAmong: db.prepare(
+          'SELECT event_number FROM read_marks WHERE caller = ? AND event_number IN (SELECT value FROM json_each(?))',
+        ),
       }),
     },
     logger,
@@ -47,10 +50,16 @@ export function openSqliteReadMarks(file: string, logger: BaseLogger): ReadMarks
       ),
     unmark: (caller, eventNumbers) =>
       state.run(({ remove }) => void remove.run(caller, JSON.stringify(eventNumbers))),
-    of: async (caller) => {
-      const rows = await state.run(({ select }) => select.all(caller) as { event_number: number }[]);
-      return new Set(rows.map(({ event_number }) => event_number));
-    },
+    of: async (caller) => numbersIn(await state.run(({ select }) => select.all(caller) as Row[])),
+    among: async (caller, eventNumbers) =>
+      numbersIn(
+        await state.run(({ selectAmong }) => selectAmong.all(caller, JSON.stringify(eventNumbers)) as Row[]),
+      ),
     close: async () => state.close(),
   };
 }
+
+type Row = { readonly event_number: number };
+
+const numbersIn = (rows: readonly Row[]): ReadonlySet<number> =>
+  new Set(rows.map(({ event_number }) => event_number));

@@ -8,11 +8,21 @@ type Pauses = {
   /** Between two refreshes in the background, and after one that failed. */
   readonly refreshMs: number;
   readonly retryMs: number;
-  /** Between two refreshes because of tokens that name an unknown key. */
+  /** Between two refreshes because of tokens that name an unknown key: the first, and the longest after vain ones. */
   readonly unknownKeyMs: number;
+  readonly longestUnknownKeyMs: number;
 };
-const PAUSES: Pauses = { refreshMs: 240_000, retryMs: 10_000, unknownKeyMs: 1000 };
+const PAUSES: Pauses = {
+  refreshMs: 240_000,
+  retryMs: 10_000,
+  unknownKeyMs: 1000,
+  longestUnknownKeyMs: 30_000,
+};
 const FETCH_TIMEOUT_MS = 5000;
+/** A token waits this long for a refresh, at most (milliseconds). */
+const MAX_WAIT_MS = 5000;
+/** Tokens that may wait for a refresh at once; further ones with unknown keys are refused as unavailable. */
+const MAX_WAITING = 1000;
 
 type Fetched = {
   readonly getKey: ReturnType<typeof createLocalJWKSet>;
@@ -36,6 +46,9 @@ export class KeySet {
   #failure: unknown;
   #version = 0;
   #lastFetchAt = Number.NEGATIVE_INFINITY;
+  /** Refreshes for unknown keys in a row that brought no other key set. */
+  #vainRefreshes = 0;
+  #waiting = 0;
   #refreshing: Promise<void> | undefined;
   #nextRefresh: Promise<void> | undefined;
 
@@ -74,15 +87,17 @@ export class KeySet {
    * @throws JOSEError the key set holds no such key
    */
   readonly getKey: JWTVerifyGetKey = async (header, token) => {
-    if (!this.#isUsable()) await this.#refreshNow();
+    // The first key set is on its way; later ones come in the background, whoever asks.
+    if (!this.#isUsable()) await (this.#refreshing ?? (this.#mayTryAgain() ? this.#refresh() : undefined));
+    const { getKey } = this.#usable();
     try {
-      return await this.#usable().getKey(header, token);
+      return await getKey(header, token);
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
     }
     // The issuer may have begun to sign with a new key since.
-    await this.#refreshNow();
-    if (this.#failure !== undefined) throw new KeyledgerError('UNAVAILABLE', { cause: this.#failure });
+    await this.#refreshForUnknownKey();
+    if (this.#failure !== undefined) throw this.#unavailable();
     return this.#usable().getKey(header, token);
   };
 
@@ -92,7 +107,17 @@ export class KeySet {
 
   #usable(): Fetched {
     if (this.#fetched && this.#isUsable()) return this.#fetched;
-    throw new KeyledgerError('UNAVAILABLE', { cause: this.#failure });
+    throw this.#unavailable();
+  }
+
+  #unavailable(): KeyledgerError {
+    const reason = (this.#failure as Error | undefined)?.message ?? 'it is being fetched';
+    return new KeyledgerError('UNAVAILABLE', { cause: new KeySetUnavailable(reason) });
+  }
+
+  /** Not at each call while the issuer is away: a call would wait for its time limit. */
+  #mayTryAgain(): boolean {
+    return performance.now() - this.#lastFetchAt >= this.#pauses.unknownKeyMs;
   }
 
   async #refreshForever(): Promise<void> {
@@ -105,19 +130,32 @@ export class KeySet {
     }
   }
 
-  /** A refresh that begins after this call, shared by all who wait for one. */
-  #refreshNow(): Promise<void> {
-    this.#nextRefresh ??= this.#refreshAfterPause().finally(() => {
-      this.#nextRefresh = undefined;
-    });
-    return this.#nextRefresh;
+  /**
+   * Waits for a refresh that begins after this call, shared by all who wait for one. Anybody can name an unknown key, so
+   * vain refreshes grow rare: a token for which the next one is too far away is refused as unavailable.
+   */
+  async #refreshForUnknownKey(): Promise<void> {
+    const { unknownKeyMs, longestUnknownKeyMs } = this.#pauses;
+    const pauseMs = Math.min(unknownKeyMs * 2 ** this.#vainRefreshes, longestUnknownKeyMs);
+    const wait = this.#lastFetchAt + pauseMs - performance.now();
+    if (wait > MAX_WAIT_MS || this.#waiting >= MAX_WAITING) throw this.#unavailable();
+    this.#waiting++;
+    try {
+      this.#nextRefresh ??= this.#refreshAfter(wait).finally(() => {
+        this.#nextRefresh = undefined;
+      });
+      await this.#nextRefresh;
+    } finally {
+      this.#waiting--;
+    }
   }
 
-  async #refreshAfterPause(): Promise<void> {
+  async #refreshAfter(waitMs: number): Promise<void> {
     await this.#refreshing;
-    const wait = this.#lastFetchAt + this.#pauses.unknownKeyMs - performance.now();
-    if (wait > 0) await pause(wait);
+    if (waitMs > 0) await pause(waitMs);
+    const { version } = this;
     await this.#refresh();
+    this.#vainRefreshes = this.version === version ? this.#vainRefreshes + 1 : 0;
   }
 
   #refresh(): Promise<void> {
@@ -142,6 +180,16 @@ export class KeySet {
         this.#logger.warn({ err: error }, 'The key set of the token issuer (JWT_JWKS_URL) is unavailable');
       this.#failure = error;
     }
+  }
+}
+
+/** KeySet reports once why; nobody else needs to. */
+class KeySetUnavailable extends Error {
+  readonly expected = true;
+
+  constructor(reason: string) {
+    super(`The key set of the token issuer is unavailable: ${reason}`);
+    this.name = 'KeySetUnavailable';
   }
 }
 

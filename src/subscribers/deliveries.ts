@@ -189,7 +189,10 @@ export class Deliveries {
         await tellEndpoint(this.#dependencies, webhookId, turn);
         if (stop.signal.aborted) await store.release(instance, [webhookId]);
       } catch (error) {
-        this.#logger.warn({ err: error, webhookId }, 'A webhook could not be told; trying again');
+        const { expected, message } = error as { expected?: boolean; message?: string };
+        const trouble = 'A webhook could not be called; trying again';
+        if (expected) this.#logger.debug({ err: { message }, webhookId }, trouble);
+        else this.#logger.warn({ err: error, webhookId }, trouble);
         await wait(PAUSE_MS, undefined, { signal: stop.signal }).catch(() => undefined);
       } finally {
         this.#workers.delete(webhookId);

@@ -58,7 +58,7 @@ export function addressPolicy(networks: readonly string[]): AddressPolicy {
   return { 'https:': (address) => isOwn(address) || isPublic(address), 'http:': isOwn };
 }
 
-/** May a URL be called, as far as its host is an address? A name is looked up when it is called. */
+/** May a URL be called, as far as its host is an address? A name is resolved when it is called. */
 export function mayCallHost(policy: AddressPolicy, url: URL): boolean {
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   return isIP(host) === 0 || policy[url.protocol as keyof AddressPolicy](host);

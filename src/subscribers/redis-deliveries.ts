@@ -1,5 +1,6 @@
 import type { Result } from 'ioredis';
 import { connectRedis } from '../projections/redis-connection.js';
+import { explained, redisExplainer } from '../projections/redis-report.js';
 import { ATTEMPTS, type Attempt, type Cursor, type DeliveryStore } from './delivery-store.js';
 
 /** KEYS: instances. ARGV: one, for how many milliseconds it lives. Returns all that live. Redis' own clock decides. */
@@ -62,7 +63,7 @@ export function openRedisDeliveries(url: string, prefix: string, logId: string):
   const lease = (id: string) => `${base}:lease:${id}`;
   const cursor = (id: string) => `${base}:cursor:${id}`;
   const attempts = (id: string) => `${base}:attempts:${id}`;
-  return {
+  const store: DeliveryStore = {
     present: async (instance, ttlMs) =>
       (await redis.keyledgerPresent(`${base}:instances`, instance, ttlMs)).sort(),
     hold: async (instance, webhookIds, ttlMs) => {
@@ -88,6 +89,7 @@ export function openRedisDeliveries(url: string, prefix: string, logId: string):
     },
     close: async () => redis.disconnect(),
   };
+  return explained(store, redisExplainer(redis, url));
 }
 
 declare module 'ioredis' {

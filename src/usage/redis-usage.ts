@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { type Connection, connectRedis } from '../projections/redis-connection.js';
+import { explained, redisExplainer } from '../projections/redis-report.js';
 import type { UsageStore, Use } from './usage-store.js';
 
 /** Sorted sets of uses, each on one node of a cluster. Part of the stored form. */
@@ -11,8 +12,10 @@ const PARTITIONS = 16;
  * @param url as of connectRedis
  * @param prefix of every key in Redis
  */
-export const openRedisUsage = (url: string, prefix: string): UsageStore =>
-  new RedisUsage(connectRedis(url), prefix);
+export function openRedisUsage(url: string, prefix: string): UsageStore {
+  const redis = connectRedis(url);
+  return explained<UsageStore>(new RedisUsage(redis, prefix), redisExplainer(redis, url));
+}
 
 class RedisUsage implements UsageStore {
   readonly #redis: Connection;

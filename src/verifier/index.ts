@@ -4,6 +4,7 @@
  */
 import { KeyledgerClientError } from '../client/error.js';
 import { followMessages } from '../client/follow-messages.js';
+import { refuseOthers } from '../client/only-known.js';
 import { query } from '../client/paths.js';
 import { isPassing, retryDelay, wait } from '../client/retry.js';
 import { createTransport } from '../client/transport.js';
@@ -47,6 +48,7 @@ export type Verifier = {
    * Is a credential good? Answered at once.
    * @param key FB_AI_…; undefined, if a request has none, is MALFORMED
    * @param secret secret_…
+   * @throws TypeError a member of `use` that does not exist: a restriction must not be dropped
    */
   verify(key: string | undefined, secret: string | undefined, use?: Use): Verdict;
   /**
@@ -76,11 +78,15 @@ export function createVerifier({
   token,
   maxStaleness = MAX_STALENESS,
   onError = () => undefined,
+  ...others
 }: VerifierOptions): Verifier {
+  refuseOthers(others);
   if (!(maxStaleness > 0)) throw new RangeError('maxStaleness must be a number of seconds above 0');
   if (typeof onError !== 'function') throw new TypeError('onError must be a function');
   return new ReplicaVerifier(createTransport({ baseUrl, token }), maxStaleness, onError);
 }
+
+const RESTRICTIONS: Readonly<Record<keyof Use, true>> = { repoId: true, aiType: true };
 
 /** The replica holds nothing but what its reader may see. */
 const everything = () => true;
@@ -110,7 +116,10 @@ class ReplicaVerifier implements Verifier {
     void this.#run();
   }
 
-  verify(key: string | undefined, secret: string | undefined, { repoId, aiType }: Use = {}): Verdict {
+  verify(key: string | undefined, secret: string | undefined, use: Use = {}): Verdict {
+    const { repoId, aiType } = use;
+    // Looked at one by one: a rest pattern would cost half of a verification.
+    for (const name in use) if (!(name in RESTRICTIONS)) refuseOthers({ [name]: true });
     if (this.staleness > this.#maxStaleness || this.#closing.signal.aborted) {
       return { valid: false, reason: 'STALE' };
     }

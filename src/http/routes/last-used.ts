@@ -9,7 +9,7 @@ import type { Usage } from '../../usage/usage.js';
 import type { Use } from '../../usage/usage-store.js';
 import { callerOf } from '../auth.js';
 import { minPositionOf } from '../changes.js';
-import { BODY_RULE, Done, errors, ReadHeaders } from '../schemas.js';
+import { BODY_RULE, Done, errors, ReadHeaders, timeOfCaller } from '../schemas.js';
 
 /** More do not fit into a body of 16 KiB. */
 const MAX_KEYS = 200;
@@ -17,10 +17,8 @@ const KEYS_RULE = `must be a list of at most ${MAX_KEYS} keys, each an id and th
 const AT_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z';
 
 const LastUse = z.strictObject({
-  id: z.string(KEYS_RULE).describe('Id of the key'),
-  at: z.iso
-    .datetime({ offset: true, error: AT_RULE })
-    .describe('Time of its last use; the future counts as now'),
+  id: z.string(KEYS_RULE).toLowerCase().describe('Id of the key'),
+  at: timeOfCaller(AT_RULE).describe('Time of its last use; the future counts as now'),
 });
 const LastUsedBody = z.strictObject(
   { keys: z.array(LastUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) },

@@ -112,12 +112,13 @@ export const systemEventRoutes =
       async (request) => {
         const { skip, take, showUnread, ...filters } = request.body;
         const caller = callerOf(request);
-        // Without its marks a caller has read nothing.
-        const read = await readMarks.of(markerOf(caller)).catch(() => NOTHING_READ);
+        const marker = markerOf(caller);
+        // What to leave out must be known; else what is there is answered, as unread.
+        const except = showUnread ? await available(readMarks.of(marker)) : undefined;
         const journal = await reads.journalUpTo(await log.end());
         const lines = journal.ofRepositories((repoId) => permits(caller, repoId, 'history'), {
           ...queryFor(filters),
-          except: showUnread ? read : undefined,
+          except,
         });
         const { page, total } = counted(lines, skip, take);
         await recordAccess(contextOf(request, dependencies), {
@@ -126,7 +127,10 @@ export const systemEventRoutes =
           apiKeyId: null,
           query: given({ ...filters, showUnread: showUnread ? 'true' : undefined, skip, take }),
         });
-        const events = (await entriesOf(log, page)).map((entry) => systemEvent(entry, read));
+        const entries = await entriesOf(log, page);
+        const numbers = entries.map(({ id }) => eventNumber(id));
+        const read = except ?? (await readMarks.among(marker, numbers).catch(() => NOTHING_READ));
+        const events = entries.map((entry) => systemEvent(entry, read));
         return { events, total, skip, take };
       },
     );
@@ -145,7 +149,7 @@ export const systemEventRoutes =
         },
       },
       async (request) => {
-        await kept(readMarks.mark(markerOf(callerOf(request)), numbersIn(request.body)));
+        await available(readMarks.mark(markerOf(callerOf(request)), numbersIn(request.body)));
         return { success: true as const };
       },
     );
@@ -164,7 +168,7 @@ export const systemEventRoutes =
         },
       },
       async (request) => {
-        await kept(readMarks.unmark(markerOf(callerOf(request)), numbersIn(request.body)));
+        await available(readMarks.unmark(markerOf(callerOf(request)), numbersIn(request.body)));
         return { success: true as const };
       },
     );
@@ -177,11 +181,10 @@ const markerOf = ({ issuer, subject }: Actor): string => hashOf(JSON.stringify([
 const numbersIn = ({ id, ids }: z.infer<typeof MarksBody>): readonly number[] => ids ?? [id ?? 0];
 
 /** @throws KeyledgerError UNAVAILABLE */
-async function kept(marking: Promise<void>): Promise<void> {
-  await marking.catch((cause: unknown) => {
+const available = <T>(answer: Promise<T>): Promise<T> =>
+  answer.catch((cause: unknown) => {
     throw new KeyledgerError('UNAVAILABLE', { cause });
   });
-}
 
 type Filters = Omit<z.infer<typeof SystemEventsBody>, 'skip' | 'take' | 'showUnread'>;
 

@@ -121,6 +121,7 @@ describe('the documents', () => {
       '/health/live',
       '/health/ready',
       '/replica',
+      '/replica/last-used',
       '/repo/{repoId}/ai/apikey',
       '/repo/{repoId}/ai/apikey/{apikeyId}',
       '/repo/{repoId}/ai/apikey/{apikeyId}/history',

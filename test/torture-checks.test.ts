@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import { v4 as uuid } from 'uuid';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
@@ -12,6 +13,7 @@ import { livesIn } from '../torture/checks/lives.js';
 import { checkReads } from '../torture/checks/reads.js';
 import { checkOutputs } from '../torture/checks/secrets.js';
 import { UNREADABLE } from '../torture/faults.js';
+import { GUARDS } from '../torture/guards.js';
 import type { Answer, Call, Era, Reading } from '../torture/history.js';
 import { FAULTS, type FaultKind, scheduleOf } from '../torture/schedule.js';
 
@@ -425,4 +427,13 @@ describe('a schedule of faults', () => {
     expect(faults).toEqual([...faults].sort((a, b) => a.atMs - b.atMs));
     for (const { atMs, forMs } of faults) expect(atMs + forMs).toBeLessThanOrEqual(600_000);
   });
+});
+
+describe('the guards that can be taken out', () => {
+  it.each(GUARDS.map((guard) => [guard.guard, guard] as const))(
+    '%s stands once where it is said to',
+    (_, { file, text }) => {
+      expect(readFileSync(`dist/src/${file}`, 'utf8').split(text)).toHaveLength(2);
+    },
+  );
 });

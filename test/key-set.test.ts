@@ -101,7 +101,7 @@ describe('a key set whose issuer', () => {
     expect(await verify(first.token())).toMatchObject(accepted);
   });
 
-  it('is asked less and less often because of keys that nobody has', async () => {
+  it('hears ever less of keys that nobody has', async () => {
     const set = new KeySet(new URL(addressOf(issuer)), 86_400, pino({ level: 'silent' }), {
       refreshMs: 100_000,
       retryMs: 50,
@@ -119,7 +119,7 @@ describe('a key set whose issuer', () => {
     expect(await verify(first.token())).toMatchObject(accepted);
   });
 
-  it('signs with a new key is asked at once, so that its good tokens are valid', async () => {
+  it('signs with a new key has its tokens accepted at once', async () => {
     const verify = verifier();
     await verify(first.token());
     answers.keys = [first.jwk, second.jwk];

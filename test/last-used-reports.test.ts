@@ -160,7 +160,7 @@ describe('the last use of a key', () => {
 });
 
 describe('reports', () => {
-  /** What takes reports, as often as it is told to, and what it was given. */
+  /** Takes as many reports as the test says, and keeps them. */
   function receiver() {
     const batches: (readonly LastUse[])[] = [];
     const errors: string[] = [];
@@ -206,7 +206,7 @@ describe('reports', () => {
     expect(batches).toEqual([[{ id: 'a', at: timeOf(at) }], [{ id: 'b', at: timeOf(at + 1) }]]);
   });
 
-  it('that fail lose nothing, and are told once an outage', async () => {
+  it('that fail lose nothing, and call back once an outage', async () => {
     const { batches, errors, state, start } = receiver();
     state.failure = new Error('out of reach');
     const reporter = start(1);

@@ -13,7 +13,7 @@ const LICENCES = [
   'MIT',
   'Unlicense',
 ];
-/** Packages whose installation would run a program of theirs. Another one is looked at before it is added here. */
+/** Packages whose installation would run a program of theirs. Look at another one before you add it here. */
 const WITH_INSTALL_SCRIPT = [
   'node_modules/@parcel/watcher',
   'node_modules/@photostructure/sqlite',
@@ -46,7 +46,7 @@ describe('the lock file', () => {
     expect(found.sort()).toEqual(WITH_INSTALL_SCRIPT);
   });
 
-  it('and npm is told of each of those whether it may, so that it warns of none', () => {
+  it('and package.json says of each of those whether it may, so that npm warns of none', () => {
     const decided = Object.keys(manifest.allowScripts).map((name) => `node_modules/${name}`);
     expect(decided.sort()).toEqual(WITH_INSTALL_SCRIPT);
     const allowed = Object.entries(manifest.allowScripts).flatMap(([name, may]) => (may ? [name] : []));

@@ -33,7 +33,7 @@ const RAW: readonly (readonly [first: number, last: number])[] = [
   [0xfff9, 0xfffb],
   [0xe0000, 0xe0fff],
 ];
-/** The code points of a text that must reach no terminal, in hexadecimal; the line feed is looked at by line. */
+/** The code points of a text that must reach no terminal, in hexadecimal; lines are split at line feeds first. */
 const rawIn = (text: string): string[] =>
   [...text]
     .map((character) => character.codePointAt(0) as number)

@@ -431,7 +431,7 @@ describe('a schedule of faults', () => {
 
 describe('the guards that can be taken out', () => {
   it.each(GUARDS.map((guard) => [guard.guard, guard] as const))(
-    '%s stands once where it is said to',
+    '%s stands once in its file',
     (_, { file, text }) => {
       expect(readFileSync(`dist/src/${file}`, 'utf8').split(text)).toHaveLength(2);
     },

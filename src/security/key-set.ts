@@ -87,7 +87,7 @@ export class KeySet {
    * @throws JOSEError the key set holds no such key
    */
   readonly getKey: JWTVerifyGetKey = async (header, token) => {
-    // The first key set is on its way; later ones come in the background, whoever asks.
+    // The first key set may be on its way; later ones come in the background.
     if (!this.#isUsable()) await (this.#refreshing ?? (this.#mayTryAgain() ? this.#refresh() : undefined));
     const { getKey } = this.#usable();
     try {

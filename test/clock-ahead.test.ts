@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { loadConfig } from '../src/config.js';
+import { openSqliteLog } from '../src/event-store/sqlite-log.js';
 import { type Child, CLI, spawnService } from './child-service.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
@@ -34,12 +35,27 @@ afterEach(async () => {
   folder.remove();
 });
 
-/** Sets the clock of the service, and waits until it is: a token of an hour has expired two days from now. */
+/** Sets the clock of the service, and waits until it and the log's thread have it: a token of an hour expires in two days. */
 async function setClock(wrongByMs: number): Promise<void> {
   writeFileSync(clockFile, String(wrongByMs));
   const ofAnHour = await child.token('viewer');
   const expected = wrongByMs === 0 ? 200 : 401;
   await eventually(async () => (await child.ask('GET', keys, { token: ofAnHour })).status === expected);
+  await eventually(async () => Math.abs((await recordedNow()) - Date.now() - wrongByMs) < 60_000);
+}
+/** When the log records an event now (milliseconds since 1970). */
+async function recordedNow(): Promise<number> {
+  const body = { name: 'probe', aiType: 'AWS' };
+  await child.ask('POST', '/repo/probe/ai/apikey', { token, body });
+  const failed = (error: Error) => {
+    throw error;
+  };
+  const log = await openSqliteLog(join(folder.path, 'keyledger.db'), failed);
+  try {
+    return Date.parse((await log.eventAt(await log.end()))?.recordedAt ?? '');
+  } finally {
+    await log.close();
+  }
 }
 const create = async (name: string) => {
   const { json } = await child.ask('POST', keys, { token, body: { name, aiType: 'AWS' } });

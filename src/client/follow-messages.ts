@@ -13,7 +13,7 @@ export type FollowedMessage = Message & { readonly askedAt: number };
 
 /**
  * @property after where it begins
- * @property silentMs for how long a connection may be silent while more is asked for
+ * @property silentMs longest silence of a connection while the reader waits for more (milliseconds)
  * @property onRetry receives the error of each connection that could not be made, before the next attempt
  */
 export type FollowOptions = {

@@ -1,7 +1,7 @@
 import { startProgress } from '../src/cli/progress.js';
 import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
 import { accessStream } from '../src/domain/audit-access.js';
-import { decide } from '../src/domain/decide.js';
+import { decide } from '../src/domain/decide-ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
 import type { Append } from '../src/event-store/event-store.js';
 import { isEventStoreUrl, openEventStore } from '../src/event-store/open.js';

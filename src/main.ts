@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import type { Config } from './config.js';
-import { grantsFromClaim } from './domain/access.js';
+import { grantsFromClaim } from './domain/authorization.js';
 import { type HttpSettings, makeApp, makeMetricsApp } from './http/app.js';
 import { type Listening, listen } from './http/listen.js';
 import { makeMetrics, observe } from './http/metrics.js';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { ROLES, type Role } from '../src/domain/access.js';
+import { ROLES, type Role } from '../src/domain/authorization.js';
 import { isStream } from './attack.js';
 import { answersIn, exchange } from './raw-client.js';
 import { bytesOf, type OpenApi, type Operation, operationsOf } from './requests-from-openapi.js';

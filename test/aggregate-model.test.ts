@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
-import { decide } from '../src/domain/decide.js';
+import { decide } from '../src/domain/decide-ai-api-key.js';
 import { decideWebhook } from '../src/domain/decide-webhook.js';
 import { evolveWebhook, type Webhook, type WebhookCommand, webhookStream } from '../src/domain/webhook.js';
 import { decode, decodeWebhook, encode } from '../src/event-store/codec.js';

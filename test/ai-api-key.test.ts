@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { type AiApiKey, apiKeyIdOf, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
-import { REPEAT_WINDOW_MS } from '../src/domain/repeat.js';
+import { REPEAT_WINDOW_MS } from '../src/domain/idempotency.js';
 import {
   apiKeyId,
   at,

@@ -75,8 +75,8 @@ describe('the arrows between the folders of src', () => {
     );
     expect(appending.sort()).toEqual([
       'audit/import.ts',
-      'commands/handle-command.ts',
-      'commands/record-access.ts',
+      'commands/command-handler.ts',
+      'commands/record-audit-access.ts',
     ]);
   });
 });

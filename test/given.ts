@@ -8,7 +8,7 @@ import {
   type State,
   type Unreadable,
 } from '../src/domain/ai-api-key.js';
-import { decide } from '../src/domain/decide.js';
+import { decide } from '../src/domain/decide-ai-api-key.js';
 import type { ErrorCode } from '../src/domain/errors.js';
 
 /** The aggregate's tests read: given events, when a command, then events or an error. */

@@ -1,7 +1,7 @@
 import swagger from '@fastify/swagger';
 import { afterAll, afterEach, beforeAll, expect, it } from '@jest/globals';
 import { fastify } from 'fastify';
-import { ROLES } from '../src/domain/access.js';
+import { ROLES } from '../src/domain/authorization.js';
 import { attack, type Target } from './attack.js';
 import { type Child, spawnService } from './child-service.js';
 import { freshFolder } from './fresh.js';

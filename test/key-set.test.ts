@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
-import { grantsFromClaim } from '../src/domain/access.js';
+import { grantsFromClaim } from '../src/domain/authorization.js';
 import { KeySet } from '../src/security/key-set.js';
 import { tokenVerifier } from '../src/security/tokens.js';
 import { eventually } from './eventually.js';

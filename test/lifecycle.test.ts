@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { secretHashesAt, statusAt } from '../src/domain/ai-api-key.js';
-import { REPEAT_WINDOW_MS } from '../src/domain/repeat.js';
+import { REPEAT_WINDOW_MS } from '../src/domain/idempotency.js';
 import {
   apiKeyId,
   create,

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
 import { commandLine } from '../src/cli/tools.js';
-import { recordAccess } from '../src/commands/record-access.js';
+import { recordAccess } from '../src/commands/record-audit-access.js';
 import { occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { accessesOf } from './accesses.js';

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { createAiApiKey } from '../src/commands/create-ai-api-key.js';
+import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { loadConfig } from '../src/config.js';
 import { type Child, CLI, spawnService } from './child-service.js';
 import { copyingPlace, eventsAt, withLogAt } from './copies.js';

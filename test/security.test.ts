@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { exportJWK, generateKeyPair, type JWTHeaderParameters, SignJWT, UnsecuredJWT } from 'jose';
-import { grantsFromClaim } from '../src/domain/access.js';
+import { grantsFromClaim } from '../src/domain/authorization.js';
 import {
   hasHash,
   hashOf,

@@ -1,5 +1,5 @@
 import { type Config, loadConfig } from '../src/config.js';
-import type { Role } from '../src/domain/access.js';
+import type { Role } from '../src/domain/authorization.js';
 import { LogOutput } from '../src/log-output.js';
 import { type Service, startService } from '../src/main.js';
 import { mintToken } from '../src/security/tokens.js';

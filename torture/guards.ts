@@ -27,7 +27,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'the id of a key is made from its Idempotency-Key',
-    file: 'commands/create-ai-api-key.js',
+    file: 'commands/api-keys/create-ai-api-key.js',
     text: 'uuidV5(JSON.stringify([repoId, actor.issuer, actor.subject, idempotencyKey]), KEY_IDS)',
     instead: 'uuidV4()',
     ...onSqlite,

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { loadConfig } from '../src/config.js';
-import type { Role } from '../src/domain/access.js';
+import type { Role } from '../src/domain/authorization.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { makeMasterKey } from '../src/security/keyring.js';

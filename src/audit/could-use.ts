@@ -1,4 +1,3 @@
-import type { Actor } from '../domain/access.js';
 import {
   apiKeyIdOf,
   evolve,
@@ -8,6 +7,7 @@ import {
   statusAt,
   streamOf,
 } from '../domain/ai-api-key.js';
+import type { Actor } from '../domain/authorization.js';
 import { decode } from '../event-store/codec.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';

@@ -1,5 +1,5 @@
-import type { Actor } from '../domain/access.js';
 import type { AuditAccessed } from '../domain/audit-access.js';
+import type { Actor } from '../domain/authorization.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { type AccessContext, type AccessTo, recordAccess } from '../commands/record-access.js';
+import { type AccessContext, type AccessTo, recordAccess } from '../commands/record-audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { withoutCredentials } from '../event-store/eventstoredb-connection.js';

@@ -1,4 +1,4 @@
-import type { Given, Idempotency } from './repeat.js';
+import type { Given, Idempotency } from './idempotency.js';
 
 /**
  * The aggregate: one AI API key, one stream. Top to bottom: stream, commands, events, state and

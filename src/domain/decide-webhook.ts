@@ -1,5 +1,5 @@
 import { KeyledgerError } from './errors.js';
-import { checkRepeat, type Given, type Idempotency } from './repeat.js';
+import { checkRepeat, type Given, type Idempotency } from './idempotency.js';
 import type {
   ChangeWebhook,
   RegisterWebhook,

@@ -1,5 +1,5 @@
 import type { Occurred } from './ai-api-key.js';
-import type { Given, Idempotency } from './repeat.js';
+import type { Given, Idempotency } from './idempotency.js';
 
 /**
  * The other aggregate: one endpoint that is told of the events of a repository, one stream. Top to bottom as

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import type { Actor } from '../domain/access.js';
 import { type ApiKeyEvent, apiKeyIdOf, type Occurred, type Unreadable } from '../domain/ai-api-key.js';
 import type { AuditAccessed } from '../domain/audit-access.js';
+import type { Actor } from '../domain/authorization.js';
 import { type Origin, type UnreadableWebhook, type WebhookEvent, webhookIdOf } from '../domain/webhook.js';
 import {
   ACCESS_CODECS,

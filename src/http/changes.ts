@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { AppendOutcome, CommandContext } from '../commands/handle-command.js';
-import type { AccessContext } from '../commands/record-access.js';
+import type { AppendOutcome, CommandContext } from '../commands/command-handler.js';
+import type { AccessContext } from '../commands/record-audit-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';

@@ -1,4 +1,4 @@
-import { type Caller, type Permission, permits } from '../domain/access.js';
+import { type Caller, type Permission, permits } from '../domain/authorization.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { findBookmark } from '../event-store/bookmark.js';
 import type { EventStore } from '../event-store/event-store.js';

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { REPO_ID, REPO_ID_RULE } from '../domain/access.js';
 import { AI_TYPES, STATUSES } from '../domain/ai-api-key.js';
+import { REPO_ID, REPO_ID_RULE } from '../domain/authorization.js';
 import { EVENT_TYPES } from '../event-store/codecs.js';
 import { ErrorEnvelope } from './errors.js';
 

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
-import { type Caller, permits } from '../domain/access.js';
 import { type AiApiKey, apiKeyIdOf } from '../domain/ai-api-key.js';
+import { type Caller, permits } from '../domain/authorization.js';
 import type { Page } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import type { CommandContext } from '../commands/handle-command.js';
-import { pauseWebhook } from '../commands/pause-webhook.js';
+import type { CommandContext } from '../commands/command-handler.js';
+import { pauseWebhook } from '../commands/webhooks/pause-webhook.js';
 import { type PauseCause, signingSecretsAt, type Webhook } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';

@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { createAiApiKey } from '../../commands/create-ai-api-key.js';
-import { deleteAiApiKey } from '../../commands/delete-ai-api-key.js';
-import { updateAiApiKey } from '../../commands/update-ai-api-key.js';
-import type { Permission } from '../../domain/access.js';
+import { createAiApiKey } from '../../commands/api-keys/create-ai-api-key.js';
+import { deleteAiApiKey } from '../../commands/api-keys/delete-ai-api-key.js';
+import { updateAiApiKey } from '../../commands/api-keys/update-ai-api-key.js';
+import type { Permission } from '../../domain/authorization.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import { parsePosition } from '../../event-store/position.js';
 import { type ListItem, shownAt } from '../../projections/list.js';

@@ -4,7 +4,7 @@ import { entriesOf } from '../../audit/entries.js';
 import { history } from '../../audit/history.js';
 import { parseBound } from '../../audit/selection.js';
 import type { HistoryEntry } from '../../audit/tell.js';
-import { recordAccess } from '../../commands/record-access.js';
+import { recordAccess } from '../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import { parsePosition } from '../../event-store/position.js';
 import type { JournalLine } from '../../projections/journal.js';

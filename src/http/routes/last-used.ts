@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { permits } from '../../domain/access.js';
+import { permits } from '../../domain/authorization.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import type { Projector } from '../../projections/projector.js';

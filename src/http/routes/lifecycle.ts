@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { resumeAiApiKey } from '../../commands/resume-ai-api-key.js';
-import { rotateAiApiKey } from '../../commands/rotate-ai-api-key.js';
-import { suspendAiApiKey } from '../../commands/suspend-ai-api-key.js';
+import { resumeAiApiKey } from '../../commands/api-keys/resume-ai-api-key.js';
+import { rotateAiApiKey } from '../../commands/api-keys/rotate-ai-api-key.js';
+import { suspendAiApiKey } from '../../commands/api-keys/suspend-ai-api-key.js';
 import { type ChangeDependencies, contextOf, known, settle } from '../changes.js';
 import {
   BODY_RULE,

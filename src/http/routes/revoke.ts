@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { revokeLeakedAiApiKey } from '../../commands/revoke-leaked-ai-api-key.js';
+import { revokeLeakedAiApiKey } from '../../commands/api-keys/revoke-leaked-ai-api-key.js';
 import { isAccessKey, isSecret } from '../../security/credentials.js';
 import { type ChangeDependencies, settle } from '../changes.js';
 import { BODY_RULE, Done, errors, TEXT_RULE } from '../schemas.js';

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { permits } from '../../domain/access.js';
+import { permits } from '../../domain/authorization.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import { parsePosition } from '../../event-store/position.js';
 import type { Reads } from '../../projections/reads.js';

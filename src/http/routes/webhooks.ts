@@ -1,8 +1,8 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { changeWebhook } from '../../commands/change-webhook.js';
-import { deleteWebhook } from '../../commands/delete-webhook.js';
-import { registerWebhook } from '../../commands/register-webhook.js';
+import { changeWebhook } from '../../commands/webhooks/change-webhook.js';
+import { deleteWebhook } from '../../commands/webhooks/delete-webhook.js';
+import { registerWebhook } from '../../commands/webhooks/register-webhook.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import type { WebhookEntry } from '../../projections/webhooks.js';
 import { type ChangeDependencies, contextOf, minPositionOf } from '../changes.js';

@@ -10,7 +10,7 @@ import {
   type UpdateAiApiKey,
 } from './ai-api-key.js';
 import { KeyledgerError } from './errors.js';
-import { checkRepeat, type Given, type Idempotency } from './repeat.js';
+import { checkRepeat, type Given, type Idempotency } from './idempotency.js';
 
 /**
  * The events that a command causes; none if there is nothing to change.

@@ -1,6 +1,6 @@
-import type { Position } from '../event-store/position.js';
-import { handleWebhookCommand } from './aggregates.js';
-import type { CommandContext, Handled } from './handle-command.js';
+import type { Position } from '../../event-store/position.js';
+import { handleWebhookCommand } from '../aggregates.js';
+import type { CommandContext, Handled } from '../command-handler.js';
 
 /**
  * Tells an endpoint again what comes behind a position of the log; null: everything. What is before it is not told, though it never was.

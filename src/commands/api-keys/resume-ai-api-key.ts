@@ -1,5 +1,5 @@
-import { handleApiKeyCommand } from './aggregates.js';
-import type { CommandContext, Handled } from './handle-command.js';
+import { handleApiKeyCommand } from '../aggregates.js';
+import type { CommandContext, Handled } from '../command-handler.js';
 
 /**
  * Ends the suspension of a key; nothing happens if it is not suspended.

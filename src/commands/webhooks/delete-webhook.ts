@@ -1,5 +1,5 @@
-import { handleWebhookCommand } from './aggregates.js';
-import type { CommandContext, Handled } from './handle-command.js';
+import { handleWebhookCommand } from '../aggregates.js';
+import type { CommandContext, Handled } from '../command-handler.js';
 
 /**
  * Ends an endpoint for good, one with an unreadable history too. Its events stay.

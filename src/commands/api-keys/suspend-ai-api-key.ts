@@ -1,5 +1,5 @@
-import { handleApiKeyCommand } from './aggregates.js';
-import type { CommandContext, Handled } from './handle-command.js';
+import { handleApiKeyCommand } from '../aggregates.js';
+import type { CommandContext, Handled } from '../command-handler.js';
 
 /**
  * Makes a key invalid until it is resumed; one that is suspended already stays as it is.

@@ -1,12 +1,12 @@
 import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
-import type { AiType } from '../domain/ai-api-key.js';
-import { KeyledgerError } from '../domain/errors.js';
-import type { Position } from '../event-store/position.js';
-import { hashOf, makeAccessKey, makeSecret } from '../security/credentials.js';
-import type { Keyring } from '../security/keyring.js';
-import { handleApiKeyCommand } from './aggregates.js';
-import type { CommandContext } from './handle-command.js';
-import { type AccessContext, recordAccess } from './record-access.js';
+import type { AiType } from '../../domain/ai-api-key.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { Position } from '../../event-store/position.js';
+import { hashOf, makeAccessKey, makeSecret } from '../../security/credentials.js';
+import type { Keyring } from '../../security/keyring.js';
+import { handleApiKeyCommand } from '../aggregates.js';
+import type { CommandContext } from '../command-handler.js';
+import { type AccessContext, recordAccess } from '../record-audit-access.js';
 
 /** Namespace of key ids that are derived from an Idempotency-Key (RFC 9562, section 5.5). */
 const KEY_IDS = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';

@@ -1,5 +1,5 @@
-import { handleWebhookCommand } from './aggregates.js';
-import type { CommandContext, Handled } from './handle-command.js';
+import { handleWebhookCommand } from '../aggregates.js';
+import type { CommandContext, Handled } from '../command-handler.js';
 
 /**
  * Changes where an endpoint is, or what it is told of. What is not given, or is so already, stays as it is.

@@ -1,9 +1,9 @@
-import { KeyledgerError } from '../domain/errors.js';
-import { hashOf, makeSigningSecret } from '../security/credentials.js';
-import type { Keyring } from '../security/keyring.js';
-import { handleWebhookCommand } from './aggregates.js';
-import type { CommandContext } from './handle-command.js';
-import { type AccessContext, recordAccess } from './record-access.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import { hashOf, makeSigningSecret } from '../../security/credentials.js';
+import type { Keyring } from '../../security/keyring.js';
+import { handleWebhookCommand } from '../aggregates.js';
+import type { CommandContext } from '../command-handler.js';
+import { type AccessContext, recordAccess } from '../record-audit-access.js';
 import type { GivenWebhook } from './register-webhook.js';
 
 /**

@@ -2,7 +2,7 @@ import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
 import { type AuditAccessed, accessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { encode } from '../event-store/codec.js';
-import type { CommandContext } from './handle-command.js';
+import type { CommandContext } from './command-handler.js';
 
 /** A command's context, and where the request came from; verified: a token has proved who asks. */
 export type AccessContext = Pick<CommandContext, 'log' | 'clock' | 'actor' | 'requestId'> & {

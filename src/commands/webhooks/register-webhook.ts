@@ -1,11 +1,11 @@
 import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
-import { KeyledgerError } from '../domain/errors.js';
-import type { Position } from '../event-store/position.js';
-import { hashOf, makeSigningSecret } from '../security/credentials.js';
-import type { Keyring } from '../security/keyring.js';
-import { handleWebhookCommand } from './aggregates.js';
-import type { CommandContext } from './handle-command.js';
-import { type AccessContext, recordAccess } from './record-access.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { Position } from '../../event-store/position.js';
+import { hashOf, makeSigningSecret } from '../../security/credentials.js';
+import type { Keyring } from '../../security/keyring.js';
+import { handleWebhookCommand } from '../aggregates.js';
+import type { CommandContext } from '../command-handler.js';
+import { type AccessContext, recordAccess } from '../record-audit-access.js';
 
 /** Namespace of webhook ids that are derived from an Idempotency-Key (RFC 9562, section 5.5). */
 const WEBHOOK_IDS = 'c3c1f6de-6e0e-4d0c-8f5e-0f3f9d7a2b14';

@@ -1,10 +1,10 @@
-import { KeyledgerError } from '../domain/errors.js';
-import { hashOf, makeSecret } from '../security/credentials.js';
-import type { Keyring } from '../security/keyring.js';
-import { handleApiKeyCommand } from './aggregates.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import { hashOf, makeSecret } from '../../security/credentials.js';
+import type { Keyring } from '../../security/keyring.js';
+import { handleApiKeyCommand } from '../aggregates.js';
+import type { CommandContext } from '../command-handler.js';
+import { type AccessContext, recordAccess } from '../record-audit-access.js';
 import type { GivenKey } from './create-ai-api-key.js';
-import type { CommandContext } from './handle-command.js';
-import { type AccessContext, recordAccess } from './record-access.js';
 
 /**
  * Gives a key a new secret; the old one stays good for so many seconds. With an idempotency key, which

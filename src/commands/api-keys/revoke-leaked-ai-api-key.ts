@@ -1,6 +1,6 @@
-import { hashOf } from '../security/credentials.js';
-import { handleApiKeyCommand } from './aggregates.js';
-import type { CommandContext, Handled } from './handle-command.js';
+import { hashOf } from '../../security/credentials.js';
+import { handleApiKeyCommand } from '../aggregates.js';
+import type { CommandContext, Handled } from '../command-handler.js';
 
 /** Who revokes a leaked key: nobody but the holder of its secret, whoever that is. */
 const HOLDERS = 'keyledger:holder';

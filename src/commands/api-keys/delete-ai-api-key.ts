@@ -1,5 +1,5 @@
-import { handleApiKeyCommand } from './aggregates.js';
-import type { CommandContext, Handled } from './handle-command.js';
+import { handleApiKeyCommand } from '../aggregates.js';
+import type { CommandContext, Handled } from '../command-handler.js';
 
 /**
  * Deletes a key for good, one with an unreadable history too. Its events stay.

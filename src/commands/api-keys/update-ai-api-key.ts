@@ -1,5 +1,5 @@
-import { handleApiKeyCommand } from './aggregates.js';
-import type { CommandContext, Handled } from './handle-command.js';
+import { handleApiKeyCommand } from '../aggregates.js';
+import type { CommandContext, Handled } from '../command-handler.js';
 
 /**
  * Renames a key, or moves its expiry: a moment in the future, RFC 3339 in UTC with milliseconds, or null

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { loadConfig } from '../src/config.js';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { mintToken } from '../src/security/tokens.js';
 import { median } from './load.js';

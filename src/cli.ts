@@ -10,7 +10,7 @@ import { print, printError, terminalOutput, terminalText } from './cli/terminal-
 import { endWhenOutputFails, explain, LOG_FAILED } from './cli/tools.js';
 import { type Config, loadConfig } from './config.js';
 import { isSubject, ROLES, type Role } from './domain/authorization.js';
-import { withoutCredentials } from './event-store/eventstoredb-connection.js';
+import { withoutCredentials } from './event-store/eventstoredb/connection.js';
 import { LogOutput } from './log-output.js';
 import { type Service, startService } from './main.js';
 import { mintToken } from './security/tokens.js';

@@ -5,7 +5,7 @@ import { decide } from '../src/domain/decide-ai-api-key.js';
 import { decideWebhook } from '../src/domain/decide-webhook.js';
 import { evolveWebhook, type Webhook, type WebhookCommand, webhookStream } from '../src/domain/webhook.js';
 import { decode, decodeWebhook, encode } from '../src/event-store/codec.js';
-import type { KnownEvent } from '../src/event-store/codecs.js';
+import type { KnownEvent } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import {

@@ -7,7 +7,7 @@ import { type Moment, momentOf } from '../src/audit/moment.js';
 import { isApiKeyStream, statusAt } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { listItem } from '../src/projections/list.js';
 import { VerifyIndex } from '../src/projections/verify-index.js';
 import { freshFolder } from './fresh.js';

@@ -13,7 +13,7 @@ import { recordAccess } from '../src/commands/record-audit-access.js';
 import { type ApiKeyEvent, streamOf } from '../src/domain/ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
 import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { makeAccessKey } from '../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { freshFolder } from './fresh.js';

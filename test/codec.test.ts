@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import { isAccessStream } from '../src/domain/audit-access.js';
 import { webhookIdOf } from '../src/domain/webhook.js';
 import { decode, decodeAccess, decodeWebhook, encode } from '../src/event-store/codec.js';
-import { EVENT_TYPES, type KnownEvent, versionOf } from '../src/event-store/codecs.js';
+import { EVENT_TYPES, type KnownEvent, versionOf } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { parsePosition, positionAt } from '../src/event-store/position.js';
 

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { expect, it } from '@jest/globals';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { freshFolder } from './fresh.js';
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { v4 as uuid } from 'uuid';
 import { streamOf } from '../src/domain/ai-api-key.js';
-import { CATEGORIES } from '../src/event-store/codecs.js';
+import { CATEGORIES } from '../src/event-store/event-schemas.js';
 import {
   type Append,
   type AppendResult,

@@ -7,9 +7,12 @@ import {
   connect,
   isEventStoreDbUrl,
   withoutCredentials,
-} from '../src/event-store/eventstoredb-connection.js';
-import { openEventStoreDbLog } from '../src/event-store/eventstoredb-log.js';
-import { askForUncompressedAnswers, type Grpc } from '../src/event-store/uncompressed-answers.js';
+} from '../src/event-store/eventstoredb/connection.js';
+import {
+  askForUncompressedAnswers,
+  type Grpc,
+} from '../src/event-store/eventstoredb/disable-grpc-compression.js';
+import { openEventStoreDbLog } from '../src/event-store/eventstoredb/log.js';
 import { ConfigError } from '../src/settings.js';
 
 const unexpected = (problem: Error | string) => {

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import { v4 as uuid } from 'uuid';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
-import { openEventStoreDbLog } from '../src/event-store/eventstoredb-log.js';
+import { openEventStoreDbLog } from '../src/event-store/eventstoredb/log.js';
 import type { Position } from '../src/event-store/position.js';
 import { all, describeEventStore } from './event-store-contract.js';
 import { describeEventStoreModel } from './event-store-model.js';
@@ -149,7 +149,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
 
     it('lets the process end when it is closed', async () => {
       const script = `
-        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb-log.js');
+        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb/log.js');
         const log = await openEventStoreDbLog(process.argv[1], { onFatal: console.error, warn: () => {} });
         const reading = log.subscribe(undefined, new AbortController().signal)[Symbol.asyncIterator]();
         await reading.next();
@@ -244,7 +244,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
 
     it('a reading that found nothing hears nothing of a connection that is cut after it', async () => {
       const script = `
-        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb-log.js');
+        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb/log.js');
         const log = await openEventStoreDbLog(process.argv[1], { onFatal: console.error, warn: () => {} });
         for await (const page of log.subscribe(await log.end(), new AbortController().signal)) break;
         process.stdin.once('data', async () => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { makeApp } from '../src/http/app.js';
 import { makeMetrics } from '../src/http/metrics.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';

@@ -7,7 +7,7 @@ import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { type ReadModel, ReadModelLost } from '../src/projections/read-model.js';

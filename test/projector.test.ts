@@ -9,7 +9,7 @@ import { streamOf } from '../src/domain/ai-api-key.js';
 import { KeyledgerError } from '../src/domain/errors.js';
 import type { EventStore, NewEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { heldBy, type ReadModel, ReadModelLost } from '../src/projections/read-model.js';

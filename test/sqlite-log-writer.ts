@@ -1,7 +1,7 @@
 import { v4 as uuid } from 'uuid';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import { KeyledgerError } from '../src/domain/errors.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 
 /**
  * A process that appends to a log, for the tests of the SQLite log: each event to a stream of its own,

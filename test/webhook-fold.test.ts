@@ -2,7 +2,7 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { webhookStream } from '../src/domain/webhook.js';
 import { encode } from '../src/event-store/codec.js';
-import { EVENT_TYPES } from '../src/event-store/codecs.js';
+import { EVENT_TYPES } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { evolveWebhookEntry, type WebhookEntry, Webhooks } from '../src/projections/webhooks.js';

@@ -19,7 +19,7 @@ const onEventStoreDb = { log: 'eventstoredb', readModel: 'memory' } as const;
 export const GUARDS: readonly Guard[] = [
   {
     guard: 'an append expects a revision',
-    file: 'event-store/sqlite-writer.js',
+    file: 'event-store/sqlite/writer.js',
     text: 'if (expected !== actual)',
     instead: 'if (false)',
     ...onSqlite,
@@ -75,7 +75,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a subscription has no gaps',
-    file: 'event-store/sqlite-log.js',
+    file: 'event-store/sqlite/log.js',
     text: 'last = place;',
     instead: 'last = place + (page.events.length > 3 ? 1 : 0);',
     ...onSqlite,
@@ -83,7 +83,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a bookmark names the event, too',
-    file: 'event-store/bookmark.js',
+    file: 'event-store/resume-token.js',
     text: 'if (!event || bookmarkOf(event) !== text)',
     instead: 'if (false)',
     ...onSqlite,
@@ -147,7 +147,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'what may have been done is not called undone',
-    file: 'event-store/eventstoredb-failures.js',
+    file: 'event-store/eventstoredb/retry.js',
     text: "maybeDone ? 'OUTCOME_UNKNOWN' : 'UNAVAILABLE'",
     instead: "'UNAVAILABLE'",
     ...onEventStoreDb,
@@ -155,7 +155,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a repeated append has the same ids',
-    file: 'event-store/eventstoredb-log.js',
+    file: 'event-store/eventstoredb/log.js',
     text: 'events.map(({ id, type, data, metadata }) => jsonEvent({ id,',
     instead: 'events.map(({ type, data, metadata }) => jsonEvent({ id: crypto.randomUUID(),',
     ...onEventStoreDb,
@@ -163,7 +163,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a call to EventStoreDB has a limit',
-    file: 'event-store/eventstoredb-failures.js',
+    file: 'event-store/eventstoredb/retry.js',
     text: 'const ANSWER_LIMIT_MS = 4500;',
     instead: 'const ANSWER_LIMIT_MS = 60000;',
     ...onEventStoreDb,

@@ -4,7 +4,7 @@ import { repositoryHistory } from '../audit/repository-history.js';
 import { parseBound } from '../audit/selection.js';
 import type { HistoryEntry } from '../audit/tell.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
-import { EVENT_TYPES } from '../event-store/codecs.js';
+import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
 import { repository } from './options.js';

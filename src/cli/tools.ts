@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { type AccessContext, type AccessTo, recordAccess } from '../commands/record-audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
-import { withoutCredentials } from '../event-store/eventstoredb-connection.js';
+import { withoutCredentials } from '../event-store/eventstoredb/connection.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
 import { type Connection, connectRedis, isRedisUrl } from '../projections/redis-connection.js';
 import { redisProblem } from '../projections/redis-report.js';

@@ -3,7 +3,7 @@ import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
 import type { Actor } from '../domain/authorization.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { encode } from '../event-store/codec.js';
-import type { KnownEvent } from '../event-store/codecs.js';
+import type { KnownEvent } from '../event-store/event-schemas.js';
 import type { EventStore, Expected, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { turnstile } from './keyed-mutex.js';

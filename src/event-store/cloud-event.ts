@@ -1,9 +1,9 @@
 import { type ApiKeyEvent, apiKeyIdOf } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { type WebhookEvent, webhookIdOf } from '../domain/webhook.js';
-import { bookmarkOf } from './bookmark.js';
 import { decode, decodeAccess, decodeWebhook, occurredAtOf, saidOf } from './codec.js';
 import type { RecordedEvent } from './event-store.js';
+import { bookmarkOf } from './resume-token.js';
 
 /**
  * An event as it is told outside: CloudEvents 1.0 in its JSON format

@@ -11,7 +11,7 @@ import {
   time,
   versionOf,
   WEBHOOK_CODECS,
-} from './codecs.js';
+} from './event-schemas.js';
 import type { NewEvent, RecordedEvent } from './event-store.js';
 
 /** The boundary between the log's JSON and the domain's events. */

@@ -1,8 +1,8 @@
 import { type Caller, type Permission, permits } from '../domain/authorization.js';
 import { KeyledgerError } from '../domain/errors.js';
-import { findBookmark } from '../event-store/bookmark.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { findBookmark } from '../event-store/resume-token.js';
 import type { Projector } from '../projections/projector.js';
 import type { Reads } from '../projections/reads.js';
 import type { Marks } from './event-stream.js';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { AI_TYPES, STATUSES } from '../domain/ai-api-key.js';
 import { REPO_ID, REPO_ID_RULE } from '../domain/authorization.js';
-import { EVENT_TYPES } from '../event-store/codecs.js';
+import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import { ErrorEnvelope } from './errors.js';
 
 /** What several routes take and answer. */

@@ -2,7 +2,7 @@ import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { KeyledgerError } from '../domain/errors.js';
 import { isWebhookId } from '../domain/webhook.js';
-import { EVENT_TYPES } from '../event-store/codecs.js';
+import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import type { Position } from '../event-store/position.js';
 import type { Reads } from '../projections/reads.js';
 import type { WebhookEntry, Webhooks } from '../projections/webhooks.js';

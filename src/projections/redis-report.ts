@@ -1,5 +1,5 @@
 import type { BaseLogger } from 'pino';
-import { withoutCredentials } from '../event-store/eventstoredb-connection.js';
+import { withoutCredentials } from '../event-store/eventstoredb/connection.js';
 import type { Connection } from './redis-connection.js';
 
 /** Redis refuses a command, or there is no connection to it. The message has what it answered. */

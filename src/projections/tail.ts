@@ -1,7 +1,7 @@
 import type { KeyledgerError } from '../domain/errors.js';
-import { bookmarkOf } from '../event-store/bookmark.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { bookmarkOf } from '../event-store/resume-token.js';
 
 /** Kept in memory for those who follow closely; who is further behind reads from the log. */
 const RECENT_EVENTS = 1000;

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../domain/errors.js';
-import { bookmarkOf } from '../../event-store/bookmark.js';
+import { bookmarkOf } from '../../event-store/resume-token.js';
 import type { Reads } from '../../projections/reads.js';
 import type { Deliveries } from '../../subscribers/deliveries.js';
 import type { Attempt, Cursor } from '../../subscribers/delivery-store.js';

@@ -5,7 +5,7 @@ import {
   NotLeaderError,
   StreamDeletedError,
 } from '@eventstore/db-client';
-import { KeyledgerError } from '../domain/errors.js';
+import { KeyledgerError } from '../../domain/errors.js';
 
 /** A caller has its answer, or the failure, within this time (milliseconds). */
 export const ANSWER_LIMIT_MS = 4500;

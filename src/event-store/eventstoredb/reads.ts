@@ -4,7 +4,7 @@ import type {
   AllStreamSubscription,
   StreamingRead,
 } from '@eventstore/db-client';
-import { withinTime } from './eventstoredb-failures.js';
+import { withinTime } from './retry.js';
 
 /** Events that a page holds at most, and that wait in memory before the server is held back. */
 export const PAGE_SIZE = 512;

@@ -1,7 +1,7 @@
 import { type AllStreamRecordedEvent, START, streamNameFilter } from '@eventstore/db-client';
-import type { Connection } from './eventstoredb-connection.js';
-import { reasonOf } from './eventstoredb-failures.js';
-import { PAGE_SIZE, pagesOf } from './eventstoredb-reads.js';
+import type { Connection } from './connection.js';
+import { PAGE_SIZE, pagesOf } from './reads.js';
+import { reasonOf } from './retry.js';
 
 /** Settings in a stream's metadata that let the server drop its events. */
 const LIMITS = ['$maxAge', '$maxCount', '$tb'];

@@ -3,11 +3,11 @@ import { dirname, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
-import { KeyledgerError } from '../domain/errors.js';
-import type { AppendResult, EventStore, Page, RecordedEvent } from './event-store.js';
-import type { Position } from './position.js';
-import { SqliteReader } from './sqlite-reader.js';
-import { assertLogFile, LogFileError, logIdIn } from './sqlite-schema.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { AppendResult, EventStore, Page, RecordedEvent } from '../event-store.js';
+import type { Position } from '../position.js';
+import { SqliteReader } from './reader.js';
+import { assertLogFile, LogFileError, logIdIn } from './schema.js';
 
 /** https://www.sqlite.org/rescode.html */
 const SQLITE_CANTOPEN = 14;

@@ -1,10 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { jsonEvent, NO_STREAM, StreamNotFoundError, WrongExpectedVersionError } from '@eventstore/db-client';
 import { v4 as uuid, validate } from 'uuid';
-import type { Connection } from './eventstoredb-connection.js';
-import { diagnose } from './eventstoredb-diagnosis.js';
-import { reasonOf, verdictOf, withinTime } from './eventstoredb-failures.js';
-import { readPatiently } from './eventstoredb-reads.js';
+import type { Connection } from './connection.js';
+import { diagnose } from './diagnosis.js';
+import { readPatiently } from './reads.js';
+import { reasonOf, verdictOf, withinTime } from './retry.js';
 
 /** Behind the prefix, the stream whose one event makes the log id. No reader is given it. */
 export const LOG_STREAM = 'keyledger-log';

@@ -1,6 +1,6 @@
-import { jsonOf } from './event-json.js';
-import { type Append, type AppendResult, conflictOf, type NewEvent } from './event-store.js';
-import type { EncodedAppend, EncodedEvent } from './sqlite-writer.js';
+import { jsonOf } from '../event-json.js';
+import { type Append, type AppendResult, conflictOf, type NewEvent } from '../event-store.js';
+import type { EncodedAppend, EncodedEvent } from './writer.js';
 
 /** Characters of JSON after which a group is filled no further, so that it needs little memory. */
 const GROUP_LENGTH = 4 * 1024 * 1024;

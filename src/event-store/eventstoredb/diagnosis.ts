@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import type { Connection } from './eventstoredb-connection.js';
+import type { Connection } from './connection.js';
 
 /** Two probes and the first report of who waits stay within three seconds (milliseconds). */
 const PROBE_MS = 600;

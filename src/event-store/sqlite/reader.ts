@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
-import type { Page, RecordedEvent } from './event-store.js';
-import { hex16, type Position, placeOf, positionAt } from './position.js';
-import { isOurStream, separateForeign } from './streams.js';
+import type { Page, RecordedEvent } from '../event-store.js';
+import { hex16, type Position, placeOf, positionAt } from '../position.js';
+import { isOurStream, separateForeign } from '../streams.js';
 
 /** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
 const PAGE_SIZE = 512;

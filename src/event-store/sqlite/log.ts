@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
-import { KeyledgerError } from '../domain/errors.js';
+import { KeyledgerError } from '../../domain/errors.js';
 import type {
   Append,
   AppendResult,
@@ -12,12 +12,12 @@ import type {
   NewEvent,
   Page,
   RecordedEvent,
-} from './event-store.js';
-import type { Position } from './position.js';
-import { encodedAppend, inGroups } from './sqlite-in-order.js';
-import { SqliteReader } from './sqlite-reader.js';
-import { type LogFile, openLogFile } from './sqlite-schema.js';
-import type { EncodedAppend, Reply } from './sqlite-writer.js';
+} from '../event-store.js';
+import type { Position } from '../position.js';
+import { encodedAppend, inGroups } from './bulk-append.js';
+import { SqliteReader } from './reader.js';
+import { type LogFile, openLogFile } from './schema.js';
+import type { EncodedAppend, Reply } from './writer.js';
 
 /** Appends that one transaction takes at most, so that a burst does not delay its first ones for long. */
 const GROUP_SIZE = 1024;
@@ -70,7 +70,7 @@ class SqliteLog implements EventStore {
     this.#dataVersion = db.prepare('PRAGMA data_version');
     const { ino } = statSync(file);
     this.#watch = setInterval(() => this.#lookAfter(file, ino), WATCH_MS).unref();
-    this.#writer = new Worker(new URL('./sqlite-writer.js', import.meta.url), { workerData: file });
+    this.#writer = new Worker(new URL('./writer.js', import.meta.url), { workerData: file });
     this.#writerEnded = new Promise((resolve) => this.#writer.once('exit', resolve));
     this.#writer.on('message', (reply: Reply) => this.#settle(reply));
     this.#writer.on('error', (error) => this.#settle({ failure: error.message, outcome: 'unknown' }));

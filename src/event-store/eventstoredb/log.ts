@@ -12,9 +12,9 @@ import {
   streamNameFilter,
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
-import { KeyledgerError } from '../domain/errors.js';
-import { CATEGORIES } from './codecs.js';
-import { jsonOf } from './event-json.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import { jsonOf } from '../event-json.js';
+import { CATEGORIES } from '../event-schemas.js';
 import type {
   Append,
   AppendResult,
@@ -23,23 +23,23 @@ import type {
   NewEvent,
   Page,
   RecordedEvent,
-} from './event-store.js';
+} from '../event-store.js';
+import { hex16, type Position, placeOf, positionAt } from '../position.js';
+import { isOurStream, separateForeign } from '../streams.js';
+import { appendBatched } from './bulk-append.js';
+import { type Connection, connect } from './connection.js';
+import { askForUncompressedAnswers } from './disable-grpc-compression.js';
+import { Heartbeat } from './heartbeat.js';
 import {
   type Beginning,
   findBeginning,
   findOrMakeBeginning,
   LOG_STREAM,
   type Waiting,
-} from './eventstoredb-beginning.js';
-import { type Connection, connect } from './eventstoredb-connection.js';
-import { ANSWER_LIMIT_MS, mayTryAgain, untilKnown } from './eventstoredb-failures.js';
-import { Heartbeat } from './eventstoredb-heartbeat.js';
-import { appendBatched } from './eventstoredb-in-order.js';
-import { jsonOrText, PAGE_SIZE, pagesOf, readPatiently } from './eventstoredb-reads.js';
-import { warnOfRetention } from './eventstoredb-retention.js';
-import { hex16, type Position, placeOf, positionAt } from './position.js';
-import { isOurStream, separateForeign } from './streams.js';
-import { askForUncompressedAnswers } from './uncompressed-answers.js';
+} from './log-identity.js';
+import { jsonOrText, PAGE_SIZE, pagesOf, readPatiently } from './reads.js';
+import { warnOfRetention } from './retention.js';
+import { ANSWER_LIMIT_MS, mayTryAgain, untilKnown } from './retry.js';
 
 /** Events of others that the server passes over at once, and how seldom it tells of it. */
 const SEARCH = { maxSearchWindow: 4096, checkpointInterval: 1000 };

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Expected } from './event-store.js';
-import { connect, DISK_FULL, extendedCode, SQLITE_BUSY } from './sqlite-schema.js';
+import type { Expected } from '../event-store.js';
+import { connect, DISK_FULL, extendedCode, SQLITE_BUSY } from './schema.js';
 
 /**
  * The thread that writes a SQLite log. It waits for the disk, so that the event loop does not: one

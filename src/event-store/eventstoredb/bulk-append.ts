@@ -5,10 +5,10 @@ import {
   NO_STREAM,
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
-import { KeyledgerError } from '../domain/errors.js';
-import { jsonOf } from './event-json.js';
-import { type Append, conflictOf, type Expected } from './event-store.js';
-import { NoAnswerError, verdictOf } from './eventstoredb-failures.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import { jsonOf } from '../event-json.js';
+import { type Append, conflictOf, type Expected } from '../event-store.js';
+import { NoAnswerError, verdictOf } from './retry.js';
 
 /** So many appends, and characters of JSON, are on their way at most. */
 const IN_FLIGHT = 1024;

@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm';
 import { encode } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { hex16, positionAt } from '../src/event-store/position.js';
-import { VerifyIndex } from '../src/projections/verify-index.js';
+import { VerifyIndex } from '../src/projections/api-key-index.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { median } from './load.js';
 

@@ -2,10 +2,11 @@ import type { Redis } from 'ioredis';
 import { rebuild } from '../src/audit/rebuild.js';
 import { isApiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { type ListItem, listItem } from '../src/projections/list.js';
-import { connectRedis } from '../src/projections/redis-connection.js';
-import { documentOf, memberOf } from '../src/projections/redis-generations.js';
-import { VerifyIndex } from '../src/projections/verify-index.js';
+import { VerifyIndex } from '../src/projections/api-key-index.js';
+import { type ListItem, listItem } from '../src/projections/list-item.js';
+import { documentOf, memberOf } from '../src/projections/redis/generations.js';
+import { SCRIPTS } from '../src/projections/redis/scripts.js';
+import { connectRedis } from '../src/redis/connection.js';
 import { loadSettings } from '../src/settings.js';
 
 /**
@@ -25,7 +26,7 @@ const log = await openEventStore(EVENT_STORE_URL, {
   onFatal: failed,
   warn: console.error,
 });
-const redis = connectRedis(READ_MODEL_URL) as Redis;
+const redis = connectRedis(READ_MODEL_URL, SCRIPTS) as Redis;
 while (redis.status !== 'ready') await new Promise((resolve) => redis.once('ready', resolve));
 
 async function seconds(what: () => Promise<unknown>): Promise<number> {

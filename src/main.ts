@@ -5,18 +5,18 @@ import { grantsFromClaim } from './domain/authorization.js';
 import { type HttpSettings, makeApp, makeMetricsApp } from './http/app.js';
 import { type Listening, listen } from './http/listen.js';
 import { makeMetrics, observe } from './http/metrics.js';
+import { Usage } from './last-used/last-used-tracker.js';
+import { openUsageStore } from './last-used/open.js';
 import type { LogOutput } from './log-output.js';
 import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
-import { Reads } from './projections/reads.js';
+import { Reads } from './projections/queries.js';
 import { openReadMarks } from './read-marks/open.js';
 import { KeySet } from './security/key-set.js';
 import { tokenVerifier } from './security/tokens.js';
 import { Deliveries } from './subscribers/deliveries.js';
 import { openDeliveryStore } from './subscribers/open-deliveries.js';
 import { Poster } from './subscribers/poster.js';
-import { openUsageStore } from './usage/open.js';
-import { Usage } from './usage/usage.js';
 import { openLogOrWait } from './wait-for-log.js';
 
 export type Service = {

@@ -1,7 +1,7 @@
 import { checkLog } from '../src/audit/check-log.js';
 import { compare, type Difference } from '../src/audit/compare.js';
 import type { EventStore } from '../src/event-store/event-store.js';
-import type { Connection } from '../src/projections/redis-connection.js';
+import type { Connection } from '../src/redis/connection.js';
 
 /** What Redis has otherwise than the log. */
 export async function differencesBetween(

@@ -3,16 +3,13 @@ import { createServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { loadConfig } from '../src/config.js';
-import {
-  connect,
-  isEventStoreDbUrl,
-  withoutCredentials,
-} from '../src/event-store/eventstoredb/connection.js';
+import { connect, isEventStoreDbUrl } from '../src/event-store/eventstoredb/connection.js';
 import {
   askForUncompressedAnswers,
   type Grpc,
 } from '../src/event-store/eventstoredb/disable-grpc-compression.js';
 import { openEventStoreDbLog } from '../src/event-store/eventstoredb/log.js';
+import { redactUrl } from '../src/security/redact-url.js';
 import { ConfigError } from '../src/settings.js';
 
 const unexpected = (problem: Error | string) => {
@@ -59,10 +56,8 @@ describe('the URL of EventStoreDB', () => {
   });
 
   it('is printed without credentials', () => {
-    expect(withoutCredentials('esdb://admin:p@ss@127.0.0.1:2113?tls=true')).toBe(
-      'esdb://***@127.0.0.1:2113?tls=true',
-    );
-    expect(withoutCredentials('sqlite:./data/a@b.db')).toBe('sqlite:./data/a@b.db');
+    expect(redactUrl('esdb://admin:p@ss@127.0.0.1:2113?tls=true')).toBe('esdb://***@127.0.0.1:2113?tls=true');
+    expect(redactUrl('sqlite:./data/a@b.db')).toBe('sqlite:./data/a@b.db');
   });
 
   it('that is none ends the start with the setting and what it takes', () => {

@@ -3,8 +3,8 @@ import { history } from '../src/audit/history.js';
 import type { HistoryEntry } from '../src/audit/tell.js';
 import { apiKeyIdOf } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
-import { type ListItem, listItem } from '../src/projections/list.js';
-import { VerifyIndex } from '../src/projections/verify-index.js';
+import { VerifyIndex } from '../src/projections/api-key-index.js';
+import { type ListItem, listItem } from '../src/projections/list-item.js';
 import { eventsIn, withLogAt } from './copies.js';
 
 const KEYS_LOOKED_AT = 40;

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
-import { openSqliteUsage } from '../src/usage/sqlite-usage.js';
+import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
 import { createVerifier } from '../src/verifier/index.js';
 import { type LastUse, LastUsedReporter } from '../src/verifier/last-used-reporter.js';
 import { spawnService } from './child-service.js';

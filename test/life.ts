@@ -12,7 +12,7 @@ import { isApiKeyStream, streamOf } from '../src/domain/ai-api-key.js';
 import { decode } from '../src/event-store/codec.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { VerifyIndex } from '../src/projections/verify-index.js';
+import { VerifyIndex } from '../src/projections/api-key-index.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { type Answer, Model, type Outcome, type Request, verdictOf } from './lifecycle-model.js';
 

@@ -5,10 +5,11 @@ import { pino } from 'pino';
 import { GenerationLost, rebuild } from '../src/audit/rebuild.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { connectRedis } from '../src/projections/redis-connection.js';
-import { liveOf } from '../src/projections/redis-generations.js';
-import { PARTITIONS, partitionAt, rootOf } from '../src/projections/redis-keys.js';
-import { openRedisReadModel } from '../src/projections/redis-read-model.js';
+import { liveOf } from '../src/projections/redis/generations.js';
+import { PARTITIONS, partitionAt, rootOf } from '../src/projections/redis/keys.js';
+import { openRedisReadModel } from '../src/projections/redis/read-model.js';
+import { SCRIPTS } from '../src/projections/redis/scripts.js';
+import { connectRedis } from '../src/redis/connection.js';
 import { differencesBetween } from './differences.js';
 import { eventually } from './eventually.js';
 import { type RedisServer, redisSource, startRedis } from './redis-server.js';
@@ -29,7 +30,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
   let admin: string;
   beforeAll(async () => {
     server = await startRedis();
-    redis = connectRedis(server.url) as Redis;
+    redis = connectRedis(server.url, SCRIPTS) as Redis;
     await eventually(() => redis.status === 'ready');
   }, 120_000);
   afterAll(async () => {

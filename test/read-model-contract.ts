@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { hex16, type Position, positionAt } from '../src/event-store/position.js';
-import type { ListItem } from '../src/projections/list.js';
+import type { ListItem } from '../src/projections/list-item.js';
 import type { Checkpoint, Page, ReadModel } from '../src/projections/read-model.js';
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';

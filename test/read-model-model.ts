@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { hex16, positionAt } from '../src/event-store/position.js';
-import type { ListItem } from '../src/projections/list.js';
+import type { ListItem } from '../src/projections/list-item.js';
 import { type Checkpoint, type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 
 /**

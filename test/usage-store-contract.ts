@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { UsageStore } from '../src/usage/usage-store.js';
+import type { UsageStore } from '../src/last-used/last-used-store.js';
 import { eventually } from './eventually.js';
 
 /** Waits until a store can be read. */

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
-import { openSqliteUsage } from '../src/usage/sqlite-usage.js';
-import { Usage } from '../src/usage/usage.js';
+import { Usage } from '../src/last-used/last-used-tracker.js';
+import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
 import { eventually } from './eventually.js';
 
 /** A process that uses 2,000 keys at a given time, and ends when every use is in the file. */

@@ -5,7 +5,7 @@ import { encode } from '../src/event-store/codec.js';
 import { EVENT_TYPES } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { evolveWebhookEntry, type WebhookEntry, Webhooks } from '../src/projections/webhooks.js';
+import { evolveWebhookEntry, type WebhookEntry, Webhooks } from '../src/projections/webhook-index.js';
 import {
   changed,
   deleted,

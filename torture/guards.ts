@@ -43,7 +43,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a deleted key is refused',
-    file: 'projections/verdict.js',
+    file: 'projections/verify.js',
     text: "return refused('DELETED');",
     instead: 'return { valid: true, key };',
     ...onSqlite,
@@ -67,7 +67,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a verdict waits for the position that it must hold',
-    file: 'projections/reads.js',
+    file: 'projections/queries.js',
     text: 'if (!(await this.#projector.indexed.waitFor(atLeast)))\n            throw new KeyledgerError',
     instead: 'if (false)\n            throw new KeyledgerError',
     ...onSqlite,
@@ -99,7 +99,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'Redis is not believed where it is behind what it held',
-    file: 'projections/redis-scripts.js',
+    file: 'projections/redis/scripts.js',
     text: "if at < ARGV[2] then return 'LOST' end",
     instead: '',
     ...onRedis,
@@ -107,7 +107,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'Redis is not believed where the log does not hold its last event',
-    file: 'projections/redis-read-model.js',
+    file: 'projections/redis/read-model.js',
     text: 'const sound = at !== undefined && (await holds(at));',
     instead: 'const sound = at !== undefined;',
     ...onRedis,
@@ -115,7 +115,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a command to Redis has a limit',
-    file: 'projections/redis-connection.js',
+    file: 'redis/connection.js',
     text: 'const COMMAND_TIMEOUT_MS = 2000;',
     instead: 'const COMMAND_TIMEOUT_MS = 60000;',
     ...onRedis,
@@ -171,7 +171,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'an instance says for how long it has had no news',
-    file: 'projections/progress.js',
+    file: 'projections/projection-progress.js',
     text: 'return Math.max(0, clock - this.#freshAt.clock, steady - this.#freshAt.steady) / 1000;',
     instead: 'return 0;',
     ...onEventStoreDb,

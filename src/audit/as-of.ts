@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
 import { evolve, isApiKeyStream, streamOf } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import { type ListItem, listItem, shownAt } from '../projections/list.js';
-import { isAskedFor, type ListPage, type ListQuery } from '../projections/reads.js';
-import type { KeyEntry } from '../projections/verify-index.js';
+import type { KeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, listItem, shownAt } from '../projections/list-item.js';
+import { isAskedFor, type ListPage, type ListQuery } from '../projections/queries.js';
 import { countedUpTo, type KeyEvent, type Moment } from './moment.js';
 
 /** A key as it was at a moment. Position and id are those of the event that made it so: the last one that counts. */

@@ -3,8 +3,8 @@ import { webhookIdOf } from '../domain/webhook.js';
 import { decodeAccess, decodeWebhook } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { KeyEntry } from '../projections/verify-index.js';
-import { Webhooks } from '../projections/webhooks.js';
+import type { KeyEntry } from '../projections/api-key-index.js';
+import { Webhooks } from '../projections/webhook-index.js';
 import { foldStep } from './fold-key.js';
 
 /** Something in the log is not as it must be. */

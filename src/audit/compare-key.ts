@@ -1,9 +1,9 @@
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
-import { type ListItem, listItem } from '../projections/list.js';
-import { documentOf, itemFrom, memberOf } from '../projections/redis-generations.js';
-import type { StoredKey } from '../projections/redis-stored.js';
-import type { KeyEntry } from '../projections/verify-index.js';
+import type { KeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, listItem } from '../projections/list-item.js';
+import { documentOf, itemFrom, memberOf } from '../projections/redis/generations.js';
+import type { StoredKey } from '../projections/redis/stored.js';
 import { foldKey } from './fold-key.js';
 
 type Key = { readonly repoId: string; readonly apiKeyId: string };

@@ -1,18 +1,18 @@
 import { streamOf } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { type ListItem, listItem } from '../projections/list.js';
+import type { KeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, listItem } from '../projections/list-item.js';
 import { heldBy } from '../projections/read-model.js';
-import type { Connection } from '../projections/redis-connection.js';
-import { documentOf, type Live, liveOf, memberOf } from '../projections/redis-generations.js';
-import { type Partition, partitioned, setsOf } from '../projections/redis-keys.js';
+import { documentOf, type Live, liveOf, memberOf } from '../projections/redis/generations.js';
+import { type Partition, partitioned, setsOf } from '../projections/redis/keys.js';
 import {
   readKey,
   readRepository,
   type StoredRepository,
   takeInventory,
-} from '../projections/redis-stored.js';
-import type { KeyEntry } from '../projections/verify-index.js';
+} from '../projections/redis/stored.js';
+import type { Connection } from '../redis/connection.js';
 import { compareKey } from './compare-key.js';
 import { countOf } from './count.js';
 

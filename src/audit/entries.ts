@@ -1,7 +1,7 @@
 import { apiKeyIdOf } from '../domain/ai-api-key.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
-import type { JournalLine } from '../projections/journal.js';
+import type { JournalLine } from '../projections/event-index.js';
 import { history, tellAccess, webhookHistory } from './history.js';
 import type { HistoryEntry } from './tell.js';
 

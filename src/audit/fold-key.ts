@@ -1,7 +1,7 @@
 import { streamOf } from '../domain/ai-api-key.js';
 import { decode } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import { entryAfter, type KeyEntry } from '../projections/verify-index.js';
+import { entryAfter, type KeyEntry } from '../projections/api-key-index.js';
 
 /** A key after one of its events. */
 export type Step = {

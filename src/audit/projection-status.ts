@@ -1,11 +1,11 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { VERSION } from '../projections/list.js';
+import { VERSION } from '../projections/list-item.js';
 import { heldBy } from '../projections/read-model.js';
-import type { Connection } from '../projections/redis-connection.js';
-import { liveOf } from '../projections/redis-generations.js';
-import { PARTITIONS, partitionAt, rootOf, setsOf } from '../projections/redis-keys.js';
+import { liveOf } from '../projections/redis/generations.js';
+import { PARTITIONS, partitionAt, rootOf, setsOf } from '../projections/redis/keys.js';
+import type { Connection } from '../redis/connection.js';
 import { type Quarantined, quarantineOf } from './quarantine.js';
 
 export type ProjectionStatus = {

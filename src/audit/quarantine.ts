@@ -1,11 +1,11 @@
 import { type AiApiKey, streamOf } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { listItem } from '../projections/list.js';
-import type { Connection } from '../projections/redis-connection.js';
-import { liveOf, type Written, writeItems } from '../projections/redis-generations.js';
-import { partitionAt, partitionOf, rootOf } from '../projections/redis-keys.js';
-import type { KeyEntry } from '../projections/verify-index.js';
+import type { KeyEntry } from '../projections/api-key-index.js';
+import { listItem } from '../projections/list-item.js';
+import { liveOf, type Written, writeItems } from '../projections/redis/generations.js';
+import { partitionAt, partitionOf, rootOf } from '../projections/redis/keys.js';
+import type { Connection } from '../redis/connection.js';
 import { foldKey } from './fold-key.js';
 
 /** The event that put a key in quarantine, and why. */

@@ -1,9 +1,9 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { type ListItem, listItem } from '../projections/list.js';
+import { evolveEntry, type KeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, listItem } from '../projections/list-item.js';
 import { type Checkpoint, heldBy } from '../projections/read-model.js';
-import type { Connection } from '../projections/redis-connection.js';
 import {
   beginGeneration,
   generationName,
@@ -14,10 +14,10 @@ import {
   sweep,
   switchTo,
   writeItems,
-} from '../projections/redis-generations.js';
-import { PARTITIONS, type Partition, partitionAt, partitioned, rootOf } from '../projections/redis-keys.js';
-import { nameVersion } from '../projections/redis-versions.js';
-import { evolveEntry, type KeyEntry } from '../projections/verify-index.js';
+} from '../projections/redis/generations.js';
+import { PARTITIONS, type Partition, partitionAt, partitioned, rootOf } from '../projections/redis/keys.js';
+import { nameVersion } from '../projections/redis/versions.js';
+import type { Connection } from '../redis/connection.js';
 
 export type Rebuilt = {
   readonly generation: string;

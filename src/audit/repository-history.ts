@@ -2,7 +2,7 @@ import { type AiApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
 import { type Webhook, webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { Bound } from '../projections/journal.js';
+import type { Bound } from '../projections/event-index.js';
 import { tellAccess, tellKey, tellWebhook } from './history.js';
 import { select } from './selection.js';
 import { type Before, type HistoryEntry, NOTHING_YET } from './tell.js';

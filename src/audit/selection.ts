@@ -5,7 +5,7 @@ import { webhookIdOf } from '../domain/webhook.js';
 import { occurredAtOf } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
-import type { Bound } from '../projections/journal.js';
+import type { Bound } from '../projections/event-index.js';
 import { timeOf } from './moment.js';
 
 /** Which part of the log is meant; all of it where nothing is said. */

@@ -3,7 +3,7 @@ import { repositoryAsOf, shownAsOf } from '../audit/as-of.js';
 import { type CouldUse, couldUse } from '../audit/could-use.js';
 import { momentOf, momentText } from '../audit/moment.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
-import { isAskedFor } from '../projections/reads.js';
+import { isAskedFor } from '../projections/queries.js';
 import { isAccessKey } from '../security/credentials.js';
 import { repository } from './options.js';
 import { jsonText, print, printError, terminalText } from './terminal-text.js';

@@ -5,10 +5,11 @@ import { hostname } from 'node:os';
 import { type AccessContext, type AccessTo, recordAccess } from '../commands/record-audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
-import { withoutCredentials } from '../event-store/eventstoredb/connection.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
-import { type Connection, connectRedis, isRedisUrl } from '../projections/redis-connection.js';
-import { redisProblem } from '../projections/redis-report.js';
+import { SCRIPTS } from '../projections/redis/scripts.js';
+import { type Connection, connectRedis, isRedisUrl } from '../redis/connection.js';
+import { redisProblem } from '../redis/report.js';
+import { redactUrl } from '../security/redact-url.js';
 import { loadSettings, type Settings } from '../settings.js';
 import { operatingSystemUser } from './options.js';
 import { printError } from './terminal-text.js';
@@ -82,7 +83,7 @@ export async function withRedis<T>(
   use: (redis: Connection) => Promise<T>,
 ): Promise<T | undefined> {
   if (!isRedisUrl(READ_MODEL_URL)) return undefined;
-  const redis = connectRedis(READ_MODEL_URL);
+  const redis = connectRedis(READ_MODEL_URL, SCRIPTS);
   let reason = 'it does not answer';
   redis.on('error', ({ message }: Error) => {
     reason = message;
@@ -96,7 +97,7 @@ export async function withRedis<T>(
     const { name, message } = error as Error;
     if (name === 'ReplyError') throw new Error(redisProblem(READ_MODEL_URL, message));
     if (!LOST_ON_THE_WAY.test(message)) throw error;
-    const where = withoutCredentials(READ_MODEL_URL);
+    const where = redactUrl(READ_MODEL_URL);
     throw new Error(`Redis at ${where} does not answer any more: ${message}. Run it again when it does`);
   } finally {
     redis.disconnect();

@@ -5,7 +5,7 @@ import { type Moment, momentOf, momentText } from '../audit/moment.js';
 import { recordAccess } from '../commands/record-audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from '../event-store/position.js';
-import type { ListQuery } from '../projections/reads.js';
+import type { ListQuery } from '../projections/queries.js';
 import { type ChangeDependencies, contextOf } from './changes.js';
 import { given } from './schemas.js';
 

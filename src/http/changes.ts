@@ -5,7 +5,7 @@ import { isApiKeyId } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
-import type { Reads } from '../projections/reads.js';
+import type { Reads } from '../projections/queries.js';
 import type { Keyring } from '../security/keyring.js';
 import { callerOf } from './auth.js';
 import { clientAddress } from './client-address.js';

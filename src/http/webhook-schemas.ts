@@ -4,8 +4,8 @@ import { KeyledgerError } from '../domain/errors.js';
 import { isWebhookId } from '../domain/webhook.js';
 import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import type { Position } from '../event-store/position.js';
-import type { Reads } from '../projections/reads.js';
-import type { WebhookEntry, Webhooks } from '../projections/webhooks.js';
+import type { Reads } from '../projections/queries.js';
+import type { WebhookEntry, Webhooks } from '../projections/webhook-index.js';
 import { addressPolicy, FORBIDDEN, mayCallHost } from '../subscribers/public-addresses.js';
 import { RepoParams } from './schemas.js';
 

@@ -7,13 +7,13 @@ import { webhookIdOf } from '../domain/webhook.js';
 import { saidOf } from '../event-store/codec.js';
 import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { Journal } from './journal.js';
-import { type ListItem, listItem } from './list.js';
-import { type Moment, Progress } from './progress.js';
+import { VerifyIndex } from './api-key-index.js';
+import { Journal } from './event-index.js';
+import { type ListItem, listItem } from './list-item.js';
+import { type Moment, Progress } from './projection-progress.js';
 import { heldBy, type ReadModel, ReadModelLost } from './read-model.js';
 import { Tail } from './tail.js';
-import { VerifyIndex } from './verify-index.js';
-import { Webhooks } from './webhooks.js';
+import { Webhooks } from './webhook-index.js';
 
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 5000;

@@ -1,6 +1,6 @@
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { ListItem } from './list.js';
+import type { ListItem } from './list-item.js';
 
 /** How far a read model is: the last event that it holds. */
 export type Checkpoint = { readonly position: Position; readonly eventId: string };

@@ -1,5 +1,5 @@
-import { connectRedis } from '../projections/redis-connection.js';
-import { explained, redisExplainer } from '../projections/redis-report.js';
+import { connectRedis } from '../redis/connection.js';
+import { explained, redisExplainer } from '../redis/report.js';
 import { MAX_MARKS, type ReadMarks } from './read-marks.js';
 
 /** The marks of a caller who marks nothing for a year are forgotten (milliseconds). */

@@ -1,5 +1,5 @@
 import type { BaseLogger } from 'pino';
-import { inTransaction, SqliteState } from '../state/sqlite-state.js';
+import { inTransaction, SqliteState } from '../sqlite/sidecar-db.js';
 import { MAX_MARKS, type ReadMarks } from './read-marks.js';
 
 /** 'KRMk' */

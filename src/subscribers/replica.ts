@@ -3,8 +3,8 @@ import { type AiApiKey, apiKeyIdOf } from '../domain/ai-api-key.js';
 import { type Caller, permits } from '../domain/authorization.js';
 import type { Page } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import type { KeyEntry } from '../projections/api-key-index.js';
 import type { Projector } from '../projections/projector.js';
-import type { KeyEntry } from '../projections/verify-index.js';
 import { hashOf } from '../security/credentials.js';
 
 /** An API key as a verifier elsewhere must know it to decide as the service does: with the hashes of its secrets. */

@@ -6,7 +6,7 @@ import { type PauseCause, signingSecretsAt, type Webhook } from '../domain/webho
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
-import type { WebhookEntry } from '../projections/webhooks.js';
+import type { WebhookEntry } from '../projections/webhook-index.js';
 import type { Keyring } from '../security/keyring.js';
 import type { Attempt, Cursor, DeliveryStore } from './delivery-store.js';
 import { type FeedEvent, readFeed } from './feed.js';

@@ -9,7 +9,7 @@ import { query } from '../client/paths.js';
 import { isPassing, retryDelay, wait } from '../client/retry.js';
 import { createTransport } from '../client/transport.js';
 import type { AiType, ClientOptions } from '../client/types.js';
-import { type Reason, verdictOn } from '../projections/verdict.js';
+import { type Reason, verdictOn } from '../projections/verify.js';
 import type { ReplicaKey } from '../subscribers/replica.js';
 import { deferred } from './deferred.js';
 import { FailureNotifier } from './failure-notifier.js';

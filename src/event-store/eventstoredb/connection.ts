@@ -80,9 +80,6 @@ function hostsOf(rest: string): Connection['hosts'] {
   });
 }
 
-/** A URL as it may be printed. */
-export const withoutCredentials = (url: string): string => url.replace(/:\/\/.*@/s, '://***@');
-
 /** @param connectionString with credentials only if it was taken without them before: an error would print it */
 function clientOf(connectionString: string): EventStoreDBClient {
   try {

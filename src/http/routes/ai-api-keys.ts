@@ -6,8 +6,8 @@ import { updateAiApiKey } from '../../commands/api-keys/update-ai-api-key.js';
 import type { Permission } from '../../domain/authorization.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import { parsePosition } from '../../event-store/position.js';
-import { type ListItem, shownAt } from '../../projections/list.js';
-import type { Usage } from '../../usage/usage.js';
+import type { Usage } from '../../last-used/last-used-tracker.js';
+import { type ListItem, shownAt } from '../../projections/list-item.js';
 import { AsOf, getAsOf, listAsOf } from '../as-of.js';
 import { type ChangeDependencies, contextOf, known, minPositionOf, settle } from '../changes.js';
 import {

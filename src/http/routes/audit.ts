@@ -7,7 +7,7 @@ import type { HistoryEntry } from '../../audit/tell.js';
 import { recordAccess } from '../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../domain/errors.js';
 import { parsePosition } from '../../event-store/position.js';
-import type { JournalLine } from '../../projections/journal.js';
+import type { JournalLine } from '../../projections/event-index.js';
 import { type ChangeDependencies, contextOf, known } from '../changes.js';
 import { EventTypes, errors, given, KeyParams, Limit, RepoParams, TEXT_RULE } from '../schemas.js';
 

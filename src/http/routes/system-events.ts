@@ -6,7 +6,7 @@ import { recordAccess } from '../../commands/record-audit-access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../domain/ai-api-key.js';
 import { type Actor, permits } from '../../domain/authorization.js';
 import { KeyledgerError } from '../../domain/errors.js';
-import { eventNumber, type JournalLine } from '../../projections/journal.js';
+import { eventNumber, type JournalLine } from '../../projections/event-index.js';
 import type { ReadMarks } from '../../read-marks/read-marks.js';
 import { hashOf } from '../../security/credentials.js';
 import { callerOf } from '../auth.js';

@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../domain/errors.js';
-import type { Reason } from '../../projections/verdict.js';
+import type { Reason } from '../../projections/verify.js';
 import { AiType, errors, RepoParams } from '../schemas.js';
 import type { VerifyDependencies } from './verify.js';
 

@@ -4,9 +4,9 @@ import { z } from 'zod';
 import { permits } from '../../domain/authorization.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import { parsePosition } from '../../event-store/position.js';
-import type { Reads } from '../../projections/reads.js';
-import { REASONS } from '../../projections/verdict.js';
-import type { Usage } from '../../usage/usage.js';
+import type { Usage } from '../../last-used/last-used-tracker.js';
+import type { Reads } from '../../projections/queries.js';
+import { REASONS } from '../../projections/verify.js';
 import { callerOf } from '../auth.js';
 import { AiType, BODY_RULE, errors, ReadHeaders, TEXT_RULE } from '../schemas.js';
 

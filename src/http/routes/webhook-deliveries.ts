@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../domain/errors.js';
 import { bookmarkOf } from '../../event-store/resume-token.js';
-import type { Reads } from '../../projections/reads.js';
+import type { Reads } from '../../projections/queries.js';
 import type { Deliveries } from '../../subscribers/deliveries.js';
 import type { Attempt, Cursor } from '../../subscribers/delivery-store.js';
 import { errors } from '../schemas.js';

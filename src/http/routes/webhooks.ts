@@ -4,7 +4,7 @@ import { changeWebhook } from '../../commands/webhooks/change-webhook.js';
 import { deleteWebhook } from '../../commands/webhooks/delete-webhook.js';
 import { registerWebhook } from '../../commands/webhooks/register-webhook.js';
 import { KeyledgerError } from '../../domain/errors.js';
-import type { WebhookEntry } from '../../projections/webhooks.js';
+import type { WebhookEntry } from '../../projections/webhook-index.js';
 import { type ChangeDependencies, contextOf, minPositionOf } from '../changes.js';
 import { BODY_RULE, Done, errors, IdempotencyHeaders, ReadHeaders, RepoParams, Text } from '../schemas.js';
 import {

@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
-import { type Connection, connectRedis } from '../projections/redis-connection.js';
-import { explained, redisExplainer } from '../projections/redis-report.js';
-import type { UsageStore, Use } from './usage-store.js';
+import { type Connection, connectRedis } from '../redis/connection.js';
+import { explained, redisExplainer } from '../redis/report.js';
+import type { UsageStore, Use } from './last-used-store.js';
 
 /** Sorted sets of uses, each on one node of a cluster. Part of the stored form. */
 const PARTITIONS = 16;

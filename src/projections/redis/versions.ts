@@ -1,9 +1,9 @@
 import { Cluster } from 'ioredis';
 import type { BaseLogger } from 'pino';
-import { VERSION } from './list.js';
-import type { Connection } from './redis-connection.js';
-import { sweep } from './redis-generations.js';
-import { PARTITIONS, partitionAt, rootOf } from './redis-keys.js';
+import type { Connection } from '../../redis/connection.js';
+import { VERSION } from '../list-item.js';
+import { sweep } from './generations.js';
+import { PARTITIONS, partitionAt, rootOf } from './keys.js';
 
 /** How often an instance says that its version of the read model is in use, and for how long that counts (ms). */
 const SAY_MS = 20_000;

@@ -1,8 +1,8 @@
 import { Cluster } from 'ioredis';
-import type { ListItem } from './list.js';
-import type { Connection } from './redis-connection.js';
-import { type Live, liveFrom } from './redis-generations.js';
-import { PARTITIONS, type Partition, partitionAt, repositoryOf, rootOf, setsOf } from './redis-keys.js';
+import type { Connection } from '../../redis/connection.js';
+import type { ListItem } from '../list-item.js';
+import { type Live, liveFrom } from './generations.js';
+import { PARTITIONS, type Partition, partitionAt, repositoryOf, rootOf, setsOf } from './keys.js';
 
 /** What is stored of one key, all of it at one moment. */
 export type StoredKey = {

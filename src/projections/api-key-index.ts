@@ -3,7 +3,7 @@ import { decode } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { hasHash } from '../security/credentials.js';
-import { type Question, type Verdict, verdictOn } from './verdict.js';
+import { type Question, type Verdict, verdictOn } from './verify.js';
 
 /** A key as the index knows it: never its sealed secret, which only a repeated request needs. */
 export type KeyEntry = {

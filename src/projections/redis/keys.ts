@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { VERSION } from './list.js';
+import { VERSION } from '../list-item.js';
 
 /**
  * The keys of the read model in Redis. Those of a partition carry the same hash tag, so that a cluster keeps

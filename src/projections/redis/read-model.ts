@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
-import type { Position } from '../event-store/position.js';
-import type { ListItem } from './list.js';
-import { type Checkpoint, type Page, type ReadModel, ReadModelLost } from './read-model.js';
-import { type Connection, connected, connectRedis, warnOfLoss } from './redis-connection.js';
+import type { Position } from '../../event-store/position.js';
+import { type Connection, connected, connectRedis, warnOfLoss } from '../../redis/connection.js';
+import { RedisReport, RedisUnavailable, redisExplainer } from '../../redis/report.js';
+import type { ListItem } from '../list-item.js';
+import { type Checkpoint, type Page, type ReadModel, ReadModelLost } from '../read-model.js';
 import {
   beginGeneration,
   generationName,
@@ -16,7 +17,7 @@ import {
   switchTo,
   type Written,
   writeItems,
-} from './redis-generations.js';
+} from './generations.js';
 import {
   PARTITIONS,
   type Partition,
@@ -26,10 +27,10 @@ import {
   repositoryOf,
   rootOf,
   setsOf,
-} from './redis-keys.js';
-import { RedisReport, RedisUnavailable, redisExplainer } from './redis-report.js';
-import type { Elsewhere } from './redis-scripts.js';
-import { RedisVersions } from './redis-versions.js';
+} from './keys.js';
+import type { Elsewhere } from './scripts.js';
+import { SCRIPTS } from './scripts.js';
+import { RedisVersions } from './versions.js';
 
 const LEASE_MS = 2000;
 /** How often an instance that does not write looks whether the one that does has done it. */
@@ -45,7 +46,7 @@ const LOOK_MS = 5;
  * @param prefix of every key in Redis
  */
 export function openRedisReadModel(url: string, prefix: string, logger: BaseLogger): ReadModel {
-  const redis = connectRedis(url);
+  const redis = connectRedis(url, SCRIPTS);
   redis.on('ready', () => void warnOfLoss(redis, logger));
   const report = new RedisReport(redis, url, logger);
   return reported(new RedisReadModel(redis, prefix, logger), redis, report, redisExplainer(redis, url));

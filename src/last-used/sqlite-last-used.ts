@@ -1,6 +1,6 @@
 import type { BaseLogger } from 'pino';
-import { SqliteState } from '../state/sqlite-state.js';
-import type { UsageStore, Use } from './usage-store.js';
+import { SqliteState } from '../sqlite/sidecar-db.js';
+import type { UsageStore, Use } from './last-used-store.js';
 
 /** 'KUse' */
 const APPLICATION_ID = 0x4b557365;

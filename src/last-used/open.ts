@@ -1,7 +1,7 @@
 import type { BaseLogger } from 'pino';
-import { openRedisUsage } from './redis-usage.js';
-import { openSqliteUsage } from './sqlite-usage.js';
-import type { UsageStore } from './usage-store.js';
+import type { UsageStore } from './last-used-store.js';
+import { openRedisUsage } from './redis-last-used.js';
+import { openSqliteUsage } from './sqlite-last-used.js';
 
 /** Last uses lie beside the read model: in a SQLite file if that is `memory:`, else in the same Redis. */
 export const openUsageStore = (

@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { Cluster, Redis } from 'ioredis';
 import type { BaseLogger } from 'pino';
-import { SCRIPTS } from './redis-scripts.js';
 
 const COMMAND_TIMEOUT_MS = 2000;
 const LONGEST_RECONNECT_DELAY_MS = 2000;
@@ -24,7 +23,7 @@ export function isRedisUrl(url: string): boolean {
  * or `redis+cluster://[user:password@]host:port,host:port`; with `rediss` for TLS. Connects, and
  * connects again, by itself; while there is no connection every command fails at once.
  */
-export function connectRedis(url: string, scripts: Scripts = SCRIPTS): Connection {
+export function connectRedis(url: string, scripts: Scripts = {}): Connection {
   const connection = connect(url, scripts);
   // ioredis prints an error that nobody listens to. Here it is enough that commands fail.
   connection.on('error', ({ message }: Error) => {

@@ -1,6 +1,6 @@
 import { type AiApiKey, statusAt } from '../domain/ai-api-key.js';
 import type { Position } from '../event-store/position.js';
-import type { KeyEntry } from './verify-index.js';
+import type { KeyEntry } from './api-key-index.js';
 
 /**
  * Of this projection: what it makes of the log, and how that is stored. Whoever changes either counts it up; a

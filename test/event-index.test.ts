@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { hex16, positionAt } from '../src/event-store/position.js';
-import { Journal, type JournalQuery } from '../src/projections/journal.js';
+import { Journal, type JournalQuery } from '../src/projections/event-index.js';
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 const keys = [randomUUID(), randomUUID(), randomUUID()];

@@ -1,6 +1,6 @@
 import type { BaseLogger } from 'pino';
-import { withoutCredentials } from '../event-store/eventstoredb/connection.js';
-import type { Connection } from './redis-connection.js';
+import { redactUrl } from '../security/redact-url.js';
+import type { Connection } from './connection.js';
 
 /** Redis refuses a command, or there is no connection to it. The message has what it answered. */
 export class RedisUnavailable extends Error {
@@ -41,7 +41,7 @@ const REMEDIES: readonly (readonly [answer: RegExp, remedy: string])[] = [
 /** One line for the operator: the setting, what Redis answered, and what to do. */
 export function redisProblem(url: string, reason: string): string {
   const remedy = REMEDIES.find(([answer]) => answer.test(reason))?.[1];
-  const what = `READ_MODEL_URL: Redis at ${withoutCredentials(url)} cannot be used: ${reason}`;
+  const what = `READ_MODEL_URL: Redis at ${redactUrl(url)} cannot be used: ${reason}`;
   return remedy === undefined ? what : `${what.replace(/\.$/, '')}. ${remedy}`;
 }
 
@@ -49,7 +49,7 @@ type Explain = (error: unknown) => unknown;
 
 /** Makes errors of a connection's commands RedisUnavailable, in the words of Redis; leaves others as they are. */
 export function redisExplainer(connection: Connection, url: string): Explain {
-  const where = withoutCredentials(url);
+  const where = redactUrl(url);
   let lastError: string | undefined;
   connection.on('error', ({ message }: Error) => {
     lastError = message;
@@ -105,8 +105,7 @@ export class RedisReport {
   }
 
   succeeded(): void {
-    if (this.#reported !== undefined)
-      this.#logger.info(`Redis at ${withoutCredentials(this.#url)} works again`);
+    if (this.#reported !== undefined) this.#logger.info(`Redis at ${redactUrl(this.#url)} works again`);
     this.#reported = undefined;
   }
 }

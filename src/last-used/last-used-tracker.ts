@@ -1,6 +1,6 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
-import type { UsageStore, Use } from './usage-store.js';
+import type { UsageStore, Use } from './last-used-store.js';
 
 const FLUSH_MS = 60_000;
 /** What is left when the service stops has so long to be written, in milliseconds. */

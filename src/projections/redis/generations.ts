@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import type { Position } from '../event-store/position.js';
-import type { ListItem } from './list.js';
-import type { Checkpoint } from './read-model.js';
-import type { Connection } from './redis-connection.js';
-import { type Partition, repositoryOf, setsOf } from './redis-keys.js';
-import type { Elsewhere } from './redis-scripts.js';
+import type { Position } from '../../event-store/position.js';
+import type { Connection } from '../../redis/connection.js';
+import type { ListItem } from '../list-item.js';
+import type { Checkpoint } from '../read-model.js';
+import { type Partition, repositoryOf, setsOf } from './keys.js';
+import type { Elsewhere } from './scripts.js';
 
 /** Items that one call of a script takes: how long Redis serves nobody else. */
 const CHUNK = 500;

@@ -1,13 +1,13 @@
 import { type AiApiKey, type AiType, type Status, statusAt } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from '../event-store/position.js';
-import type { Journal } from './journal.js';
-import type { ListItem } from './list.js';
+import type { KeyEntry } from './api-key-index.js';
+import type { Journal } from './event-index.js';
+import type { ListItem } from './list-item.js';
 import type { Projector } from './projector.js';
 import { type ReadModel, ReadModelLost } from './read-model.js';
-import type { Question, Verdict } from './verdict.js';
-import type { KeyEntry } from './verify-index.js';
-import type { Webhooks } from './webhooks.js';
+import type { Question, Verdict } from './verify.js';
+import type { Webhooks } from './webhook-index.js';
 
 /** Which keys of a repository; without a limit all of them. */
 export type ListQuery = {

@@ -14,9 +14,9 @@ import { Reads } from './projections/queries.js';
 import { openReadMarks } from './read-marks/open.js';
 import { KeySet } from './security/key-set.js';
 import { tokenVerifier } from './security/tokens.js';
-import { Deliveries } from './subscribers/deliveries.js';
-import { openDeliveryStore } from './subscribers/open-deliveries.js';
-import { Poster } from './subscribers/poster.js';
+import { Deliveries } from './subscribers/webhooks/dispatcher.js';
+import { openDeliveryStore } from './subscribers/webhooks/open.js';
+import { Poster } from './subscribers/webhooks/sender.js';
 import { openLogOrWait } from './wait-for-log.js';
 
 export type Service = {

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { openSqliteDeliveries } from '../src/subscribers/sqlite-deliveries.js';
+import { openSqliteDeliveries } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
 
 /** A process that takes as many of the leases 0 to 199 as it gets, saves its name as each one's event, and prints which it got. */
 const [file = '', logId = '', instance = ''] = process.argv.slice(2);

@@ -7,7 +7,7 @@ import {
   type Attempt,
   type Cursor,
   type DeliveryStore,
-} from '../src/subscribers/delivery-store.js';
+} from '../src/subscribers/webhooks/delivery-store.js';
 import { eventually } from './eventually.js';
 
 /** Longer than any test. */

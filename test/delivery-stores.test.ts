@@ -8,10 +8,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest 
 import { DatabaseSync } from '@photostructure/sqlite';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import type { DeliveryStore } from '../src/subscribers/delivery-store.js';
-import { openDeliveryStore } from '../src/subscribers/open-deliveries.js';
-import { openRedisDeliveries } from '../src/subscribers/redis-deliveries.js';
-import { openSqliteDeliveries } from '../src/subscribers/sqlite-deliveries.js';
+import type { DeliveryStore } from '../src/subscribers/webhooks/delivery-store.js';
+import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
+import { openRedisDeliveries } from '../src/subscribers/webhooks/redis-delivery-store.js';
+import { openSqliteDeliveries } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
 import { attemptAt, cursorAt, describeDeliveryStore, inReach } from './delivery-store-contract.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';

@@ -4,7 +4,7 @@ import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { openRedisUsage } from '../src/last-used/redis-last-used.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
-import { openRedisDeliveries } from '../src/subscribers/redis-deliveries.js';
+import { openRedisDeliveries } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { describeDeliveryStore, inReach } from './delivery-store-contract.js';
 import { eventually } from './eventually.js';
 import { describeReadModel } from './read-model-contract.js';

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
-import { openDeliveryStore } from '../src/subscribers/open-deliveries.js';
+import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
 import { type Child, spawnService } from './child-service.js';
 import { inReach } from './delivery-store-contract.js';
 import { eventually } from './eventually.js';

@@ -9,7 +9,7 @@ import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Projector } from '../projections/projector.js';
 import type { VerifyToken } from '../security/tokens.js';
-import type { Deliveries } from '../subscribers/deliveries.js';
+import type { Deliveries } from '../subscribers/webhooks/dispatcher.js';
 import { collectAddresses, refuseOtherMethods } from './addresses.js';
 import { authenticate, authorise, rateLimitKey } from './auth.js';
 import { hardenedServer, type ServerSettings } from './hardened-server.js';

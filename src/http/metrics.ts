@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Projector } from '../projections/projector.js';
 import type { KeySet } from '../security/key-set.js';
 import type { TokenFault } from '../security/tokens.js';
-import type { Deliveries } from '../subscribers/deliveries.js';
+import type { Deliveries } from '../subscribers/webhooks/dispatcher.js';
 
 export type Metrics = ReturnType<typeof makeMetrics>;
 

@@ -3,8 +3,8 @@ import { z } from 'zod';
 import { KeyledgerError } from '../../domain/errors.js';
 import { bookmarkOf } from '../../event-store/resume-token.js';
 import type { Reads } from '../../projections/queries.js';
-import type { Deliveries } from '../../subscribers/deliveries.js';
-import type { Attempt, Cursor } from '../../subscribers/delivery-store.js';
+import type { Attempt, Cursor } from '../../subscribers/webhooks/delivery-store.js';
+import type { Deliveries } from '../../subscribers/webhooks/dispatcher.js';
 import { errors } from '../schemas.js';
 import { endpointOf, WebhookParams } from '../webhook-schemas.js';
 

@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
-import type { CommandContext } from '../commands/command-handler.js';
-import { pauseWebhook } from '../commands/webhooks/pause-webhook.js';
-import { type PauseCause, signingSecretsAt, type Webhook } from '../domain/webhook.js';
-import type { EventStore } from '../event-store/event-store.js';
-import type { Position } from '../event-store/position.js';
-import type { Projector } from '../projections/projector.js';
-import type { WebhookEntry } from '../projections/webhook-index.js';
-import type { Keyring } from '../security/keyring.js';
+import type { CommandContext } from '../../commands/command-handler.js';
+import { pauseWebhook } from '../../commands/webhooks/pause-webhook.js';
+import { type PauseCause, signingSecretsAt, type Webhook } from '../../domain/webhook.js';
+import type { EventStore } from '../../event-store/event-store.js';
+import type { Position } from '../../event-store/position.js';
+import type { Projector } from '../../projections/projector.js';
+import type { WebhookEntry } from '../../projections/webhook-index.js';
+import type { Keyring } from '../../security/keyring.js';
+import { type FeedEvent, readFeed } from '../feed.js';
 import type { Attempt, Cursor, DeliveryStore } from './delivery-store.js';
-import { type FeedEvent, readFeed } from './feed.js';
-import { type Answer, LONGEST_RETRY_AFTER_MS, type Poster } from './poster.js';
+import { type Answer, LONGEST_RETRY_AFTER_MS, type Poster } from './sender.js';
 
 /** Who pauses an endpoint that nobody asked to pause. */
 const SENDER = 'keyledger:webhooks';

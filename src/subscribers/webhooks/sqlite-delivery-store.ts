@@ -1,6 +1,6 @@
 import type { DatabaseSyncInstance } from '@photostructure/sqlite';
 import type { BaseLogger } from 'pino';
-import { inTransaction, SqliteState } from '../sqlite/sidecar-db.js';
+import { inTransaction, SqliteState } from '../../sqlite/sidecar-db.js';
 import { ATTEMPTS, type Attempt, type Cursor, type DeliveryStore } from './delivery-store.js';
 
 /** Longer than any lease or presence: one that ends later was written by a clock that was ahead, and does not count. */

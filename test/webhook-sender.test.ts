@@ -2,7 +2,7 @@ import { getEventListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook as Verifier } from 'standardwebhooks';
-import { type Answer, Poster } from '../src/subscribers/poster.js';
+import { type Answer, Poster } from '../src/subscribers/webhooks/sender.js';
 import { eventually } from './eventually.js';
 import { type RawServer, startRawServer } from './raw-server.js';
 import { type Call, type Receiver, startReceiver } from './receiver.js';

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
-import { type Webhook, webhookIdOf } from '../domain/webhook.js';
-import type { RecordedEvent } from '../event-store/event-store.js';
-import { hashOf } from '../security/credentials.js';
+import { type Webhook, webhookIdOf } from '../../domain/webhook.js';
+import type { RecordedEvent } from '../../event-store/event-store.js';
+import { hashOf } from '../../security/credentials.js';
 import type { Attempt, Cursor } from './delivery-store.js';
-import type { Answer } from './poster.js';
-import { secretsOf, type TellDependencies, type Turn, tellEndpoint } from './tell-endpoint.js';
+import { secretsOf, type TellDependencies, type Turn, tellEndpoint } from './endpoint-worker.js';
+import type { Answer } from './sender.js';
 
 /** An instance that has not been heard of for so long is taken for dead. */
 const PRESENCE_MS = 5000;

@@ -5,8 +5,8 @@ import type { AddressInfo, LookupFunction, Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { Poster } from '../src/subscribers/poster.js';
-import { isPublic } from '../src/subscribers/public-addresses.js';
+import { Poster } from '../src/subscribers/webhooks/sender.js';
+import { isPublic } from '../src/subscribers/webhooks/ssrf-guard.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';
 import { type RawServer, startRawServer } from './raw-server.js';
@@ -274,7 +274,7 @@ describe('over https', () => {
     const trusted = join(folder.path, 'trusted.pem');
     writeFileSync(trusted, selfSigned.cert);
     const script = `
-      import { Poster } from './dist/src/subscribers/poster.js';
+      import { Poster } from './dist/src/subscribers/webhooks/sender.js';
       const poster = new Poster(['127.0.0.0/8']);
       for (const url of process.argv.slice(1)) {
         const message = { url, id: 'msg_1', body: '{}', secrets: ['whsec_AAAA'] };

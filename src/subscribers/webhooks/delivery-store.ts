@@ -1,4 +1,4 @@
-import type { Position } from '../event-store/position.js';
+import type { Position } from '../../event-store/position.js';
 
 /** How far an endpoint has been told. */
 export type Cursor = {

@@ -7,13 +7,7 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import { Webhook as Signer } from 'standardwebhooks';
-import {
-  type AddressPolicy,
-  addressPolicy,
-  FORBIDDEN,
-  guardedLookup,
-  mayCallHost,
-} from './public-addresses.js';
+import { type AddressPolicy, addressPolicy, FORBIDDEN, guardedLookup, mayCallHost } from './ssrf-guard.js';
 
 /** The whole of a call, name and answer included. */
 const TIMEOUT_MS = 10_000;

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
-import { rebuild } from '../src/audit/rebuild.js';
 import { isApiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
+import { rebuild } from '../src/maintenance/rebuild.js';
 import { VerifyIndex } from '../src/projections/api-key-index.js';
 import { type ListItem, listItem } from '../src/projections/list-item.js';
 import { documentOf, memberOf } from '../src/projections/redis/generations.js';

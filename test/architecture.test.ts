@@ -14,7 +14,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   subscribers: ['domain', 'event-store', 'security', 'commands', 'projections', 'redis', 'sqlite'],
   'last-used': ['redis', 'sqlite'],
   'read-marks': ['redis', 'sqlite'],
-  audit: ['domain', 'event-store', 'security', 'commands', 'projections', 'redis'],
+  audit: ['domain', 'event-store', 'security', 'commands', 'projections'],
+  'log-transfer': ['quantity.js', 'domain', 'event-store'],
+  maintenance: ['quantity.js', 'domain', 'event-store', 'security', 'commands', 'projections', 'redis'],
   http: [
     'settings.js',
     'version.js',
@@ -25,10 +27,24 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'projections',
     'subscribers',
     'audit',
+    'log-transfer',
+    'maintenance',
     'last-used',
     'read-marks',
   ],
-  cli: ['settings.js', 'domain', 'event-store', 'security', 'commands', 'projections', 'redis', 'audit'],
+  cli: [
+    'settings.js',
+    'quantity.js',
+    'domain',
+    'event-store',
+    'security',
+    'commands',
+    'projections',
+    'redis',
+    'audit',
+    'log-transfer',
+    'maintenance',
+  ],
   client: [],
   webhook: ['client'],
   verifier: ['client', 'projections', 'subscribers'],
@@ -75,9 +91,9 @@ describe('the arrows between the folders of src', () => {
       /\blog\.append(?:InOrder)?\(/.test(readFileSync(join('src', file), 'utf8')),
     );
     expect(appending.sort()).toEqual([
-      'audit/import.ts',
       'commands/command-handler.ts',
       'commands/record-audit-access.ts',
+      'log-transfer/import.ts',
     ]);
   });
 });

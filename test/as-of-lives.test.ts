@@ -3,7 +3,7 @@ import { expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { type KeyAsOf, keyAsOf, listAsOf, repositoryAsOf } from '../src/audit/as-of.js';
 import { couldUse } from '../src/audit/could-use.js';
-import { type Moment, momentOf } from '../src/audit/moment.js';
+import { type Moment, momentOf } from '../src/audit/point-in-time.js';
 import { isApiKeyStream, statusAt } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';

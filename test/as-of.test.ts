@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { v4 as uuid } from 'uuid';
 import { keyAsOf, repositoryAsOf, shownAsOf } from '../src/audit/as-of.js';
 import { couldUse } from '../src/audit/could-use.js';
-import { momentOf } from '../src/audit/moment.js';
+import { momentOf } from '../src/audit/point-in-time.js';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { deleteAiApiKey } from '../src/commands/api-keys/delete-ai-api-key.js';
 import { resumeAiApiKey } from '../src/commands/api-keys/resume-ai-api-key.js';

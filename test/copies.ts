@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { v4 as uuid } from 'uuid';
 import { madeUp } from '../bench/make-log.js';
-import { exportLines, type Header, withTrailer } from '../src/audit/export.js';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import type { Append, EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
+import { exportLines, type Header, withTrailer } from '../src/log-transfer/export.js';
 import { CLI } from './child-service.js';
 import { freshFolder } from './fresh.js';
 

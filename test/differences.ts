@@ -1,6 +1,6 @@
-import { checkLog } from '../src/audit/check-log.js';
-import { compare, type Difference } from '../src/audit/compare.js';
 import type { EventStore } from '../src/event-store/event-store.js';
+import { checkLog } from '../src/maintenance/check-log.js';
+import { compare, type Difference } from '../src/maintenance/compare.js';
 import type { Connection } from '../src/redis/connection.js';
 
 /** What Redis has otherwise than the log. */

@@ -1,6 +1,6 @@
 import { expect } from '@jest/globals';
+import type { HistoryEntry } from '../src/audit/describe-event.js';
 import { history } from '../src/audit/history.js';
-import type { HistoryEntry } from '../src/audit/tell.js';
 import { apiKeyIdOf } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import { VerifyIndex } from '../src/projections/api-key-index.js';

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
-import { cloudEventLines, csvLines } from '../src/audit/export-formats.js';
 import { apiKeyIdOf, streamOf } from '../src/domain/ai-api-key.js';
 import { encode, occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
+import { cloudEventLines, csvLines } from '../src/log-transfer/export-formats.js';
 import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './copies.js';
 import { all } from './event-store-contract.js';
 

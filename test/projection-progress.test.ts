@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { count, countOf } from '../src/audit/count.js';
 import { duration, progressOf } from '../src/cli/progress.js';
+import { count, countOf } from '../src/quantity.js';
 
 describe('progress', () => {
   it('says how many events are done, how many a second, and what is left', () => {

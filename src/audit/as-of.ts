@@ -4,7 +4,7 @@ import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { KeyEntry } from '../projections/api-key-index.js';
 import { type ListItem, listItem, shownAt } from '../projections/list-item.js';
 import { isAskedFor, type ListPage, type ListQuery } from '../projections/queries.js';
-import { countedUpTo, type KeyEvent, type Moment } from './moment.js';
+import { countedUpTo, type KeyEvent, type Moment } from './point-in-time.js';
 
 /** A key as it was at a moment. Position and id are those of the event that made it so: the last one that counts. */
 export type KeyAsOf = ListItem & { readonly eventId: string };

@@ -11,7 +11,7 @@ import type { Actor } from '../domain/authorization.js';
 import { decode } from '../event-store/codec.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { actorOf, countedUpTo, type KeyEvent, type Moment } from './moment.js';
+import { actorOf, countedUpTo, type KeyEvent, type Moment } from './point-in-time.js';
 
 /** The event that decides. Actor is null if it cannot be read. */
 export type DecidingEvent = {

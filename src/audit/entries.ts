@@ -2,8 +2,8 @@ import { apiKeyIdOf } from '../domain/ai-api-key.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { JournalLine } from '../projections/event-index.js';
+import type { HistoryEntry } from './describe-event.js';
 import { history, tellAccess, webhookHistory } from './history.js';
-import type { HistoryEntry } from './tell.js';
 
 /** Streams that are read at the same time. */
 const AT_ONCE = 32;

@@ -2,7 +2,7 @@ import { type AiApiKey, evolve, streamOf } from '../domain/ai-api-key.js';
 import { evolveWebhook, type Webhook, webhookStream } from '../domain/webhook.js';
 import { decode, decodeAccess, decodeWebhook } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import { type Before, type HistoryEntry, NOTHING_YET, tellerOf } from './tell.js';
+import { type Before, type HistoryEntry, NOTHING_YET, tellerOf } from './describe-event.js';
 
 /** Every event of a key, a deleted one too, oldest first; nothing if there is no such key. */
 export async function* history(log: EventStore, apiKeyId: string): AsyncIterable<HistoryEntry> {

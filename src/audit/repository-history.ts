@@ -3,9 +3,9 @@ import { type Webhook, webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Bound } from '../projections/event-index.js';
+import { type Before, type HistoryEntry, NOTHING_YET } from './describe-event.js';
+import { select } from './event-range.js';
 import { tellAccess, tellKey, tellWebhook } from './history.js';
-import { select } from './selection.js';
-import { type Before, type HistoryEntry, NOTHING_YET } from './tell.js';
 
 /** Which events are meant; all where nothing is said. */
 export type RepositoryQuery = {

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import { repositoryAsOf, shownAsOf } from '../audit/as-of.js';
 import { type CouldUse, couldUse } from '../audit/could-use.js';
-import { momentOf, momentText } from '../audit/moment.js';
+import { momentOf, momentText } from '../audit/point-in-time.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
 import { isAskedFor } from '../projections/queries.js';
 import { isAccessKey } from '../security/credentials.js';

@@ -1,8 +1,8 @@
-import { type CheckedLog, checkLog } from '../audit/check-log.js';
-import { type Compared, compare } from '../audit/compare.js';
-import { countOf } from '../audit/count.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { partBefore } from '../event-store/position.js';
+import { type CheckedLog, checkLog } from '../maintenance/check-log.js';
+import { type Compared, compare } from '../maintenance/compare.js';
+import { countOf } from '../quantity.js';
 import type { Settings } from '../settings.js';
 import { startProgress } from './progress.js';
 import { jsonText, print } from './terminal-text.js';

@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import type { HistoryEntry } from '../audit/describe-event.js';
+import { parseBound } from '../audit/event-range.js';
 import { history, webhookHistory } from '../audit/history.js';
 import { repositoryHistory } from '../audit/repository-history.js';
-import { parseBound } from '../audit/selection.js';
-import type { HistoryEntry } from '../audit/tell.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import { addAsOfCommands } from './audit-as-of.js';

@@ -1,4 +1,4 @@
-import { count, countOf } from '../audit/count.js';
+import { count, countOf } from '../quantity.js';
 
 /** How far a long command has come, for whoever sits at the terminal. */
 export type ProgressLine = {

@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
-import { count, countOf } from '../audit/count.js';
-import { type ProjectionStatus, projectionStatus } from '../audit/projection-status.js';
-import { type Quarantined, quarantineOf, release } from '../audit/quarantine.js';
-import { rebuild } from '../audit/rebuild.js';
 import { apiKeyIdOf, isApiKeyId, streamOf } from '../domain/ai-api-key.js';
 import { partBefore } from '../event-store/position.js';
+import { type ProjectionStatus, projectionStatus } from '../maintenance/projection-status.js';
+import { type Quarantined, quarantineOf, release } from '../maintenance/quarantine.js';
+import { rebuild } from '../maintenance/rebuild.js';
+import { count, countOf } from '../quantity.js';
 import { duration, type ProgressLine, startProgress } from './progress.js';
 import { jsonText, print } from './terminal-text.js';
 import { withLog, withRedis } from './tools.js';

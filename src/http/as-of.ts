@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { keyAsOf, listAsOf as listOf, shownAsOf } from '../audit/as-of.js';
-import { type Moment, momentOf, momentText } from '../audit/moment.js';
+import { type Moment, momentOf, momentText } from '../audit/point-in-time.js';
 import { recordAccess } from '../commands/record-audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from '../event-store/position.js';

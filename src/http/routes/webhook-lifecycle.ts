@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import type { HistoryEntry } from '../../audit/describe-event.js';
 import { webhookHistory } from '../../audit/history.js';
-import type { HistoryEntry } from '../../audit/tell.js';
 import { recordAccess } from '../../commands/record-audit-access.js';
 import { pauseWebhook } from '../../commands/webhooks/pause-webhook.js';
 import { replayWebhook } from '../../commands/webhooks/replay-webhook.js';

@@ -4,7 +4,7 @@ import { isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAccessStream } from '../domain/audit-access.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { MAX_EVENT_BYTES } from '../event-store/event-store.js';
-import { countOf } from './count.js';
+import { countOf } from '../quantity.js';
 import { ExportedEvent, FORMAT, Header, Trailer, VERSION } from './export.js';
 
 /** Bytes of a line; an event of MAX_EVENT_BYTES with its names around it is far shorter. */

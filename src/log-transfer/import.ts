@@ -5,7 +5,7 @@ import {
   type NewEvent,
   type RecordedEvent,
 } from '../event-store/event-store.js';
-import { countOf } from './count.js';
+import { countOf } from '../quantity.js';
 import type { ExportedEvent } from './export.js';
 import { bytesOf } from './read-export.js';
 

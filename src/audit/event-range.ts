@@ -6,7 +6,7 @@ import { occurredAtOf } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
 import type { Bound } from '../projections/event-index.js';
-import { timeOf } from './moment.js';
+import { timeOf } from './point-in-time.js';
 
 /** Which part of the log is meant; all of it where nothing is said. */
 export type Selection = {

@@ -12,9 +12,9 @@ import {
   type StoredRepository,
   takeInventory,
 } from '../projections/redis/stored.js';
+import { countOf } from '../quantity.js';
 import type { Connection } from '../redis/connection.js';
 import { compareKey } from './compare-key.js';
-import { countOf } from './count.js';
 
 /** Something that the read model has otherwise than the log says. */
 export type Difference = {

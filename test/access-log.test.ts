@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { loggedUrl } from '../src/http/access-log.js';
+import { loggedUrl } from '../src/http/plugins/access-log.js';
 import { makeSecret } from '../src/security/credentials.js';
 import { type Child, spawnService } from './child-service.js';
 import { eventually } from './eventually.js';

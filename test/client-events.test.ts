@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { followEvents } from '../src/client/events.js';
 import { createClient, type KeyledgerEvent } from '../src/client/index.js';
 import { createTransport } from '../src/client/transport.js';
-import { message } from '../src/http/event-stream.js';
+import { message } from '../src/http/sse/event-stream.js';
 import { mintToken } from '../src/security/tokens.js';
 import { spawnService } from './child-service.js';
 import {

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import { KeyledgerError } from '../src/domain/errors.js';
 import type { Position } from '../src/event-store/position.js';
-import { EventStream, type Followed, type Marks, message } from '../src/http/event-stream.js';
+import { EventStream, type Followed, type Marks, message } from '../src/http/sse/event-stream.js';
 import { readStream } from './event-stream.js';
 import { eventually } from './eventually.js';
 

@@ -8,11 +8,11 @@ import {
   fastify,
 } from 'fastify';
 import { KeyledgerError } from '../domain/errors.js';
-import { AccessLog } from './access-log.js';
-import { trustedProxies } from './client-address.js';
 import { Connections } from './connections.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
-import { acceptJson, validateByZod } from './input.js';
+import { AccessLog } from './plugins/access-log.js';
+import { trustedProxies } from './plugins/client-address.js';
+import { acceptJson, validateByZod } from './plugins/json-body.js';
 
 export type ServerSettings = {
   /** A request must have arrived within this time (milliseconds). */

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { load, post } from '../bench/load.js';
 import { offer, openCaller } from '../bench/open-loop.js';
-import { makeRoom } from '../src/http/overload.js';
+import { makeRoom } from '../src/http/plugins/load-shedding.js';
 import { type Child, spawnService } from './child-service.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';

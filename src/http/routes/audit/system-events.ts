@@ -1,17 +1,17 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import type { HistoryEntry } from '../../audit/describe-event.js';
-import { entriesOf } from '../../audit/entries.js';
-import { recordAccess } from '../../commands/record-audit-access.js';
-import { API_KEY_EVENTS, type ApiKeyEvent } from '../../domain/ai-api-key.js';
-import { type Actor, permits } from '../../domain/authorization.js';
-import { KeyledgerError } from '../../domain/errors.js';
-import { eventNumber, type JournalLine } from '../../projections/event-index.js';
-import type { ReadMarks } from '../../read-marks/read-marks.js';
-import { hashOf } from '../../security/credentials.js';
-import { callerOf } from '../auth.js';
-import { type ChangeDependencies, contextOf } from '../changes.js';
-import { BODY_RULE, errors, given, TEXT_RULE, timeOfCaller } from '../schemas.js';
+import type { HistoryEntry } from '../../../audit/describe-event.js';
+import { entriesOf } from '../../../audit/entries.js';
+import { recordAccess } from '../../../commands/record-audit-access.js';
+import { API_KEY_EVENTS, type ApiKeyEvent } from '../../../domain/ai-api-key.js';
+import { type Actor, permits } from '../../../domain/authorization.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import { eventNumber, type JournalLine } from '../../../projections/event-index.js';
+import type { ReadMarks } from '../../../read-marks/read-marks.js';
+import { hashOf } from '../../../security/credentials.js';
+import { type ChangeDependencies, contextOf } from '../../command-context.js';
+import { callerOf } from '../../plugins/auth.js';
+import { BODY_RULE, errors, given, TEXT_RULE, timeOfCaller } from '../../schemas.js';
 
 /** What the existing API calls an AI API key, and any API key. */
 const OUR_CONTEXTS: readonly (number | null | undefined)[] = [12, 6, null, undefined];

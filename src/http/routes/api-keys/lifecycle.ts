@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { resumeAiApiKey } from '../../commands/api-keys/resume-ai-api-key.js';
-import { rotateAiApiKey } from '../../commands/api-keys/rotate-ai-api-key.js';
-import { suspendAiApiKey } from '../../commands/api-keys/suspend-ai-api-key.js';
-import { type ChangeDependencies, contextOf, known, settle } from '../changes.js';
+import { resumeAiApiKey } from '../../../commands/api-keys/resume-ai-api-key.js';
+import { rotateAiApiKey } from '../../../commands/api-keys/rotate-ai-api-key.js';
+import { suspendAiApiKey } from '../../../commands/api-keys/suspend-ai-api-key.js';
+import { type ChangeDependencies, contextOf, known, settle } from '../../command-context.js';
 import {
   BODY_RULE,
   Done,
@@ -13,7 +13,7 @@ import {
   KeyParams,
   OverlapSeconds,
   Text,
-} from '../schemas.js';
+} from '../../schemas.js';
 
 const RotateBody = z
   .strictObject(

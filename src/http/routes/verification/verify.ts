@@ -1,14 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { permits } from '../../domain/authorization.js';
-import type { EventStore } from '../../event-store/event-store.js';
-import { parsePosition } from '../../event-store/position.js';
-import type { Usage } from '../../last-used/last-used-tracker.js';
-import type { Reads } from '../../projections/queries.js';
-import { REASONS } from '../../projections/verify.js';
-import { callerOf } from '../auth.js';
-import { AiType, BODY_RULE, errors, ReadHeaders, TEXT_RULE } from '../schemas.js';
+import { permits } from '../../../domain/authorization.js';
+import type { EventStore } from '../../../event-store/event-store.js';
+import { parsePosition } from '../../../event-store/position.js';
+import type { Usage } from '../../../last-used/last-used-tracker.js';
+import type { Reads } from '../../../projections/queries.js';
+import { REASONS } from '../../../projections/verify.js';
+import { callerOf } from '../../plugins/auth.js';
+import { AiType, BODY_RULE, errors, ReadHeaders, TEXT_RULE } from '../../schemas.js';
 
 const VerifyBody = z.strictObject(
   {

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type Caller, type Permission, permits, permitsSomewhere } from '../domain/authorization.js';
-import { KeyledgerError } from '../domain/errors.js';
-import { type TokenFault, TokenRefused, type VerifyToken } from '../security/tokens.js';
+import { type Caller, type Permission, permits, permitsSomewhere } from '../../domain/authorization.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import { type TokenFault, TokenRefused, type VerifyToken } from '../../security/tokens.js';
 import { addressGroup, clientAddress } from './client-address.js';
 
 declare module 'fastify' {

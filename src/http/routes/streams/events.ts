@@ -1,13 +1,13 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { KeyledgerError } from '../../domain/errors.js';
-import type { CloudEvent } from '../../event-store/cloud-event.js';
-import type { Position } from '../../event-store/position.js';
-import { type FeedPage, readFeed } from '../../subscribers/feed.js';
-import { callerOf } from '../auth.js';
-import { EventStream, type Followed, message } from '../event-stream.js';
-import { type FollowDependencies, marksOf, seenBy, whereToGoOn } from '../following.js';
-import { EventTypes, errors, Limit, RepoParams } from '../schemas.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import type { CloudEvent } from '../../../event-store/cloud-event.js';
+import type { Position } from '../../../event-store/position.js';
+import { type FeedPage, readFeed } from '../../../subscribers/feed.js';
+import { callerOf } from '../../plugins/auth.js';
+import { EventTypes, errors, Limit, RepoParams } from '../../schemas.js';
+import { EventStream, type Followed, message } from '../../sse/event-stream.js';
+import { type FollowDependencies, marksOf, seenBy, whereToGoOn } from '../../sse/subscription.js';
 
 const HEARTBEAT_MS = 15_000;
 const DEFAULT_LIMIT = 100;

@@ -1,10 +1,10 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { type ReplicaPage, readReplica, scopeOf } from '../../subscribers/replica.js';
-import { callerOf } from '../auth.js';
-import { EventStream, type Followed, type Marks, message } from '../event-stream.js';
-import { type FollowDependencies, marksOf, seenBy, whereToGoOn } from '../following.js';
-import { errors } from '../schemas.js';
+import { type ReplicaPage, readReplica, scopeOf } from '../../../subscribers/replica.js';
+import { callerOf } from '../../plugins/auth.js';
+import { errors } from '../../schemas.js';
+import { EventStream, type Followed, type Marks, message } from '../../sse/event-stream.js';
+import { type FollowDependencies, marksOf, seenBy, whereToGoOn } from '../../sse/subscription.js';
 
 /** A verifier elsewhere knows by it how old what it has may be. */
 const HEARTBEAT_MS = 900;

@@ -1,13 +1,13 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { keyAsOf, listAsOf as listOf, shownAsOf } from '../audit/as-of.js';
-import { type Moment, momentOf, momentText } from '../audit/point-in-time.js';
-import { recordAccess } from '../commands/record-audit-access.js';
-import { KeyledgerError } from '../domain/errors.js';
-import type { Position } from '../event-store/position.js';
-import type { ListQuery } from '../projections/queries.js';
-import { type ChangeDependencies, contextOf } from './changes.js';
-import { given } from './schemas.js';
+import { keyAsOf, listAsOf as listOf, shownAsOf } from '../../../audit/as-of.js';
+import { type Moment, momentOf, momentText } from '../../../audit/point-in-time.js';
+import { recordAccess } from '../../../commands/record-audit-access.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import type { Position } from '../../../event-store/position.js';
+import type { ListQuery } from '../../../projections/queries.js';
+import { type ChangeDependencies, contextOf } from '../../command-context.js';
+import { given } from '../../schemas.js';
 
 /** The answers of lists and single keys as of a moment: read from the log, and written down before. */
 

@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify';
-import { KeyledgerError } from '../domain/errors.js';
-import type { Position } from '../event-store/position.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { Position } from '../../event-store/position.js';
 
 /** A reader that has not taken what was sent to it in so long is cut off (milliseconds). */
 const SLOW_MS = 30_000;

@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { KeyledgerError } from '../../domain/errors.js';
-import { bookmarkOf } from '../../event-store/resume-token.js';
-import type { Reads } from '../../projections/queries.js';
-import type { Attempt, Cursor } from '../../subscribers/webhooks/delivery-store.js';
-import type { Deliveries } from '../../subscribers/webhooks/dispatcher.js';
-import { errors } from '../schemas.js';
-import { endpointOf, WebhookParams } from '../webhook-schemas.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import { bookmarkOf } from '../../../event-store/resume-token.js';
+import type { Reads } from '../../../projections/queries.js';
+import type { Attempt, Cursor } from '../../../subscribers/webhooks/delivery-store.js';
+import type { Deliveries } from '../../../subscribers/webhooks/dispatcher.js';
+import { errors } from '../../schemas.js';
+import { endpointOf, WebhookParams } from './schemas.js';
 
 const status = z.int().nullable().describe('null: there was no answer, and error says why');
 const error = z.string().nullable();

@@ -1,10 +1,10 @@
-import { type Caller, type Permission, permits } from '../domain/authorization.js';
-import { KeyledgerError } from '../domain/errors.js';
-import type { EventStore } from '../event-store/event-store.js';
-import type { Position } from '../event-store/position.js';
-import { findBookmark } from '../event-store/resume-token.js';
-import type { Projector } from '../projections/projector.js';
-import type { Reads } from '../projections/queries.js';
+import { type Caller, type Permission, permits } from '../../domain/authorization.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { EventStore } from '../../event-store/event-store.js';
+import type { Position } from '../../event-store/position.js';
+import { findBookmark } from '../../event-store/resume-token.js';
+import type { Projector } from '../../projections/projector.js';
+import type { Reads } from '../../projections/queries.js';
 import type { Marks } from './event-stream.js';
 
 /** What the routes need that follow the log. */

@@ -1,5 +1,5 @@
 import type { FastifyInstance, HTTPMethods } from 'fastify';
-import { KeyledgerError } from '../domain/errors.js';
+import { KeyledgerError } from '../../domain/errors.js';
 
 /** Notes each address that is registered from now on. */
 export function collectAddresses(app: FastifyInstance): ReadonlySet<string> {

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { KeyledgerError } from '../domain/errors.js';
+import { KeyledgerError } from '../../domain/errors.js';
 
 declare module 'fastify' {
   interface FastifyRequest {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { validatorCompiler } from 'fastify-type-provider-zod';
-import { KeyledgerError } from '../domain/errors.js';
+import { KeyledgerError } from '../../domain/errors.js';
 
 /** Of the headers those are looked at that the schema names; the others stay as they are, and are not copied. */
 export const validateByZod: typeof validatorCompiler = (route) => {

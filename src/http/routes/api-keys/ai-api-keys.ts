@@ -1,15 +1,14 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { createAiApiKey } from '../../commands/api-keys/create-ai-api-key.js';
-import { deleteAiApiKey } from '../../commands/api-keys/delete-ai-api-key.js';
-import { updateAiApiKey } from '../../commands/api-keys/update-ai-api-key.js';
-import type { Permission } from '../../domain/authorization.js';
-import { KeyledgerError } from '../../domain/errors.js';
-import { parsePosition } from '../../event-store/position.js';
-import type { Usage } from '../../last-used/last-used-tracker.js';
-import { type ListItem, shownAt } from '../../projections/list-item.js';
-import { AsOf, getAsOf, listAsOf } from '../as-of.js';
-import { type ChangeDependencies, contextOf, known, minPositionOf, settle } from '../changes.js';
+import { createAiApiKey } from '../../../commands/api-keys/create-ai-api-key.js';
+import { deleteAiApiKey } from '../../../commands/api-keys/delete-ai-api-key.js';
+import { updateAiApiKey } from '../../../commands/api-keys/update-ai-api-key.js';
+import type { Permission } from '../../../domain/authorization.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import { parsePosition } from '../../../event-store/position.js';
+import type { Usage } from '../../../last-used/last-used-tracker.js';
+import { type ListItem, shownAt } from '../../../projections/list-item.js';
+import { type ChangeDependencies, contextOf, known, minPositionOf, settle } from '../../command-context.js';
 import {
   AiType,
   BODY_RULE,
@@ -24,7 +23,8 @@ import {
   ReadHeaders,
   RepoParams,
   Status,
-} from '../schemas.js';
+} from '../../schemas.js';
+import { AsOf, getAsOf, listAsOf } from '../audit/as-of.js';
 
 const CreateBody = z.strictObject({ name: Name, aiType: AiType, expiresAt: ExpiresAt.optional() }, BODY_RULE);
 const UpdateBody = z

@@ -1,15 +1,15 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import type { HistoryEntry } from '../../audit/describe-event.js';
-import { entriesOf } from '../../audit/entries.js';
-import { parseBound } from '../../audit/event-range.js';
-import { history } from '../../audit/history.js';
-import { recordAccess } from '../../commands/record-audit-access.js';
-import { KeyledgerError } from '../../domain/errors.js';
-import { parsePosition } from '../../event-store/position.js';
-import type { JournalLine } from '../../projections/event-index.js';
-import { type ChangeDependencies, contextOf, known } from '../changes.js';
-import { EventTypes, errors, given, KeyParams, Limit, RepoParams, TEXT_RULE } from '../schemas.js';
+import type { HistoryEntry } from '../../../audit/describe-event.js';
+import { entriesOf } from '../../../audit/entries.js';
+import { parseBound } from '../../../audit/event-range.js';
+import { history } from '../../../audit/history.js';
+import { recordAccess } from '../../../commands/record-audit-access.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import { parsePosition } from '../../../event-store/position.js';
+import type { JournalLine } from '../../../projections/event-index.js';
+import { type ChangeDependencies, contextOf, known } from '../../command-context.js';
+import { EventTypes, errors, given, KeyParams, Limit, RepoParams, TEXT_RULE } from '../../schemas.js';
 
 const DEFAULT_LIMIT = 100;
 

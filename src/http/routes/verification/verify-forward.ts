@@ -1,9 +1,9 @@
 import type { FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { KeyledgerError } from '../../domain/errors.js';
-import type { Reason } from '../../projections/verify.js';
-import { AiType, errors, RepoParams } from '../schemas.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import type { Reason } from '../../../projections/verify.js';
+import { AiType, errors, RepoParams } from '../../schemas.js';
 import type { VerifyDependencies } from './verify.js';
 
 const { repoId: RepoId } = RepoParams.shape;

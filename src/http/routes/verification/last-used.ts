@@ -1,15 +1,15 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { permits } from '../../domain/authorization.js';
-import { KeyledgerError } from '../../domain/errors.js';
-import type { EventStore } from '../../event-store/event-store.js';
-import type { Use } from '../../last-used/last-used-store.js';
-import type { Usage } from '../../last-used/last-used-tracker.js';
-import type { Projector } from '../../projections/projector.js';
-import type { Reads } from '../../projections/queries.js';
-import { callerOf } from '../auth.js';
-import { minPositionOf } from '../changes.js';
-import { BODY_RULE, Done, errors, ReadHeaders, timeOfCaller } from '../schemas.js';
+import { permits } from '../../../domain/authorization.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import type { EventStore } from '../../../event-store/event-store.js';
+import type { Use } from '../../../last-used/last-used-store.js';
+import type { Usage } from '../../../last-used/last-used-tracker.js';
+import type { Projector } from '../../../projections/projector.js';
+import type { Reads } from '../../../projections/queries.js';
+import { minPositionOf } from '../../command-context.js';
+import { callerOf } from '../../plugins/auth.js';
+import { BODY_RULE, Done, errors, ReadHeaders, timeOfCaller } from '../../schemas.js';
 
 /** More do not fit into a body of 16 KiB. */
 const MAX_KEYS = 200;

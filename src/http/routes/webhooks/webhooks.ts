@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { changeWebhook } from '../../commands/webhooks/change-webhook.js';
-import { deleteWebhook } from '../../commands/webhooks/delete-webhook.js';
-import { registerWebhook } from '../../commands/webhooks/register-webhook.js';
-import { KeyledgerError } from '../../domain/errors.js';
-import type { WebhookEntry } from '../../projections/webhook-index.js';
-import { type ChangeDependencies, contextOf, minPositionOf } from '../changes.js';
-import { BODY_RULE, Done, errors, IdempotencyHeaders, ReadHeaders, RepoParams, Text } from '../schemas.js';
+import { changeWebhook } from '../../../commands/webhooks/change-webhook.js';
+import { deleteWebhook } from '../../../commands/webhooks/delete-webhook.js';
+import { registerWebhook } from '../../../commands/webhooks/register-webhook.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import type { WebhookEntry } from '../../../projections/webhook-index.js';
+import { type ChangeDependencies, contextOf, minPositionOf } from '../../command-context.js';
+import { BODY_RULE, Done, errors, IdempotencyHeaders, ReadHeaders, RepoParams, Text } from '../../schemas.js';
 import {
   endpointOf,
   GivenWebhook,
@@ -15,7 +15,7 @@ import {
   TypeList,
   urlSchema,
   WebhookParams,
-} from '../webhook-schemas.js';
+} from './schemas.js';
 
 const Webhook = z
   .object({

@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { revokeLeakedAiApiKey } from '../../commands/api-keys/revoke-leaked-ai-api-key.js';
-import { isAccessKey, isSecret } from '../../security/credentials.js';
-import { type ChangeDependencies, settle } from '../changes.js';
-import { BODY_RULE, Done, errors, TEXT_RULE } from '../schemas.js';
+import { revokeLeakedAiApiKey } from '../../../commands/api-keys/revoke-leaked-ai-api-key.js';
+import { isAccessKey, isSecret } from '../../../security/credentials.js';
+import { type ChangeDependencies, settle } from '../../command-context.js';
+import { BODY_RULE, Done, errors, TEXT_RULE } from '../../schemas.js';
 
 const RevokeBody = z.strictObject(
   {

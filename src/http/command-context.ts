@@ -7,8 +7,8 @@ import type { EventStore } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
 import type { Reads } from '../projections/queries.js';
 import type { Keyring } from '../security/keyring.js';
-import { callerOf } from './auth.js';
-import { clientAddress } from './client-address.js';
+import { callerOf } from './plugins/auth.js';
+import { clientAddress } from './plugins/client-address.js';
 
 /** What the routes that change something work with. */
 export type ChangeDependencies = {

@@ -1,13 +1,13 @@
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
-import { KeyledgerError } from '../domain/errors.js';
-import { isWebhookId } from '../domain/webhook.js';
-import { EVENT_TYPES } from '../event-store/event-schemas.js';
-import type { Position } from '../event-store/position.js';
-import type { Reads } from '../projections/queries.js';
-import type { WebhookEntry, Webhooks } from '../projections/webhook-index.js';
-import { addressPolicy, FORBIDDEN, mayCallHost } from '../subscribers/webhooks/ssrf-guard.js';
-import { RepoParams } from './schemas.js';
+import { KeyledgerError } from '../../../domain/errors.js';
+import { isWebhookId } from '../../../domain/webhook.js';
+import { EVENT_TYPES } from '../../../event-store/event-schemas.js';
+import type { Position } from '../../../event-store/position.js';
+import type { Reads } from '../../../projections/queries.js';
+import type { WebhookEntry, Webhooks } from '../../../projections/webhook-index.js';
+import { addressPolicy, FORBIDDEN, mayCallHost } from '../../../subscribers/webhooks/ssrf-guard.js';
+import { RepoParams } from '../../schemas.js';
 
 /** What the routes of webhooks take and answer. */
 

@@ -1,4 +1,4 @@
-import { startProgress } from '../src/cli/progress.js';
+import { startProgress } from '../src/cli/progress-bar.js';
 import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
 import { accessStream } from '../src/domain/audit-access.js';
 import { decide } from '../src/domain/decide-ai-api-key.js';

@@ -2,12 +2,12 @@
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { addAuditCommands } from './cli/audit.js';
+import { endWhenOutputFails, explain, LOG_FAILED } from './cli/context.js';
 import { addLogCommands } from './cli/log.js';
 import { operatingSystemUser, refuseRepeatedOptions, repository } from './cli/options.js';
 import { ownCommand } from './cli/own-command.js';
 import { addProjectionCommands } from './cli/projection.js';
 import { print, printError, terminalOutput, terminalText } from './cli/terminal-text.js';
-import { endWhenOutputFails, explain, LOG_FAILED } from './cli/tools.js';
 import { type Config, loadConfig } from './config.js';
 import { isSubject, ROLES, type Role } from './domain/authorization.js';
 import { LogOutput } from './log-output.js';

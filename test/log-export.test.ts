@@ -4,7 +4,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
-import { commandLine } from '../src/cli/tools.js';
+import { commandLine } from '../src/cli/context.js';
 import { recordAccess } from '../src/commands/record-audit-access.js';
 import { occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';

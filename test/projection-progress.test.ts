@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { duration, progressOf } from '../src/cli/progress.js';
+import { duration, progressOf } from '../src/cli/progress-bar.js';
 import { count, countOf } from '../src/quantity.js';
 
 describe('progress', () => {

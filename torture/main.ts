@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { seeded } from '../bench/seeded.js';
-import { startProgress } from '../src/cli/progress.js';
+import { startProgress } from '../src/cli/progress-bar.js';
 import { inflictAll, possibleFaults } from './faults.js';
 import type { Inflicted } from './history.js';
 import { COMMAND_VARIABLE, eventStoreDbCommand } from './logs.js';

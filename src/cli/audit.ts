@@ -7,9 +7,9 @@ import { isApiKeyId } from '../domain/ai-api-key.js';
 import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
+import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
 import { jsonText, print } from './terminal-text.js';
-import { recordCommandLineAccess, withLog } from './tools.js';
 
 /** `keyledger audit`: what the log says. */
 export function addAuditCommands(program: Command): void {

@@ -5,9 +5,9 @@ import { type ProjectionStatus, projectionStatus } from '../maintenance/projecti
 import { type Quarantined, quarantineOf, release } from '../maintenance/quarantine.js';
 import { rebuild } from '../maintenance/rebuild.js';
 import { count, countOf } from '../quantity.js';
-import { duration, type ProgressLine, startProgress } from './progress.js';
+import { withLog, withRedis } from './context.js';
+import { duration, type ProgressLine, startProgress } from './progress-bar.js';
 import { jsonText, print } from './terminal-text.js';
-import { withLog, withRedis } from './tools.js';
 
 const IN_MEMORY =
   'The read model is in the memory of each instance (READ_MODEL_URL is memory:), which makes it from the log when it starts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
-import type { ClientOptions, EventsOptions } from '../src/client/index.js';
+import type { ClientOptions, EventsOptions } from '../src/sdk/client/index.js';
 import {
   client,
   errorOf,

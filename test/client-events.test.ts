@@ -4,10 +4,10 @@ import type { AddressInfo } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { followEvents } from '../src/client/events.js';
-import { createClient, type KeyledgerEvent } from '../src/client/index.js';
-import { createTransport } from '../src/client/transport.js';
 import { message } from '../src/http/sse/event-stream.js';
+import { followEvents } from '../src/sdk/client/events.js';
+import { createClient, type KeyledgerEvent } from '../src/sdk/client/index.js';
+import { createTransport } from '../src/sdk/client/transport.js';
 import { mintToken } from '../src/security/tokens.js';
 import { spawnService } from './child-service.js';
 import {

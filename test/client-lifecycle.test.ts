@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { createClient } from '../src/client/index.js';
+import { createClient } from '../src/sdk/client/index.js';
 import { client, errorOf, key, repoId, runClientAndService, service } from './client-and-service.js';
 
 runClientAndService();

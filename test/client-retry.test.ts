@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { getEventListeners } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { type ClientOptions, createClient } from '../src/client/index.js';
-import { wait } from '../src/client/retry.js';
+import { type ClientOptions, createClient } from '../src/sdk/client/index.js';
+import { wait } from '../src/sdk/client/retry.js';
 import {
   client,
   key,

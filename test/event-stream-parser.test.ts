@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { eventStreamParser, type Message } from '../src/client/event-stream-parser.js';
 import { message } from '../src/http/sse/event-stream.js';
+import { eventStreamParser, type Message } from '../src/sdk/client/event-stream-parser.js';
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const parse = (bytes: Uint8Array) => eventStreamParser()(bytes);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { bookmarkOf, findBookmark } from '../src/event-store/resume-token.js';
-import { createVerifier } from '../src/verifier/index.js';
+import { createVerifier } from '../src/sdk/verifier/index.js';
 import { type Child, spawnService } from './child-service.js';
 import { eventsIn, withLogAt } from './copies.js';
 import { eventsOf, readStream } from './event-stream.js';

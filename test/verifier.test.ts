@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { createVerifier, type Verifier, type VerifierOptions } from '../src/verifier/index.js';
+import { createVerifier, type Verifier, type VerifierOptions } from '../src/sdk/verifier/index.js';
 import { spawnService } from './child-service.js';
 import { eventually } from './eventually.js';
 import { freshFolder } from './fresh.js';

@@ -91,7 +91,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a reader goes on behind what it has heard',
-    file: 'client/follow-messages.js',
+    file: 'sdk/client/follow-messages.js',
     text: 'id = next;',
     instead: ';',
     ...onSqlite,

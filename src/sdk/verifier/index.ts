@@ -2,6 +2,9 @@
  * A verifier of API keys in the process of a gateway, for Node: it follows the service's replica of what decides, and
  * answers from memory, by the very code that the service answers with.
  */
+
+import { type Reason, verdictOn } from '../../projections/verify.js';
+import type { ReplicaKey } from '../../subscribers/replica.js';
 import { KeyledgerClientError } from '../client/error.js';
 import { followMessages } from '../client/follow-messages.js';
 import { refuseOthers } from '../client/only-known.js';
@@ -9,8 +12,6 @@ import { query } from '../client/paths.js';
 import { isPassing, retryDelay, wait } from '../client/retry.js';
 import { createTransport } from '../client/transport.js';
 import type { AiType, ClientOptions } from '../client/types.js';
-import { type Reason, verdictOn } from '../projections/verify.js';
-import type { ReplicaKey } from '../subscribers/replica.js';
 import { deferred } from './deferred.js';
 import { FailureNotifier } from './failure-notifier.js';
 import { Freshness } from './freshness.js';

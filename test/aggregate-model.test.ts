@@ -20,8 +20,8 @@ import {
   suspend,
   T0,
   update,
-} from './given.js';
-import * as hook from './given-webhook.js';
+} from './support/fixtures/given-api-key.js';
+import * as hook from './support/fixtures/given-webhook.js';
 
 /**
  * Random commands on one stream, decided and folded without a log. The model of the state is no fold: it looks at

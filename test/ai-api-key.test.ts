@@ -17,7 +17,7 @@ import {
   T0,
   unreadable,
   update,
-} from './given.js';
+} from './support/fixtures/given-api-key.js';
 
 const rename = (name?: string) => update(name === undefined ? {} : { name });
 

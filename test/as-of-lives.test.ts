@@ -10,9 +10,9 @@ import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { VerifyIndex } from '../src/projections/api-key-index.js';
 import { listItem } from '../src/projections/list-item.js';
-import { freshFolder } from './fresh.js';
-import { Life, step } from './life.js';
-import type { ModelKey } from './lifecycle-model.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { Life, step } from './support/models/life.js';
+import type { ModelKey } from './support/models/lifecycle.js';
 
 /** What the model said of a key since a time. */
 type Was = Pick<ModelKey, 'name' | 'expiresAt' | 'suspended' | 'deleted'> & { readonly since: number };

@@ -16,7 +16,7 @@ import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/eve
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { makeAccessKey } from '../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { freshFolder } from './fresh.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 const keyring = new Keyring(makeMasterKey('k1'));
 const repoId = 'shop';

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { accessesOf } from './accesses.js';
-import { combinations } from './parts.js';
-import { type Answer, type Json, type Running, runService } from './service.js';
+import { accessesOf } from './support/assertions/audit-accesses.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
 
 const failed = (error: Error) => {
   throw error;

@@ -4,9 +4,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { DatabaseSync } from '@photostructure/sqlite';
 import { Redis } from 'ioredis';
 import { openEventStore } from '../src/event-store/open.js';
-import { differencesBetween } from './differences.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Json, type Running, runService } from './service.js';
+import { differencesBetween } from './support/assertions/differences.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const CLI = 'dist/src/cli.js';
 const keys = '/repo/shop/ai/apikey';

@@ -9,7 +9,9 @@ import { followEvents } from '../src/sdk/client/events.js';
 import { createClient, type KeyledgerEvent } from '../src/sdk/client/index.js';
 import { createTransport } from '../src/sdk/client/transport.js';
 import { mintToken } from '../src/security/tokens.js';
-import { spawnService } from './child-service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { spawnService } from './support/servers/child-service.js';
 import {
   client,
   key,
@@ -19,11 +21,17 @@ import {
   service,
   startAnew,
   token,
-} from './client-and-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { freePort } from './redis-server.js';
-import { cut, json, type Mishap, page, streamCut, streamEnded, streamSilent } from './unreliable-proxy.js';
+} from './support/servers/client-and-service.js';
+import { freePort } from './support/servers/redis-server.js';
+import {
+  cut,
+  json,
+  type Mishap,
+  page,
+  streamCut,
+  streamEnded,
+  streamSilent,
+} from './support/servers/unreliable-proxy.js';
 
 runClientAndService();
 

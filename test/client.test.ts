@@ -13,9 +13,9 @@ import {
   runClientAndService,
   service,
   token,
-} from './client-and-service.js';
-import { runService } from './service.js';
-import { json, page } from './unreliable-proxy.js';
+} from './support/servers/client-and-service.js';
+import { runService } from './support/servers/service.js';
+import { json, page } from './support/servers/unreliable-proxy.js';
 
 runClientAndService();
 

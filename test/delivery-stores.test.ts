@@ -12,10 +12,10 @@ import type { DeliveryStore } from '../src/subscribers/webhooks/delivery-store.j
 import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
 import { openRedisDeliveries } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { openSqliteDeliveries } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
-import { attemptAt, cursorAt, describeDeliveryStore, inReach } from './delivery-store-contract.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { freePort, type RedisServer, redisSource, startRedis } from './redis-server.js';
+import { eventually } from './support/assertions/eventually.js';
+import { attemptAt, cursorAt, describeDeliveryStore, inReach } from './support/contracts/delivery-store.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const LONG = 600_000;
 const logId = randomUUID();
@@ -294,7 +294,7 @@ describe('the file', () => {
     const log = randomUUID();
     const names = ['a', 'b', 'c'];
     const racers = names.map((name) =>
-      spawn(process.execPath, ['dist/test/delivery-racer.js', file, log, name], {
+      spawn(process.execPath, ['dist/test/support/processes/delivery-racer.js', file, log, name], {
         stdio: ['ignore', 'pipe', 'inherit'],
       }),
     );

@@ -6,8 +6,8 @@ import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import { KeyledgerError } from '../src/domain/errors.js';
 import type { Position } from '../src/event-store/position.js';
 import { EventStream, type Followed, type Marks, message } from '../src/http/sse/event-stream.js';
-import { readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
+import { eventually } from './support/assertions/eventually.js';
+import { readStream } from './support/http/event-stream.js';
 
 let app: FastifyInstance;
 const sockets: Socket[] = [];

@@ -6,11 +6,15 @@ import { streamOf } from '../src/domain/ai-api-key.js';
 import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
 import { openEventStoreDbLog } from '../src/event-store/eventstoredb/log.js';
 import type { Position } from '../src/event-store/position.js';
-import { all, describeEventStore } from './event-store-contract.js';
-import { describeEventStoreModel } from './event-store-model.js';
-import { type EventStoreDbServer, eventStoreDbSource, startEventStoreDb } from './eventstoredb-server.js';
-import { eventually } from './eventually.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { eventually } from './support/assertions/eventually.js';
+import { all, describeEventStore } from './support/contracts/event-store.js';
+import { describeEventStoreModel } from './support/models/event-store.js';
+import {
+  type EventStoreDbServer,
+  eventStoreDbSource,
+  startEventStoreDb,
+} from './support/servers/eventstoredb-server.js';
+import { TcpProxy } from './support/servers/tcp-proxy.js';
 
 /** What a caller is promised, and a little for the test itself (milliseconds). */
 const SOON = 5000;

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { API_KEY_EVENTS, streamOf } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { askForPage, eventsOf, type Message, type Reading, readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
-import { combinations } from './parts.js';
-import { type Json, type Running, runService, tokenFor } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { askForPage, eventsOf, type Message, type Reading, readStream } from './support/http/event-stream.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Json, type Running, runService, tokenFor } from './support/servers/service.js';
 
 const failed = (error: Error) => {
   throw error;

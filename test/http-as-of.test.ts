@@ -16,11 +16,11 @@ import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { Deliveries } from '../src/subscribers/webhooks/dispatcher.js';
 import { Poster } from '../src/subscribers/webhooks/sender.js';
 import { openSqliteDeliveries } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
-import { accessesIn, accessesOf } from './accesses.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { combinations } from './parts.js';
-import { type Answer, type Json, type Running, runService } from './service.js';
+import { accessesIn, accessesOf } from './support/assertions/audit-accesses.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
 
 const body = { name: 'search', aiType: 'OPENAI' };
 const minus = (time: string, ms: number) => new Date(Date.parse(time) - ms).toISOString();

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { webhookStream } from '../src/domain/webhook.js';
-import { withLogAt } from './copies.js';
-import { eventually } from './eventually.js';
-import { startReceiver } from './receiver.js';
-import { type Answer, type Ask, type Json, type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { withLogAt } from './support/fixtures/log-copies.js';
+import { startReceiver } from './support/servers/receiver.js';
+import { type Answer, type Ask, type Json, type Running, runService } from './support/servers/service.js';
 
 const hooks = '/repo/shop/webhook';
 const url = 'https://hooks.example/keys';

@@ -6,10 +6,10 @@ import { pino } from 'pino';
 import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
 import { createVerifier } from '../src/sdk/verifier/index.js';
 import { type LastUse, LastUsedReporter } from '../src/sdk/verifier/last-used-reporter.js';
-import { spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type Json, type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { spawnService } from './support/servers/child-service.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 let service: Running;
 beforeAll(async () => {

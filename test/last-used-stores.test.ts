@@ -10,9 +10,9 @@ import type { UsageStore } from '../src/last-used/last-used-store.js';
 import { openUsageStore } from '../src/last-used/open.js';
 import { openRedisUsage } from '../src/last-used/redis-last-used.js';
 import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
-import { freshFolder } from './fresh.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { describeUsageStore, inReach } from './usage-store-contract.js';
+import { describeUsageStore, inReach } from './support/contracts/last-used-store.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const at = Date.UTC(2026, 0, 1);
 let warnings: string[] = [];
@@ -170,7 +170,7 @@ describe('the file', () => {
 
   it('is written by several processes at once, and holds the latest use of each key', async () => {
     const writers = Array.from({ length: 3 }, (_, n) =>
-      spawn(process.execPath, ['dist/test/usage-writer.js', file, String(at + n)], {
+      spawn(process.execPath, ['dist/test/support/processes/last-used-writer.js', file, String(at + n)], {
         stdio: ['ignore', 'inherit', 'inherit'],
       }),
     );

@@ -9,10 +9,10 @@ import type { UsageStore, Use } from '../src/last-used/last-used-store.js';
 import { Usage } from '../src/last-used/last-used-tracker.js';
 import { openRedisUsage } from '../src/last-used/redis-last-used.js';
 import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { freePort, type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { inReach } from './usage-store-contract.js';
+import { eventually } from './support/assertions/eventually.js';
+import { inReach } from './support/contracts/last-used-store.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const at = Date.UTC(2026, 0, 1);
 const HOUR = 3_600_000;

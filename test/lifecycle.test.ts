@@ -23,7 +23,7 @@ import {
   T0,
   unreadable,
   update,
-} from './given.js';
+} from './support/fixtures/given-api-key.js';
 
 const HOUR_MS = 3_600_000;
 const time = Date.parse;

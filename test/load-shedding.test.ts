@@ -7,10 +7,10 @@ import { DatabaseSync } from '@photostructure/sqlite';
 import { load, post } from '../bench/load.js';
 import { offer, openCaller } from '../bench/open-loop.js';
 import { makeRoom } from '../src/http/plugins/load-shedding.js';
-import { type Child, spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import type { Json } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
+import type { Json } from './support/servers/service.js';
 
 /** What /verify takes of the answer that made a key. */
 const credentialOf = (made: unknown) => {

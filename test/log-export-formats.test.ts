@@ -6,8 +6,8 @@ import { encode, occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { cloudEventLines, csvLines } from '../src/log-transfer/export-formats.js';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './copies.js';
-import { all } from './event-store-contract.js';
+import { all } from './support/contracts/event-store.js';
+import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
 
 const place = copyingPlace();
 const url = place.urlOf('log.db');

@@ -8,9 +8,9 @@ import { commandLine } from '../src/cli/context.js';
 import { recordAccess } from '../src/commands/record-audit-access.js';
 import { occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
-import { accessesOf } from './accesses.js';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './copies.js';
-import { eventually } from './eventually.js';
+import { accessesOf } from './support/assertions/audit-accesses.js';
+import { eventually } from './support/assertions/eventually.js';
+import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
 
 const REPO = 'repository-1';
 const place = copyingPlace();

@@ -9,9 +9,16 @@ import { streamOf } from '../src/domain/ai-api-key.js';
 import { MAX_EVENT_BYTES, type RecordedEvent } from '../src/event-store/event-store.js';
 import { importEvents } from '../src/log-transfer/import.js';
 import { readExport } from '../src/log-transfer/read-export.js';
-import { copyingPlace, eventsAt, exportOf, fill, oddities, withLogAt } from './copies.js';
-import { eventually } from './eventually.js';
-import { answersOf, expectCopy } from './expect-copy.js';
+import { eventually } from './support/assertions/eventually.js';
+import { answersOf, expectCopy } from './support/assertions/expect-copy.js';
+import {
+  copyingPlace,
+  eventsAt,
+  exportOf,
+  fill,
+  oddities,
+  withLogAt,
+} from './support/fixtures/log-copies.js';
 
 const EVENTS = 5000;
 const place = copyingPlace();

@@ -10,10 +10,10 @@ import { PARTITIONS, partitionAt, rootOf } from '../src/projections/redis/keys.j
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { SCRIPTS } from '../src/projections/redis/scripts.js';
 import { connectRedis } from '../src/redis/connection.js';
-import { differencesBetween } from './differences.js';
-import { eventually } from './eventually.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Json, type Running, runService } from './service.js';
+import { differencesBetween } from './support/assertions/differences.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const silent = { folded: () => undefined, written: () => undefined };
 const failed = (error: Error) => {

@@ -5,10 +5,10 @@ import { Redis } from 'ioredis';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { differencesBetween } from './differences.js';
-import { eventually } from './eventually.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Json, type Running, runService } from './service.js';
+import { differencesBetween } from './support/assertions/differences.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const CLI = 'dist/src/cli.js';
 const keys = '/repo/shop/ai/apikey';

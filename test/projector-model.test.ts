@@ -12,8 +12,8 @@ import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 /**
  * The projector over a read model each of whose writes waits until it is let go, while the log grows, and may fail or

@@ -15,8 +15,8 @@ import { Projector } from '../src/projections/projector.js';
 import { Reads } from '../src/projections/queries.js';
 import { heldBy, type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 const logger = pino({ level: 'silent' });
 const keyring = new Keyring(makeMasterKey('k1'));

@@ -8,10 +8,10 @@ import type { ReadModel } from '../src/projections/read-model.js';
 import { partitionAt, partitionOf, rootOf } from '../src/projections/redis/keys.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { isRedisUrl } from '../src/redis/connection.js';
-import { eventually } from './eventually.js';
-import { describeReadModel } from './read-model-contract.js';
-import { describeReadModelModel, type ReadModelStore } from './read-model-model.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
+import { eventually } from './support/assertions/eventually.js';
+import { describeReadModel } from './support/contracts/read-model.js';
+import { describeReadModelModel, type ReadModelStore } from './support/models/read-model.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const logger = pino({ level: 'silent' });
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';

@@ -5,12 +5,12 @@ import { pino } from 'pino';
 import { openRedisUsage } from '../src/last-used/redis-last-used.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { openRedisDeliveries } from '../src/subscribers/webhooks/redis-delivery-store.js';
-import { describeDeliveryStore, inReach } from './delivery-store-contract.js';
-import { eventually } from './eventually.js';
-import { describeReadModel } from './read-model-contract.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Json, runService } from './service.js';
-import { describeUsageStore, inReach as usageInReach } from './usage-store-contract.js';
+import { eventually } from './support/assertions/eventually.js';
+import { describeDeliveryStore, inReach } from './support/contracts/delivery-store.js';
+import { describeUsageStore, inReach as usageInReach } from './support/contracts/last-used-store.js';
+import { describeReadModel } from './support/contracts/read-model.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Json, runService } from './support/servers/service.js';
 
 /** The rights that docs/operations.md shows are enough; what the log says of a Redis that refuses. */
 

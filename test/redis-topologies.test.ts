@@ -12,12 +12,12 @@ import { openRedisUsage } from '../src/last-used/redis-last-used.js';
 import type { ReadModel } from '../src/projections/read-model.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { connectRedis, warnOfLoss } from '../src/redis/connection.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { describeReadModel } from './read-model-contract.js';
-import { freePort, redisSource } from './redis-server.js';
-import { serverEnvironment } from './server-environment.js';
-import { describeUsageStore, inReach } from './usage-store-contract.js';
+import { eventually } from './support/assertions/eventually.js';
+import { describeUsageStore, inReach } from './support/contracts/last-used-store.js';
+import { describeReadModel } from './support/contracts/read-model.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { freePort, redisSource } from './support/servers/redis-server.js';
+import { serverEnvironment } from './support/servers/server-environment.js';
 
 const quiet = pino({ level: 'silent' });
 const folder = freshFolder();

@@ -3,9 +3,9 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { hashOf } from '../src/security/credentials.js';
-import { type Message, type Reading, readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
-import { ask, type Json, type Running, runService, tokenFor } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type Message, type Reading, readStream } from './support/http/event-stream.js';
+import { ask, type Json, type Running, runService, tokenFor } from './support/servers/service.js';
 
 let service: Running;
 const readings: Reading[] = [];

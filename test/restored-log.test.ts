@@ -5,11 +5,11 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { bookmarkOf, findBookmark } from '../src/event-store/resume-token.js';
 import { createVerifier } from '../src/sdk/verifier/index.js';
-import { type Child, spawnService } from './child-service.js';
-import { eventsIn, withLogAt } from './copies.js';
-import { eventsOf, readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { eventsIn, withLogAt } from './support/fixtures/log-copies.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { eventsOf, readStream } from './support/http/event-stream.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
 
 type Key = { readonly id: string; readonly key: string; readonly secret: string };
 const keys = '/repo/shop/ai/apikey';

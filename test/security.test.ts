@@ -14,7 +14,7 @@ import {
 } from '../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { mintToken, tokenVerifier } from '../src/security/tokens.js';
-import { quickKeySet } from './jwt.js';
+import { quickKeySet } from './support/fixtures/jwt.js';
 
 describe('credentials', () => {
   it('are well-formed, and no two alike', () => {

@@ -7,12 +7,18 @@ import { isApiKeyStream } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
 import type { Position } from '../src/event-store/position.js';
-import { type Child, spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type Answer as Given, Model, type Outcome, type Request, verdictOf } from './lifecycle-model.js';
-import { combinations } from './parts.js';
-import type { Answer, Json } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import {
+  type Answer as Given,
+  Model,
+  type Outcome,
+  type Request,
+  verdictOf,
+} from './support/models/lifecycle.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
+import { combinations } from './support/servers/combinations.js';
+import type { Answer, Json } from './support/servers/service.js';
 
 /**
  * Random clients of one repository at the same time, at two instances of the service. The log is the witness: each of

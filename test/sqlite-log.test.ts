@@ -10,10 +10,10 @@ import { streamOf } from '../src/domain/ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { openLogFile } from '../src/event-store/sqlite/schema.js';
-import { all, describeEventStore } from './event-store-contract.js';
-import { describeEventStoreModel } from './event-store-model.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { all, describeEventStore } from './support/contracts/event-store.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { describeEventStoreModel } from './support/models/event-store.js';
 
 let folder: ReturnType<typeof freshFolder>;
 let file: string;
@@ -29,7 +29,7 @@ const unexpected = (error: Error) => {
 };
 const event = (id = uuid()) => ({ id, type: 'Tested', data: {}, metadata: {} });
 
-const WRITER = 'dist/test/sqlite-log-writer.js';
+const WRITER = 'dist/test/support/processes/sqlite-log-writer.js';
 /** Runs the writing process, and gives what it has said so far. */
 function run(command: string, ...args: string[]) {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -7,10 +7,10 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { Poster } from '../src/subscribers/webhooks/sender.js';
 import { isPublic } from '../src/subscribers/webhooks/ssrf-guard.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type RawServer, startRawServer } from './raw-server.js';
-import { selfSigned } from './self-signed.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type RawServer, startRawServer } from './support/servers/raw-server.js';
+import { selfSigned } from './support/servers/self-signed.js';
 
 const FORBIDDEN = 'its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';
 const REFUSED = { status: null, error: FORBIDDEN };

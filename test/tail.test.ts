@@ -13,8 +13,8 @@ import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { Tail } from '../src/projections/tail.js';
 import { readFeed } from '../src/subscribers/feed.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 const folder = freshFolder();
 let log: EventStore;

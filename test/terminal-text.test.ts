@@ -7,9 +7,9 @@ import { v4 as uuid } from 'uuid';
 import { jsonText, terminalLines, terminalText } from '../src/cli/terminal-text.js';
 import { streamOf } from '../src/domain/ai-api-key.js';
 import { makeAccessKey } from '../src/security/credentials.js';
-import { CLI } from './child-service.js';
-import { withLogAt } from './copies.js';
-import { freshFolder } from './fresh.js';
+import { withLogAt } from './support/fixtures/log-copies.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { CLI } from './support/servers/child-service.js';
 
 /** What must reach no terminal: controls, what turns the direction of text, and what cannot be seen. */
 const RAW: readonly (readonly [first: number, last: number])[] = [

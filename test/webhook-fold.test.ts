@@ -17,7 +17,7 @@ import {
   rotated,
   T0,
   webhookId,
-} from './given-webhook.js';
+} from './support/fixtures/given-webhook.js';
 
 type Event = Parameters<typeof encode>[0];
 

@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
 import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
-import { type Child, spawnService } from './child-service.js';
-import { inReach } from './delivery-store-contract.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { combinationsAlone } from './parts.js';
-import { type Receiver, startReceiver } from './receiver.js';
+import { eventually } from './support/assertions/eventually.js';
+import { inReach } from './support/contracts/delivery-store.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
+import { combinationsAlone } from './support/servers/combinations.js';
+import { type Receiver, startReceiver } from './support/servers/receiver.js';
 
 describe.each(combinationsAlone)('instances that share webhooks on $name', ({ start }) => {
   let parts: Awaited<ReturnType<typeof start>>;

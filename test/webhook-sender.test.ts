@@ -3,9 +3,9 @@ import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook as Verifier } from 'standardwebhooks';
 import { type Answer, Poster } from '../src/subscribers/webhooks/sender.js';
-import { eventually } from './eventually.js';
-import { type RawServer, startRawServer } from './raw-server.js';
-import { type Call, type Receiver, startReceiver } from './receiver.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type RawServer, startRawServer } from './support/servers/raw-server.js';
+import { type Call, type Receiver, startReceiver } from './support/servers/receiver.js';
 
 const secretOf = (text: string) => `whsec_${Buffer.from(text.padEnd(32, '.')).toString('base64')}`;
 const [secret, oldSecret] = [secretOf('new'), secretOf('old')];

@@ -1,7 +1,7 @@
 import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from './position.js';
 
-/** The port to the log. `test/event-store-contract.ts` is its definition; adapters differ in nothing else. */
+/** The port to the log. `test/support/contracts/event-store.ts` is its definition; adapters differ in nothing else. */
 export interface EventStore {
   /** Made with the log and different for every log; the first half of its positions. */
   readonly logId: string;

@@ -20,7 +20,7 @@ export type Page = {
 };
 
 /**
- * The port to what lists are served from. `test/read-model-contract.ts` is its definition.
+ * The port to what lists are served from. `test/support/contracts/read-model.ts` is its definition.
  *
  * A read model may outlive the process, be shared, lose everything, or go back in time. So it is
  * first brought to hold all that there is (`restore`), then kept there (`apply`); whenever it finds

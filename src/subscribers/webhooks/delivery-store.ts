@@ -30,7 +30,7 @@ export const ATTEMPTS = 100;
 
 /**
  * How far endpoints have been told, and which instance tells them: of one log, for all instances. It may be lost;
- * endpoints are told again then. `test/delivery-store-contract.ts` is its definition.
+ * endpoints are told again then. `test/support/contracts/delivery-store.ts` is its definition.
  * @throws Error, each call: it is out of reach
  */
 export interface DeliveryStore {

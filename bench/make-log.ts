@@ -1,7 +1,12 @@
 import { startProgress } from '../src/cli/progress-bar.js';
-import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
-import { accessStream } from '../src/domain/audit-access.js';
-import { decide } from '../src/domain/decide-ai-api-key.js';
+import {
+  type ApiKeyCommand,
+  type ApiKeyState,
+  apiKeyStream,
+  evolveApiKey,
+} from '../src/domain/ai-api-key.js';
+import { auditAccessStream } from '../src/domain/audit-access.js';
+import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
 import type { Append } from '../src/event-store/event-store.js';
 import { isEventStoreUrl, openEventStore } from '../src/event-store/open.js';
@@ -21,7 +26,7 @@ const START = Date.parse('2025-01-01T00:00:00Z');
 const DAY_MS = 86_400_000;
 const SPAN_MS = 180 * DAY_MS;
 
-type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: State };
+type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: ApiKeyState };
 
 /** Appends that make a log of at least so many events, one after the other. */
 export function* madeUp(total: number): Iterable<Append> {
@@ -90,13 +95,13 @@ export function* madeUp(total: number): Iterable<Append> {
   const handled = (key: Key, command: ApiKeyCommand): Append | undefined => {
     const at = new Date(now()).toISOString();
     const because = cause();
-    const decided = decide(command, key.state, at);
+    const decided = decideApiKey(command, key.state, at);
     if (decided.length === 0) return undefined;
     const expected = key.revision < 0 ? ('none' as const) : key.revision;
-    for (const event of decided) key.state = evolve(key.state, { ...event, occurredAt: at });
+    for (const event of decided) key.state = evolveApiKey(key.state, { ...event, occurredAt: at });
     key.revision += decided.length;
     const events = decided.map((event) => encode(event, uuid(), at, because));
-    return { stream: streamOf(key.apiKeyId), events, expected };
+    return { stream: apiKeyStream(key.apiKeyId), events, expected };
   };
   const look = (repoId: string): Append => {
     const data = {
@@ -108,7 +113,7 @@ export function* madeUp(total: number): Iterable<Append> {
       verified: true,
     } as const;
     const event = encode({ type: 'AuditAccessed', data }, uuid(), new Date(now()).toISOString(), cause());
-    return { stream: accessStream(uuid()), events: [event], expected: 'none' };
+    return { stream: auditAccessStream(uuid()), events: [event], expected: 'none' };
   };
 
   while (made < total) {

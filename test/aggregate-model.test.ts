@@ -1,7 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
-import { decide } from '../src/domain/decide-ai-api-key.js';
+import {
+  type ApiKeyCommand,
+  type ApiKeyState,
+  apiKeyStream,
+  evolveApiKey,
+} from '../src/domain/ai-api-key.js';
+import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
 import { decideWebhook } from '../src/domain/decide-webhook.js';
 import { evolveWebhook, type Webhook, type WebhookCommand, webhookStream } from '../src/domain/webhook.js';
 import { decode, decodeWebhook, encode } from '../src/event-store/codec.js';
@@ -130,7 +135,7 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
     );
     const others = inShop.filter(({ type }) => type !== 'CreateAiApiKey').map(elsewhere);
 
-    holds<ApiKeyCommand, NonNullable<State>>({
+    holds<ApiKeyCommand, NonNullable<ApiKeyState>>({
       command: fc.oneof({ weight: 9, arbitrary: inShop }, { weight: 1, arbitrary: others }),
       addressed: (command, state) => {
         if (command.type !== 'RotateAiApiKey') return command;
@@ -141,9 +146,9 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
         );
         return { ...next, repoId: command.repoId };
       },
-      decide: (command, state, now) => decide(command, state, now),
+      decide: (command, state, now) => decideApiKey(command, state, now),
       after: (state, event, revision, at) =>
-        evolve(state, decode(recorded(streamOf(apiKeyId), event, revision, at), revision)),
+        evolveApiKey(state, decode(recorded(apiKeyStream(apiKeyId), event, revision, at), revision)),
       expected: (done) => {
         const [first] = done;
         if (!first) return undefined;
@@ -173,14 +178,14 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
           secretVersion: version,
           secretHash: `hash ${version}`,
           sealedSecret: `sealed ${version}`,
-          secretRepeatable: !sinceSecret.some(({ command }) => command.type === 'SuspendAiApiKey'),
+          secretReplayable: !sinceSecret.some(({ command }) => command.type === 'SuspendAiApiKey'),
           oldSecret: rotation?.command.overlapSeconds
             ? {
                 hash: `hash ${version - 1}`,
                 goodUntil: secondsAfter(rotation.at, rotation.command.overlapSeconds),
               }
             : null,
-          given: given(secrets),
+          idempotencyRecords: given(secrets),
         };
       },
     });
@@ -265,7 +270,7 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
                 goodUntil: secondsAfter(rotation.at, rotation.command.overlapSeconds),
               }
             : null,
-          given: given(secrets),
+          idempotencyRecords: given(secrets),
         };
       },
     });

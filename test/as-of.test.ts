@@ -10,7 +10,7 @@ import { resumeAiApiKey } from '../src/commands/api-keys/resume-ai-api-key.js';
 import { suspendAiApiKey } from '../src/commands/api-keys/suspend-ai-api-key.js';
 import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
 import { recordAccess } from '../src/commands/record-audit-access.js';
-import { type ApiKeyEvent, streamOf } from '../src/domain/ai-api-key.js';
+import { type ApiKeyEvent, apiKeyStream } from '../src/domain/ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
 import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
@@ -57,14 +57,14 @@ const create = (second: number, expires: number | null = null) =>
   });
 const stream = async (apiKeyId: string) => {
   const events: RecordedEvent[] = [];
-  for await (const event of log.readStream(streamOf(apiKeyId))) events.push(event);
+  for await (const event of log.readStream(apiKeyStream(apiKeyId))) events.push(event);
   return events;
 };
 /** Appends an event as it is, which no command would. */
 async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<RecordedEvent> {
   const { length } = await stream(apiKeyId);
   const whole = { id: uuid(), type: 'ApiKeyFrozen', data: { apiKeyId, repoId }, metadata: {}, ...event };
-  await log.append(streamOf(apiKeyId), [whole], length === 0 ? 'none' : length - 1);
+  await log.append(apiKeyStream(apiKeyId), [whole], length === 0 ? 'none' : length - 1);
   return (await stream(apiKeyId)).at(-1) as RecordedEvent;
 }
 const plantOurs = (apiKeyId: string, event: ApiKeyEvent, second: number) =>

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
-import { isAccessStream } from '../src/domain/audit-access.js';
+import { isAuditAccessStream } from '../src/domain/audit-access.js';
 import { webhookIdOf } from '../src/domain/webhook.js';
 import { decode, decodeAccess, decodeWebhook, encode } from '../src/event-store/codec.js';
 import { EVENT_TYPES, type KnownEvent, versionOf } from '../src/event-store/event-schemas.js';
@@ -45,13 +45,14 @@ describe('golden events', () => {
 });
 
 function decoding(recorded: RecordedEvent) {
-  if (isAccessStream(recorded.stream)) return decodeAccess(recorded);
+  if (isAuditAccessStream(recorded.stream)) return decodeAccess(recorded);
   const isOfWebhook = webhookIdOf(recorded.stream) !== undefined;
   return (isOfWebhook ? decodeWebhook : decode)(recorded, recorded.revision);
 }
 
 describe('the record of who looked', () => {
-  const access = golden.find(({ recorded }) => isAccessStream(recorded.stream))?.recorded as RecordedEvent;
+  const access = golden.find(({ recorded }) => isAuditAccessStream(recorded.stream))
+    ?.recorded as RecordedEvent;
 
   it.each([
     ['of another type', { type: 'ApiKeyCreated' }, /unknown event type/],

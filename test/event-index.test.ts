@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { hex16, positionAt } from '../src/event-store/position.js';
 import { Journal, type JournalQuery } from '../src/projections/event-index.js';
@@ -29,7 +29,7 @@ const lives = fc.array(happening, { maxLength: 30 }).map((all) =>
     const occurredAt = new Date(start + at * 1000).toISOString();
     const recorded = {
       id: randomUUID(),
-      stream: type === 'AuditAccessed' ? `auditAccess-${i}` : streamOf(apiKeyId),
+      stream: type === 'AuditAccessed' ? `auditAccess-${i}` : apiKeyStream(apiKeyId),
       revision: i,
       position: positionAt(LOG, place(i * 10)),
       type,

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { v4 as uuid } from 'uuid';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
 import { openEventStoreDbLog } from '../src/event-store/eventstoredb/log.js';
 import type { Position } from '../src/event-store/position.js';
@@ -23,7 +23,7 @@ const unexpected = (error: Error) => {
 };
 /** Of streams that others have limited in a database that tests share. */
 const warned = () => {};
-const freshStream = () => streamOf(uuid());
+const freshStream = () => apiKeyStream(uuid());
 const event = (): NewEvent => ({ id: uuid(), type: 'Tested', data: {}, metadata: {} });
 const revisionsOf = (events: RecordedEvent[]) => events.map(({ revision }) => revision);
 /** A promise's error code, and how long it took, in milliseconds. */

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { MAX_EVENT_BYTES, type RecordedEvent } from '../src/event-store/event-store.js';
 import { importEvents } from '../src/log-transfer/import.js';
 import { readExport } from '../src/log-transfer/read-export.js';
@@ -108,7 +108,7 @@ describe('keyledger log import', () => {
   });
 
   it('gives each event as much of where it came from as there is room for', async () => {
-    const stream = streamOf(uuid());
+    const stream = apiKeyStream(uuid());
     const metadata = { by: 'test' };
     const room = MAX_EVENT_BYTES - JSON.stringify({ text: '' }).length - JSON.stringify(metadata).length;
     const sized = (length: number, revision: number) => ({
@@ -241,14 +241,14 @@ describe('a log that holds something else', () => {
   const one = { id: uuid(), type: 'ApiKeyDeleted', data: {}, metadata: {} };
 
   it('is refused: another log', async () => {
-    await withLogAt(place.urlOf('other.db'), (log) => log.append(streamOf(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('other.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'none'));
     await refused('other.db', `its event 1 is ApiKeyDeleted ${one.id}`);
   });
 
   it('is refused: the beginning of the export, and then something else', async () => {
     const begun = await exportOf(events.slice(0, 100));
     expect(place.run('begun.db', ['import', fileOf(begun)]).code).toBe(0);
-    await withLogAt(place.urlOf('begun.db'), (log) => log.append(streamOf(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('begun.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'none'));
     await refused('begun.db', 'its event 101 is ApiKeyDeleted');
   });
 
@@ -261,7 +261,7 @@ describe('a log that holds something else', () => {
 
   it('is refused: the whole export and more', async () => {
     expect(place.run('more.db', ['import', place.at('whole.ndjson')]).code).toBe(0);
-    await withLogAt(place.urlOf('more.db'), (log) => log.append(streamOf(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('more.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'none'));
     await refused('more.db', 'it has gone on since');
   });
 
@@ -316,7 +316,7 @@ describe('an import that kill -9 ends', () => {
 
 it('whatever a log holds, export, import and export give the same events', async () => {
   const json = fc.jsonValue({ maxDepth: 3 });
-  const streams = Array.from({ length: 4 }, () => streamOf(uuid()));
+  const streams = Array.from({ length: 4 }, () => apiKeyStream(uuid()));
   const step = fc.record({
     stream: fc.constantFrom(...streams),
     id: fc.uuid(),

@@ -5,7 +5,7 @@ import { v4 as uuid } from 'uuid';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { deleteAiApiKey } from '../src/commands/api-keys/delete-ai-api-key.js';
 import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { KeyledgerError } from '../src/domain/errors.js';
 import type { EventStore, NewEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
@@ -72,9 +72,9 @@ const caughtUp = async (one = projector) => expect(await one.listed.waitFor(awai
 /** Appends an event that this release did not write. */
 async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
   let last = -1;
-  for await (const { revision } of log.readStream(streamOf(apiKeyId))) last = revision;
+  for await (const { revision } of log.readStream(apiKeyStream(apiKeyId))) last = revision;
   const planted = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId, repoId }, metadata: {}, ...event };
-  await log.append(streamOf(apiKeyId), [planted], last < 0 ? 'none' : last);
+  await log.append(apiKeyStream(apiKeyId), [planted], last < 0 ? 'none' : last);
 }
 const laterDeletion = {
   metadata: { schemaVersion: 99, occurredAt: '2030-01-01T00:00:00.000Z', by: 'a later release' },

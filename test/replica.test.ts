@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { hashOf } from '../src/security/credentials.js';
 import { eventually } from './support/assertions/eventually.js';
@@ -129,7 +129,7 @@ describe('the replica feed', () => {
       data: {},
       metadata: {},
     };
-    await log.append(streamOf(id), [event], 0);
+    await log.append(apiKeyStream(id), [event], 0);
     await log.close();
     await eventually(() => keysOf(messages).at(-1)?.['status'] === 'unavailable');
   });
@@ -142,7 +142,7 @@ describe('the replica feed', () => {
       warn: () => undefined,
     });
     const unknown = () => ({ id: randomUUID(), type: 'ApiKeyBlessed', data: {}, metadata: {} });
-    await log.append(streamOf(id), [unknown(), ...Array.from({ length: 1500 }, unknown)], 0);
+    await log.append(apiKeyStream(id), [unknown(), ...Array.from({ length: 1500 }, unknown)], 0);
     await log.close();
     await create('another');
     const told = keysOf(await follow(`?after=${after}`));

@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { pino } from 'pino';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { KeyledgerError } from '../src/domain/errors.js';
 import type { EventStore, Page, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
@@ -42,7 +42,7 @@ async function write(count: number): Promise<void> {
     const apiKeyId = randomUUID();
     const repoId = written++ % 700 === 699 ? 'b' : 'a';
     const event = { id: randomUUID(), type: 'ApiKeyCreated', data: { apiKeyId, repoId }, metadata: {} };
-    return log.append(streamOf(apiKeyId), [event], 'none');
+    return log.append(apiKeyStream(apiKeyId), [event], 'none');
   };
   await Promise.all(Array.from({ length: count }, one));
 }

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
 import { jsonText, terminalLines, terminalText } from '../src/cli/terminal-text.js';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { makeAccessKey } from '../src/security/credentials.js';
 import { withLogAt } from './support/fixtures/log-copies.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
@@ -97,11 +97,11 @@ describe('the command line on a log with hostile names', () => {
     const unknown = { id: uuid(), type: HOSTILE, data: { apiKeyId, repoId: 'shop' }, metadata };
     await withLogAt(url, async (log) => {
       await log.append(
-        streamOf(apiKeyId),
+        apiKeyStream(apiKeyId),
         [created, { ...renamed, data: { ...renamed.data, apiKeyId } }],
         'none',
       );
-      await log.append(streamOf(uuid()), [unknown], 'none');
+      await log.append(apiKeyStream(uuid()), [unknown], 'none');
     });
   });
   afterAll(() => folder.remove());

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { evolve, isApiKeyStream, streamOf } from '../domain/ai-api-key.js';
+import { apiKeyStream, evolveApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { KeyEntry } from '../projections/api-key-index.js';
 import { type ListItem, listItem, shownAt } from '../projections/list-item.js';
@@ -22,7 +22,7 @@ export async function keyAsOf(
   moment: Moment,
 ): Promise<KeyAsOf | undefined> {
   const past = pastOf(moment);
-  for await (const recorded of log.readStream(streamOf(apiKeyId))) {
+  for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
     if (isBeyond(recorded, moment)) break;
     past.add(recorded);
   }
@@ -88,7 +88,7 @@ function pastOf(moment: Moment): Past {
   let past: (KeyEntry & { readonly eventId: string }) | undefined;
   const fold = ({ recorded, event }: KeyEvent) => {
     const { id: eventId, revision, position } = recorded;
-    const key = evolve(past?.key, event);
+    const key = evolveApiKey(past?.key, event);
     // What follows a deletion, or an event that cannot be read, makes nothing of the key.
     const isOver = key.status === 'deleted' || key.status === 'unavailable';
     if (past && isOver && key.status === past.key.status) return;

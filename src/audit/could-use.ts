@@ -1,11 +1,11 @@
 import {
+  type ApiKeyState,
   apiKeyIdOf,
-  evolve,
+  apiKeyStream,
+  evolveApiKey,
   isApiKeyStream,
-  type State,
   type Status,
   statusAt,
-  streamOf,
 } from '../domain/ai-api-key.js';
 import type { Actor } from '../domain/authorization.js';
 import { decode } from '../event-store/codec.js';
@@ -50,15 +50,15 @@ export async function couldUse(log: EventStore, accessKey: string, moment: Momen
     return { couldUse: false, status: 'unknown', apiKeyId: null, repoId: null, expiresAt: null, event: null };
   }
   const counted = countedUpTo(moment);
-  let state: State;
+  let state: ApiKeyState;
   let first: KeyEvent | undefined;
   let status: Status | undefined;
   let madeStatus: KeyEvent | undefined;
   let madeExpiry: KeyEvent | undefined;
-  for await (const recorded of log.readStream(streamOf(apiKeyId))) {
+  for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
     first ??= { recorded, event: decode(recorded, 0) };
     for (const one of counted(recorded)) {
-      const after = evolve(state, one.event);
+      const after = evolveApiKey(state, one.event);
       if (after.expiresAt !== state?.expiresAt) madeExpiry = one;
       // Judged at the moment, as if nothing came after: so an expiry that was moved in time never ended it.
       if (statusAt(after, moment.time) !== status) madeStatus = one;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { apiKeyIdOf, streamOf } from '../domain/ai-api-key.js';
+import { apiKeyIdOf, apiKeyStream } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { occurredAtOf } from '../event-store/codec.js';
@@ -64,7 +64,7 @@ async function repoIdOf(log: EventStore, { stream, data }: RecordedEvent): Promi
   const said = Said.safeParse(data).data?.repoId;
   if (said !== undefined) return said;
   const apiKeyId = apiKeyIdOf(stream) ?? OfKey.safeParse(data).data?.apiKeyId;
-  const about = webhookIdOf(stream) !== undefined ? stream : apiKeyId && streamOf(apiKeyId);
+  const about = webhookIdOf(stream) !== undefined ? stream : apiKeyId && apiKeyStream(apiKeyId);
   if (!about) return undefined;
   for await (const first of log.readStream(about)) return Said.safeParse(first.data).data?.repoId;
   return undefined;

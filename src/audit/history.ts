@@ -1,4 +1,4 @@
-import { type AiApiKey, evolve, streamOf } from '../domain/ai-api-key.js';
+import { type AiApiKey, apiKeyStream, evolveApiKey } from '../domain/ai-api-key.js';
 import { evolveWebhook, type Webhook, webhookStream } from '../domain/webhook.js';
 import { decode, decodeAccess, decodeWebhook } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
@@ -7,7 +7,7 @@ import { type Before, type HistoryEntry, NOTHING_YET, tellerOf } from './describ
 /** Every event of a key, a deleted one too, oldest first; nothing if there is no such key. */
 export async function* history(log: EventStore, apiKeyId: string): AsyncIterable<HistoryEntry> {
   let before: Before<AiApiKey> = NOTHING_YET;
-  for await (const recorded of log.readStream(streamOf(apiKeyId))) {
+  for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
     const told = tellKey(before, recorded);
     before = told.after;
     yield told.entry;
@@ -27,7 +27,7 @@ export async function* webhookHistory(log: EventStore, webhookId: string): Async
 /** One event of a key's stream, and the key after it. */
 export const tellKey = tellerOf({
   decode,
-  evolve,
+  evolve: evolveApiKey,
   about: ({ data: { apiKeyId } }) => ({ apiKeyId }),
   facts: (key: AiApiKey | undefined) => ({
     repoId: key?.repoId ?? null,

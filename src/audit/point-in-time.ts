@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { apiKeyIdOf } from '../domain/ai-api-key.js';
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { type Decoded, decode, decodeAccess, decodeWebhook, firstRecordedAt } from '../event-store/codec.js';
@@ -61,7 +61,7 @@ const invalid = (message: string) => new KeyledgerError('INVALID_INPUT', { messa
 /** When an event occurred; when it was recorded, if this release cannot tell. */
 function occurredAt(recorded: RecordedEvent): string {
   const { stream, revision, recordedAt } = recorded;
-  const event = isAccessStream(stream)
+  const event = isAuditAccessStream(stream)
     ? decodeAccess(recorded)
     : (apiKeyIdOf(stream) && decode(recorded, revision)) ||
       (webhookIdOf(stream) && decodeWebhook(recorded, revision));

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { apiKeyIdOf, isApiKeyId, streamOf } from '../domain/ai-api-key.js';
+import { apiKeyIdOf, apiKeyStream, isApiKeyId } from '../domain/ai-api-key.js';
 import { partBefore } from '../event-store/position.js';
 import { type ProjectionStatus, projectionStatus } from '../maintenance/projection-status.js';
 import { type Quarantined, quarantineOf, release } from '../maintenance/quarantine.js';
@@ -110,7 +110,7 @@ function releaseStream(given: string, { json }: Json): Promise<void> {
     const judged =
       (await withRedis(settings, (redis) => release(log, redis, settings.REDIS_PREFIX, apiKeyId))) ??
       (await quarantineOf(log, apiKeyId));
-    if (!judged) throw new Error(`The log holds no stream ${streamOf(apiKeyId)}`);
+    if (!judged) throw new Error(`The log holds no stream ${apiKeyStream(apiKeyId)}`);
     const { quarantined, status } = judged;
     if (json) print(jsonText({ ...quarantined, status }));
     if (quarantined.cause) {

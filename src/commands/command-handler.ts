@@ -21,7 +21,7 @@ export type CommandContext = {
 
 /** A kind of stream: what its events are, what they make, and which commands cause them. */
 export type Aggregate<Command, State, Decoded extends { readonly occurredAt: string }> = {
-  readonly streamOf: (id: string) => string;
+  readonly stream: (id: string) => string;
   readonly decode: (recorded: RecordedEvent, revision: number) => Decoded;
   readonly evolve: (state: State | undefined, event: Decoded) => State;
   readonly decide: (command: Command, state: State | undefined, now: string) => KnownEvent[];
@@ -60,7 +60,7 @@ export const handlerOf =
     commandFor: (state: State | undefined) => Command,
     load: 'load' | 'assume empty' = 'load',
   ): Promise<Handled<State>> => {
-    const stream = aggregate.streamOf(id);
+    const stream = aggregate.stream(id);
     const asked = performance.now();
     return inTurn(context.log.logId + stream, () => {
       if (performance.now() - asked > LONGEST_WAIT_MS) throw new KeyledgerError('UNAVAILABLE');

@@ -1,5 +1,5 @@
 import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
-import { type AuditAccessed, accessStream } from '../domain/audit-access.js';
+import { type AuditAccessed, auditAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { encode } from '../event-store/codec.js';
 import type { CommandContext } from './command-handler.js';
@@ -23,7 +23,7 @@ export async function recordAccess(
   to: AccessTo,
 ): Promise<void> {
   const commandId = uuidV4();
-  const stream = accessStream(uuidV4());
+  const stream = auditAccessStream(uuidV4());
   const event: AuditAccessed = { type: 'AuditAccessed', data: { ...to, from, verified } };
   const cause = { actor, requestId, commandId };
   const encoded = encode(event, uuidV5('0', commandId), new Date(clock()).toISOString(), cause);

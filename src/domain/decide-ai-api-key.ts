@@ -2,15 +2,15 @@ import {
   type AiApiKey,
   type ApiKeyCommand,
   type ApiKeyEvent,
+  type ApiKeyRef,
+  type ApiKeyState,
   type CreateAiApiKey,
-  type KeyRef,
   type RotateAiApiKey,
-  type State,
   secretHashesAt,
   type UpdateAiApiKey,
 } from './ai-api-key.js';
 import { KeyledgerError } from './errors.js';
-import { checkRepeat, type Given, type Idempotency } from './idempotency.js';
+import { assertReplayable, type Idempotency, type IdempotencyRecord } from './idempotency.js';
 
 /**
  * The events that a command causes; none if there is nothing to change.
@@ -18,27 +18,27 @@ import { checkRepeat, type Given, type Idempotency } from './idempotency.js';
  * @throws KeyledgerError INVALID_INPUT, KEY_NOT_FOUND, KEY_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED,
  * IDEMPOTENCY_KEY_USED
  */
-export function decide(command: ApiKeyCommand, state: State, now: string): ApiKeyEvent[] {
+export function decideApiKey(command: ApiKeyCommand, state: ApiKeyState, now: string): ApiKeyEvent[] {
   const { apiKeyId, repoId } = command;
   const ref = { apiKeyId, repoId };
   switch (command.type) {
     case 'CreateAiApiKey':
       return decideCreate(command, state, now);
     case 'UpdateAiApiKey':
-      return decideUpdate(command, changeable(command, state), now);
+      return decideUpdate(command, requireWritable(command, state), now);
     case 'RotateAiApiKey':
-      return decideRotate(command, changeable(command, state), now);
+      return decideRotate(command, requireWritable(command, state), now);
     case 'SuspendAiApiKey': {
-      const { status } = changeable(command, state);
+      const { status } = requireWritable(command, state);
       const { reason } = command;
       return status === 'suspended' ? [] : [{ type: 'ApiKeySuspended', data: { ...ref, reason } }];
     }
     case 'ResumeAiApiKey': {
-      const { status } = changeable(command, state);
+      const { status } = requireWritable(command, state);
       return status === 'suspended' ? [{ type: 'ApiKeyResumed', data: ref }] : [];
     }
     case 'DeleteAiApiKey':
-      existing(command, state);
+      requireExisting(command, state);
       return [{ type: 'ApiKeyDeleted', data: { ...ref, reason: 'requested' } }];
     case 'RevokeLeakedAiApiKey': {
       const isProof =
@@ -52,15 +52,15 @@ export function decide(command: ApiKeyCommand, state: State, now: string): ApiKe
 }
 
 /** A creation meets an existing key only if its id was derived from the same Idempotency-Key. */
-function decideCreate({ type: _, ...data }: CreateAiApiKey, state: State, now: string): ApiKeyEvent[] {
+function decideCreate({ type: _, ...data }: CreateAiApiKey, state: ApiKeyState, now: string): ApiKeyEvent[] {
   if (!state) {
-    checkExpiry(data.expiresAt, now);
+    assertFutureExpiry(data.expiresAt, now);
     return [{ type: 'ApiKeyCreated', data }];
   }
-  if (state.status === 'unavailable') throw quarantined(state);
-  const first = givenTo(data.idempotency, state);
+  if (state.status === 'unavailable') throw quarantinedError(state);
+  const first = findIdempotencyRecord(data.idempotency, state);
   if (!data.idempotency || first?.secretVersion !== 1) throw new KeyledgerError('CONFLICT');
-  checkRepeat(data.idempotency, first, { ...state, id: state.apiKeyId }, now);
+  assertReplayable(data.idempotency, first, { ...state, id: state.apiKeyId }, now);
   return [];
 }
 
@@ -71,7 +71,7 @@ function decideUpdate(command: UpdateAiApiKey, key: AiApiKey, now: string): ApiK
     events.push({ type: 'ApiKeyRenamed', data: { apiKeyId, repoId, name } });
   }
   if (expiresAt !== undefined) {
-    checkExpiry(expiresAt, now);
+    assertFutureExpiry(expiresAt, now);
     if (expiresAt !== key.expiresAt) {
       events.push({ type: 'ApiKeyExpiryChanged', data: { apiKeyId, repoId, expiresAt } });
     }
@@ -81,9 +81,9 @@ function decideUpdate(command: UpdateAiApiKey, key: AiApiKey, now: string): ApiK
 
 function decideRotate(command: RotateAiApiKey, key: AiApiKey, now: string): ApiKeyEvent[] {
   const { type: _, overlapSeconds, ...data } = command;
-  const first = givenTo(command.idempotency, key);
+  const first = findIdempotencyRecord(command.idempotency, key);
   if (command.idempotency && first) {
-    checkRepeat(command.idempotency, first, { ...key, id: key.apiKeyId }, now);
+    assertReplayable(command.idempotency, first, { ...key, id: key.apiKeyId }, now);
     return [];
   }
   const overlapEndsAt =
@@ -91,27 +91,30 @@ function decideRotate(command: RotateAiApiKey, key: AiApiKey, now: string): ApiK
   return [{ type: 'ApiKeySecretRotated', data: { ...data, overlapEndsAt } }];
 }
 
-const givenTo = (idempotency: Idempotency | undefined, { given }: AiApiKey): Given | undefined =>
-  given.find(({ keyHash }) => keyHash === idempotency?.keyHash);
+const findIdempotencyRecord = (
+  idempotency: Idempotency | undefined,
+  { idempotencyRecords }: AiApiKey,
+): IdempotencyRecord | undefined =>
+  idempotencyRecords.find(({ keyHash }) => keyHash === idempotency?.keyHash);
 
-function checkExpiry(expiresAt: string | null, now: string): void {
+function assertFutureExpiry(expiresAt: string | null, now: string): void {
   if (expiresAt !== null && Date.parse(expiresAt) <= Date.parse(now)) {
     throw new KeyledgerError('INVALID_INPUT', { message: 'expiresAt: must be in the future, or null' });
   }
 }
 
-function existing(command: KeyRef, state: State): AiApiKey {
+function requireExisting(command: ApiKeyRef, state: ApiKeyState): AiApiKey {
   if (!state || state.status === 'deleted' || state.repoId !== command.repoId) {
     throw new KeyledgerError('KEY_NOT_FOUND');
   }
   return state;
 }
 
-function changeable(command: KeyRef, state: State): AiApiKey {
-  const key = existing(command, state);
-  if (key.status === 'unavailable') throw quarantined(key);
+function requireWritable(command: ApiKeyRef, state: ApiKeyState): AiApiKey {
+  const key = requireExisting(command, state);
+  if (key.status === 'unavailable') throw quarantinedError(key);
   return key;
 }
 
-const quarantined = (key: AiApiKey) =>
+const quarantinedError = (key: AiApiKey) =>
   new KeyledgerError('KEY_QUARANTINED', { details: { id: key.apiKeyId } });

@@ -4,19 +4,19 @@ import { KeyledgerError } from './errors.js';
 export type Idempotency = { readonly keyHash: string; readonly requestHash: string };
 
 /** What an Idempotency-Key got: which secret of the key, and when (RFC 3339). */
-export type Given = Idempotency & { readonly secretVersion: number; readonly at: string };
+export type IdempotencyRecord = Idempotency & { readonly secretVersion: number; readonly at: string };
 
 /** What decides whether a secret that was given may be given again. */
-type Secrets = {
+type ReplayState = {
   readonly id: string;
   readonly status: string;
   readonly secretVersion: number;
-  readonly secretRepeatable: boolean;
+  readonly secretReplayable: boolean;
   readonly expiresAt: string | null;
 };
 
 /** A repeated request gets the same answer for so long (milliseconds). */
-export const REPEAT_WINDOW_MS = 15 * 60 * 1000;
+export const IDEMPOTENCY_WINDOW_MS = 15 * 60 * 1000;
 
 /**
  * Checks that a request, repeated with the Idempotency-Key that got a secret, may get it once more: it is
@@ -25,16 +25,21 @@ export const REPEAT_WINDOW_MS = 15 * 60 * 1000;
  * @param now RFC 3339; the clock may have been set back
  * @throws KeyledgerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED
  */
-export function checkRepeat(request: Idempotency, given: Given, key: Secrets, now: string): void {
-  if (request.requestHash !== given.requestHash) throw new KeyledgerError('IDEMPOTENCY_KEY_REUSED');
-  const [then, today] = [Date.parse(given.at), Date.parse(now)];
+export function assertReplayable(
+  request: Idempotency,
+  record: IdempotencyRecord,
+  key: ReplayState,
+  now: string,
+): void {
+  if (request.requestHash !== record.requestHash) throw new KeyledgerError('IDEMPOTENCY_KEY_REUSED');
+  const [then, today] = [Date.parse(record.at), Date.parse(now)];
   const expires = key.expiresAt === null ? Number.POSITIVE_INFINITY : Date.parse(key.expiresAt);
   const expiredSince = expires > then && expires <= today;
   const repeatable =
     key.status !== 'deleted' &&
-    key.secretRepeatable &&
-    key.secretVersion === given.secretVersion &&
-    Math.abs(today - then) <= REPEAT_WINDOW_MS &&
+    key.secretReplayable &&
+    key.secretVersion === record.secretVersion &&
+    Math.abs(today - then) <= IDEMPOTENCY_WINDOW_MS &&
     !expiredSince;
   if (!repeatable) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: key.id } });
 }

@@ -1,5 +1,5 @@
 import { type ApiKeyEvent, apiKeyIdOf } from '../domain/ai-api-key.js';
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { type WebhookEvent, webhookIdOf } from '../domain/webhook.js';
 import { decode, decodeAccess, decodeWebhook, occurredAtOf, saidOf } from './codec.js';
 import type { RecordedEvent } from './event-store.js';
@@ -53,7 +53,7 @@ type Told = {
 
 function told(recorded: RecordedEvent, repoId: string | undefined): Told {
   const { stream, revision } = recorded;
-  if (isAccessStream(stream)) return toldAccess(recorded);
+  if (isAuditAccessStream(stream)) return toldAccess(recorded);
   const [apiKeyId, webhookId] = [apiKeyIdOf(stream), webhookIdOf(stream)];
   if (apiKeyId !== undefined) return toldOf(apiKeyId, { apiKeyId }, decode(recorded, revision), repoId);
   if (webhookId !== undefined)

@@ -2,7 +2,12 @@ import { z } from 'zod';
 import { type ApiKeyEvent, apiKeyIdOf, type Occurred, type Unreadable } from '../domain/ai-api-key.js';
 import type { AuditAccessed } from '../domain/audit-access.js';
 import type { Actor } from '../domain/authorization.js';
-import { type Origin, type UnreadableWebhook, type WebhookEvent, webhookIdOf } from '../domain/webhook.js';
+import {
+  type ImportOrigin,
+  type UnreadableWebhook,
+  type WebhookEvent,
+  webhookIdOf,
+} from '../domain/webhook.js';
 import {
   ACCESS_CODECS,
   API_KEY_CODECS,
@@ -47,7 +52,7 @@ export function encode(event: KnownEvent, id: string, occurredAt: string, cause:
 
 type Caused = { readonly actor: Actor; readonly requestId: string };
 export type Decoded = Occurred<ApiKeyEvent> & Caused;
-export type DecodedWebhook = Occurred<WebhookEvent> & Caused & Origin;
+export type DecodedWebhook = Occurred<WebhookEvent> & Caused & ImportOrigin;
 export type DecodedAccess = Occurred<AuditAccessed> & Caused;
 
 /**
@@ -81,11 +86,11 @@ export function decode(recorded: RecordedEvent, revision: number): Decoded | Occ
 export function decodeWebhook(
   recorded: RecordedEvent,
   revision: number,
-): DecodedWebhook | (Occurred<UnreadableWebhook> & Origin) {
+): DecodedWebhook | (Occurred<UnreadableWebhook> & ImportOrigin) {
   const webhookId = webhookIdOf(recorded.stream);
   if (!webhookId) throw new RangeError(`${recorded.stream} is the stream of no webhook`);
   const imported = isImported(recorded);
-  const unreadable = (reason: string): Occurred<UnreadableWebhook> & Origin => ({
+  const unreadable = (reason: string): Occurred<UnreadableWebhook> & ImportOrigin => ({
     type: 'Unreadable',
     reason,
     data: { webhookId, repoId: RepoIdOnly.safeParse(recorded.data).data?.repoId },

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { AI_TYPES, type ApiKeyEvent, CATEGORY, DELETION_REASONS } from '../domain/ai-api-key.js';
-import { ACCESS_CATEGORY, ACCESSES, type AuditAccessed } from '../domain/audit-access.js';
+import { AI_TYPES, API_KEY_CATEGORY, type ApiKeyEvent, DELETION_REASONS } from '../domain/ai-api-key.js';
+import { AUDIT_ACCESS_CATEGORY, AUDIT_ACCESS_KINDS, type AuditAccessed } from '../domain/audit-access.js';
 import { PAUSE_CAUSES, WEBHOOK_CATEGORY, type WebhookEvent } from '../domain/webhook.js';
 
 /**
@@ -81,7 +81,7 @@ export const ACCESS_CODECS: CodecsOf<AuditAccessed> = {
   AuditAccessed: {
     upcasters: [],
     data: z.object({
-      access: z.enum(ACCESSES),
+      access: z.enum(AUDIT_ACCESS_KINDS),
       repoId: z.string().nullable(),
       apiKeyId: z.string().nullable(),
       query: z.record(z.string(), z.union([z.string(), z.number()])),
@@ -99,4 +99,4 @@ export const versionOf = (type: KnownEvent['type']): number => ALL[type].upcaste
 export const EVENT_TYPES: readonly string[] = Object.keys(ALL);
 
 /** What the names of all streams begin with: other streams of a server are nothing of ours. */
-export const CATEGORIES = [CATEGORY, WEBHOOK_CATEGORY, ACCESS_CATEGORY];
+export const CATEGORIES = [API_KEY_CATEGORY, WEBHOOK_CATEGORY, AUDIT_ACCESS_CATEGORY];

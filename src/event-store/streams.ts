@@ -1,5 +1,5 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { isWebhookStream } from '../domain/webhook.js';
 import type { RecordedEvent } from './event-store.js';
 
@@ -8,7 +8,7 @@ import type { RecordedEvent } from './event-store.js';
  * names begin as ours do: what is in them is nothing of ours.
  */
 export const isOurStream = (stream: string): boolean =>
-  isApiKeyStream(stream) || isWebhookStream(stream) || isAccessStream(stream);
+  isApiKeyStream(stream) || isWebhookStream(stream) || isAuditAccessStream(stream);
 
 /** Events of this log, and foreign ones, each in their order. */
 export function separateForeign(all: readonly RecordedEvent[]): {

@@ -1,4 +1,4 @@
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { cloudEvent } from '../event-store/cloud-event.js';
 import { decode, decodeAccess, decodeWebhook, occurredAtOf } from '../event-store/codec.js';
@@ -86,7 +86,7 @@ function factsOf(recorded: RecordedEvent): Facts {
 /** The event, or why it cannot be read. */
 function readable(recorded: RecordedEvent) {
   const { stream, revision } = recorded;
-  if (isAccessStream(stream)) return decodeAccess(recorded);
+  if (isAuditAccessStream(stream)) return decodeAccess(recorded);
   if (webhookIdOf(stream) !== undefined) {
     const event = decodeWebhook(recorded, revision);
     return event.type === 'Unreadable' ? event.reason : event;

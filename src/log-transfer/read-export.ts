@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { z } from 'zod';
 import { isApiKeyStream } from '../domain/ai-api-key.js';
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { MAX_EVENT_BYTES } from '../event-store/event-store.js';
 import { countOf } from '../quantity.js';
@@ -129,7 +129,7 @@ function eventOf(json: unknown, line: number, bytes: number): ExportedEvent {
   }
   // Whoever made the export, nothing is written to streams that are not of this kind, such as settings of the server.
   const { stream } = data;
-  if (!isApiKeyStream(stream) && !isAccessStream(stream) && webhookIdOf(stream) === undefined) {
+  if (!isApiKeyStream(stream) && !isAuditAccessStream(stream) && webhookIdOf(stream) === undefined) {
     throw new ExportError(`Line ${line} is of the stream ${data.stream}, which is none of Keyledger's`);
   }
   if (bytes > MAX_EVENT_BYTES && bytesOf(data) > MAX_EVENT_BYTES) {

@@ -1,4 +1,4 @@
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { decodeAccess, decodeWebhook } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
@@ -66,7 +66,7 @@ function judge(
   webhooks: Webhooks,
   recorded: RecordedEvent,
 ): string | undefined {
-  if (isAccessStream(recorded.stream)) {
+  if (isAuditAccessStream(recorded.stream)) {
     const access = decodeAccess(recorded);
     if (recorded.revision !== 0) return `revision ${recorded.revision} in a stream of one event`;
     return typeof access === 'string' ? access : undefined;

@@ -1,4 +1,4 @@
-import { streamOf } from '../domain/ai-api-key.js';
+import { apiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { KeyEntry } from '../projections/api-key-index.js';
@@ -135,7 +135,7 @@ async function comparePartition(
 }
 
 async function isKnown(log: EventStore, apiKeyId: string): Promise<boolean> {
-  for await (const _ of log.readStream(streamOf(apiKeyId))) return true;
+  for await (const _ of log.readStream(apiKeyStream(apiKeyId))) return true;
   return false;
 }
 

@@ -1,4 +1,4 @@
-import { streamOf } from '../domain/ai-api-key.js';
+import { apiKeyStream } from '../domain/ai-api-key.js';
 import { decode } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { entryAfter, type KeyEntry } from '../projections/api-key-index.js';
@@ -14,7 +14,7 @@ export type Step = {
 /** A key's history as the log has it now, one step an event; nothing if there is no such key. */
 export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable<Step> {
   let entry: KeyEntry | undefined;
-  for await (const recorded of log.readStream(streamOf(apiKeyId))) {
+  for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
     const step = foldStep(entry, recorded);
     entry = step.entry;
     yield step;

@@ -1,4 +1,4 @@
-import { type AiApiKey, streamOf } from '../domain/ai-api-key.js';
+import { type AiApiKey, apiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { KeyEntry } from '../projections/api-key-index.js';
@@ -28,7 +28,7 @@ export type Judged = {
 
 /** Undefined if the log holds no such key. */
 export async function quarantineOf(log: EventStore, apiKeyId: string): Promise<Judged | undefined> {
-  const stream = streamOf(apiKeyId);
+  const stream = apiKeyStream(apiKeyId);
   let entry: KeyEntry | undefined;
   let cause: Cause | null = null;
   for await (const step of foldKey(log, apiKeyId)) {

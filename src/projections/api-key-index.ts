@@ -1,4 +1,4 @@
-import { type AiApiKey, apiKeyIdOf, evolve, secretHashesAt } from '../domain/ai-api-key.js';
+import { type AiApiKey, apiKeyIdOf, evolveApiKey, secretHashesAt } from '../domain/ai-api-key.js';
 import { decode } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
@@ -30,17 +30,19 @@ export function entryAfter(
   { revision, position }: RecordedEvent,
   event: ReturnType<typeof decode>,
 ): KeyEntry {
-  const key = evolve(entry?.key, event);
+  const key = evolveApiKey(entry?.key, event);
   return {
     key:
-      key.sealedSecret === '' && key.given.length === 0 ? key : { ...key, sealedSecret: '', given: NOTHING },
+      key.sealedSecret === '' && key.idempotencyRecords.length === 0
+        ? key
+        : { ...key, sealedSecret: '', idempotencyRecords: NOTHING },
     revision,
     createdPosition: entry?.createdPosition ?? position,
     position,
   };
 }
 
-const NOTHING: AiApiKey['given'] = [];
+const NOTHING: AiApiKey['idempotencyRecords'] = [];
 
 /** Every key of the log, in memory: decides whether a credential is good. */
 export class VerifyIndex {

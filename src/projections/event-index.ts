@@ -1,4 +1,4 @@
-import { isApiKeyStream, streamOf } from '../domain/ai-api-key.js';
+import { apiKeyStream, isApiKeyStream } from '../domain/ai-api-key.js';
 import { occurredAtOf, saidOf } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import { type Position, placesOf, positionLike } from '../event-store/position.js';
@@ -75,7 +75,7 @@ export class Journal {
     this.#at.push(Date.parse(occurredAtOf(recorded)));
     this.#number.push(eventNumber(recorded.id));
     const number = this.#streams.numberOf(stream);
-    const looksAt = apiKeyId === undefined ? NONE : streamOf(apiKeyId);
+    const looksAt = apiKeyId === undefined ? NONE : apiKeyStream(apiKeyId);
     this.#stream.push(number);
     this.#about.push(isApiKeyStream(stream) ? number : this.#streams.numberOf(looksAt));
     this.#revision.push(revision);
@@ -154,7 +154,8 @@ export class Journal {
   #test({ types, subject, apiKeyId, from, to, before, except }: JournalQuery): (number: number) => boolean {
     const meantTypes = types && new Set([...types].map((type) => this.#types.find(type)));
     const meantSubject = subject === undefined ? undefined : (this.#subjects.find(subject) ?? -1);
-    const meantStream = apiKeyId === undefined ? undefined : (this.#streams.find(streamOf(apiKeyId)) ?? -1);
+    const meantStream =
+      apiKeyId === undefined ? undefined : (this.#streams.find(apiKeyStream(apiKeyId)) ?? -1);
     const all: ((number: number) => boolean)[] = [];
     if (meantTypes) all.push((number) => meantTypes.has(this.#type.at(number)));
     if (meantSubject !== undefined) all.push((number) => this.#subject.at(number) === meantSubject);

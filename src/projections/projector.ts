@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
 import { apiKeyIdOf, isApiKeyStream } from '../domain/ai-api-key.js';
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { saidOf } from '../event-store/codec.js';
@@ -127,7 +127,7 @@ export class Projector {
     if (ofKey !== undefined) return this.index.entryOf(ofKey)?.key.repoId || undefined;
     const ofWebhook = webhookIdOf(event.stream);
     if (ofWebhook !== undefined) return this.webhooks.entryOf(ofWebhook)?.webhook.repoId || undefined;
-    if (!isAccessStream(event.stream)) return undefined;
+    if (!isAuditAccessStream(event.stream)) return undefined;
     const { repoId, apiKeyId } = saidOf(event);
     return repoId ?? (apiKeyId && this.index.entryOf(apiKeyId)?.key.repoId);
   }
@@ -180,7 +180,7 @@ export class Projector {
         if (this.#whole || this.#writes) this.#pending.set(entry.key.apiKeyId, listItem(entry));
         repoId = entry.key.repoId;
         this.journal.add(event, repoId);
-      } else if (this.webhooks.apply(event) || isAccessStream(event.stream)) {
+      } else if (this.webhooks.apply(event) || isAuditAccessStream(event.stream)) {
         repoId = this.repositoryOf(event);
         this.journal.add(event, repoId);
       }

@@ -1,4 +1,4 @@
-import { isAccessStream } from '../../../src/domain/audit-access.js';
+import { isAuditAccessStream } from '../../../src/domain/audit-access.js';
 import { type DecodedAccess, decodeAccess } from '../../../src/event-store/codec.js';
 import type { EventStore } from '../../../src/event-store/event-store.js';
 import { openEventStore } from '../../../src/event-store/open.js';
@@ -8,7 +8,7 @@ export async function accessesIn(log: EventStore): Promise<DecodedAccess[]> {
   const found: DecodedAccess[] = [];
   for await (const recorded of log.readAll()) {
     // Other suites put events of other types into such streams of a server that they share.
-    if (!isAccessStream(recorded.stream) || recorded.type !== 'AuditAccessed') continue;
+    if (!isAuditAccessStream(recorded.stream) || recorded.type !== 'AuditAccessed') continue;
     const access = decodeAccess(recorded);
     if (typeof access === 'string') throw new Error(access);
     found.push(access);

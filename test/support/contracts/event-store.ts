@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { v4 as uuid } from 'uuid';
-import { streamOf } from '../../../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../../../src/domain/ai-api-key.js';
 import { CATEGORIES } from '../../../src/event-store/event-schemas.js';
 import {
   type Append,
@@ -14,7 +14,7 @@ import {
 } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
 
-const freshStream = () => streamOf(uuid());
+const freshStream = () => apiKeyStream(uuid());
 const event = (data: object = {}, id = uuid()): NewEvent => ({
   id,
   type: 'Tested',

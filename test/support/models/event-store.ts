@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
-import { streamOf } from '../../../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../../../src/domain/ai-api-key.js';
 import type {
   AppendResult,
   EventStore,
@@ -75,7 +75,7 @@ type Follower = {
 class Run {
   readonly #openers: readonly EventStore[];
   readonly #start: Position;
-  readonly #streams = Array.from({ length: STREAMS }, () => streamOf(uuid()));
+  readonly #streams = Array.from({ length: STREAMS }, () => apiKeyStream(uuid()));
   /** What the log held when the last group was done. */
   #held: readonly RecordedEvent[] = [];
   readonly #asked: Asked[] = [];

@@ -8,7 +8,7 @@ import { revokeLeakedAiApiKey } from '../../../src/commands/api-keys/revoke-leak
 import { rotateAiApiKey } from '../../../src/commands/api-keys/rotate-ai-api-key.js';
 import { suspendAiApiKey } from '../../../src/commands/api-keys/suspend-ai-api-key.js';
 import { updateAiApiKey } from '../../../src/commands/api-keys/update-ai-api-key.js';
-import { isApiKeyStream, streamOf } from '../../../src/domain/ai-api-key.js';
+import { apiKeyStream, isApiKeyStream } from '../../../src/domain/ai-api-key.js';
 import { decode } from '../../../src/event-store/codec.js';
 import type { EventStore } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
@@ -215,7 +215,7 @@ export class Life {
     for (const { answer } of this.model.keys) {
       let last = '';
       let revision = 0;
-      for await (const recorded of this.#log.readStream(streamOf(answer.id))) {
+      for await (const recorded of this.#log.readStream(apiKeyStream(answer.id))) {
         const event = decode(recorded, revision++);
         expect(event.occurredAt >= last).toBe(true);
         last = event.occurredAt;

@@ -1,5 +1,5 @@
 import { v4 as uuid } from 'uuid';
-import { streamOf } from '../../../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../../../src/domain/ai-api-key.js';
 import { KeyledgerError } from '../../../src/domain/errors.js';
 import { openSqliteLog } from '../../../src/event-store/sqlite/log.js';
 
@@ -19,7 +19,7 @@ await Promise.all(
     while (left-- > 0 && refusals < 20) {
       const id = uuid();
       try {
-        await log.append(streamOf(id), [{ id, type: 'Tested', data, metadata: {} }], 'none');
+        await log.append(apiKeyStream(id), [{ id, type: 'Tested', data, metadata: {} }], 'none');
         say('appended', id);
       } catch (error) {
         refusals++;

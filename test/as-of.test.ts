@@ -9,7 +9,7 @@ import { deleteAiApiKey } from '../src/commands/api-keys/delete-ai-api-key.js';
 import { resumeAiApiKey } from '../src/commands/api-keys/resume-ai-api-key.js';
 import { suspendAiApiKey } from '../src/commands/api-keys/suspend-ai-api-key.js';
 import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
-import { recordAccess } from '../src/commands/record-audit-access.js';
+import { recordAuditAccess } from '../src/commands/record-audit-access.js';
 import { type ApiKeyEvent, apiKeyStream } from '../src/domain/ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
 import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
@@ -73,7 +73,7 @@ describe('a moment', () => {
   it('at a position has the time of the event there', async () => {
     const { id, position } = await create(5);
     expect(await momentOf(position, log, Date.now())).toEqual({ ...at(5), position });
-    await recordAccess(context(7), { access: 'as-of', repoId, apiKeyId: null, query: {} });
+    await recordAuditAccess(context(7), { access: 'as-of', repoId, apiKeyId: null, query: {} });
     const access = await log.end();
     expect(await momentOf(access, log, Date.now())).toEqual({ ...at(7), position: access });
     const { recordedAt, position: unreadable } = await plant(id, {});

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
 import { commandLine } from '../src/cli/context.js';
-import { recordAccess } from '../src/commands/record-audit-access.js';
+import { recordAuditAccess } from '../src/commands/record-audit-access.js';
 import { occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { accessesOf } from './support/assertions/audit-accesses.js';
@@ -38,7 +38,7 @@ beforeAll(async () => {
     const [someKey] = oddities(REPO);
     const apiKeyId = (someKey as { stream: string }).stream.slice(9);
     await log.append(someKey?.stream as string, someKey?.events ?? [], 'none');
-    await recordAccess(commandLine(log), { access: 'history', repoId: null, apiKeyId, query: {} });
+    await recordAuditAccess(commandLine(log), { access: 'history', repoId: null, apiKeyId, query: {} });
   });
 });
 afterAll(() => place.remove());

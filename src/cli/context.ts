@@ -2,7 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { type AccessContext, type AccessTo, recordAccess } from '../commands/record-audit-access.js';
+import {
+  type AuditAccessRecord,
+  type AuditContext,
+  recordAuditAccess,
+} from '../commands/record-audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
@@ -105,7 +109,7 @@ export async function withRedis<T>(
 }
 
 /** Who asks at the command line: whom the operating system says, which proves nothing. */
-export const commandLine = (log: EventStore): AccessContext => ({
+export const commandLine = (log: EventStore): AuditContext => ({
   log,
   clock: Date.now,
   actor: { issuer: COMMAND_LINE, subject: operatingSystemUser() },
@@ -119,8 +123,8 @@ export const commandLine = (log: EventStore): AccessContext => ({
  * without a record.
  * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN
  */
-export async function recordCommandLineAccess(log: EventStore, to: AccessTo): Promise<void> {
-  if (!log.readOnly) await recordAccess(commandLine(log), to);
+export async function recordCommandLineAccess(log: EventStore, to: AuditAccessRecord): Promise<void> {
+  if (!log.readOnly) await recordAuditAccess(commandLine(log), to);
 }
 
 /** What went wrong, and why it did. */

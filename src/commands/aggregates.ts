@@ -3,10 +3,10 @@ import { decideApiKey } from '../domain/decide-ai-api-key.js';
 import { decideWebhook } from '../domain/decide-webhook.js';
 import { evolveWebhook, webhookStream } from '../domain/webhook.js';
 import { decode, decodeWebhook } from '../event-store/codec.js';
-import { handlerOf } from './command-handler.js';
+import { commandHandler } from './command-handler.js';
 
 /** @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races */
-export const handleApiKeyCommand = handlerOf({
+export const handleApiKeyCommand = commandHandler({
   stream: apiKeyStream,
   decode,
   evolve: evolveApiKey,
@@ -14,7 +14,7 @@ export const handleApiKeyCommand = handlerOf({
 });
 
 /** @throws KeyledgerError what decideWebhook and append throw, and CONFLICT after ten lost races */
-export const handleWebhookCommand = handlerOf({
+export const handleWebhookCommand = commandHandler({
   stream: webhookStream,
   decode: decodeWebhook,
   evolve: evolveWebhook,

@@ -3,7 +3,7 @@
  * names side by side. Commands on one key of one process so wait for each other instead of losing
  * races, and none starves: least of all a deletion behind a storm of renames.
  */
-export function turnstile(): <T>(name: string, task: () => Promise<T>) => Promise<T> {
+export function keyedMutex(): <T>(name: string, task: () => Promise<T>) => Promise<T> {
   const last = new Map<string, Promise<unknown>>();
   return async (name, task) => {
     const mine = (last.get(name) ?? Promise.resolve()).then(task, task);

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AppendOutcome, CommandContext } from '../commands/command-handler.js';
-import type { AccessContext } from '../commands/record-audit-access.js';
+import type { AuditContext } from '../commands/record-audit-access.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
@@ -23,7 +23,7 @@ export type ChangeDependencies = {
 export function contextOf(
   request: FastifyRequest,
   { log, keyring, clock, onAppend }: ChangeDependencies,
-): CommandContext & AccessContext & { readonly keyring: Keyring } {
+): CommandContext & AuditContext & { readonly keyring: Keyring } {
   const { issuer, subject } = callerOf(request);
   const actor = { issuer, subject };
   return {

@@ -6,12 +6,12 @@ import { hashOf, makeAccessKey, makeSecret } from '../../security/credentials.js
 import type { Keyring } from '../../security/keyring.js';
 import { handleApiKeyCommand } from '../aggregates.js';
 import type { CommandContext } from '../command-handler.js';
-import { type AccessContext, recordAccess } from '../record-audit-access.js';
+import { type AuditContext, recordAuditAccess } from '../record-audit-access.js';
 
 /** Namespace of key ids that are derived from an Idempotency-Key (RFC 9562, section 5.5). */
 const KEY_IDS = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 
-export type CreateInput = {
+export type CreateAiApiKeyInput = {
   readonly repoId: string;
   readonly name: string;
   readonly aiType: AiType;
@@ -21,7 +21,7 @@ export type CreateInput = {
 };
 
 /** The only place outside the log's sealed form where the secret ever is. */
-export type GivenKey = {
+export type IssuedKey = {
   readonly id: string;
   readonly key: string;
   readonly secret: string;
@@ -34,9 +34,9 @@ export type GivenKey = {
  * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleApiKeyCommand throws
  */
 export async function createAiApiKey(
-  context: CommandContext & AccessContext & { readonly keyring: Keyring },
-  { repoId, name, aiType, expiresAt, idempotencyKey }: CreateInput,
-): Promise<GivenKey> {
+  context: CommandContext & AuditContext & { readonly keyring: Keyring },
+  { repoId, name, aiType, expiresAt, idempotencyKey }: CreateAiApiKeyInput,
+): Promise<IssuedKey> {
   const { actor, keyring } = context;
   const apiKeyId =
     idempotencyKey === undefined
@@ -48,7 +48,7 @@ export async function createAiApiKey(
   const request = expiresAt === null ? [name, aiType] : [name, aiType, expiresAt];
   // What would be refused may be the repeat of a creation that was not.
   const isPast = expiresAt !== null && Date.parse(expiresAt) <= context.clock();
-  const sealedFor = { apiKeyId, secretVersion: 1 };
+  const sealContext = { apiKeyId, secretVersion: 1 };
   const { before, changed, position } = await handleApiKeyCommand(
     context,
     apiKeyId,
@@ -60,7 +60,7 @@ export async function createAiApiKey(
       aiType,
       accessKey,
       secretHash: hashOf(secret),
-      sealedSecret: keyring.seal(secret, sealedFor),
+      sealedSecret: keyring.seal(secret, sealContext),
       expiresAt,
       idempotency:
         idempotencyKey === undefined
@@ -73,8 +73,8 @@ export async function createAiApiKey(
   // Nothing changes only where there is a key already.
   if (!before) throw new KeyledgerError('INTERNAL');
 
-  const first = keyring.open(before.sealedSecret, sealedFor, before.secretHash);
+  const first = keyring.open(before.sealedSecret, sealContext, before.secretHash);
   if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: apiKeyId } });
-  await recordAccess(context, { access: 'repeated-secret', repoId, apiKeyId, query: {} });
+  await recordAuditAccess(context, { access: 'repeated-secret', repoId, apiKeyId, query: {} });
   return { id: apiKeyId, key: before.accessKey, secret: first, position };
 }

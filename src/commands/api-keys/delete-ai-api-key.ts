@@ -1,5 +1,5 @@
 import { handleApiKeyCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Deletes a key for good, one with an unreadable history too. Its events stay.
@@ -8,5 +8,5 @@ import type { CommandContext, Handled } from '../command-handler.js';
 export const deleteAiApiKey = (
   context: CommandContext,
   input: { readonly repoId: string; readonly apiKeyId: string },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleApiKeyCommand(context, input.apiKeyId, () => ({ type: 'DeleteAiApiKey', ...input }));

@@ -1,5 +1,5 @@
 import { handleApiKeyCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Ends the suspension of a key; nothing happens if it is not suspended.
@@ -8,5 +8,5 @@ import type { CommandContext, Handled } from '../command-handler.js';
 export const resumeAiApiKey = (
   context: CommandContext,
   input: { readonly repoId: string; readonly apiKeyId: string },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleApiKeyCommand(context, input.apiKeyId, () => ({ type: 'ResumeAiApiKey', ...input }));

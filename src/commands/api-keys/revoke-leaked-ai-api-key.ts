@@ -1,9 +1,9 @@
 import { hashOf } from '../../security/credentials.js';
 import { handleApiKeyCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /** Who revokes a leaked key: nobody but the holder of its secret, whoever that is. */
-const HOLDERS = 'keyledger:holder';
+const SECRET_HOLDER_ISSUER = 'keyledger:holder';
 
 /**
  * Deletes a key, as leaked, for whoever proves to hold a secret of it that is good; else nothing happens.
@@ -16,10 +16,14 @@ export const revokeLeakedAiApiKey = (
     apiKeyId,
     secret,
   }: { readonly repoId: string; readonly apiKeyId: string; readonly secret: string },
-): Promise<Handled> =>
-  handleApiKeyCommand({ ...context, actor: { issuer: HOLDERS, subject: apiKeyId } }, apiKeyId, () => ({
-    type: 'RevokeLeakedAiApiKey',
+): Promise<CommandResult> =>
+  handleApiKeyCommand(
+    { ...context, actor: { issuer: SECRET_HOLDER_ISSUER, subject: apiKeyId } },
     apiKeyId,
-    repoId,
-    secretHash: hashOf(secret),
-  }));
+    () => ({
+      type: 'RevokeLeakedAiApiKey',
+      apiKeyId,
+      repoId,
+      secretHash: hashOf(secret),
+    }),
+  );

@@ -3,8 +3,8 @@ import { hashOf, makeSecret } from '../../security/credentials.js';
 import type { Keyring } from '../../security/keyring.js';
 import { handleApiKeyCommand } from '../aggregates.js';
 import type { CommandContext } from '../command-handler.js';
-import { type AccessContext, recordAccess } from '../record-audit-access.js';
-import type { GivenKey } from './create-ai-api-key.js';
+import { type AuditContext, recordAuditAccess } from '../record-audit-access.js';
+import type { IssuedKey } from './create-ai-api-key.js';
 
 /**
  * Gives a key a new secret; the old one stays good for so many seconds. With an idempotency key, which
@@ -13,7 +13,7 @@ import type { GivenKey } from './create-ai-api-key.js';
  * what handleApiKeyCommand throws
  */
 export async function rotateAiApiKey(
-  context: CommandContext & AccessContext & { readonly keyring: Keyring },
+  context: CommandContext & AuditContext & { readonly keyring: Keyring },
   {
     repoId,
     apiKeyId,
@@ -25,7 +25,7 @@ export async function rotateAiApiKey(
     readonly overlapSeconds: number;
     readonly idempotencyKey?: string | undefined;
   },
-): Promise<GivenKey> {
+): Promise<IssuedKey> {
   const { actor, keyring } = context;
   const secret = makeSecret();
   const idempotency =
@@ -58,6 +58,6 @@ export async function rotateAiApiKey(
   const { sealedSecret, secretVersion, secretHash } = before;
   const first = keyring.open(sealedSecret, { apiKeyId, secretVersion }, secretHash);
   if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: apiKeyId } });
-  await recordAccess(context, { access: 'repeated-secret', repoId, apiKeyId, query: {} });
+  await recordAuditAccess(context, { access: 'repeated-secret', repoId, apiKeyId, query: {} });
   return { id: apiKeyId, key, secret: first, position };
 }

@@ -1,5 +1,5 @@
 import { handleApiKeyCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Makes a key invalid until it is resumed; one that is suspended already stays as it is.
@@ -8,5 +8,5 @@ import type { CommandContext, Handled } from '../command-handler.js';
 export const suspendAiApiKey = (
   context: CommandContext,
   input: { readonly repoId: string; readonly apiKeyId: string; readonly reason: string | null },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleApiKeyCommand(context, input.apiKeyId, () => ({ type: 'SuspendAiApiKey', ...input }));

@@ -1,5 +1,5 @@
 import { handleApiKeyCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Renames a key, or moves its expiry: a moment in the future, RFC 3339 in UTC with milliseconds, or null
@@ -14,5 +14,5 @@ export const updateAiApiKey = (
     readonly name?: string | undefined;
     readonly expiresAt?: string | null | undefined;
   },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleApiKeyCommand(context, input.apiKeyId, () => ({ type: 'UpdateAiApiKey', ...input }));

@@ -1,5 +1,5 @@
 import { handleWebhookCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Changes where an endpoint is, or what it is told of. What is not given, or is so already, stays as it is.
@@ -14,5 +14,5 @@ export const changeWebhook = (
     readonly types?: readonly string[] | null | undefined;
     readonly description?: string | null | undefined;
   },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleWebhookCommand(context, input.webhookId, () => ({ type: 'ChangeWebhook', ...input }));

@@ -1,5 +1,5 @@
 import { handleWebhookCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Ends an endpoint for good, one with an unreadable history too. Its events stay.
@@ -8,5 +8,5 @@ import type { CommandContext, Handled } from '../command-handler.js';
 export const deleteWebhook = (
   context: CommandContext,
   input: { readonly repoId: string; readonly webhookId: string },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleWebhookCommand(context, input.webhookId, () => ({ type: 'DeleteWebhook', ...input }));

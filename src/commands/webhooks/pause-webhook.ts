@@ -1,6 +1,6 @@
 import type { PauseCause } from '../../domain/webhook.js';
 import { handleWebhookCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Tells an endpoint nothing more until it is resumed, and keeps its place. One that is paused stays as it is.
@@ -14,5 +14,5 @@ export const pauseWebhook = (
     readonly cause: PauseCause;
     readonly reason: string | null;
   },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleWebhookCommand(context, input.webhookId, () => ({ type: 'PauseWebhook', ...input }));

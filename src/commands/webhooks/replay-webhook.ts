@@ -1,6 +1,6 @@
 import type { Position } from '../../event-store/position.js';
 import { handleWebhookCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Tells an endpoint again what comes behind a position of the log; null: everything. What is before it is not told, though it never was.
@@ -9,5 +9,5 @@ import type { CommandContext, Handled } from '../command-handler.js';
 export const replayWebhook = (
   context: CommandContext,
   input: { readonly repoId: string; readonly webhookId: string; readonly after: Position | null },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleWebhookCommand(context, input.webhookId, () => ({ type: 'ReplayWebhook', ...input }));

@@ -1,5 +1,5 @@
 import { handleWebhookCommand } from '../aggregates.js';
-import type { CommandContext, Handled } from '../command-handler.js';
+import type { CommandContext, CommandResult } from '../command-handler.js';
 
 /**
  * Goes on with an endpoint where it was paused.
@@ -8,5 +8,5 @@ import type { CommandContext, Handled } from '../command-handler.js';
 export const resumeWebhook = (
   context: CommandContext,
   input: { readonly repoId: string; readonly webhookId: string },
-): Promise<Handled> =>
+): Promise<CommandResult> =>
   handleWebhookCommand(context, input.webhookId, () => ({ type: 'ResumeWebhook', ...input }));

@@ -3,8 +3,8 @@ import { hashOf, makeSigningSecret } from '../../security/credentials.js';
 import type { Keyring } from '../../security/keyring.js';
 import { handleWebhookCommand } from '../aggregates.js';
 import type { CommandContext } from '../command-handler.js';
-import { type AccessContext, recordAccess } from '../record-audit-access.js';
-import type { GivenWebhook } from './register-webhook.js';
+import { type AuditContext, recordAuditAccess } from '../record-audit-access.js';
+import type { IssuedWebhook } from './register-webhook.js';
 
 /**
  * Gives an endpoint a new secret; the old one signs too for so many seconds. With an idempotency key, which counts for
@@ -12,7 +12,7 @@ import type { GivenWebhook } from './register-webhook.js';
  * @throws KeyledgerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleWebhookCommand throws
  */
 export async function rotateWebhookSecret(
-  context: CommandContext & AccessContext & { readonly keyring: Keyring },
+  context: CommandContext & AuditContext & { readonly keyring: Keyring },
   {
     repoId,
     webhookId,
@@ -24,7 +24,7 @@ export async function rotateWebhookSecret(
     readonly overlapSeconds: number;
     readonly idempotencyKey?: string | undefined;
   },
-): Promise<GivenWebhook> {
+): Promise<IssuedWebhook> {
   const { actor, keyring } = context;
   const secret = makeSigningSecret();
   const idempotency =
@@ -48,6 +48,11 @@ export async function rotateWebhookSecret(
   const { sealedSecret, secretVersion, secretHash } = before;
   const first = keyring.open(sealedSecret, { webhookId, secretVersion }, secretHash);
   if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: webhookId } });
-  await recordAccess(context, { access: 'repeated-secret', repoId, apiKeyId: null, query: { webhookId } });
+  await recordAuditAccess(context, {
+    access: 'repeated-secret',
+    repoId,
+    apiKeyId: null,
+    query: { webhookId },
+  });
   return { id: webhookId, secret: first, position };
 }

@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { keyAsOf, listAsOf as listOf, shownAsOf } from '../../../audit/as-of.js';
 import { type Moment, momentOf, momentText } from '../../../audit/point-in-time.js';
-import { recordAccess } from '../../../commands/record-audit-access.js';
+import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import type { Position } from '../../../event-store/position.js';
 import type { ListQuery } from '../../../projections/queries.js';
@@ -72,6 +72,6 @@ async function record(
 ): Promise<void> {
   const asOf = momentText(moment);
   const query = given({ ...(request.query as Record<string, string | number | undefined>), asOf });
-  await recordAccess(contextOf(request, dependencies), { access: 'as-of', ...about, query });
+  await recordAuditAccess(contextOf(request, dependencies), { access: 'as-of', ...about, query });
   reply.header('keyledger-as-of', asOf);
 }

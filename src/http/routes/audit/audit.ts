@@ -4,7 +4,7 @@ import type { HistoryEntry } from '../../../audit/describe-event.js';
 import { entriesOf } from '../../../audit/entries.js';
 import { parseBound } from '../../../audit/event-range.js';
 import { history } from '../../../audit/history.js';
-import { recordAccess } from '../../../commands/record-audit-access.js';
+import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
 import type { JournalLine } from '../../../projections/event-index.js';
@@ -86,7 +86,7 @@ export const auditRoutes =
         for await (const entry of history(log, known(apikeyId))) events.push(entry);
         if (events[0]?.changes['repoId']?.to !== repoId) throw new KeyledgerError('KEY_NOT_FOUND');
         const context = contextOf(request, dependencies);
-        await recordAccess(context, { access: 'history', repoId, apiKeyId: apikeyId, query: {} });
+        await recordAuditAccess(context, { access: 'history', repoId, apiKeyId: apikeyId, query: {} });
         return { success: true as const, events };
       },
     );
@@ -120,7 +120,7 @@ export const auditRoutes =
         const asked = { from, to, type: type?.join(), actor, limit, cursor };
         const context = contextOf(request, dependencies);
         const apiKeyId = apikeyId ?? null;
-        await recordAccess(context, { access: 'audit', repoId, apiKeyId, query: given(asked) });
+        await recordAuditAccess(context, { access: 'audit', repoId, apiKeyId, query: given(asked) });
         const events = await entriesOf(log, lines.slice(0, limit));
         const nextCursor = lines.length > limit ? (events.at(-1)?.position ?? null) : null;
         return { success: true as const, events, nextCursor };

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { HistoryEntry } from '../../../audit/describe-event.js';
 import { entriesOf } from '../../../audit/entries.js';
-import { recordAccess } from '../../../commands/record-audit-access.js';
+import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../../domain/ai-api-key.js';
 import { type Actor, permits } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
@@ -121,7 +121,7 @@ export const systemEventRoutes =
           except,
         });
         const { page, total } = counted(lines, skip, take);
-        await recordAccess(contextOf(request, dependencies), {
+        await recordAuditAccess(contextOf(request, dependencies), {
           access: 'system-events',
           repoId: null,
           apiKeyId: null,

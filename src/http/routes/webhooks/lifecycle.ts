@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { HistoryEntry } from '../../../audit/describe-event.js';
 import { webhookHistory } from '../../../audit/history.js';
-import { recordAccess } from '../../../commands/record-audit-access.js';
+import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { pauseWebhook } from '../../../commands/webhooks/pause-webhook.js';
 import { replayWebhook } from '../../../commands/webhooks/replay-webhook.js';
 import { resumeWebhook } from '../../../commands/webhooks/resume-webhook.js';
@@ -154,7 +154,7 @@ export const webhookLifecycleRoutes =
         for await (const entry of webhookHistory(log, knownWebhook(webhookId))) events.push(entry);
         if (events[0]?.changes['repoId']?.to !== repoId) throw new KeyledgerError('WEBHOOK_NOT_FOUND');
         const context = contextOf(request, dependencies);
-        await recordAccess(context, { access: 'history', repoId, apiKeyId: null, query: { webhookId } });
+        await recordAuditAccess(context, { access: 'history', repoId, apiKeyId: null, query: { webhookId } });
         return { success: true as const, events };
       },
     );

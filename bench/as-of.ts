@@ -46,7 +46,7 @@ async function fill(): Promise<string> {
     ] as const;
     const at = new Date().toISOString();
     const encoded = events.map((event) => encode(event, randomUUID(), at, cause));
-    const result = await log.append(apiKeyStream(key.apiKeyId), encoded, 'none');
+    const result = await log.append(apiKeyStream(key.apiKeyId), encoded, 'no-stream');
     if (result.appended && n < keys * 0.99) near = result.position;
   };
   for (let n = 0; n < keys; n += 1000) {

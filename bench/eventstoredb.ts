@@ -23,7 +23,7 @@ const oursOnce = async () => {
   const result = await log.append(
     apiKeyStream(uuid()),
     [{ id: uuid(), type: 'Benched', data, metadata }],
-    'none',
+    'no-stream',
   );
   if (!result.appended) throw new Error('A conflict');
 };

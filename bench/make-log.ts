@@ -8,7 +8,7 @@ import {
 import { auditAccessStream } from '../src/domain/audit-access.js';
 import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
-import type { Append } from '../src/event-store/event-store.js';
+import type { AppendRequest } from '../src/event-store/event-store.js';
 import { isEventStoreUrl, openEventStore } from '../src/event-store/open.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { Keyring } from '../src/security/keyring.js';
@@ -29,7 +29,7 @@ const SPAN_MS = 180 * DAY_MS;
 type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: ApiKeyState };
 
 /** Appends that make a log of at least so many events, one after the other. */
-export function* madeUp(total: number): Iterable<Append> {
+export function* madeUp(total: number): Iterable<AppendRequest> {
   const random = seeded(1);
   const below = (n: number) => Math.floor(random() * n);
   const chance = (percent: number) => random() * 100 < percent;
@@ -92,18 +92,18 @@ export function* madeUp(total: number): Iterable<Append> {
     if (dice < 99) return { type: 'DeleteAiApiKey', ...ref };
     return { type: 'RevokeLeakedAiApiKey', ...ref, secretHash: state?.secretHash ?? '' };
   };
-  const handled = (key: Key, command: ApiKeyCommand): Append | undefined => {
+  const handled = (key: Key, command: ApiKeyCommand): AppendRequest | undefined => {
     const at = new Date(now()).toISOString();
     const because = cause();
     const decided = decideApiKey(command, key.state, at);
     if (decided.length === 0) return undefined;
-    const expected = key.revision < 0 ? ('none' as const) : key.revision;
+    const expected = key.revision < 0 ? ('no-stream' as const) : key.revision;
     for (const event of decided) key.state = evolveApiKey(key.state, { ...event, occurredAt: at });
     key.revision += decided.length;
     const events = decided.map((event) => encode(event, uuid(), at, because));
-    return { stream: apiKeyStream(key.apiKeyId), events, expected };
+    return { stream: apiKeyStream(key.apiKeyId), events, expectedRevision: expected };
   };
-  const look = (repoId: string): Append => {
+  const look = (repoId: string): AppendRequest => {
     const data = {
       access: 'history',
       repoId,
@@ -113,11 +113,11 @@ export function* madeUp(total: number): Iterable<Append> {
       verified: true,
     } as const;
     const event = encode({ type: 'AuditAccessed', data }, uuid(), new Date(now()).toISOString(), cause());
-    return { stream: auditAccessStream(uuid()), events: [event], expected: 'none' };
+    return { stream: auditAccessStream(uuid()), events: [event], expectedRevision: 'no-stream' };
   };
 
   while (made < total) {
-    let step: Append | undefined;
+    let step: AppendRequest | undefined;
     if (chance(1)) step = look(repository());
     else if (keys.length === 0 || chance(25)) {
       const key: Key = { apiKeyId: uuid(), repoId: repository(), revision: -1, state: undefined };
@@ -156,7 +156,7 @@ async function main(target: string | undefined, total: number): Promise<void> {
       progress.add(append.events.length);
     }
   }
-  await log.appendInOrder(counted());
+  await log.bulkAppend(counted());
   await log.close();
   progress.end();
   const seconds = (performance.now() - started) / 1000;

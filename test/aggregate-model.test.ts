@@ -9,8 +9,8 @@ import {
 import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
 import { decideWebhook } from '../src/domain/decide-webhook.js';
 import { evolveWebhook, type Webhook, type WebhookCommand, webhookStream } from '../src/domain/webhook.js';
-import { decode, decodeWebhook, encode } from '../src/event-store/codec.js';
-import type { KnownEvent } from '../src/event-store/event-schemas.js';
+import { decodeApiKeyEvent, decodeWebhookEvent, encode } from '../src/event-store/codec.js';
+import type { DomainEvent } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import {
@@ -56,7 +56,7 @@ const elsewhere = <Command extends { readonly repoId: string }>(one: Command): C
 
 const cause = { actor: { issuer: 'test', subject: 'ada' }, requestId: 'r', commandId: 'c' };
 /** An event as the log gives it back. */
-function recorded(stream: string, event: KnownEvent, revision: number, occurredAt: string): RecordedEvent {
+function recorded(stream: string, event: DomainEvent, revision: number, occurredAt: string): RecordedEvent {
   const written = JSON.parse(JSON.stringify(encode(event, `event ${revision}`, occurredAt, cause)));
   return { ...written, stream, revision, position: `log:${revision}` as Position, recordedAt: T0 };
 }
@@ -72,9 +72,9 @@ type Rules<Command, State> = {
   readonly command: fc.Arbitrary<Command>;
   /** The command as it is put to this state. */
   readonly addressed: (command: Command, state: State | undefined) => Command;
-  readonly decide: (command: Command, state: State | undefined, now: string) => KnownEvent[];
+  readonly decide: (command: Command, state: State | undefined, now: string) => DomainEvent[];
   /** What the log and the fold make of an event. */
-  readonly after: (state: State | undefined, event: KnownEvent, revision: number, at: string) => State;
+  readonly after: (state: State | undefined, event: DomainEvent, revision: number, at: string) => State;
   readonly expected: (done: readonly Done<Command>[]) => State | undefined;
 };
 
@@ -113,7 +113,7 @@ function holds<
   );
 }
 
-function attempt(decision: () => KnownEvent[]): { events: KnownEvent[]; code: string } {
+function attempt(decision: () => DomainEvent[]): { events: DomainEvent[]; code: string } {
   try {
     return { events: decision(), code: '' };
   } catch (error) {
@@ -148,7 +148,10 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
       },
       decide: (command, state, now) => decideApiKey(command, state, now),
       after: (state, event, revision, at) =>
-        evolveApiKey(state, decode(recorded(apiKeyStream(apiKeyId), event, revision, at), revision)),
+        evolveApiKey(
+          state,
+          decodeApiKeyEvent(recorded(apiKeyStream(apiKeyId), event, revision, at), revision),
+        ),
       expected: (done) => {
         const [first] = done;
         if (!first) return undefined;
@@ -229,7 +232,7 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
       after: (state, event, revision, at) =>
         evolveWebhook(
           state,
-          decodeWebhook(recorded(webhookStream(hook.webhookId), event, revision, at), revision),
+          decodeWebhookEvent(recorded(webhookStream(hook.webhookId), event, revision, at), revision),
         ),
       expected: (done) => {
         const [first] = done;

@@ -64,7 +64,7 @@ const stream = async (apiKeyId: string) => {
 async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<RecordedEvent> {
   const { length } = await stream(apiKeyId);
   const whole = { id: uuid(), type: 'ApiKeyFrozen', data: { apiKeyId, repoId }, metadata: {}, ...event };
-  await log.append(apiKeyStream(apiKeyId), [whole], length === 0 ? 'none' : length - 1);
+  await log.append(apiKeyStream(apiKeyId), [whole], length === 0 ? 'no-stream' : length - 1);
   return (await stream(apiKeyId)).at(-1) as RecordedEvent;
 }
 const plantOurs = (apiKeyId: string, event: ApiKeyEvent, second: number) =>

@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
-import { hex16, positionAt } from '../src/event-store/position.js';
+import { hex16, makePosition } from '../src/event-store/position.js';
 import { Journal, type JournalQuery } from '../src/projections/event-index.js';
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
@@ -31,10 +31,10 @@ const lives = fc.array(happening, { maxLength: 30 }).map((all) =>
       id: randomUUID(),
       stream: type === 'AuditAccessed' ? `auditAccess-${i}` : apiKeyStream(apiKeyId),
       revision: i,
-      position: positionAt(LOG, place(i * 10)),
+      position: makePosition(LOG, place(i * 10)),
       type,
       data: { apiKeyId },
-      metadata: isBroken ? 'none' : { occurredAt, actor: { issuer: 'x', subject } },
+      metadata: isBroken ? 'no-stream' : { occurredAt, actor: { issuer: 'x', subject } },
       recordedAt: new Date(start + 500).toISOString(),
     };
     const told = isBroken ? { subject: '', at: start + 500 } : { subject, at: start + at * 1000 };
@@ -131,7 +131,7 @@ describe('the journal', () => {
       fc.property(stretches, asked, place, (made, { sees, types, after: behind, isBetween }, placeOf) => {
         const journal = new Journal();
         // Every other place holds an event: a reader may go on from one that holds none.
-        const at = (i: number) => positionAt(LOG, placeOf(2 * i + 2));
+        const at = (i: number) => makePosition(LOG, placeOf(2 * i + 2));
         const events = made.flatMap(({ length, ...one }) => Array(length).fill(one) as (typeof one)[]);
         for (const [i, { repoId, type }] of events.entries()) {
           const position = at(i);
@@ -140,7 +140,7 @@ describe('the journal', () => {
           journal.add({ ...recorded, metadata: {}, recordedAt }, repoId);
         }
         const first = behind === undefined ? 0 : Math.round(behind * events.length);
-        const between = positionAt(LOG, placeOf(2 * first + 1));
+        const between = makePosition(LOG, placeOf(2 * first + 1));
         const after = behind === undefined ? undefined : isBetween || first === 0 ? between : at(first - 1);
         const found = events.findIndex(
           ({ repoId, type }, i) =>

@@ -32,7 +32,7 @@ const never = new AbortController().signal;
 const marks = (everyMs: number, age = 0): Marks => ({
   everyMs,
   staleness: () => age,
-  bookmarkAt: async (position) => `${position}.`,
+  resumeTokenAt: async (position) => `${position}.`,
 });
 
 /** A reader that reads nothing until it is told to. */

@@ -37,7 +37,7 @@ beforeAll(async () => {
     await fill(log, 3000, oddities(REPO));
     const [someKey] = oddities(REPO);
     const apiKeyId = (someKey as { stream: string }).stream.slice(9);
-    await log.append(someKey?.stream as string, someKey?.events ?? [], 'none');
+    await log.append(someKey?.stream as string, someKey?.events ?? [], 'no-stream');
     await recordAuditAccess(commandLine(log), { access: 'history', repoId: null, apiKeyId, query: {} });
   });
 });
@@ -97,7 +97,7 @@ describe('keyledger log export', () => {
         await log.append(
           `aiApiKey-${uuid()}`,
           [{ id: uuid(), type: 'Written', data: {}, metadata: {} }],
-          'none',
+          'no-stream',
         );
       }
     });

@@ -241,14 +241,14 @@ describe('a log that holds something else', () => {
   const one = { id: uuid(), type: 'ApiKeyDeleted', data: {}, metadata: {} };
 
   it('is refused: another log', async () => {
-    await withLogAt(place.urlOf('other.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('other.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'no-stream'));
     await refused('other.db', `its event 1 is ApiKeyDeleted ${one.id}`);
   });
 
   it('is refused: the beginning of the export, and then something else', async () => {
     const begun = await exportOf(events.slice(0, 100));
     expect(place.run('begun.db', ['import', fileOf(begun)]).code).toBe(0);
-    await withLogAt(place.urlOf('begun.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('begun.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'no-stream'));
     await refused('begun.db', 'its event 101 is ApiKeyDeleted');
   });
 
@@ -261,7 +261,7 @@ describe('a log that holds something else', () => {
 
   it('is refused: the whole export and more', async () => {
     expect(place.run('more.db', ['import', place.at('whole.ndjson')]).code).toBe(0);
-    await withLogAt(place.urlOf('more.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('more.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'no-stream'));
     await refused('more.db', 'it has gone on since');
   });
 
@@ -333,7 +333,7 @@ it('whatever a log holds, export, import and export give the same events', async
         const ends = new Map<string, number>();
         for (const { stream, ...event } of steps) {
           const end = ends.get(stream) ?? -1;
-          await log.append(stream, [event as never], end < 0 ? 'none' : end);
+          await log.append(stream, [event as never], end < 0 ? 'no-stream' : end);
           ends.set(stream, end + 1);
         }
         const found: RecordedEvent[] = [];

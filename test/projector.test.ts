@@ -74,7 +74,7 @@ async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<void> 
   let last = -1;
   for await (const { revision } of log.readStream(apiKeyStream(apiKeyId))) last = revision;
   const planted = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId, repoId }, metadata: {}, ...event };
-  await log.append(apiKeyStream(apiKeyId), [planted], last < 0 ? 'none' : last);
+  await log.append(apiKeyStream(apiKeyId), [planted], last < 0 ? 'no-stream' : last);
 }
 const laterDeletion = {
   metadata: { schemaVersion: 99, occurredAt: '2030-01-01T00:00:00.000Z', by: 'a later release' },
@@ -193,7 +193,7 @@ describe('an event that cannot be decoded', () => {
     ];
     for (const stream of [...streams, 'webhook-1']) {
       const event = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId: id, repoId }, metadata: {} };
-      await log.append(stream, [event], 'none');
+      await log.append(stream, [event], 'no-stream');
     }
     await create('b');
     await caughtUp();
@@ -390,7 +390,7 @@ describe('verification', () => {
 const passing = (through: EventStore, change: Partial<EventStore>): EventStore => ({
   logId: through.logId,
   append: (...args) => through.append(...args),
-  appendInOrder: (appends) => through.appendInOrder(appends),
+  bulkAppend: (appends) => through.bulkAppend(appends),
   readStream: (stream) => through.readStream(stream),
   readAll: (after) => through.readAll(after),
   eventAt: (position) => through.eventAt(position),

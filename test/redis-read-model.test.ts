@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { hex16, positionAt } from '../src/event-store/position.js';
+import { hex16, makePosition } from '../src/event-store/position.js';
 import type { ListItem } from '../src/projections/list-item.js';
 import type { ReadModel } from '../src/projections/read-model.js';
 import { partitionAt, partitionOf, rootOf } from '../src/projections/redis/keys.js';
@@ -15,7 +15,7 @@ import { type RedisServer, redisSource, startRedis } from './support/servers/red
 
 const logger = pino({ level: 'silent' });
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
-const at = (place: number) => positionAt(LOG, hex16(place));
+const at = (place: number) => makePosition(LOG, hex16(place));
 const checkpoint = (place: number) => ({ position: at(place), eventId: `event-${place}` });
 const item = (apiKeyId: string, place: number, repoId = 'shop'): ListItem => ({
   apiKeyId,

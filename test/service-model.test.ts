@@ -10,11 +10,11 @@ import type { Position } from '../src/event-store/position.js';
 import { eventually } from './support/assertions/eventually.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 import {
+  classifyError,
   type Answer as Given,
   Model,
   type Outcome,
   type Request,
-  verdictOf,
 } from './support/models/lifecycle.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import { combinations } from './support/servers/combinations.js';
@@ -213,7 +213,7 @@ class Run {
         for (const { secret } of this.#given) {
           const verify: Read = { do: 'verify', key: 0, secret: 0, fresh: true };
           const answer = await settled(verify, { ...key.answer, secret });
-          expect(verdictIn(answer)).toBe(verdictOf(key, secret, NOW));
+          expect(verdictIn(answer)).toBe(classifyError(key, secret, NOW));
         }
       }
     }
@@ -247,7 +247,7 @@ class Run {
       case 'list':
         return answer.status === 200 && isDeepStrictEqual(listIn(answer), listOf(model));
       case 'verify':
-        return verdictIn(answer) === (key ? verdictOf(key, one.secret, NOW) : 'UNKNOWN');
+        return verdictIn(answer) === (key ? classifyError(key, one.secret, NOW) : 'UNKNOWN');
       case 'history': {
         const then = new Set(this.#commits.slice(0, commits).map(({ id }) => id));
         const events = this.#events.filter(

@@ -128,7 +128,7 @@ describe('a second process', () => {
     const log = await open();
     const other = run(process.execPath, WRITER, file, '200');
     const mine = Array.from({ length: 200 }, () => event());
-    const appending = Promise.all(mine.map((one) => log.append(apiKeyStream(one.id), [one], 'none')));
+    const appending = Promise.all(mine.map((one) => log.append(apiKeyStream(one.id), [one], 'no-stream')));
     const stop = new AbortController();
     const seen: string[] = [];
     for await (const page of log.subscribe(undefined, stop.signal)) {
@@ -147,7 +147,7 @@ describe('the disk', () => {
     const other = new DatabaseSync(file);
     other.exec('BEGIN IMMEDIATE');
     const append = () =>
-      log.append(apiKeyStream(uuid()), [event()], 'none').catch((error: Error) => String(error.cause));
+      log.append(apiKeyStream(uuid()), [event()], 'no-stream').catch((error: Error) => String(error.cause));
     // The first is a group of its own, and the others would be three more.
     const outcomes = await Promise.all(Array.from({ length: 2500 }, append));
     other.close();
@@ -158,11 +158,11 @@ describe('the disk', () => {
   it('is waited for by a thread: reads are answered while an append waits for another writer', async () => {
     const log = await open();
     const [first, stream] = [event(), apiKeyStream(uuid())];
-    await log.append(stream, [first], 'none');
+    await log.append(stream, [first], 'no-stream');
     const other = new DatabaseSync(file);
     other.exec('BEGIN IMMEDIATE');
     let answered = false;
-    const waiting = log.append(apiKeyStream(uuid()), [event()], 'none').then((result) => {
+    const waiting = log.append(apiKeyStream(uuid()), [event()], 'no-stream').then((result) => {
       answered = true;
       return result;
     });
@@ -183,7 +183,7 @@ describe('the disk', () => {
     const look = () =>
       commits.add((reader.prepare('PRAGMA data_version').get() as { data_version: number }).data_version);
     const writing = Array.from({ length: 200 }, () =>
-      log.append(apiKeyStream(uuid()), [event()], 'none').then(look),
+      log.append(apiKeyStream(uuid()), [event()], 'no-stream').then(look),
     );
     await Promise.all(writing);
     reader.close();
@@ -199,7 +199,7 @@ describe('the disk', () => {
     expect(acknowledged.length).toBeGreaterThan(0);
     const log = await open();
     expect((await idsIn(log)).sort()).toEqual([...acknowledged].sort());
-    expect(await log.append(apiKeyStream(uuid()), [event()], 'none')).toMatchObject({ appended: true });
+    expect(await log.append(apiKeyStream(uuid()), [event()], 'no-stream')).toMatchObject({ appended: true });
   });
 
   const strace = spawnSync('strace', ['-V']).status === 0;
@@ -246,12 +246,12 @@ describe('a file that is removed while it is open', () => {
   it.each(['removed', 'emptied'])('(%s) is noticed, and nothing more is acknowledged', async (how) => {
     const failures: Error[] = [];
     const log = await open(file, (error) => void failures.push(error));
-    await log.append(apiKeyStream(uuid()), [event()], 'none');
+    await log.append(apiKeyStream(uuid()), [event()], 'no-stream');
     if (how === 'removed') rmSync(file);
     else truncateSync(file);
     await eventually(() => failures.length > 0);
     expect(failures[0]?.message).toMatch(/log\.db was removed, emptied or replaced/);
-    await expect(log.append(apiKeyStream(uuid()), [event()], 'none')).rejects.toMatchObject({
+    await expect(log.append(apiKeyStream(uuid()), [event()], 'no-stream')).rejects.toMatchObject({
       code: 'UNAVAILABLE',
     });
   });
@@ -260,10 +260,10 @@ describe('a file that is removed while it is open', () => {
 describe('closing', () => {
   it('finishes what is under way, refuses what comes after, and ends subscriptions', async () => {
     const log = await open();
-    const under = Array.from({ length: 50 }, () => log.append(apiKeyStream(uuid()), [event()], 'none'));
+    const under = Array.from({ length: 50 }, () => log.append(apiKeyStream(uuid()), [event()], 'no-stream'));
     const subscription = all(log.subscribe(undefined, new AbortController().signal));
     const closed = log.close();
-    await expect(log.append(apiKeyStream(uuid()), [event()], 'none')).rejects.toMatchObject({
+    await expect(log.append(apiKeyStream(uuid()), [event()], 'no-stream')).rejects.toMatchObject({
       code: 'UNAVAILABLE',
     });
     for (const result of await Promise.all(under)) expect(result.appended).toBe(true);

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { pino } from 'pino';
 import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { KeyledgerError } from '../src/domain/errors.js';
-import type { EventStore, Page, RecordedEvent } from '../src/event-store/event-store.js';
+import type { EventBatch, EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
@@ -42,7 +42,7 @@ async function write(count: number): Promise<void> {
     const apiKeyId = randomUUID();
     const repoId = written++ % 700 === 699 ? 'b' : 'a';
     const event = { id: randomUUID(), type: 'ApiKeyCreated', data: { apiKeyId, repoId }, metadata: {} };
-    return log.append(apiKeyStream(apiKeyId), [event], 'none');
+    return log.append(apiKeyStream(apiKeyId), [event], 'no-stream');
   };
   await Promise.all(Array.from({ length: count }, one));
 }
@@ -144,7 +144,7 @@ describe('the tail', () => {
   it('lets who waits know again and again how far it is, though nothing happens', async () => {
     const stop = new AbortController();
     const end = await log.end();
-    const pages: Page[] = [];
+    const pages: EventBatch[] = [];
     for await (const page of projector.tail.read(end, stop.signal)) {
       pages.push(page);
       if (pages.length === 3) break;

@@ -99,9 +99,9 @@ describe('the command line on a log with hostile names', () => {
       await log.append(
         apiKeyStream(apiKeyId),
         [created, { ...renamed, data: { ...renamed.data, apiKeyId } }],
-        'none',
+        'no-stream',
       );
-      await log.append(apiKeyStream(uuid()), [unknown], 'none');
+      await log.append(apiKeyStream(uuid()), [unknown], 'no-stream');
     });
   });
   afterAll(() => folder.remove());
@@ -192,5 +192,5 @@ it('nothing in the command line prints but by the module that escapes', () => {
     /console\.|process\.std(?:out|err)\.write/.test(readFileSync(join('src', name), 'utf8')),
   );
   // The bar of progress moves on its line, and is made of our own words and of numbers.
-  expect(printing).toEqual(['cli/progress.ts', 'cli/terminal-text.ts']);
+  expect(printing).toEqual(['cli/progress-bar.ts', 'cli/terminal-text.ts']);
 });

@@ -8,7 +8,7 @@ import {
   statusAt,
 } from '../domain/ai-api-key.js';
 import type { Actor } from '../domain/authorization.js';
-import { decode } from '../event-store/codec.js';
+import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { actorOf, countedUpTo, type KeyEvent, type Moment } from './point-in-time.js';
@@ -56,7 +56,7 @@ export async function couldUse(log: EventStore, accessKey: string, moment: Momen
   let madeStatus: KeyEvent | undefined;
   let madeExpiry: KeyEvent | undefined;
   for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
-    first ??= { recorded, event: decode(recorded, 0) };
+    first ??= { recorded, event: decodeApiKeyEvent(recorded, 0) };
     for (const one of counted(recorded)) {
       const after = evolveApiKey(state, one.event);
       if (after.expiresAt !== state?.expiresAt) madeExpiry = one;

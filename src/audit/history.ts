@@ -1,6 +1,6 @@
 import { type AiApiKey, apiKeyStream, evolveApiKey } from '../domain/ai-api-key.js';
 import { evolveWebhook, type Webhook, webhookStream } from '../domain/webhook.js';
-import { decode, decodeAccess, decodeWebhook } from '../event-store/codec.js';
+import { decodeApiKeyEvent, decodeAuditAccess, decodeWebhookEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { type Before, type HistoryEntry, NOTHING_YET, tellerOf } from './describe-event.js';
 
@@ -26,7 +26,7 @@ export async function* webhookHistory(log: EventStore, webhookId: string): Async
 
 /** One event of a key's stream, and the key after it. */
 export const tellKey = tellerOf({
-  decode,
+  decode: decodeApiKeyEvent,
   evolve: evolveApiKey,
   about: ({ data: { apiKeyId } }) => ({ apiKeyId }),
   facts: (key: AiApiKey | undefined) => ({
@@ -44,7 +44,7 @@ export const tellKey = tellerOf({
 
 /** One event of a webhook's stream, and the webhook after it. */
 export const tellWebhook = tellerOf({
-  decode: decodeWebhook,
+  decode: decodeWebhookEvent,
   evolve: evolveWebhook,
   about: ({ data: { webhookId } }) => ({ apiKeyId: null, webhookId }),
   facts: (webhook: Webhook | undefined) => ({
@@ -65,7 +65,7 @@ export const tellWebhook = tellerOf({
 /** Who looked, as the log has it. */
 export function tellAccess(recorded: RecordedEvent): HistoryEntry {
   const { id, revision, position, type, recordedAt } = recorded;
-  const event = decodeAccess(recorded);
+  const event = decodeAuditAccess(recorded);
   const where = { id, type, revision, position, changes: {} };
   if (typeof event === 'string') {
     const unknown = { at: recordedAt, actor: null, requestId: null, apiKeyId: null };

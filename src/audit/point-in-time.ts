@@ -3,7 +3,13 @@ import { apiKeyIdOf } from '../domain/ai-api-key.js';
 import { isAuditAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
-import { type Decoded, decode, decodeAccess, decodeWebhook, firstRecordedAt } from '../event-store/codec.js';
+import {
+  type DecodedApiKeyEvent,
+  decodeApiKeyEvent,
+  decodeAuditAccess,
+  decodeWebhookEvent,
+  firstRecordedAt,
+} from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { isPosition, type Position, parsePosition } from '../event-store/position.js';
 
@@ -62,9 +68,9 @@ const invalid = (message: string) => new KeyledgerError('INVALID_INPUT', { messa
 function occurredAt(recorded: RecordedEvent): string {
   const { stream, revision, recordedAt } = recorded;
   const event = isAuditAccessStream(stream)
-    ? decodeAccess(recorded)
-    : (apiKeyIdOf(stream) && decode(recorded, revision)) ||
-      (webhookIdOf(stream) && decodeWebhook(recorded, revision));
+    ? decodeAuditAccess(recorded)
+    : (apiKeyIdOf(stream) && decodeApiKeyEvent(recorded, revision)) ||
+      (webhookIdOf(stream) && decodeWebhookEvent(recorded, revision));
   return typeof event === 'object' ? event.occurredAt : recordedAt;
 }
 
@@ -75,7 +81,10 @@ async function isBeginning(log: EventStore, position: Position): Promise<boolean
 }
 
 /** An event of a key, decoded. */
-export type KeyEvent = { readonly recorded: RecordedEvent; readonly event: ReturnType<typeof decode> };
+export type KeyEvent = {
+  readonly recorded: RecordedEvent;
+  readonly event: ReturnType<typeof decodeApiKeyEvent>;
+};
 
 /**
  * Sorts out which of a key's events count at a moment. To be called with each of them, in order; each call gives those
@@ -100,7 +109,7 @@ export function countedUpTo({
     return at <= time || (isNow && at > askedAt);
   };
   return (recorded) => {
-    waiting.push({ recorded, event: decode(recorded, next) });
+    waiting.push({ recorded, event: decodeApiKeyEvent(recorded, next) });
     next = recorded.revision + 1;
     if (!waiting.slice(-1).every(counts)) return [];
     const counted = waiting;
@@ -110,5 +119,5 @@ export function countedUpTo({
 }
 
 /** Who caused an event; null if it cannot be read. */
-export const actorOf = (event: KeyEvent['event']): Decoded['actor'] | null =>
+export const actorOf = (event: KeyEvent['event']): DecodedApiKeyEvent['actor'] | null =>
   event.type === 'Unreadable' ? null : event.actor;

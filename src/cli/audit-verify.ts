@@ -1,5 +1,5 @@
 import type { EventStore } from '../event-store/event-store.js';
-import { partBefore } from '../event-store/position.js';
+import { fractionBefore } from '../event-store/position.js';
 import { type CheckedLog, checkLog } from '../maintenance/check-log.js';
 import { type Compared, compare } from '../maintenance/compare.js';
 import { countOf } from '../quantity.js';
@@ -43,7 +43,7 @@ async function checkTheLog(log: EventStore, say: Say): Promise<CheckedLog> {
       const { stream, revision, type, fault, position } = found;
       say({ kind: 'fault', ...found }, `${stream} revision ${revision} (${type}, ${position}): ${fault}`);
     },
-    ({ position }) => progress.add(1, partBefore(position, end)),
+    ({ position }) => progress.add(1, fractionBefore(position, end)),
     ({ stream, revision, type, position }) => {
       foreign++;
       const facts = { kind: 'foreign', stream, revision, position, type };

@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import { parseBound, select } from '../audit/event-range.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import { partBefore } from '../event-store/position.js';
+import { fractionBefore } from '../event-store/position.js';
 import { exportLines, FORMAT, type Header, inChunks, VERSION, withTrailer } from '../log-transfer/export.js';
 import { cloudEventLines, csvLines } from '../log-transfer/export-formats.js';
 import { importEvents } from '../log-transfer/import.js';
@@ -75,7 +75,7 @@ async function exportLog(options: ExportOptions): Promise<void> {
       for await (const recorded of select(log, selection, end)) {
         yield recorded;
         events++;
-        progress.add(1, partBefore(recorded.position, end));
+        progress.add(1, fractionBefore(recorded.position, end));
       }
     };
     const chunks = written(format, header, counted());

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { apiKeyIdOf, apiKeyStream, isApiKeyId } from '../domain/ai-api-key.js';
-import { partBefore } from '../event-store/position.js';
+import { fractionBefore } from '../event-store/position.js';
 import { type ProjectionStatus, projectionStatus } from '../maintenance/projection-status.js';
 import { type Quarantined, quarantineOf, release } from '../maintenance/quarantine.js';
 import { rebuild } from '../maintenance/rebuild.js';
@@ -81,7 +81,7 @@ function rebuildProjection({ json }: Json): Promise<void> {
     let writing: ProgressLine | undefined;
     const done = await withRedis(settings, (redis) =>
       rebuild(log, redis, settings.REDIS_PREFIX, {
-        folded: ({ position }) => folding.add(1, partBefore(position, end)),
+        folded: ({ position }) => folding.add(1, fractionBefore(position, end)),
         written: (keys, total) => {
           writing ??= startProgress('Writing to Redis', total, 'keys');
           writing.add(keys);

@@ -2,13 +2,13 @@ import { apiKeyStream, evolveApiKey } from '../domain/ai-api-key.js';
 import { decideApiKey } from '../domain/decide-ai-api-key.js';
 import { decideWebhook } from '../domain/decide-webhook.js';
 import { evolveWebhook, webhookStream } from '../domain/webhook.js';
-import { decode, decodeWebhook } from '../event-store/codec.js';
+import { decodeApiKeyEvent, decodeWebhookEvent } from '../event-store/codec.js';
 import { commandHandler } from './command-handler.js';
 
 /** @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races */
 export const handleApiKeyCommand = commandHandler({
   stream: apiKeyStream,
-  decode,
+  decode: decodeApiKeyEvent,
   evolve: evolveApiKey,
   decide: decideApiKey,
 });
@@ -16,7 +16,7 @@ export const handleApiKeyCommand = commandHandler({
 /** @throws KeyledgerError what decideWebhook and append throw, and CONFLICT after ten lost races */
 export const handleWebhookCommand = commandHandler({
   stream: webhookStream,
-  decode: decodeWebhook,
+  decode: decodeWebhookEvent,
   evolve: evolveWebhook,
   decide: decideWebhook,
 });

@@ -3,8 +3,8 @@ import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
 import type { Actor } from '../domain/authorization.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { encode } from '../event-store/codec.js';
-import type { KnownEvent } from '../event-store/event-schemas.js';
-import type { EventStore, Expected, RecordedEvent } from '../event-store/event-store.js';
+import type { DomainEvent } from '../event-store/event-schemas.js';
+import type { EventStore, ExpectedRevision, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { keyedMutex } from './keyed-mutex.js';
 
@@ -24,7 +24,7 @@ export type Aggregate<Command, State, Decoded extends { readonly occurredAt: str
   readonly stream: (id: string) => string;
   readonly decode: (recorded: RecordedEvent, revision: number) => Decoded;
   readonly evolve: (state: State | undefined, event: Decoded) => State;
-  readonly decide: (command: Command, state: State | undefined, now: string) => KnownEvent[];
+  readonly decide: (command: Command, state: State | undefined, now: string) => DomainEvent[];
 };
 
 /** What became of a command: the state before it, what it changed, the position of the stream's last event. */
@@ -89,29 +89,31 @@ async function execute<Command, State, Decoded extends { readonly occurredAt: st
     const result = await log.append(stream, events, loaded.revision);
     onAppend?.(result.appended ? 'appended' : 'conflict');
     if (result.appended) return { before: loaded.state, changed: true, position: result.position };
-    loaded = await reloadUntilVisible(result.actual, () => loadStream(log, aggregate, stream));
+    loaded = await reloadUntilVisible(result.actualRevision, () => loadStream(log, aggregate, stream));
   }
   throw new KeyledgerError('CONFLICT');
 }
 
 type LoadedStream<State> = {
   readonly state: State | undefined;
-  readonly revision: Expected;
+  readonly revision: ExpectedRevision;
   readonly position?: Position;
   readonly lastOccurredAt: string;
 };
 
-const NO_STREAM = { state: undefined, revision: 'none', lastOccurredAt: '' } as const;
+const NO_STREAM = { state: undefined, revision: 'no-stream', lastOccurredAt: '' } as const;
 
 /** EventStoreDB refuses by what it is still writing, and shows it a little later: until then no race is lost. */
 async function reloadUntilVisible<State>(
-  actual: Expected,
+  actualRevision: ExpectedRevision,
   read: () => Promise<LoadedStream<State>>,
 ): Promise<LoadedStream<State>> {
   const giveUpAt = performance.now() + VISIBILITY_TIMEOUT_MS;
   for (;;) {
     const loaded = await read();
-    const isThere = actual === 'none' || (loaded.revision !== 'none' && loaded.revision >= actual);
+    const isThere =
+      actualRevision === 'no-stream' ||
+      (loaded.revision !== 'no-stream' && loaded.revision >= actualRevision);
     if (isThere || performance.now() > giveUpAt) return loaded;
     await setTimeout(VISIBILITY_POLL_MS);
   }
@@ -124,7 +126,7 @@ async function loadStream<State, Decoded extends { readonly occurredAt: string }
 ): Promise<LoadedStream<State>> {
   let loaded: LoadedStream<State> = NO_STREAM;
   for await (const recorded of log.readStream(stream)) {
-    const event = decode(recorded, loaded.revision === 'none' ? 0 : loaded.revision + 1);
+    const event = decode(recorded, loaded.revision === 'no-stream' ? 0 : loaded.revision + 1);
     loaded = {
       state: evolve(loaded.state, event),
       revision: recorded.revision,

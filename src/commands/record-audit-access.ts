@@ -27,6 +27,6 @@ export async function recordAuditAccess(
   const event: AuditAccessed = { type: 'AuditAccessed', data: { ...record, from, verified } };
   const cause = { actor, requestId, commandId };
   const encoded = encode(event, uuidV5('0', commandId), new Date(clock()).toISOString(), cause);
-  const { appended } = await log.append(stream, [encoded], 'none');
+  const { appended } = await log.append(stream, [encoded], 'no-stream');
   if (!appended) throw new KeyledgerError('CONFLICT');
 }

@@ -5,7 +5,7 @@ import { MAX_EVENT_BYTES, type NewEvent } from './event-store.js';
  * @throws RangeError larger than MAX_EVENT_BYTES
  * @throws TypeError no JSON (a bigint, a cycle)
  */
-export function jsonOf({ data, metadata }: NewEvent): { data: string; metadata: string } {
+export function serializeEvent({ data, metadata }: NewEvent): { data: string; metadata: string } {
   const json = { data: JSON.stringify(data), metadata: JSON.stringify(metadata) };
   const bytes = Buffer.byteLength(json.data) + Buffer.byteLength(json.metadata);
   if (bytes > MAX_EVENT_BYTES) {

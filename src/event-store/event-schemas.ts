@@ -9,12 +9,12 @@ import { PAUSE_CAUSES, WEBHOOK_CATEGORY, type WebhookEvent } from '../domain/web
  * judges what comes out.
  */
 type Upcaster = (data: unknown) => unknown;
-export type KnownEvent = ApiKeyEvent | WebhookEvent | AuditAccessed;
-export type Codec<E extends KnownEvent> = {
+export type DomainEvent = ApiKeyEvent | WebhookEvent | AuditAccessed;
+export type EventSchema<E extends DomainEvent> = {
   readonly upcasters: readonly Upcaster[];
   readonly data: z.ZodType<E['data']>;
 };
-type CodecsOf<E extends KnownEvent> = { readonly [T in E['type']]: Codec<Extract<E, { type: T }>> };
+type SchemasOf<E extends DomainEvent> = { readonly [T in E['type']]: EventSchema<Extract<E, { type: T }>> };
 
 const key = { apiKeyId: z.string(), repoId: z.string() };
 const secret = {
@@ -23,12 +23,12 @@ const secret = {
   idempotency: z.object({ keyHash: z.string(), requestHash: z.string() }).optional(),
 };
 /** Times are compared, so they have one width. */
-export const time = z.iso.datetime({ precision: 3 });
+export const timestamp = z.iso.datetime({ precision: 3 });
 const adding =
   (fields: object): Upcaster =>
   (data) => ({ ...(data as object), ...fields });
 
-export const API_KEY_CODECS: CodecsOf<ApiKeyEvent> = {
+export const API_KEY_EVENT_SCHEMAS: SchemasOf<ApiKeyEvent> = {
   ApiKeyCreated: {
     upcasters: [adding({ expiresAt: null })],
     data: z.object({
@@ -37,15 +37,15 @@ export const API_KEY_CODECS: CodecsOf<ApiKeyEvent> = {
       name: z.string(),
       aiType: z.enum(AI_TYPES),
       accessKey: z.string(),
-      expiresAt: time.nullable(),
+      expiresAt: timestamp.nullable(),
     }),
   },
   ApiKeyRenamed: { upcasters: [], data: z.object({ ...key, name: z.string() }) },
   ApiKeySecretRotated: {
     upcasters: [],
-    data: z.object({ ...key, ...secret, secretVersion: z.int().min(2), overlapEndsAt: time.nullable() }),
+    data: z.object({ ...key, ...secret, secretVersion: z.int().min(2), overlapEndsAt: timestamp.nullable() }),
   },
-  ApiKeyExpiryChanged: { upcasters: [], data: z.object({ ...key, expiresAt: time.nullable() }) },
+  ApiKeyExpiryChanged: { upcasters: [], data: z.object({ ...key, expiresAt: timestamp.nullable() }) },
   ApiKeySuspended: { upcasters: [], data: z.object({ ...key, reason: z.string().nullable() }) },
   ApiKeyResumed: { upcasters: [], data: z.object(key) },
   ApiKeyDeleted: {
@@ -61,12 +61,17 @@ const target = {
   description: z.string().nullable(),
 };
 
-export const WEBHOOK_CODECS: CodecsOf<WebhookEvent> = {
+export const WEBHOOK_EVENT_SCHEMAS: SchemasOf<WebhookEvent> = {
   WebhookRegistered: { upcasters: [], data: z.object({ ...webhook, ...target, ...secret }) },
   WebhookChanged: { upcasters: [], data: z.object({ ...webhook, ...target }) },
   WebhookSecretRotated: {
     upcasters: [],
-    data: z.object({ ...webhook, ...secret, secretVersion: z.int().min(2), overlapEndsAt: time.nullable() }),
+    data: z.object({
+      ...webhook,
+      ...secret,
+      secretVersion: z.int().min(2),
+      overlapEndsAt: timestamp.nullable(),
+    }),
   },
   WebhookPaused: {
     upcasters: [],
@@ -77,7 +82,7 @@ export const WEBHOOK_CODECS: CodecsOf<WebhookEvent> = {
   WebhookDeleted: { upcasters: [], data: z.object(webhook) },
 };
 
-export const ACCESS_CODECS: CodecsOf<AuditAccessed> = {
+export const AUDIT_ACCESS_SCHEMAS: SchemasOf<AuditAccessed> = {
   AuditAccessed: {
     upcasters: [],
     data: z.object({
@@ -91,12 +96,12 @@ export const ACCESS_CODECS: CodecsOf<AuditAccessed> = {
   },
 };
 
-const ALL = { ...API_KEY_CODECS, ...WEBHOOK_CODECS, ...ACCESS_CODECS };
+const ALL = { ...API_KEY_EVENT_SCHEMAS, ...WEBHOOK_EVENT_SCHEMAS, ...AUDIT_ACCESS_SCHEMAS };
 
 /** The latest version of a type of event: what is written. */
-export const versionOf = (type: KnownEvent['type']): number => ALL[type].upcasters.length + 1;
+export const schemaVersionOf = (type: DomainEvent['type']): number => ALL[type].upcasters.length + 1;
 
 export const EVENT_TYPES: readonly string[] = Object.keys(ALL);
 
 /** What the names of all streams begin with: other streams of a server are nothing of ours. */
-export const CATEGORIES = [API_KEY_CATEGORY, WEBHOOK_CATEGORY, AUDIT_ACCESS_CATEGORY];
+export const STREAM_CATEGORIES = [API_KEY_CATEGORY, WEBHOOK_CATEGORY, AUDIT_ACCESS_CATEGORY];

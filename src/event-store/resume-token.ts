@@ -6,7 +6,7 @@ import { type Position, parsePosition } from './position.js';
  * Where a subscriber goes on: `<position>.<the first 8 digits of the id of the event there>`. A log that was restored
  * from an older copy may have another event at the same position: by the id that is told.
  */
-export const bookmarkOf = ({ position, id }: Pick<RecordedEvent, 'position' | 'id'>): string =>
+export const resumeTokenOf = ({ position, id }: Pick<RecordedEvent, 'position' | 'id'>): string =>
   `${position}.${id.slice(0, 8)}`;
 
 /**
@@ -15,11 +15,11 @@ export const bookmarkOf = ({ position, id }: Pick<RecordedEvent, 'position' | 'i
  * @throws KeyledgerError INVALID_INPUT if it is neither, OTHER_LOG if it is of another log, or of an event that this one
  * does not hold: it was restored from an older copy; UNAVAILABLE
  */
-export async function findBookmark(log: EventStore, end: Position, text: string): Promise<Position> {
+export async function resolveResumeToken(log: EventStore, end: Position, text: string): Promise<Position> {
   const position = parsePosition(text, log.logId);
   if (position.length !== end.length || position > end) throw new KeyledgerError('OTHER_LOG');
   if (text === position) return position;
   const event = await log.eventAt(position);
-  if (!event || bookmarkOf(event) !== text) throw new KeyledgerError('OTHER_LOG');
+  if (!event || resumeTokenOf(event) !== text) throw new KeyledgerError('OTHER_LOG');
   return position;
 }

@@ -1,7 +1,12 @@
 import { isAuditAccessStream } from '../domain/audit-access.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import { cloudEvent } from '../event-store/cloud-event.js';
-import { decode, decodeAccess, decodeWebhook, occurredAtOf } from '../event-store/codec.js';
+import {
+  decodeApiKeyEvent,
+  decodeAuditAccess,
+  decodeWebhookEvent,
+  occurredAtOf,
+} from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 
 /**
@@ -86,13 +91,13 @@ function factsOf(recorded: RecordedEvent): Facts {
 /** The event, or why it cannot be read. */
 function readable(recorded: RecordedEvent) {
   const { stream, revision } = recorded;
-  if (isAuditAccessStream(stream)) return decodeAccess(recorded);
+  if (isAuditAccessStream(stream)) return decodeAuditAccess(recorded);
   if (webhookIdOf(stream) !== undefined) {
-    const event = decodeWebhook(recorded, revision);
+    const event = decodeWebhookEvent(recorded, revision);
     return event.type === 'Unreadable' ? event.reason : event;
   }
   try {
-    const event = decode(recorded, revision);
+    const event = decodeApiKeyEvent(recorded, revision);
     return event.type === 'Unreadable' ? event.reason : event;
   } catch (error) {
     return (error as Error).message;

@@ -1,5 +1,5 @@
 import {
-  type Append,
+  type AppendRequest,
   type EventStore,
   MAX_EVENT_BYTES,
   type NewEvent,
@@ -24,7 +24,7 @@ export type Imported = {
  * @param events an export that was checked
  * @param onEvent told of each event that is there or on its way
  * @throws OtherContentError
- * @throws KeyledgerError as appendInOrder
+ * @throws KeyledgerError as bulkAppend
  */
 export async function importEvents(
   log: EventStore,
@@ -34,14 +34,14 @@ export async function importEvents(
   let written = 0;
   try {
     const there = await passOver(log, events, onEvent);
-    const appends = async function* (): AsyncIterable<Append> {
+    const appends = async function* (): AsyncIterable<AppendRequest> {
       for await (const event of events) {
         yield appendOf(event);
         written++;
         onEvent();
       }
     };
-    await log.appendInOrder(appends());
+    await log.bulkAppend(appends());
     return { there, written };
   } finally {
     await events.return(undefined);
@@ -82,10 +82,10 @@ const isSame = (held: RecordedEvent, exported: ExportedEvent): boolean =>
 const named = ({ type, stream, revision, id }: RecordedEvent | ExportedEvent): string =>
   `${type} ${id} (revision ${revision} of ${stream})`;
 
-const appendOf = (event: ExportedEvent): Append => ({
+const appendOf = (event: ExportedEvent): AppendRequest => ({
   stream: event.stream,
   events: [newEvent(event)],
-  expected: event.revision === 0 ? 'none' : event.revision - 1,
+  expectedRevision: event.revision === 0 ? 'no-stream' : event.revision - 1,
 });
 
 /**

@@ -1,6 +1,6 @@
 import { isAuditAccessStream } from '../domain/audit-access.js';
 import { webhookIdOf } from '../domain/webhook.js';
-import { decodeAccess, decodeWebhook } from '../event-store/codec.js';
+import { decodeAuditAccess, decodeWebhookEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { KeyEntry } from '../projections/api-key-index.js';
@@ -67,7 +67,7 @@ function judge(
   recorded: RecordedEvent,
 ): string | undefined {
   if (isAuditAccessStream(recorded.stream)) {
-    const access = decodeAccess(recorded);
+    const access = decodeAuditAccess(recorded);
     if (recorded.revision !== 0) return `revision ${recorded.revision} in a stream of one event`;
     return typeof access === 'string' ? access : undefined;
   }
@@ -80,7 +80,7 @@ function judge(
 
 function judgeWebhook(webhooks: Webhooks, recorded: RecordedEvent): string | undefined {
   const before = webhooks.entryOf(webhookIdOf(recorded.stream) ?? '');
-  const event = decodeWebhook(recorded, before ? before.revision + 1 : 0);
+  const event = decodeWebhookEvent(recorded, before ? before.revision + 1 : 0);
   const after = webhooks.apply(recorded);
   if (event.type === 'Unreadable') return event.reason;
   const breaks = after?.webhook.status === 'unavailable' && before?.webhook.status !== 'unavailable';

@@ -1,5 +1,5 @@
 import { apiKeyStream } from '../domain/ai-api-key.js';
-import { decode } from '../event-store/codec.js';
+import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { entryAfter, type KeyEntry } from '../projections/api-key-index.js';
 
@@ -23,7 +23,7 @@ export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable
 
 /** @throws RangeError see decode */
 export function foldStep(before: KeyEntry | undefined, recorded: RecordedEvent): Step {
-  const event = decode(recorded, before ? before.revision + 1 : 0);
+  const event = decodeApiKeyEvent(recorded, before ? before.revision + 1 : 0);
   const entry = entryAfter(before, recorded, event);
   if (event.type === 'Unreadable') return { recorded, entry, fault: event.reason };
   const breaks = entry.key.status === 'unavailable' && before?.key.status !== 'unavailable';

@@ -1,5 +1,5 @@
 import { type AiApiKey, apiKeyIdOf, evolveApiKey, secretHashesAt } from '../domain/ai-api-key.js';
-import { decode } from '../event-store/codec.js';
+import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { hasHash } from '../security/credentials.js';
@@ -21,14 +21,14 @@ export type KeyEntry = {
  */
 export function evolveEntry(entry: KeyEntry | undefined, recorded: RecordedEvent): KeyEntry {
   if (entry && recorded.revision <= entry.revision) return entry;
-  return entryAfter(entry, recorded, decode(recorded, entry ? entry.revision + 1 : 0));
+  return entryAfter(entry, recorded, decodeApiKeyEvent(recorded, entry ? entry.revision + 1 : 0));
 }
 
 /** The same for an event that is decoded already, and comes next in its stream. */
 export function entryAfter(
   entry: KeyEntry | undefined,
   { revision, position }: RecordedEvent,
-  event: ReturnType<typeof decode>,
+  event: ReturnType<typeof decodeApiKeyEvent>,
 ): KeyEntry {
   const key = evolveApiKey(entry?.key, event);
   return {

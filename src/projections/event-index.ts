@@ -1,7 +1,7 @@
 import { apiKeyStream, isApiKeyStream } from '../domain/ai-api-key.js';
-import { occurredAtOf, saidOf } from '../event-store/codec.js';
+import { occurredAtOf, peekEvent } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
-import { type Position, placesOf, positionLike } from '../event-store/position.js';
+import { type Position, positionFromNumbers, positionNumbers } from '../event-store/position.js';
 import { Column, Words } from './columns.js';
 
 /** Where an event is, and what it is. */
@@ -65,8 +65,8 @@ export class Journal {
     const { position, stream, revision, type } = recorded;
     if (this.#last !== undefined && position <= this.#last) return;
     this.#last = position;
-    const { subject, apiKeyId } = saidOf(recorded);
-    const [high, low] = placesOf(position);
+    const { subject, apiKeyId } = peekEvent(recorded);
+    const [high, low] = positionNumbers(position);
     const repo = this.#repos.numberOf(repoId ?? NONE);
     this.#ofRepo[repo] ??= new Column(Uint32Array);
     this.#ofRepo[repo].push(this.#at.length);
@@ -140,7 +140,7 @@ export class Journal {
   }
 
   #positionOf(number: number): Position {
-    return positionLike(this.#last as Position, [this.#high.at(number), this.#low.at(number)]);
+    return positionFromNumbers(this.#last as Position, [this.#high.at(number), this.#low.at(number)]);
   }
 
   #line(number: number): JournalLine {
@@ -169,7 +169,7 @@ export class Journal {
     }
     if (before !== undefined) {
       const isBeyond = this.#behind(before);
-      const [high, low] = placesOf(before);
+      const [high, low] = positionNumbers(before);
       all.push(
         (number) => !isBeyond(number) && !(this.#high.at(number) === high && this.#low.at(number) === low),
       );
@@ -179,7 +179,7 @@ export class Journal {
   }
 
   #behind(position: Position): (number: number) => boolean {
-    const [high, low] = placesOf(position);
+    const [high, low] = positionNumbers(position);
     return (number) =>
       this.#high.at(number) > high || (this.#high.at(number) === high && this.#low.at(number) > low);
   }

@@ -4,8 +4,8 @@ import { apiKeyIdOf, isApiKeyStream } from '../domain/ai-api-key.js';
 import { isAuditAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
-import { saidOf } from '../event-store/codec.js';
-import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
+import { peekEvent } from '../event-store/codec.js';
+import type { EventBatch, EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { VerifyIndex } from './api-key-index.js';
 import { Journal } from './event-index.js';
@@ -128,7 +128,7 @@ export class Projector {
     const ofWebhook = webhookIdOf(event.stream);
     if (ofWebhook !== undefined) return this.webhooks.entryOf(ofWebhook)?.webhook.repoId || undefined;
     if (!isAuditAccessStream(event.stream)) return undefined;
-    const { repoId, apiKeyId } = saidOf(event);
+    const { repoId, apiKeyId } = peekEvent(event);
     return repoId ?? (apiKeyId && this.index.entryOf(apiKeyId)?.key.repoId);
   }
 
@@ -169,7 +169,7 @@ export class Projector {
     this.#logFailed(error);
   }
 
-  async #take(page: Page): Promise<void> {
+  async #take(page: EventBatch): Promise<void> {
     const { events, foreign = [], position, caughtUp } = page;
     this.#skipForeign(foreign);
     const repoIds = new Set<string>();

@@ -1,7 +1,7 @@
 import type { KeyledgerError } from '../domain/errors.js';
-import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
+import type { EventBatch, EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { bookmarkOf } from '../event-store/resume-token.js';
+import { resumeTokenOf } from '../event-store/resume-token.js';
 
 /** Kept in memory for those who follow closely; who is further behind reads from the log. */
 const RECENT_EVENTS = 1000;
@@ -18,7 +18,7 @@ export type Interest = {
 };
 
 /** A reader that has all there is. */
-type Waiting = {
+type TailReader = {
   /** There was nothing for it up to here. */
   position: Position | undefined;
   readonly interest: Interest | undefined;
@@ -33,13 +33,13 @@ type Waiting = {
 export class Tail {
   readonly #log: EventStore;
   /** Oldest first. */
-  #recent: Page[] = [];
+  #recent: EventBatch[] = [];
   #recentEvents = 0;
   /** Everything behind this is in the recent pages; undefined: from the log's first event on. */
   #recentFrom: Position | undefined;
   #end: Position | undefined;
   #caughtUp = false;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Set<TailReader>();
   #ticking: NodeJS.Timeout | undefined;
   #broken: KeyledgerError | undefined;
 
@@ -56,13 +56,13 @@ export class Tail {
    * A page that has just been folded.
    * @param repoIds the repositories that its events are about
    */
-  take(page: Page, repoIds: ReadonlySet<string>): void {
+  take(page: EventBatch, repoIds: ReadonlySet<string>): void {
     this.#end = page.position;
     this.#caughtUp = page.caughtUp;
     if (page.events.length > 0) this.#recent.push(page);
     this.#recentEvents += page.events.length;
     while (this.#recentEvents > RECENT_EVENTS && this.#recent.length > 1) {
-      const oldest = this.#recent.shift() as Page;
+      const oldest = this.#recent.shift() as EventBatch;
       this.#recentEvents -= oldest.events.length;
       this.#recentFrom = oldest.position;
     }
@@ -97,9 +97,9 @@ export class Tail {
    * What a reader goes on with that has come to a position: the bookmark of the last event, or the bare position.
    * @throws KeyledgerError UNAVAILABLE
    */
-  async bookmarkAt(position: Position): Promise<string> {
+  async resumeTokenAt(position: Position): Promise<string> {
     const event = await this.lastUpTo(position);
-    return event ? bookmarkOf(event) : position;
+    return event ? resumeTokenOf(event) : position;
   }
 
   /**
@@ -107,8 +107,12 @@ export class Tail {
    * without events comes about every second.
    * @throws KeyledgerError OTHER_LOG, UNAVAILABLE (also when nothing is folded any more)
    */
-  async *read(after: Position | undefined, signal: AbortSignal, interest?: Interest): AsyncGenerator<Page> {
-    const reader: Waiting = { position: after, interest, wake: () => undefined };
+  async *read(
+    after: Position | undefined,
+    signal: AbortSignal,
+    interest?: Interest,
+  ): AsyncGenerator<EventBatch> {
+    const reader: TailReader = { position: after, interest, wake: () => undefined };
     const stop = () => reader.wake();
     signal.addEventListener('abort', stop);
     try {
@@ -143,7 +147,7 @@ export class Tail {
   #recentAfter(position: Position | undefined): readonly RecordedEvent[] {
     if (position === undefined) return this.#recent.flatMap(({ events }) => events);
     let first = this.#recent.length;
-    while (first > 0 && (this.#recent[first - 1] as Page).position > position) first--;
+    while (first > 0 && (this.#recent[first - 1] as EventBatch).position > position) first--;
     const pages = this.#recent.slice(first);
     const [one] = pages;
     const [firstEvent] = one?.events ?? [];
@@ -152,7 +156,7 @@ export class Tail {
   }
 
   /** A stretch of the log: up to where the tail is now, or to where much can be passed over. */
-  async *#fromLog(after: Position | undefined, interest: Interest | undefined): AsyncGenerator<Page> {
+  async *#fromLog(after: Position | undefined, interest: Interest | undefined): AsyncGenerator<EventBatch> {
     const end = this.#end as Position;
     const jump = interest?.passOver(after);
     if (jump !== undefined) {
@@ -171,7 +175,7 @@ export class Tail {
     yield { events, position: end, caughtUp: false };
   }
 
-  #news(reader: Waiting): Promise<void> {
+  #news(reader: TailReader): Promise<void> {
     this.#ticking ??= setInterval(() => this.#wakeAll(), TICK_MS).unref();
     return new Promise((resolve) => {
       reader.wake = () => {

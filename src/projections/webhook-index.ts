@@ -1,5 +1,5 @@
 import { evolveWebhook, type Webhook, webhookIdOf } from '../domain/webhook.js';
-import { decodeWebhook } from '../event-store/codec.js';
+import { decodeWebhookEvent } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 
@@ -18,7 +18,7 @@ export type WebhookEntry = {
 export function evolveWebhookEntry(before: WebhookEntry | undefined, recorded: RecordedEvent): WebhookEntry {
   const { position, revision } = recorded;
   if (before && revision <= before.revision) return before;
-  const event = decodeWebhook(recorded, before ? before.revision + 1 : 0);
+  const event = decodeWebhookEvent(recorded, before ? before.revision + 1 : 0);
   const webhook = evolveWebhook(before?.webhook, event);
   const { from, replay } = before ?? { from: position, replay: -1 };
   const entry = { webhook, revision, position, from, replay };

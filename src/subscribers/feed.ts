@@ -1,5 +1,5 @@
 import { type CloudEvent, cloudEvent } from '../event-store/cloud-event.js';
-import type { Page, RecordedEvent } from '../event-store/event-store.js';
+import type { EventBatch, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
 
@@ -26,7 +26,7 @@ export type FeedEvent = {
 };
 
 /** What comes next for a reader, and how far that is in the log: events that are not for it are passed by. */
-export type FeedPage = Pick<Page, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
+export type FeedPage = Pick<EventBatch, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
 
 /** Of events that several readers get, each is made once. */
 const made = new WeakMap<RecordedEvent, FeedEvent>();

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { type AiApiKey, apiKeyIdOf } from '../domain/ai-api-key.js';
 import { type Caller, permits } from '../domain/authorization.js';
-import type { Page } from '../event-store/event-store.js';
+import type { EventBatch } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { KeyEntry } from '../projections/api-key-index.js';
 import type { Projector } from '../projections/projector.js';
@@ -71,7 +71,7 @@ async function* snapshot(
   yield { keys, position: undefined, caughtUp: false };
 }
 
-function changedIn({ events }: Page, { index }: Projector): ReplicaKey[] {
+function changedIn({ events }: EventBatch, { index }: Projector): ReplicaKey[] {
   const ids = new Set(events.map(({ stream }) => apiKeyIdOf(stream) ?? ''));
   return [...ids].flatMap((id) => {
     const key = index.entryOf(id)?.key;

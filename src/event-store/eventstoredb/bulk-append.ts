@@ -6,15 +6,15 @@ import {
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
 import { KeyledgerError } from '../../domain/errors.js';
-import { jsonOf } from '../event-json.js';
-import { type Append, conflictOf, type Expected } from '../event-store.js';
-import { NoAnswerError, verdictOf } from './retry.js';
+import { serializeEvent } from '../event-json.js';
+import { type AppendRequest, conflictError, type ExpectedRevision } from '../event-store.js';
+import { classifyError, TimeoutError } from './retry.js';
 
 /** So many appends, and characters of JSON, are on their way at most. */
-const IN_FLIGHT = 1024;
-const LENGTH_IN_FLIGHT = 4 * 1024 * 1024;
+const MAX_IN_FLIGHT = 1024;
+const MAX_LENGTH_IN_FLIGHT = 4 * 1024 * 1024;
 /** The server is given up when it acknowledges nothing for so long, in milliseconds. */
-const PATIENCE_MS = 10_000;
+const ACK_TIMEOUT_MS = 10_000;
 
 type InFlight = { readonly length: number; readonly done: Promise<void> };
 
@@ -28,19 +28,19 @@ type InFlight = { readonly length: number; readonly done: Promise<void> };
  */
 export async function appendBatched(
   client: EventStoreDBClient,
-  appends: AsyncIterable<Append>,
+  appends: AsyncIterable<AppendRequest>,
 ): Promise<void> {
   const inFlight: InFlight[] = [];
   let length = 0;
   let last = -1n;
   let silent = false;
-  const send = async ({ stream, events, expected }: Append) => {
+  const send = async ({ stream, events, expectedRevision: expected }: AppendRequest) => {
     const { position } = await client.appendToStream(
       stream,
       events.map(({ id, type, data, metadata }) =>
         jsonEvent({ id, type, data: data as JSONType, metadata: metadata as JSONType }),
       ),
-      { expectedRevision: expected === 'none' ? NO_STREAM : BigInt(expected) },
+      { expectedRevision: expected === 'no-stream' ? NO_STREAM : BigInt(expected) },
     );
     // What was there already is answered with its first place, which is before that of what is new.
     if (!position || position.commit <= last) throw new OrderLostError(stream);
@@ -48,8 +48,8 @@ export async function appendBatched(
   };
   const oldest = async () => {
     const { length: done, done: answered } = inFlight[0] as InFlight;
-    await withPatience(answered).catch((error: KeyledgerError) => {
-      silent = error.cause instanceof NoAnswerError;
+    await withAckTimeout(answered).catch((error: KeyledgerError) => {
+      silent = error.cause instanceof TimeoutError;
       throw error;
     });
     inFlight.shift();
@@ -60,16 +60,16 @@ export async function appendBatched(
   process.on('unhandledRejection', ignore);
   try {
     for await (const append of appends) {
-      const size = lengthOf(append);
+      const size = jsonLength(append);
       const done = send(append).catch((error: unknown) => {
-        throw failureOf(error, append.stream);
+        throw toKeyledgerError(error, append.stream);
       });
       done.catch(ignore);
       inFlight.push({ length: size, done });
       length += size;
       // The first one opens the call: what came at the same time would be sent in any order.
-      const only = last < 0n ? 1 : IN_FLIGHT;
-      while (inFlight.length >= only || length > LENGTH_IN_FLIGHT) {
+      const only = last < 0n ? 1 : MAX_IN_FLIGHT;
+      while (inFlight.length >= only || length > MAX_LENGTH_IN_FLIGHT) {
         await oldest();
         if (inFlight.length === 0) break;
       }
@@ -77,7 +77,7 @@ export async function appendBatched(
     while (inFlight.length > 0) await oldest();
   } finally {
     // An answer that came after the end of the call would end the process.
-    if (!silent) await withPatience(Promise.allSettled(inFlight.map(({ done }) => done))).catch(ignore);
+    if (!silent) await withAckTimeout(Promise.allSettled(inFlight.map(({ done }) => done))).catch(ignore);
     process.off('unhandledRejection', ignore);
   }
 }
@@ -88,30 +88,31 @@ class OrderLostError extends Error {
   }
 }
 
-function lengthOf({ events }: Append): number {
+function jsonLength({ events }: AppendRequest): number {
   if (events.length === 0) throw new RangeError('An append needs an event');
   return events.reduce((sum, event) => {
-    const { data, metadata } = jsonOf(event);
+    const { data, metadata } = serializeEvent(event);
     return sum + data.length + metadata.length;
   }, 0);
 }
 
-function failureOf(error: unknown, stream: string): Error {
+function toKeyledgerError(error: unknown, stream: string): Error {
   if (error instanceof WrongExpectedVersionError) {
     const { actualVersion } = error;
-    const actual: Expected = typeof actualVersion === 'bigint' ? Number(actualVersion) : 'none';
-    return conflictOf(stream, actual);
+    const actualRevision: ExpectedRevision =
+      typeof actualVersion === 'bigint' ? Number(actualVersion) : 'no-stream';
+    return conflictError(stream, actualRevision);
   }
-  const code = verdictOf(error) === 'final' ? 'UNAVAILABLE' : 'OUTCOME_UNKNOWN';
+  const code = classifyError(error) === 'final' ? 'UNAVAILABLE' : 'OUTCOME_UNKNOWN';
   return new KeyledgerError(code, { cause: error });
 }
 
-async function withPatience<T>(answer: Promise<T>): Promise<T> {
+async function withAckTimeout<T>(answer: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     const tooLate = () =>
-      reject(new KeyledgerError('OUTCOME_UNKNOWN', { cause: new NoAnswerError(PATIENCE_MS) }));
-    timer = setTimeout(tooLate, PATIENCE_MS);
+      reject(new KeyledgerError('OUTCOME_UNKNOWN', { cause: new TimeoutError(ACK_TIMEOUT_MS) }));
+    timer = setTimeout(tooLate, ACK_TIMEOUT_MS);
   });
   try {
     return await Promise.race([answer, late]);

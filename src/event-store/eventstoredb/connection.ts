@@ -28,7 +28,7 @@ const SHAPE = /^(esdb(?:\+discover)?:\/\/)(?:([^@]*)@)?([^@/?][^@]*)$/s;
 /** Settings for which the client prints no warning: with one it would print the URL. */
 const QUIET_SETTING =
   /^(?:tls|tlsCAFile|userCertFile|userKeyFile|nodePreference|defaultDeadline|connectionName|maxDiscoverAttempts|discoveryInterval|gossipTimeout|keepAliveInterval|keepAliveTimeout)=/i;
-const NOBODY: Credentials = { username: 'nobody', password: 'nothing' };
+const PLACEHOLDER_CREDENTIALS: Credentials = { username: 'nobody', password: 'nothing' };
 
 export const isEventStoreDbUrl = (url: string): boolean => SHAPE.test(url);
 
@@ -38,7 +38,7 @@ export const isEventStoreDbUrl = (url: string): boolean => SHAPE.test(url);
  * warnings about it.
  * @throws Error no connection string; the message holds nothing of the credentials
  */
-export function connect(url: string): Connection {
+export function connectEventStoreDb(url: string): Connection {
   const [, scheme, userInfo, rest] = SHAPE.exec(url) ?? [];
   if (!scheme || !rest) {
     throw new Error(
@@ -48,17 +48,17 @@ export function connect(url: string): Connection {
   if (/[?&]throwOnAppendFailure=false/i.test(rest)) {
     throw new Error('The URL of EventStoreDB must not set throwOnAppendFailure: conflicts are found by it');
   }
-  const named = userInfo === undefined ? undefined : credentialsOf(userInfo);
+  const named = userInfo === undefined ? undefined : parseCredentials(userInfo);
   const credentials = named ? { credentials: named } : {};
   const insecure = /[?&]tls=false(?:&|$)/i.test(rest);
   return {
-    client: clientOf(scheme + rest),
+    client: createClient(scheme + rest),
     address: scheme + rest,
-    hosts: hostsOf(rest),
+    hosts: parseHosts(rest),
     tls: !insecure,
     credentials,
-    appendCredentials: insecure && !named ? { credentials: NOBODY } : credentials,
-    connectForBatches: () => clientOf(named ? withCredentials(scheme, named, rest) : scheme + rest),
+    appendCredentials: insecure && !named ? { credentials: PLACEHOLDER_CREDENTIALS } : credentials,
+    connectForBatches: () => createClient(named ? withCredentials(scheme, named, rest) : scheme + rest),
   };
 }
 
@@ -72,7 +72,7 @@ function withCredentials(scheme: string, { username, password }: Credentials, re
 
 const DEFAULT_PORT = 2113;
 
-function hostsOf(rest: string): Connection['hosts'] {
+function parseHosts(rest: string): Connection['hosts'] {
   const [hosts = ''] = rest.split(/[/?]/);
   return hosts.split(',').map((text) => {
     const [, host = '', port] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(text) ?? [];
@@ -81,7 +81,7 @@ function hostsOf(rest: string): Connection['hosts'] {
 }
 
 /** @param connectionString with credentials only if it was taken without them before: an error would print it */
-function clientOf(connectionString: string): EventStoreDBClient {
+function createClient(connectionString: string): EventStoreDBClient {
   try {
     return EventStoreDBClient.connectionString(connectionString);
   } catch (error) {
@@ -91,7 +91,7 @@ function clientOf(connectionString: string): EventStoreDBClient {
   }
 }
 
-function credentialsOf(userInfo: string): Credentials {
+function parseCredentials(userInfo: string): Credentials {
   const [, username, password] = /^([^:]+):(.*)$/s.exec(userInfo) ?? [];
   try {
     if (username && password) {

@@ -4,7 +4,7 @@ import { connect as connectTls } from 'node:tls';
 import type { Connection } from './connection.js';
 
 /** Two probes and the first report of who waits stay within three seconds (milliseconds). */
-const PROBE_MS = 600;
+const PROBE_TIMEOUT_MS = 600;
 
 /**
  * Why a server cannot be reached, in words that name what to do, found by connecting to it: the client itself often says
@@ -15,18 +15,18 @@ export async function diagnose({
   tls,
 }: Pick<Connection, 'hosts' | 'tls'>): Promise<string | undefined> {
   for (const { host, port } of hosts) {
-    const reason = await reasonAt(host, port, tls);
+    const reason = await diagnoseHost(host, port, tls);
     if (reason !== undefined) return `${host}:${port} ${reason}`;
   }
   return undefined;
 }
 
-async function reasonAt(host: string, port: number, tls: boolean): Promise<string | undefined> {
-  const failure = await failureOf(connectTcp({ host, port }), 'connect');
+async function diagnoseHost(host: string, port: number, tls: boolean): Promise<string | undefined> {
+  const failure = await connectError(connectTcp({ host, port }), 'connect');
   if (failure) return NETWORK_FAILURES[failure.code ?? ''] ?? `cannot be reached: ${failure.message}`;
   const servername = /[a-z]/i.test(host) && !host.includes(':') ? host : '';
   const socket = connectTls({ host, port, servername, ALPNProtocols: ['h2'], rejectUnauthorized: false });
-  const refusal = await failureOf(socket, 'secureConnect');
+  const refusal = await connectError(socket, 'secureConnect');
   if (refusal?.code === TIMED_OUT) return 'takes connections, but does not answer';
   const speaksTls = refusal === undefined;
   if (speaksTls && !tls) return 'speaks only TLS: take tls=false out of the URL';
@@ -45,9 +45,9 @@ const NETWORK_FAILURES: Readonly<Record<string, string>> = {
 };
 
 /** Why a socket does not get as far as an event. */
-async function failureOf(socket: Socket, event: string): Promise<NodeJS.ErrnoException | undefined> {
+async function connectError(socket: Socket, event: string): Promise<NodeJS.ErrnoException | undefined> {
   const late = Object.assign(new Error('it does not answer'), { code: TIMED_OUT });
-  const timer = setTimeout(() => socket.destroy(late), PROBE_MS);
+  const timer = setTimeout(() => socket.destroy(late), PROBE_TIMEOUT_MS);
   try {
     await once(socket, event);
     return undefined;

@@ -17,9 +17,9 @@ export type Grpc = {
 };
 
 /** Leaves a grpc-js alone that is not as expected, and says so. */
-export async function askForUncompressedAnswers(
+export async function disableGrpcCompression(
   warn: (message: string) => void,
-  load: () => Grpc = grpcOfTheClient,
+  load: () => Grpc = loadClientGrpc,
 ): Promise<void> {
   try {
     const { CompressionFilter, Metadata } = load();
@@ -42,7 +42,7 @@ export async function askForUncompressedAnswers(
 }
 
 /** The modules of the grpc-js that the client of EventStoreDB uses, wherever it is installed. */
-function grpcOfTheClient(): Grpc {
+function loadClientGrpc(): Grpc {
   const client = createRequire(createRequire(import.meta.url).resolve('@eventstore/db-client'));
   return {
     ...client('@grpc/grpc-js/build/src/compression-filter'),

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** So long a server may be silent before it is asked, in milliseconds. */
-const BEAT_MS = 2000;
+const HEARTBEAT_INTERVAL_MS = 2000;
 
 /**
  * A subscription that brings nothing may be one to a quiet log or to a frozen server: grpc's own
@@ -9,13 +9,13 @@ const BEAT_MS = 2000;
  * when it does not answer.
  */
 export class Heartbeat {
-  readonly #ask: () => Promise<void>;
+  readonly #probe: () => Promise<void>;
   readonly #listeners = new Set<(error: Error) => void>();
   #beating = false;
 
   /** @param ask rejects if the server does not answer */
-  constructor(ask: () => Promise<void>) {
-    this.#ask = ask;
+  constructor(probe: () => Promise<void>) {
+    this.#probe = probe;
   }
 
   /** @returns ends the listening */
@@ -28,10 +28,10 @@ export class Heartbeat {
   async #beat(): Promise<void> {
     this.#beating = true;
     while (this.#listeners.size > 0) {
-      await this.#ask().catch((error: Error) => {
-        for (const tell of this.#listeners) tell(error);
+      await this.#probe().catch((error: Error) => {
+        for (const notify of this.#listeners) notify(error);
       });
-      await pause(BEAT_MS, undefined, { ref: false });
+      await pause(HEARTBEAT_INTERVAL_MS, undefined, { ref: false });
     }
     this.#beating = false;
   }

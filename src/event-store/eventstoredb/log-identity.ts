@@ -3,29 +3,29 @@ import { jsonEvent, NO_STREAM, StreamNotFoundError, WrongExpectedVersionError } 
 import { v4 as uuid, validate } from 'uuid';
 import type { Connection } from './connection.js';
 import { diagnose } from './diagnosis.js';
-import { readPatiently } from './reads.js';
-import { reasonOf, verdictOf, withinTime } from './retry.js';
+import { readWithTimeout } from './reads.js';
+import { classifyError, errorReason, withTimeout } from './retry.js';
 
 /** Behind the prefix, the stream whose one event makes the log id. No reader is given it. */
 export const LOG_STREAM = 'keyledger-log';
-const ATTEMPT_LIMIT_MS = 4000;
-const PAUSE_MS = 250;
+const ATTEMPT_TIMEOUT_MS = 4000;
+const RETRY_DELAY_MS = 250;
 /** https://grpc.io/docs/guides/status-codes */
 const UNAUTHENTICATED = 16;
 /** Pauses between the reports of a wait; the last one repeats (milliseconds). */
-const REPORTS_MS = [1000, 4000, 10_000, 20_000, 30_000, 60_000];
+const REPORT_DELAYS_MS = [1000, 4000, 10_000, 20_000, 30_000, 60_000];
 
 /** How long opening waits for a server that cannot be reached, or is starting. */
-export type Waiting = {
+export type WaitOptions = {
   /** Milliseconds; without it as long as it takes. */
   readonly limitMs?: number;
   /** Called with what is waited for and why, soon and then at growing intervals; holds no credentials. */
   readonly onWaiting?: (message: string) => void;
 };
 /** A tool gives up; a service waits. */
-const DEFAULT_WAITING: Waiting = { limitMs: 30_000 };
+const DEFAULT_WAIT: WaitOptions = { limitMs: 30_000 };
 
-export type Beginning = { readonly logId: string; readonly commit: bigint; readonly prepare: bigint };
+export type LogIdentity = { readonly logId: string; readonly commit: bigint; readonly prepare: bigint };
 
 /**
  * The beginning of the log; makes it in a database that has none. Of two processes that make it both get the one that
@@ -33,11 +33,11 @@ export type Beginning = { readonly logId: string; readonly commit: bigint; reado
  * @param stream whose one event makes the log id
  * @throws Error why there is no log to work with; the message holds no credentials
  */
-export async function findOrMakeBeginning(
+export async function ensureLogIdentity(
   connection: Connection,
   stream: string,
-  { limitMs = Number.POSITIVE_INFINITY, onWaiting }: Waiting = DEFAULT_WAITING,
-): Promise<Beginning> {
+  { limitMs = Number.POSITIVE_INFINITY, onWaiting }: WaitOptions = DEFAULT_WAIT,
+): Promise<LogIdentity> {
   const giveUpAt = performance.now() + limitMs;
   let failure: unknown;
   const opened = new AbortController();
@@ -45,17 +45,17 @@ export async function findOrMakeBeginning(
   try {
     for (;;) {
       try {
-        const found = await findBeginning(connection, stream);
+        const found = await findLogIdentity(connection, stream);
         if (found) return found;
-        await makeBeginning(connection, stream);
+        await createLogIdentity(connection, stream);
       } catch (error) {
         if (error instanceof NotALogError) throw error;
-        if (isHopeless(error) || performance.now() + PAUSE_MS > giveUpAt) {
-          const reason = (await diagnose(connection)) ?? reasonOf(error);
+        if (isPermanent(error) || performance.now() + RETRY_DELAY_MS > giveUpAt) {
+          const reason = (await diagnose(connection)) ?? errorReason(error);
           throw new Error(`Cannot open the log at ${connection.address}: ${reason}`);
         }
         failure = error;
-        await pause(PAUSE_MS);
+        await pause(RETRY_DELAY_MS);
       }
     }
   } finally {
@@ -64,8 +64,8 @@ export async function findOrMakeBeginning(
 }
 
 /** Waiting does not help: the server refuses the credentials, or always will. */
-const isHopeless = (error: unknown): boolean =>
-  verdictOf(error) === 'final' || (error as { code?: number }).code === UNAUTHENTICATED;
+const isPermanent = (error: unknown): boolean =>
+  classifyError(error) === 'final' || (error as { code?: number }).code === UNAUTHENTICATED;
 
 /** Reports what the start waits for, and why, until the log is open. */
 async function report(
@@ -75,24 +75,24 @@ async function report(
   signal: AbortSignal,
 ): Promise<void> {
   for (let reports = 0; ; reports++) {
-    const delay = REPORTS_MS[Math.min(reports, REPORTS_MS.length - 1)];
+    const delay = REPORT_DELAYS_MS[Math.min(reports, REPORT_DELAYS_MS.length - 1)];
     await pause(delay, undefined, { signal, ref: false }).catch(() => undefined);
     const diagnosis = signal.aborted ? undefined : await diagnose(connection);
     if (signal.aborted) return;
     const error = failure();
-    const reason = diagnosis ?? (error === undefined ? 'it does not answer' : reasonOf(error));
+    const reason = diagnosis ?? (error === undefined ? 'it does not answer' : errorReason(error));
     onWaiting(`Waiting for the log at ${connection.address}: ${reason}`);
   }
 }
 
 /** Undefined if nothing was ever logged here. */
-export async function findBeginning(
+export async function findLogIdentity(
   { client, credentials }: Connection,
   stream: string,
-): Promise<Beginning | undefined> {
+): Promise<LogIdentity | undefined> {
   try {
     const read = client.readStream(stream, { maxCount: 1, ...credentials });
-    for await (const { event } of readPatiently(read, ATTEMPT_LIMIT_MS)) {
+    for await (const { event } of readWithTimeout(read, ATTEMPT_TIMEOUT_MS)) {
       const { logId } = (event?.data ?? {}) as { logId?: unknown };
       if (!validate(logId)) {
         throw new NotALogError(`The stream ${stream} was not written by Keyledger: it holds no log id`);
@@ -106,11 +106,15 @@ export async function findBeginning(
   return undefined;
 }
 
-async function makeBeginning({ client, appendCredentials }: Connection, stream: string): Promise<void> {
+async function createLogIdentity({ client, appendCredentials }: Connection, stream: string): Promise<void> {
   const created = jsonEvent({ type: 'LogCreated', data: { logId: uuid() }, metadata: {} });
-  const options = { expectedRevision: NO_STREAM, deadline: ATTEMPT_LIMIT_MS, ...appendCredentials } as const;
+  const options = {
+    expectedRevision: NO_STREAM,
+    deadline: ATTEMPT_TIMEOUT_MS,
+    ...appendCredentials,
+  } as const;
   try {
-    await withinTime(ATTEMPT_LIMIT_MS, client.appendToStream(stream, created, options));
+    await withTimeout(ATTEMPT_TIMEOUT_MS, client.appendToStream(stream, created, options));
   } catch (error) {
     if (!(error instanceof WrongExpectedVersionError)) throw error;
   }

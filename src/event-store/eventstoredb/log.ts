@@ -13,33 +13,33 @@ import {
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
 import { KeyledgerError } from '../../domain/errors.js';
-import { jsonOf } from '../event-json.js';
-import { CATEGORIES } from '../event-schemas.js';
+import { serializeEvent } from '../event-json.js';
+import { STREAM_CATEGORIES } from '../event-schemas.js';
 import type {
-  Append,
+  AppendRequest,
   AppendResult,
+  EventBatch,
   EventStore,
-  Expected,
+  ExpectedRevision,
   NewEvent,
-  Page,
   RecordedEvent,
 } from '../event-store.js';
-import { hex16, type Position, placeOf, positionAt } from '../position.js';
-import { isOurStream, separateForeign } from '../streams.js';
+import { hex16, makePosition, type Position, placeIn } from '../position.js';
+import { isKeyledgerStream, partitionForeign } from '../streams.js';
 import { appendBatched } from './bulk-append.js';
-import { type Connection, connect } from './connection.js';
-import { askForUncompressedAnswers } from './disable-grpc-compression.js';
+import { type Connection, connectEventStoreDb } from './connection.js';
+import { disableGrpcCompression } from './disable-grpc-compression.js';
 import { Heartbeat } from './heartbeat.js';
 import {
-  type Beginning,
-  findBeginning,
-  findOrMakeBeginning,
+  ensureLogIdentity,
+  findLogIdentity,
   LOG_STREAM,
-  type Waiting,
+  type LogIdentity,
+  type WaitOptions,
 } from './log-identity.js';
-import { jsonOrText, PAGE_SIZE, pagesOf, readPatiently } from './reads.js';
+import { BATCH_SIZE, parseJsonOrText, readWithTimeout, subscriptionBatches } from './reads.js';
 import { warnOfRetention } from './retention.js';
-import { ANSWER_LIMIT_MS, mayTryAgain, untilKnown } from './retry.js';
+import { backOffBeforeRetry, CALL_TIMEOUT_MS, retryUntilOutcomeKnown } from './retry.js';
 
 /** Events of others that the server passes over at once, and how seldom it tells of it. */
 const SEARCH = { maxSearchWindow: 4096, checkpointInterval: 1000 };
@@ -55,7 +55,7 @@ export type EventStoreDbOptions = {
   readonly warn: (message: string) => void;
   /** What the names of all streams of this log begin with, so that several logs share a server. */
   readonly prefix?: string | undefined;
-  readonly wait?: Waiting | undefined;
+  readonly wait?: WaitOptions | undefined;
 };
 
 /**
@@ -66,11 +66,11 @@ export async function openEventStoreDbLog(
   url: string,
   { onFatal, warn, prefix = '', wait }: EventStoreDbOptions,
 ): Promise<EventStore> {
-  await askForUncompressedAnswers(warn);
-  const connection = connect(url);
+  await disableGrpcCompression(warn);
+  const connection = connectEventStoreDb(url);
   try {
-    const beginning = await findOrMakeBeginning(connection, prefix + LOG_STREAM, wait);
-    return new EventStoreDbLog(connection, beginning, prefix, onFatal, warn);
+    const identity = await ensureLogIdentity(connection, prefix + LOG_STREAM, wait);
+    return new EventStoreDbLog(connection, identity, prefix, onFatal, warn);
   } catch (error) {
     await connection.client.dispose();
     throw error;
@@ -80,12 +80,12 @@ export async function openEventStoreDbLog(
 class EventStoreDbLog implements EventStore {
   readonly logId: string;
   readonly #connection: Connection;
-  readonly #beginning: Position;
+  readonly #origin: Position;
   readonly #prefix: string;
   /** What the names of our streams begin with: the database may hold the streams of others too. */
   readonly #prefixes: string[];
   readonly #onFatal: (error: Error) => void;
-  readonly #heartbeat = new Heartbeat(() => this.#isStillThere());
+  readonly #heartbeat = new Heartbeat(() => this.#assertSameLog());
   readonly #closing = new AbortController();
   readonly #appending = new Set<Promise<unknown>>();
   /** How far the end was looked for, and where our last event before that is. */
@@ -93,7 +93,7 @@ class EventStoreDbLog implements EventStore {
 
   constructor(
     connection: Connection,
-    { logId, commit, prepare }: Beginning,
+    { logId, commit, prepare }: LogIdentity,
     prefix: string,
     onFatal: (error: Error) => void,
     warn: (message: string) => void,
@@ -101,31 +101,37 @@ class EventStoreDbLog implements EventStore {
     this.logId = logId;
     this.#connection = connection;
     this.#prefix = prefix;
-    this.#prefixes = CATEGORIES.map((category) => prefix + category);
+    this.#prefixes = STREAM_CATEGORIES.map((category) => prefix + category);
     this.#onFatal = onFatal;
-    this.#beginning = this.#position({ commit, prepare });
-    this.#scanned = { to: this.#beginning, last: this.#beginning };
+    this.#origin = this.#position({ commit, prepare });
+    this.#scanned = { to: this.#origin, last: this.#origin };
     const streams = [...this.#prefixes, prefix + LOG_STREAM];
     void warnOfRetention(connection, streams, this.#closing.signal, warn);
   }
 
-  async append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
+  async append(
+    stream: string,
+    events: readonly NewEvent[],
+    expected: ExpectedRevision,
+  ): Promise<AppendResult> {
     if (events.length === 0) throw new RangeError('An append needs an event');
-    events.forEach(jsonOf);
+    events.forEach(serializeEvent);
     if (this.#closing.signal.aborted) {
       throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log is closed') });
     }
-    return this.#tracked(untilKnown((limitMs) => this.#appendOnce(stream, events, expected, limitMs)));
+    return this.#trackAppend(
+      retryUntilOutcomeKnown((limitMs) => this.#appendOnce(stream, events, expected, limitMs)),
+    );
   }
 
-  async appendInOrder(appends: AsyncIterable<Append>): Promise<void> {
+  async bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<void> {
     const client = this.#connection.connectForBatches();
     const prefixed = withPrefix(this.#prefix, appends);
-    await this.#tracked(appendBatched(client, prefixed).finally(() => client.dispose()));
+    await this.#trackAppend(appendBatched(client, prefixed).finally(() => client.dispose()));
   }
 
   /** Closing waits for it. */
-  async #tracked<T>(appending: Promise<T>): Promise<T> {
+  async #trackAppend<T>(appending: Promise<T>): Promise<T> {
     this.#appending.add(appending);
     try {
       return await appending;
@@ -136,28 +142,28 @@ class EventStoreDbLog implements EventStore {
 
   async *readStream(stream: string): AsyncIterable<RecordedEvent> {
     let next = 0n;
-    let giveUpAt = performance.now() + ANSWER_LIMIT_MS;
+    let giveUpAt = performance.now() + CALL_TIMEOUT_MS;
     for (let attempt = 0; ; attempt++) {
       try {
         const { client, credentials } = this.#connection;
         const read = client.readStream(this.#prefix + stream, { fromRevision: next, ...credentials });
-        for await (const { event } of readPatiently(read, giveUpAt - performance.now())) {
+        for await (const { event } of readWithTimeout(read, giveUpAt - performance.now())) {
           if (!event) continue;
           yield this.#recorded(event);
           next = event.revision + 1n;
-          giveUpAt = performance.now() + ANSWER_LIMIT_MS;
+          giveUpAt = performance.now() + CALL_TIMEOUT_MS;
         }
         return;
       } catch (cause) {
         if (cause instanceof StreamNotFoundError) return;
-        if (!(await mayTryAgain(cause, giveUpAt, attempt)))
+        if (!(await backOffBeforeRetry(cause, giveUpAt, attempt)))
           throw new KeyledgerError('UNAVAILABLE', { cause });
       }
     }
   }
 
   async *readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
-    for await (const { events, foreign, caughtUp } of this.#pages(after, this.#closing.signal)) {
+    for await (const { events, foreign, caughtUp } of this.#batches(after, this.#closing.signal)) {
       if (onForeign) foreign?.forEach(onForeign);
       yield* events;
       if (caughtUp) return;
@@ -166,12 +172,12 @@ class EventStoreDbLog implements EventStore {
   }
 
   async eventAt(position: Position): Promise<RecordedEvent | undefined> {
-    const fromPosition = this.#parsed(position);
+    const fromPosition = this.#toPlace(position);
     if (fromPosition.commit > MAX_PLACE || fromPosition.prepare > MAX_PLACE) return undefined;
     const { client, credentials } = this.#connection;
     const read = client.readAll({ fromPosition, maxCount: 1, ...credentials });
     try {
-      for await (const { event } of readPatiently(read, ANSWER_LIMIT_MS)) {
+      for await (const { event } of readWithTimeout(read, CALL_TIMEOUT_MS)) {
         const isThere = event && this.#isOurs(event.streamId) && this.#position(event.position) === position;
         return isThere ? this.#recorded(event) : undefined;
       }
@@ -195,7 +201,7 @@ class EventStoreDbLog implements EventStore {
     let from: Place | typeof END = END;
     for (let maxCount = SCAN.first; ; maxCount = Math.min(maxCount * 8, SCAN.longest)) {
       const before: Place | typeof END = from;
-      for (const { streamId, position } of await this.#backwards(from, maxCount)) {
+      for (const { streamId, position } of await this.#readBackwards(from, maxCount)) {
         const here = this.#position(position);
         scannedTo ??= here;
         if (this.#isOurs(streamId)) return found(here);
@@ -206,8 +212,8 @@ class EventStoreDbLog implements EventStore {
     }
   }
 
-  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
-    yield* this.#pages(after, AbortSignal.any([signal, this.#closing.signal]));
+  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch> {
+    yield* this.#batches(after, AbortSignal.any([signal, this.#closing.signal]));
   }
 
   async close(): Promise<void> {
@@ -219,11 +225,11 @@ class EventStoreDbLog implements EventStore {
   async #appendOnce(
     stream: string,
     events: readonly NewEvent[],
-    expected: Expected,
+    expected: ExpectedRevision,
     limitMs: number,
   ): Promise<AppendResult> {
     const { client, appendCredentials } = this.#connection;
-    const expectedRevision = expected === 'none' ? NO_STREAM : BigInt(expected);
+    const expectedRevision = expected === 'no-stream' ? NO_STREAM : BigInt(expected);
     try {
       const { nextExpectedRevision, position } = await client.appendToStream(
         this.#prefix + stream,
@@ -236,28 +242,31 @@ class EventStoreDbLog implements EventStore {
     } catch (error) {
       if (!(error instanceof WrongExpectedVersionError)) throw error;
       const { actualVersion } = error;
-      return { appended: false, actual: typeof actualVersion === 'bigint' ? Number(actualVersion) : 'none' };
+      return {
+        appended: false,
+        actualRevision: typeof actualVersion === 'bigint' ? Number(actualVersion) : 'no-stream',
+      };
     }
   }
 
   /** Caught up is whoever has got to where the end was before: only servers from 23.10 on say it themselves. */
-  async *#pages(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
-    const fromPosition = after === undefined ? START : this.#parsed(after);
+  async *#batches(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch> {
+    const fromPosition = after === undefined ? START : this.#toPlace(after);
     if (signal.aborted) return;
     const end = await this.end();
-    let position = after ?? this.#beginning;
+    let position = after ?? this.#origin;
     // Before there is a subscription: whoever reads no further would leave one that nobody hears break.
     if (position >= end) yield { events: [], position, caughtUp: true };
     const { client, credentials } = this.#connection;
     const subscription = client.subscribeToAll(
       { fromPosition, filter: streamNameFilter({ prefixes: this.#prefixes, ...SEARCH }), ...credentials },
-      { highWaterMark: PAGE_SIZE },
+      { highWaterMark: BATCH_SIZE },
     );
     const stopListening = this.#heartbeat.listen((error) => subscription.emit('error', error));
     try {
-      for await (const { events } of pagesOf(subscription, signal)) {
+      for await (const { events } of subscriptionBatches(subscription, signal)) {
         const recorded = events.map((event) => this.#recorded(event));
-        const { events: ours, foreign } = separateForeign(recorded);
+        const { events: ours, foreign } = partitionForeign(recorded);
         // Where our last event is: nobody is given the place of an event that this log does not hold.
         position = ours.at(-1)?.position ?? position;
         const caughtUp = position >= end && subscription.readableLength === 0;
@@ -270,20 +279,23 @@ class EventStoreDbLog implements EventStore {
     }
   }
 
-  async #backwards(fromPosition: Place | typeof END, maxCount: number): Promise<AllStreamRecordedEvent[]> {
+  async #readBackwards(
+    fromPosition: Place | typeof END,
+    maxCount: number,
+  ): Promise<AllStreamRecordedEvent[]> {
     const { client, credentials } = this.#connection;
     const read = client.readAll({ direction: BACKWARDS, fromPosition, maxCount, ...credentials });
     const found: AllStreamRecordedEvent[] = [];
     try {
-      for await (const { event } of readPatiently(read, ANSWER_LIMIT_MS)) if (event) found.push(event);
+      for await (const { event } of readWithTimeout(read, CALL_TIMEOUT_MS)) if (event) found.push(event);
     } catch (cause) {
       throw new KeyledgerError('UNAVAILABLE', { cause });
     }
     return found;
   }
 
-  async #isStillThere(): Promise<void> {
-    const found = await findBeginning(this.#connection, this.#prefix + LOG_STREAM);
+  async #assertSameLog(): Promise<void> {
+    const found = await findLogIdentity(this.#connection, this.#prefix + LOG_STREAM);
     if (found?.logId === this.logId) return;
     const error = new Error(`The database no longer holds the log ${this.logId}`);
     if (!this.#closing.signal.aborted) this.#onFatal(error);
@@ -291,17 +303,17 @@ class EventStoreDbLog implements EventStore {
   }
 
   #isOurs(streamId: string): boolean {
-    return streamId.startsWith(this.#prefix) && isOurStream(streamId.slice(this.#prefix.length));
+    return streamId.startsWith(this.#prefix) && isKeyledgerStream(streamId.slice(this.#prefix.length));
   }
 
-  #parsed(position: Position): Place {
-    const place = placeOf(position, this.logId);
+  #toPlace(position: Position): Place {
+    const place = placeIn(position, this.logId);
     return { commit: BigInt(`0x${place.slice(0, 16)}`), prepare: BigInt(`0x${place.slice(16) || '0'}`) };
   }
 
   #position(place: Place | undefined): Position {
     if (!place) throw new Error('EventStoreDB did not say where the event is; 22.6 or later does');
-    return positionAt(this.logId, hex16(place.commit) + hex16(place.prepare));
+    return makePosition(this.logId, hex16(place.commit) + hex16(place.prepare));
   }
 
   #recorded(event: EventStoreDbEvent): RecordedEvent {
@@ -311,13 +323,16 @@ class EventStoreDbLog implements EventStore {
       revision: Number(event.revision),
       position: this.#position(event.position),
       type: event.type,
-      data: jsonOrText(event.data),
-      metadata: jsonOrText(event.metadata),
+      data: parseJsonOrText(event.data),
+      metadata: parseJsonOrText(event.metadata),
       recordedAt: event.created.toISOString(),
     };
   }
 }
 
-async function* withPrefix(prefix: string, appends: AsyncIterable<Append>): AsyncIterable<Append> {
+async function* withPrefix(
+  prefix: string,
+  appends: AsyncIterable<AppendRequest>,
+): AsyncIterable<AppendRequest> {
   for await (const append of appends) yield { ...append, stream: prefix + append.stream };
 }

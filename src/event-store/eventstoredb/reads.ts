@@ -4,10 +4,10 @@ import type {
   AllStreamSubscription,
   StreamingRead,
 } from '@eventstore/db-client';
-import { withinTime } from './retry.js';
+import { withTimeout } from './retry.js';
 
 /** Events that a page holds at most, and that wait in memory before the server is held back. */
-export const PAGE_SIZE = 512;
+export const BATCH_SIZE = 512;
 
 /** As much of a readable stream as is used; the client's types are those of an older Node. */
 type Stream = {
@@ -18,7 +18,7 @@ type Stream = {
 };
 
 /** What has arrived on a stream of the client and is not taken yet. */
-class Inbox<T> {
+class StreamBuffer<T> {
   readonly #stream: Stream;
   readonly #cancel: () => Promise<void>;
   #wake = () => {};
@@ -43,7 +43,7 @@ class Inbox<T> {
 
   take(): T[] {
     const taken: T[] = [];
-    while (taken.length < PAGE_SIZE) {
+    while (taken.length < BATCH_SIZE) {
       const one = this.#stream.read() as T | null;
       if (one === null) break;
       taken.push(one);
@@ -70,66 +70,69 @@ class Inbox<T> {
   }
 }
 
-/** The events of a read. @throws NoAnswerError nothing came for that time while somebody waited for it */
-export async function* readPatiently<T>(read: StreamingRead<T>, limitMs: number): AsyncIterable<T> {
-  const inbox = new Inbox<T>(read, () => read.cancel());
+/** The events of a read. @throws TimeoutError nothing came for that time while somebody waited for it */
+export async function* readWithTimeout<T>(read: StreamingRead<T>, limitMs: number): AsyncIterable<T> {
+  const buffer = new StreamBuffer<T>(read, () => read.cancel());
   try {
     for (;;) {
-      const some = inbox.take();
+      const some = buffer.take();
       yield* some;
       if (some.length > 0) continue;
-      if (inbox.failure) throw inbox.failure;
-      if (inbox.ended) return;
-      await withinTime(limitMs, inbox.change());
+      if (buffer.failure) throw buffer.failure;
+      if (buffer.ended) return;
+      await withTimeout(limitMs, buffer.change());
     }
   } finally {
-    inbox.close();
+    buffer.close();
   }
 }
 
-export type Arrived = { readonly events: readonly AllStreamRecordedEvent[]; readonly caughtUp: boolean };
+export type ReceivedBatch = {
+  readonly events: readonly AllStreamRecordedEvent[];
+  readonly caughtUp: boolean;
+};
 
 /**
  * What a subscription brings, in pages of all that has arrived. The first one comes when there is
  * something, or when nothing is left to come. Ends with the signal; throws when the subscription breaks.
  */
-export async function* pagesOf(
+export async function* subscriptionBatches(
   subscription: AllStreamSubscription,
   signal: AbortSignal,
-): AsyncIterable<Arrived> {
-  const inbox = new Inbox<AllStreamResolvedEvent>(subscription, () => subscription.unsubscribe());
+): AsyncIterable<ReceivedBatch> {
+  const buffer = new StreamBuffer<AllStreamResolvedEvent>(subscription, () => subscription.unsubscribe());
   let taken = 0;
   /** Caught up once so many are taken: the server says so while events before it wait to be taken. */
   let caughtUpAt = Number.POSITIVE_INFINITY;
   subscription.on('caughtUp', () => {
     caughtUpAt = taken + subscription.readableLength;
-    inbox.wake();
+    buffer.wake();
   });
   subscription.on('fellBehind', () => {
     caughtUpAt = Number.POSITIVE_INFINITY;
   });
-  const aborted = () => inbox.wake();
+  const aborted = () => buffer.wake();
   signal.addEventListener('abort', aborted);
   try {
-    for (let told = false; !signal.aborted; ) {
-      const some = inbox.take();
+    for (let reportedCaughtUp = false; !signal.aborted; ) {
+      const some = buffer.take();
       taken += some.length;
       const caughtUp = taken >= caughtUpAt && subscription.readableLength === 0;
-      if (some.length > 0 || (caughtUp && !told)) {
-        told = caughtUp;
+      if (some.length > 0 || (caughtUp && !reportedCaughtUp)) {
+        reportedCaughtUp = caughtUp;
         yield { events: some.flatMap(({ event }) => event ?? []), caughtUp };
-      } else if (inbox.failure || inbox.ended) {
-        throw inbox.failure ?? new Error('The subscription ended');
+      } else if (buffer.failure || buffer.ended) {
+        throw buffer.failure ?? new Error('The subscription ended');
       } else {
-        await inbox.change();
+        await buffer.change();
       }
     }
   } finally {
     signal.removeEventListener('abort', aborted);
-    inbox.close();
+    buffer.close();
   }
 }
 
 /** What was not written as JSON stays text, which no schema takes. */
-export const jsonOrText = (value: unknown): unknown =>
+export const parseJsonOrText = (value: unknown): unknown =>
   value instanceof Uint8Array ? Buffer.from(value).toString() : (value ?? null);

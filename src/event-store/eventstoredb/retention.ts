@@ -1,7 +1,7 @@
 import { type AllStreamRecordedEvent, START, streamNameFilter } from '@eventstore/db-client';
 import type { Connection } from './connection.js';
-import { PAGE_SIZE, pagesOf } from './reads.js';
-import { reasonOf } from './retry.js';
+import { BATCH_SIZE, subscriptionBatches } from './reads.js';
+import { errorReason } from './retry.js';
 
 /** Settings in a stream's metadata that let the server drop its events. */
 const LIMITS = ['$maxAge', '$maxCount', '$tb'];
@@ -27,9 +27,9 @@ export async function warnOfRetention(
   try {
     const subscription = client.subscribeToAll(
       { fromPosition: START, filter, ...credentials },
-      { highWaterMark: PAGE_SIZE },
+      { highWaterMark: BATCH_SIZE },
     );
-    for await (const { events, caughtUp } of pagesOf(subscription, signal)) {
+    for await (const { events, caughtUp } of subscriptionBatches(subscription, signal)) {
       for (const event of events) {
         const limits = limitsOf(event);
         if (limits) limited.set(event.streamId.slice(2), limits);
@@ -38,7 +38,7 @@ export async function warnOfRetention(
       if (caughtUp) break;
     }
   } catch (error) {
-    warn(`Whether the server may drop events of the log is unknown: ${reasonOf(error)}`);
+    warn(`Whether the server may drop events of the log is unknown: ${errorReason(error)}`);
   }
   if (limited.size === 0) return;
   const some = [...limited].slice(0, NAMED).map(([stream, limits]) => `${stream} (${limits})`);

@@ -1,9 +1,9 @@
-import { jsonOf } from '../event-json.js';
-import { type Append, type AppendResult, conflictOf, type NewEvent } from '../event-store.js';
+import { serializeEvent } from '../event-json.js';
+import { type AppendRequest, type AppendResult, conflictError, type NewEvent } from '../event-store.js';
 import type { EncodedAppend, EncodedEvent } from './writer.js';
 
 /** Characters of JSON after which a group is filled no further, so that it needs little memory. */
-const GROUP_LENGTH = 4 * 1024 * 1024;
+const MAX_BATCH_LENGTH = 4 * 1024 * 1024;
 
 /**
  * Sends appends in groups, in the order given. While one group is on its way the next is made; it is
@@ -11,44 +11,44 @@ const GROUP_LENGTH = 4 * 1024 * 1024;
  * @param size appends that a group holds at most
  * @throws KeyledgerError CONFLICT; what `send` and `appends` throw
  */
-export async function inGroups(
-  appends: AsyncIterable<Append>,
+export async function appendInBatches(
+  appends: AsyncIterable<AppendRequest>,
   size: number,
-  send: (group: readonly EncodedAppend[]) => Promise<readonly AppendResult[]>,
+  send: (batch: readonly EncodedAppend[]) => Promise<readonly AppendResult[]>,
 ): Promise<void> {
-  let group: EncodedAppend[] = [];
+  let batch: EncodedAppend[] = [];
   let length = 0;
   let sending = Promise.resolve();
   const done = async (some: readonly EncodedAppend[]) => {
     (await send(some)).forEach((result, i) => {
-      if (!result.appended) throw conflictOf((some[i] as EncodedAppend).stream, result.actual);
+      if (!result.appended) throw conflictError((some[i] as EncodedAppend).stream, result.actualRevision);
     });
   };
   try {
     for await (const append of appends) {
-      const encoded = encodedAppend(append);
-      group.push(encoded);
-      for (const [, , data, metadata] of encoded.events) length += data.length + metadata.length;
-      if (group.length < size && length < GROUP_LENGTH) continue;
+      const encodeEvent = encodeAppend(append);
+      batch.push(encodeEvent);
+      for (const [, , data, metadata] of encodeEvent.events) length += data.length + metadata.length;
+      if (batch.length < size && length < MAX_BATCH_LENGTH) continue;
       await sending;
-      sending = done(group);
+      sending = done(batch);
       sending.catch(() => undefined);
-      group = [];
+      batch = [];
       length = 0;
     }
   } finally {
     await sending;
-    await done(group);
+    await done(batch);
   }
 }
 
 /** @throws RangeError as append */
-export function encodedAppend({ stream, events, expected }: Append): EncodedAppend {
+export function encodeAppend({ stream, events, expectedRevision: expected }: AppendRequest): EncodedAppend {
   if (events.length === 0) throw new RangeError('An append needs an event');
-  return { stream, expected, events: events.map(encoded) };
+  return { stream, expectedRevision: expected, events: events.map(encodeEvent) };
 }
 
-function encoded(event: NewEvent): EncodedEvent {
-  const { data, metadata } = jsonOf(event);
+function encodeEvent(event: NewEvent): EncodedEvent {
+  const { data, metadata } = serializeEvent(event);
   return [event.id, event.type, data, metadata];
 }

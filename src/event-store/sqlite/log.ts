@@ -5,28 +5,28 @@ import { Worker } from 'node:worker_threads';
 import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
 import { KeyledgerError } from '../../domain/errors.js';
 import type {
-  Append,
+  AppendRequest,
   AppendResult,
+  EventBatch,
   EventStore,
-  Expected,
+  ExpectedRevision,
   NewEvent,
-  Page,
   RecordedEvent,
 } from '../event-store.js';
 import type { Position } from '../position.js';
-import { encodedAppend, inGroups } from './bulk-append.js';
+import { appendInBatches, encodeAppend } from './bulk-append.js';
 import { SqliteReader } from './reader.js';
 import { type LogFile, openLogFile } from './schema.js';
-import type { EncodedAppend, Reply } from './writer.js';
+import type { EncodedAppend, WriterReply } from './writer.js';
 
 /** Appends that one transaction takes at most, so that a burst does not delay its first ones for long. */
 const GROUP_SIZE = 1024;
 /** How often the file is asked whether another process wrote to it, in milliseconds. */
-const POLL_MS = 20;
+const CHANGE_POLL_MS = 20;
 /** How often the file is looked after, in milliseconds. */
-const WATCH_MS = 1000;
+const FILE_CHECK_MS = 1000;
 /** What has waited so long for the groups before it is not written: behind a file that is locked, all fail together. */
-const LONGEST_WAIT_MS = 3500;
+const QUEUE_TIMEOUT_MS = 3500;
 
 type Pending = {
   append: EncodedAppend;
@@ -52,7 +52,7 @@ class SqliteLog implements EventStore {
   readonly #onFatal: (error: Error) => void;
   readonly #reader: SqliteReader;
   readonly #dataVersion: StatementSyncInstance;
-  readonly #sleepers = new Set<() => void>();
+  readonly #waiters = new Set<() => void>();
   #queue: Pending[] = [];
   #inFlight: Pending[] = [];
   #poll: NodeJS.Timeout | undefined;
@@ -69,20 +69,24 @@ class SqliteLog implements EventStore {
     this.#reader = new SqliteReader(db, logId);
     this.#dataVersion = db.prepare('PRAGMA data_version');
     const { ino } = statSync(file);
-    this.#watch = setInterval(() => this.#lookAfter(file, ino), WATCH_MS).unref();
+    this.#watch = setInterval(() => this.#checkFileIdentity(file, ino), FILE_CHECK_MS).unref();
     this.#writer = new Worker(new URL('./writer.js', import.meta.url), { workerData: file });
     this.#writerEnded = new Promise((resolve) => this.#writer.once('exit', resolve));
-    this.#writer.on('message', (reply: Reply) => this.#settle(reply));
+    this.#writer.on('message', (reply: WriterReply) => this.#settle(reply));
     this.#writer.on('error', (error) => this.#settle({ failure: error.message, outcome: 'unknown' }));
   }
 
-  async append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult> {
-    const [result] = this.#enqueue([encodedAppend({ stream, events, expected })]);
+  async append(
+    stream: string,
+    events: readonly NewEvent[],
+    expected: ExpectedRevision,
+  ): Promise<AppendResult> {
+    const [result] = this.#enqueue([encodeAppend({ stream, events, expectedRevision: expected })]);
     return result as Promise<AppendResult>;
   }
 
-  appendInOrder(appends: AsyncIterable<Append>): Promise<void> {
-    return inGroups(appends, GROUP_SIZE, (group) => Promise.all(this.#enqueue(group)));
+  bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<void> {
+    return appendInBatches(appends, GROUP_SIZE, (group) => Promise.all(this.#enqueue(group)));
   }
 
   #enqueue(appends: readonly EncodedAppend[]): Promise<AppendResult>[] {
@@ -117,17 +121,17 @@ class SqliteLog implements EventStore {
     return this.#reader.end();
   }
 
-  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
+  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch> {
     const reader = this.#reader;
-    let told = false;
+    let reportedCaughtUp = false;
     for (let last = reader.placeAfter(after); !signal.aborted && !this.#closed; ) {
       const seen = this.#changes;
-      const { place, ...page } = reader.pageAfter(last);
-      const { caughtUp } = page;
+      const { place, ...batch } = reader.batchAfter(last);
+      const { caughtUp } = batch;
       const isNew = place !== last;
       last = place;
-      if (isNew || !told) yield { ...page, position: reader.position(place) };
-      told = caughtUp;
+      if (isNew || !reportedCaughtUp) yield { ...batch, position: reader.position(place) };
+      reportedCaughtUp = caughtUp;
       await (caughtUp ? this.#changeSince(seen, signal) : setImmediate());
     }
   }
@@ -143,17 +147,17 @@ class SqliteLog implements EventStore {
       if (this.#changes !== seen || signal.aborted || this.#closed) return resolve();
       const wake = () => {
         signal.removeEventListener('abort', wake);
-        this.#sleepers.delete(wake);
+        this.#waiters.delete(wake);
         resolve();
       };
       signal.addEventListener('abort', wake);
-      this.#sleepers.add(wake);
-      this.#poll ??= setInterval(() => this.#pollFile(), POLL_MS);
+      this.#waiters.add(wake);
+      this.#poll ??= setInterval(() => this.#checkForCommits(), CHANGE_POLL_MS);
     });
   }
 
   /** data_version changes with each commit of another connection, the writer's and other processes'. */
-  #pollFile(): void {
+  #checkForCommits(): void {
     const version = this.#readVersion();
     if (version === undefined || version !== this.#seenVersion) this.#wakeSubscribers();
     this.#seenVersion = version;
@@ -169,7 +173,7 @@ class SqliteLog implements EventStore {
   }
 
   /** Somebody may remove or replace the file while it is open: what is written then is in no file that is found again. */
-  #lookAfter(file: string, inode: number): void {
+  #checkFileIdentity(file: string, inode: number): void {
     const found = statSync(file, { throwIfNoEntry: false });
     if (found?.ino === inode && found.size > 0) return;
     this.#fail(new Error(`${file} was removed, emptied or replaced while it was open`));
@@ -177,13 +181,13 @@ class SqliteLog implements EventStore {
 
   #wakeSubscribers(): void {
     this.#changes++;
-    for (const wake of [...this.#sleepers]) wake();
+    for (const wake of [...this.#waiters]) wake();
   }
 
   /** Group commit: whatever arrives while one group is on its way to the disk is the next group. */
   #sendGroup(): void {
     if (this.#inFlight.length > 0 || this.#queue.length === 0) return;
-    const tooOld = performance.now() - LONGEST_WAIT_MS;
+    const tooOld = performance.now() - QUEUE_TIMEOUT_MS;
     const young = this.#queue.findIndex(({ since }) => since >= tooOld);
     for (const { reject } of this.#queue.splice(0, young < 0 ? Number.POSITIVE_INFINITY : young)) {
       reject(new KeyledgerError('UNAVAILABLE', { cause: new Error('The log did not take it in time') }));
@@ -193,7 +197,7 @@ class SqliteLog implements EventStore {
     this.#writer.postMessage(this.#inFlight.map(({ append }) => append));
   }
 
-  #settle(reply: Reply): void {
+  #settle(reply: WriterReply): void {
     const group = this.#inFlight;
     this.#inFlight = [];
     if (this.#failed) {
@@ -202,8 +206,8 @@ class SqliteLog implements EventStore {
       group.forEach(({ resolve }, i) => {
         const outcome = reply.outcomes[i] as (typeof reply.outcomes)[number];
         resolve(
-          'actual' in outcome
-            ? { appended: false, actual: outcome.actual }
+          'actualRevision' in outcome
+            ? { appended: false, actualRevision: outcome.actualRevision }
             : { appended: true, revision: outcome.revision, position: this.#reader.position(outcome.place) },
         );
       });

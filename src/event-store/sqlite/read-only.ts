@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { KeyledgerError } from '../../domain/errors.js';
-import type { AppendResult, EventStore, Page, RecordedEvent } from '../event-store.js';
+import type { AppendResult, EventBatch, EventStore, RecordedEvent } from '../event-store.js';
 import type { Position } from '../position.js';
 import { SqliteReader } from './reader.js';
 import { assertLogFile, LogFileError, logIdIn } from './schema.js';
@@ -46,7 +46,7 @@ function refusesWriting(path: string, tryToWrite: () => void): boolean {
  */
 export function openReadOnlyCopy(path: string): EventStore {
   const file = resolve(path);
-  const db = connect(file);
+  const db = openImmutable(file);
   try {
     assertLogFile(db, file);
     return new ReadOnlyLog(db);
@@ -57,7 +57,7 @@ export function openReadOnlyCopy(path: string): EventStore {
 }
 
 /** `immutable` reads without locks and without the WAL, which must hold nothing then: https://www.sqlite.org/uri.html */
-function connect(file: string): DatabaseSyncInstance {
+function openImmutable(file: string): DatabaseSyncInstance {
   const wal = statSync(`${file}-wal`, { throwIfNoEntry: false });
   if (!wal?.size && !existsSync(`${file}-shm`)) {
     const url = pathToFileURL(file);
@@ -92,7 +92,7 @@ class ReadOnlyLog implements EventStore {
     throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log is a read-only copy') });
   }
 
-  async appendInOrder(): Promise<void> {
+  async bulkAppend(): Promise<void> {
     await this.append();
   }
 
@@ -113,12 +113,12 @@ class ReadOnlyLog implements EventStore {
   }
 
   /** Nothing comes after the copy's end. */
-  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page> {
+  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch> {
     for (let last = this.#reader.placeAfter(after); !signal.aborted; await setImmediate()) {
-      const { place, ...page } = this.#reader.pageAfter(last);
+      const { place, ...batch } = this.#reader.batchAfter(last);
       last = place;
-      yield { ...page, position: this.#reader.position(place) };
-      if (page.caughtUp) await aborted(signal);
+      yield { ...batch, position: this.#reader.position(place) };
+      if (batch.caughtUp) await aborted(signal);
     }
   }
 

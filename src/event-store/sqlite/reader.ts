@@ -1,11 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
 import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
-import type { Page, RecordedEvent } from '../event-store.js';
-import { hex16, type Position, placeOf, positionAt } from '../position.js';
-import { isOurStream, separateForeign } from '../streams.js';
+import type { EventBatch, RecordedEvent } from '../event-store.js';
+import { hex16, makePosition, type Position, placeIn } from '../position.js';
+import { isKeyledgerStream, partitionForeign } from '../streams.js';
 
 /** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
-const PAGE_SIZE = 512;
+const BATCH_SIZE = 512;
 
 /** The place of the log's own beginning, which no reader is given. */
 const BEGINNING = 1;
@@ -22,9 +22,9 @@ export class SqliteReader {
     this.logId = logId;
     const select = 'SELECT place, stream, revision, id, type, data, metadata, recorded_at FROM events';
     this.#selectStream = db.prepare(
-      `${select} WHERE stream = ? AND revision > ? AND place > ${BEGINNING} ORDER BY revision LIMIT ${PAGE_SIZE}`,
+      `${select} WHERE stream = ? AND revision > ? AND place > ${BEGINNING} ORDER BY revision LIMIT ${BATCH_SIZE}`,
     );
-    this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${PAGE_SIZE}`);
+    this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${BATCH_SIZE}`);
     this.#selectAt = db.prepare(`${select} WHERE place = ? AND place > ${BEGINNING}`);
     this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
   }
@@ -33,7 +33,7 @@ export class SqliteReader {
     for (let last = -1; ; ) {
       const rows = this.#selectStream.all(stream, last) as Row[];
       for (const row of rows) yield this.#recorded(row);
-      if (rows.length < PAGE_SIZE) return;
+      if (rows.length < BATCH_SIZE) return;
       last = (rows.at(-1) as Row).revision;
       await setImmediate();
     }
@@ -41,18 +41,18 @@ export class SqliteReader {
 
   async *readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
     for (let place = this.placeAfter(after); ; ) {
-      const page = this.pageAfter(place);
-      if (onForeign) page.foreign.forEach(onForeign);
-      yield* page.events;
-      if (page.caughtUp) return;
-      place = page.place;
+      const batch = this.batchAfter(place);
+      if (onForeign) batch.foreign.forEach(onForeign);
+      yield* batch.events;
+      if (batch.caughtUp) return;
+      place = batch.place;
       await setImmediate();
     }
   }
 
   eventAt(position: Position): RecordedEvent | undefined {
     const row = this.#selectAt.get(this.placeAfter(position)) as Row | undefined;
-    return row && isOurStream(row.stream) ? this.#recorded(row) : undefined;
+    return row && isKeyledgerStream(row.stream) ? this.#recorded(row) : undefined;
   }
 
   end(): Position {
@@ -60,25 +60,25 @@ export class SqliteReader {
   }
 
   /** The next events after a place, and how far they reach. */
-  pageAfter(place: number): Pick<Page, 'events' | 'caughtUp'> & {
+  batchAfter(place: number): Pick<EventBatch, 'events' | 'caughtUp'> & {
     readonly foreign: readonly RecordedEvent[];
     readonly place: number;
   } {
     const rows = this.#selectAfter.all(place) as Row[];
     return {
-      ...separateForeign(rows.map((row) => this.#recorded(row))),
+      ...partitionForeign(rows.map((row) => this.#recorded(row))),
       place: rows.at(-1)?.place ?? place,
-      caughtUp: rows.length < PAGE_SIZE,
+      caughtUp: rows.length < BATCH_SIZE,
     };
   }
 
   /** The place that reading after a position starts from. @throws KeyledgerError OTHER_LOG */
   placeAfter(after: Position | undefined): number {
-    return after === undefined ? BEGINNING : Number.parseInt(placeOf(after, this.logId), 16);
+    return after === undefined ? BEGINNING : Number.parseInt(placeIn(after, this.logId), 16);
   }
 
   position(place: number): Position {
-    return positionAt(this.logId, hex16(place));
+    return makePosition(this.logId, hex16(place));
   }
 
   #recorded(row: Row): RecordedEvent {

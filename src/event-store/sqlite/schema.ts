@@ -19,8 +19,8 @@ const SQLITE_IOERR_WRITE = 778;
 /** The disk took a write only in part or not at all: no space, or a quota or size limit. */
 export const DISK_FULL: readonly number[] = [SQLITE_FULL, SQLITE_IOERR_WRITE];
 
-export const extendedCode = (error: unknown): number => (error as { errcode?: number }).errcode ?? 0;
-const resultCode = (error: unknown): number => extendedCode(error) & 0xff;
+export const extendedResultCode = (error: unknown): number => (error as { errcode?: number }).errcode ?? 0;
+const resultCode = (error: unknown): number => extendedResultCode(error) & 0xff;
 
 /** The log's first event, which no reader is given: it makes the log id. */
 const LOG_STREAM = 'keyledger-log';
@@ -52,13 +52,13 @@ export async function openLogFile(
   for (const deadline = Date.now() + BUSY_TIMEOUT_MS; ; await setTimeout(BUSY_RETRY_MS)) {
     try {
       mkdirSync(dirname(file), { recursive: true });
-      refuseNetwork(file, statfs(dirname(file)).type);
+      refuseNetworkFileSystem(file, statfs(dirname(file)).type);
       closeSync(openSync(file, 'a', 0o600));
       return openOnce(file);
     } catch (cause) {
       const code = resultCode(cause);
       if (code === SQLITE_BUSY && Date.now() < deadline) continue;
-      if (code === SQLITE_NOTADB) throw notALog(file);
+      if (code === SQLITE_NOTADB) throw notALogError(file);
       if (cause instanceof LogFileError) throw cause;
       throw new LogFileError(`Cannot open the log ${file}: ${(cause as Error).message}`, { cause });
     }
@@ -68,7 +68,7 @@ export async function openLogFile(
 /** A file is refused; the message says why. */
 export class LogFileError extends Error {}
 
-function refuseNetwork(file: string, type: number): void {
+function refuseNetworkFileSystem(file: string, type: number): void {
   const network = NETWORK_FILE_SYSTEMS[type];
   if (!network) return;
   throw new LogFileError(
@@ -77,10 +77,10 @@ function refuseNetwork(file: string, type: number): void {
 }
 
 function openOnce(file: string): LogFile {
-  const db = connect(file);
+  const db = openDatabase(file);
   try {
     migrate(db, file);
-    secure(db);
+    syncWal(db);
     return { file, db, logId: logIdIn(db) };
   } catch (error) {
     db.close();
@@ -93,7 +93,7 @@ export const logIdIn = (db: DatabaseSyncInstance): string =>
   (db.prepare('SELECT id FROM events WHERE place = 1').get() as { id: string }).id;
 
 /** A connection as durable as it gets: an acknowledged COMMIT has been through fsync. */
-export function connect(file: string): DatabaseSyncInstance {
+export function openDatabase(file: string): DatabaseSyncInstance {
   const db = new DatabaseSync(file);
   try {
     db.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA synchronous = FULL;`);
@@ -108,12 +108,12 @@ export function connect(file: string): DatabaseSyncInstance {
  * Brings what a process wrote before it was killed onto the disk: SQLite recovers it from the page
  * cache, and no reader and no repeated append may be told of it while a power cut could take it back.
  */
-function secure(db: DatabaseSyncInstance): void {
+function syncWal(db: DatabaseSyncInstance): void {
   try {
     db.exec('PRAGMA wal_checkpoint(PASSIVE)');
   } catch (error) {
     // A full disk leaves it in the WAL, which a checkpoint syncs before all else; reading goes on.
-    if (!DISK_FULL.includes(extendedCode(error))) throw error;
+    if (!DISK_FULL.includes(extendedResultCode(error))) throw error;
   }
 }
 
@@ -127,7 +127,7 @@ const pragma = (db: DatabaseSyncInstance, name: string): number =>
 
 /** @throws Error the open file is no log, or of a later release */
 export function assertLogFile(db: DatabaseSyncInstance, file: string): void {
-  if (pragma(db, 'application_id') !== APPLICATION_ID) throw notALog(file);
+  if (pragma(db, 'application_id') !== APPLICATION_ID) throw notALogError(file);
   const version = pragma(db, 'user_version');
   if (version > FILE_VERSION) {
     throw new LogFileError(
@@ -163,5 +163,5 @@ function create(db: DatabaseSyncInstance): void {
   db.exec('COMMIT');
 }
 
-const notALog = (file: string) =>
+const notALogError = (file: string) =>
   new LogFileError(`${file} is not a log of Keyledger. Name another file in EVENT_STORE_URL`);

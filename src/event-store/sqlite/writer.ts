@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Expected } from '../event-store.js';
-import { connect, DISK_FULL, extendedCode, SQLITE_BUSY } from './schema.js';
+import type { ExpectedRevision } from '../event-store.js';
+import { DISK_FULL, extendedResultCode, openDatabase, SQLITE_BUSY } from './schema.js';
 
 /**
  * The thread that writes a SQLite log. It waits for the disk, so that the event loop does not: one
@@ -10,19 +10,21 @@ import { connect, DISK_FULL, extendedCode, SQLITE_BUSY } from './schema.js';
 export type EncodedEvent = readonly [id: string, type: string, data: string, metadata: string];
 export type EncodedAppend = {
   readonly stream: string;
-  readonly expected: Expected;
+  readonly expectedRevision: ExpectedRevision;
   readonly events: readonly EncodedEvent[];
 };
 /** place of the append's last event, or the revision that stood in the way. */
-export type Outcome = { readonly revision: number; readonly place: number } | { readonly actual: Expected };
-export type Reply =
-  | { readonly outcomes: readonly Outcome[] }
+export type WriteOutcome =
+  | { readonly revision: number; readonly place: number }
+  | { readonly actualRevision: ExpectedRevision };
+export type WriterReply =
+  | { readonly outcomes: readonly WriteOutcome[] }
   /** Nothing of the group is in the log, or (unknown) it may be: then nothing more is written. */
   | { readonly failure: string; readonly outcome: 'not done' | 'unknown' };
 
 if (!parentPort) throw new Error('This module is a worker thread');
 const port = parentPort;
-const db = connect(workerData as string);
+const db = openDatabase(workerData as string);
 
 const begin = db.prepare('BEGIN IMMEDIATE');
 const commit = db.prepare('COMMIT');
@@ -36,16 +38,17 @@ port.on('message', (message: readonly EncodedAppend[] | 'close') => {
   else port.postMessage(writeGroup(message));
 });
 
-function writeGroup(group: readonly EncodedAppend[]): Reply {
+function writeGroup(group: readonly EncodedAppend[]): WriterReply {
   let committing = false;
   try {
     begin.run();
     const now = Date.now();
     let place = (selectEnd.get() as { place: number }).place;
-    const outcomes = group.map(({ stream, expected, events }): Outcome => {
+    const outcomes = group.map(({ stream, expectedRevision, events }): WriteOutcome => {
       const last = (selectLast.get(stream) as { revision: number | null }).revision;
-      const actual: Expected = last ?? 'none';
-      if (expected !== actual) return repeated(stream, expected, events) ?? { actual };
+      const actualRevision: ExpectedRevision = last ?? 'no-stream';
+      if (expectedRevision !== actualRevision)
+        return firstResult(stream, expectedRevision, events) ?? { actualRevision };
       let revision = last ?? -1;
       for (const [id, type, data, metadata] of events) {
         insert.run(++place, stream, ++revision, id, type, data, metadata, now);
@@ -61,8 +64,12 @@ function writeGroup(group: readonly EncodedAppend[]): Reply {
 }
 
 /** What a repeat of an append answers: the first result, if the same ids stand at the same places. */
-function repeated(stream: string, expected: Expected, events: readonly EncodedEvent[]): Outcome | undefined {
-  let revision = expected === 'none' ? -1 : expected;
+function firstResult(
+  stream: string,
+  expectedRevision: ExpectedRevision,
+  events: readonly EncodedEvent[],
+): WriteOutcome | undefined {
+  let revision = expectedRevision === 'no-stream' ? -1 : expectedRevision;
   let place = 0;
   for (const [id] of events) {
     const row = selectAt.get(stream, ++revision) as { id: string; place: number } | undefined;
@@ -83,6 +90,6 @@ function rollBack(committing: boolean, error: unknown): 'not done' | 'unknown' {
   } catch {
     return 'unknown';
   }
-  const code = extendedCode(error);
+  const code = extendedResultCode(error);
   return !committing || code === SQLITE_BUSY || DISK_FULL.includes(code) ? 'not done' : 'unknown';
 }

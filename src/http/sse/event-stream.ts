@@ -29,7 +29,7 @@ export type Marks = {
   /** For how many seconds it has not been known that there is no more. */
   readonly staleness: () => number;
   /** What a reader at a position goes on with. */
-  readonly bookmarkAt: (position: Position) => Promise<string>;
+  readonly resumeTokenAt: (position: Position) => Promise<string>;
 };
 
 /** Characters that are sent at once. */
@@ -100,7 +100,7 @@ export class EventStream {
    * Sends what comes until one of both ends; `caught-up` when the reader has all that there was, and at least so often
    * a `heartbeat`, the first at once: from then on a reader that named no position can go on where it began.
    */
-  async follow(pages: AsyncIterable<Followed>, { everyMs, staleness, bookmarkAt }: Marks): Promise<void> {
+  async follow(pages: AsyncIterable<Followed>, { everyMs, staleness, resumeTokenAt }: Marks): Promise<void> {
     let hasCaughtUp = false;
     let markedAt = Number.NEGATIVE_INFINITY;
     try {
@@ -113,7 +113,7 @@ export class EventStream {
         const isDue = (caughtUp && !hasCaughtUp) || performance.now() - markedAt >= everyMs;
         if (position === undefined || !isDue) continue;
         const event = caughtUp && !hasCaughtUp ? 'caught-up' : 'heartbeat';
-        const id = await bookmarkAt(position);
+        const id = await resumeTokenAt(position);
         await this.send(
           message({ event, id, data: JSON.stringify({ position: id, staleness: age, elapsed }) }),
         );

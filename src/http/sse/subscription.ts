@@ -2,7 +2,7 @@ import { type Caller, type Permission, permits } from '../../domain/authorizatio
 import { KeyledgerError } from '../../domain/errors.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import type { Position } from '../../event-store/position.js';
-import { findBookmark } from '../../event-store/resume-token.js';
+import { resolveResumeToken } from '../../event-store/resume-token.js';
 import type { Projector } from '../../projections/projector.js';
 import type { Reads } from '../../projections/queries.js';
 import type { Marks } from './event-stream.js';
@@ -27,7 +27,8 @@ export async function whereToGoOn(
   given: string | undefined,
 ): Promise<{ readonly after: Position | undefined; readonly end: Position }> {
   const end = await log.end();
-  const asked = given === undefined || given === 'start' ? undefined : await findBookmark(log, end, given);
+  const asked =
+    given === undefined || given === 'start' ? undefined : await resolveResumeToken(log, end, given);
   await reads.folded(end);
   return { after: given === undefined ? end : asked, end };
 }
@@ -36,7 +37,7 @@ export async function whereToGoOn(
 export const marksOf = ({ indexed, tail }: Projector, everyMs: number): Marks => ({
   everyMs,
   staleness: () => indexed.staleness,
-  bookmarkAt: (position) => tail.bookmarkAt(position),
+  resumeTokenAt: (position) => tail.resumeTokenAt(position),
 });
 
 /**

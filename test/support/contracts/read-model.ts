@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { hex16, type Position, positionAt } from '../../../src/event-store/position.js';
+import { hex16, makePosition, type Position } from '../../../src/event-store/position.js';
 import type { ListItem } from '../../../src/projections/list-item.js';
 import type { Checkpoint, Page, ReadModel } from '../../../src/projections/read-model.js';
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
-const at = (place: number) => positionAt(LOG, hex16(place));
+const at = (place: number) => makePosition(LOG, hex16(place));
 const checkpoint = (place: number): Checkpoint => ({ position: at(place), eventId: `event-${place}` });
 const item = (apiKeyId: string, revision: number, change: Partial<ListItem> = {}): ListItem => ({
   apiKeyId,

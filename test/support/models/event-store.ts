@@ -5,7 +5,7 @@ import { apiKeyStream } from '../../../src/domain/ai-api-key.js';
 import type {
   AppendResult,
   EventStore,
-  Expected,
+  ExpectedRevision,
   RecordedEvent,
 } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
@@ -21,7 +21,7 @@ type Opener = 0 | 1;
 type Append = {
   readonly stream: number;
   readonly ids: readonly string[];
-  readonly expected: Expected | 'last';
+  readonly expected: ExpectedRevision | 'last';
 };
 type Action = { readonly by: Opener } & (
   | ({ readonly do: 'append' } & Append)
@@ -48,7 +48,7 @@ const ids = fc.oneof(
 );
 const expected = fc.oneof(
   { weight: 4, arbitrary: fc.constant<'last'>('last') },
-  { weight: 1, arbitrary: fc.constant<Expected>('none') },
+  { weight: 1, arbitrary: fc.constant<ExpectedRevision>('no-stream') },
   { weight: 1, arbitrary: fc.nat(5) },
 );
 const action: fc.Arbitrary<Action> = fc.oneof(
@@ -62,7 +62,11 @@ const action: fc.Arbitrary<Action> = fc.oneof(
 );
 const program = fc.array(fc.array(action, { minLength: 1, maxLength: 5 }), { minLength: 1, maxLength: 10 });
 
-type Asked = { readonly stream: string; readonly ids: readonly string[]; readonly expected: Expected };
+type Asked = {
+  readonly stream: string;
+  readonly ids: readonly string[];
+  readonly expected: ExpectedRevision;
+};
 type Answered = Asked & { readonly result: AppendResult };
 /** Who reads as it comes; what it has seen so far must be what the log holds behind where it began. */
 type Follower = {
@@ -204,7 +208,7 @@ class Run {
   /** Appended where it was asked for, or refused because the stream was elsewhere and did not hold it. */
   #checkAnswer({ stream, ids, expected, result }: Answered, before: readonly RecordedEvent[]): void {
     const held = inStream(this.#held, stream);
-    const first = expected === 'none' ? 0 : expected + 1;
+    const first = expected === 'no-stream' ? 0 : expected + 1;
     if (result.appended) {
       const there = held.slice(first, first + ids.length);
       expect(there.map((one) => one.id)).toEqual(ids);
@@ -219,8 +223,8 @@ class Run {
         other.stream === stream && other.result.appended ? [other.result.revision] : [],
       );
       const known = inStream(before, stream);
-      expect([lastOf(known), ...ends]).toContain(result.actual);
-      expect(result.actual).not.toBe(expected);
+      expect([lastOf(known), ...ends]).toContain(result.actualRevision);
+      expect(result.actualRevision).not.toBe(expected);
       // What comes only now need not be recognised: EventStoreDB does not if the same ids stand elsewhere too.
       expect(known.slice(first, first + ids.length).map(({ id }) => id)).not.toEqual(ids);
     }
@@ -267,7 +271,7 @@ class Run {
 
 const inStream = (events: readonly RecordedEvent[], name: string) =>
   events.filter((one) => one.stream === name);
-const lastOf = (events: readonly RecordedEvent[]): Expected => events.at(-1)?.revision ?? 'none';
+const lastOf = (events: readonly RecordedEvent[]): ExpectedRevision => events.at(-1)?.revision ?? 'no-stream';
 
 async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {
   const found: T[] = [];

@@ -9,12 +9,12 @@ import { rotateAiApiKey } from '../../../src/commands/api-keys/rotate-ai-api-key
 import { suspendAiApiKey } from '../../../src/commands/api-keys/suspend-ai-api-key.js';
 import { updateAiApiKey } from '../../../src/commands/api-keys/update-ai-api-key.js';
 import { apiKeyStream, isApiKeyStream } from '../../../src/domain/ai-api-key.js';
-import { decode } from '../../../src/event-store/codec.js';
+import { decodeApiKeyEvent } from '../../../src/event-store/codec.js';
 import type { EventStore } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
 import { VerifyIndex } from '../../../src/projections/api-key-index.js';
 import { Keyring, makeMasterKey } from '../../../src/security/keyring.js';
-import { type Answer, Model, type Outcome, type Request, verdictOf } from './lifecycle.js';
+import { type Answer, classifyError, Model, type Outcome, type Request } from './lifecycle.js';
 
 /** Long ago: the log's own clock must not be before it. */
 const START = Date.parse('2020-01-01T00:00:00.000Z');
@@ -204,7 +204,7 @@ export class Life {
       for (const secret of this.secrets) {
         const question = { accessKey: key.answer.key, secret, sees: () => true };
         const verdict = this.index.verify(question, this.#now);
-        expect(verdict.valid ? 'valid' : verdict.reason).toBe(verdictOf(key, secret, this.#now));
+        expect(verdict.valid ? 'valid' : verdict.reason).toBe(classifyError(key, secret, this.#now));
       }
     }
   }
@@ -216,7 +216,7 @@ export class Life {
       let last = '';
       let revision = 0;
       for await (const recorded of this.#log.readStream(apiKeyStream(answer.id))) {
-        const event = decode(recorded, revision++);
+        const event = decodeApiKeyEvent(recorded, revision++);
         expect(event.occurredAt >= last).toBe(true);
         last = event.occurredAt;
         const text = JSON.stringify(recorded);

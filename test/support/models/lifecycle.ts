@@ -147,7 +147,7 @@ const isGood = ({ current, old }: ModelKey, secret: string, now: number): boolea
   secret === current || (secret === old?.secret && now < old.until);
 
 /** What must be said of a credential that is asked of nobody but its own key. */
-export function verdictOf(key: ModelKey, secret: string, now: number): string {
+export function classifyError(key: ModelKey, secret: string, now: number): string {
   if (!isGood(key, secret, now)) return 'BAD_SECRET';
   if (key.deleted) return 'DELETED';
   if (key.suspended) return 'SUSPENDED';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { hex16, positionAt } from '../../../src/event-store/position.js';
+import { hex16, makePosition } from '../../../src/event-store/position.js';
 import type { ListItem } from '../../../src/projections/list-item.js';
 import { type Checkpoint, type ReadModel, ReadModelLost } from '../../../src/projections/read-model.js';
 
@@ -31,7 +31,7 @@ type Entry = Pick<ListItem, 'repoId' | 'apiKeyId' | 'status'> & { readonly event
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 const TIME = '2026-01-01T00:00:00.000Z';
-const at = (place: number) => positionAt(LOG, hex16(place));
+const at = (place: number) => makePosition(LOG, hex16(place));
 const placeOf = (checkpoint: Checkpoint | undefined) =>
   Number.parseInt(checkpoint?.position.slice(37) ?? '0', 16);
 

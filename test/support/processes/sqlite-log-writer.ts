@@ -19,7 +19,7 @@ await Promise.all(
     while (left-- > 0 && refusals < 20) {
       const id = uuid();
       try {
-        await log.append(apiKeyStream(id), [{ id, type: 'Tested', data, metadata: {} }], 'none');
+        await log.append(apiKeyStream(id), [{ id, type: 'Tested', data, metadata: {} }], 'no-stream');
         say('appended', id);
       } catch (error) {
         refusals++;

@@ -87,7 +87,7 @@ export const eventRoutes =
           reply.raw.once('close', () => gone.abort());
           const feed = readFeed(projector, query, gone.signal);
           const { events, position } = await readPage(feed, limit ?? DEFAULT_LIMIT, where.end);
-          return { success: true as const, events, next: await projector.tail.bookmarkAt(position) };
+          return { success: true as const, events, next: await projector.tail.resumeTokenAt(position) };
         }
         if (limit !== undefined) throw new KeyledgerError('INVALID_INPUT', { message: LIMIT_OF_PAGES });
         const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);

@@ -59,11 +59,14 @@ keys as they are now, each to take the place of the one with its \`apiKeyId\`; a
 \`caught-up\`, \`heartbeat\` (every second) and \`end\` as in /events; \`staleness\` is for how many seconds the service had \
 not known whether there is more, and \`elapsed\` how many seconds after the beginning of this answer that was.`;
 
-async function* messages(pages: AsyncIterable<ReplicaPage>, { bookmarkAt }: Marks): AsyncGenerator<Followed> {
+async function* messages(
+  pages: AsyncIterable<ReplicaPage>,
+  { resumeTokenAt }: Marks,
+): AsyncGenerator<Followed> {
   for await (const { keys, position, caughtUp } of pages) {
     const told: string[] = [];
     if (keys.length > 0) {
-      const id = position && { id: await bookmarkAt(position) };
+      const id = position && { id: await resumeTokenAt(position) };
       told.push(message({ event: 'keys', ...id, data: JSON.stringify(keys) }));
     }
     yield { messages: told, position, caughtUp };

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../../domain/errors.js';
-import { bookmarkOf } from '../../../event-store/resume-token.js';
+import { resumeTokenOf } from '../../../event-store/resume-token.js';
 import type { Reads } from '../../../projections/queries.js';
 import type { Attempt, Cursor } from '../../../subscribers/webhooks/delivery-store.js';
 import type { Deliveries } from '../../../subscribers/webhooks/dispatcher.js';
@@ -111,7 +111,7 @@ const shown = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).t
 
 /** The bookmark of the event that the endpoint has taken last; before the first one, where it begins. */
 const toldTo = ({ position, eventId }: Cursor): string | null =>
-  position !== null && eventId !== null ? bookmarkOf({ position, id: eventId }) : position;
+  position !== null && eventId !== null ? resumeTokenOf({ position, id: eventId }) : position;
 
 function failing(cursor: Cursor | undefined) {
   if (!cursor?.failing) return null;

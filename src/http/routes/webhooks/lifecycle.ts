@@ -9,7 +9,7 @@ import { resumeWebhook } from '../../../commands/webhooks/resume-webhook.js';
 import { rotateWebhookSecret } from '../../../commands/webhooks/rotate-webhook-secret.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { isPosition } from '../../../event-store/position.js';
-import { findBookmark } from '../../../event-store/resume-token.js';
+import { resolveResumeToken } from '../../../event-store/resume-token.js';
 import { type ChangeDependencies, contextOf } from '../../command-context.js';
 import { BODY_RULE, Done, errors, IdempotencyHeaders, OverlapSeconds, Text } from '../../schemas.js';
 import { History } from '../audit/audit.js';
@@ -125,7 +125,7 @@ export const webhookLifecycleRoutes =
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
         const { after: given } = request.body;
-        const after = given === 'start' ? null : await findBookmark(log, await log.end(), given);
+        const after = given === 'start' ? null : await resolveResumeToken(log, await log.end(), given);
         const { position } = await replayWebhook(contextOf(request, dependencies), {
           repoId,
           webhookId: knownWebhook(webhookId),

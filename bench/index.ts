@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm';
 import { encode } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { hex16, makePosition } from '../src/event-store/position.js';
-import { VerifyIndex } from '../src/projections/api-key-index.js';
+import { ApiKeyIndex } from '../src/projections/api-key-index.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { median } from './load.js';
 
@@ -52,7 +52,7 @@ function creation(n: number, accessKey: string, secret: string): RecordedEvent {
   };
 }
 
-const index = new VerifyIndex();
+const index = new ApiKeyIndex();
 const sample: { accessKey: string; secret: string }[] = [];
 const before = memory();
 let folding = 0;

@@ -5,12 +5,12 @@ import { grantsFromClaim } from './domain/authorization.js';
 import { type HttpSettings, makeApp, makeMetricsApp } from './http/app.js';
 import { type Listening, listen } from './http/listen.js';
 import { makeMetrics, observe } from './http/metrics.js';
-import { Usage } from './last-used/last-used-tracker.js';
-import { openUsageStore } from './last-used/open.js';
+import { LastUsedTracker } from './last-used/last-used-tracker.js';
+import { openLastUsedStore } from './last-used/open.js';
 import type { LogOutput } from './log-output.js';
 import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
-import { Reads } from './projections/queries.js';
+import { Queries } from './projections/queries.js';
 import { openReadMarks } from './read-marks/open.js';
 import { KeySet } from './security/key-set.js';
 import { tokenVerifier } from './security/tokens.js';
@@ -45,10 +45,10 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   const log = await openLogOrWait(config, { settings, metrics, logger }, logFailed);
   const readModel = openReadModel(config.READ_MODEL_URL, config.REDIS_PREFIX, logger);
   const projector = new Projector(log, readModel, logger, clock, logFailed);
-  const reads = new Reads(projector, readModel, clock, config.VERIFY_MAX_STALENESS);
-  const usageFile = join(config.DATA_DIR, 'usage.db');
-  const usage = new Usage(
-    openUsageStore(config.READ_MODEL_URL, usageFile, config.REDIS_PREFIX, logger),
+  const queries = new Queries(projector, readModel, clock, config.VERIFY_MAX_STALENESS);
+  const lastUsedFile = join(config.DATA_DIR, 'usage.db');
+  const lastUsedTracker = new LastUsedTracker(
+    openLastUsedStore(config.READ_MODEL_URL, lastUsedFile, config.REDIS_PREFIX, logger),
     logger,
   );
   const readMarks = openReadMarks(
@@ -83,8 +83,8 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     log,
     projector,
     deliveries,
-    reads,
-    usage,
+    queries,
+    lastUsedTracker,
     readMarks,
     clock,
     keyring: config.keyring,
@@ -104,7 +104,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     await Promise.all([...listening.map((one) => one.close()), deliveries.stop()]);
     keySet?.stop();
     await projector.stop();
-    await usage.stop();
+    await lastUsedTracker.stop();
     await readMarks.close();
     await readModel.close();
     await log.close();

@@ -226,13 +226,13 @@ describe('the file', () => {
 
   it('that holds something else of ours is moved aside as it is, and not written into', async () => {
     mkdirSync(join(folder.path, 'data'));
-    const usage = new DatabaseSync(file);
-    usage.exec(`
+    const foreignDb = new DatabaseSync(file);
+    foreignDb.exec(`
       CREATE TABLE last_used (api_key_id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
       INSERT INTO last_used VALUES ('key', 1);
       PRAGMA application_id = ${0x4b557365};
       PRAGMA user_version = 1;`);
-    usage.close();
+    foreignDb.close();
     const before = readFileSync(file);
     await put(open(), 'w');
     expect(readFileSync(`${file}.broken`).equals(before)).toBe(true);

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { hex16, makePosition } from '../src/event-store/position.js';
-import { Journal, type JournalQuery } from '../src/projections/event-index.js';
+import { type EventFilter, EventIndex } from '../src/projections/event-index.js';
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 const keys = [randomUUID(), randomUUID(), randomUUID()];
@@ -62,7 +62,7 @@ const asked = (made: readonly Made[]) =>
     before: bound(made).map((one) => (one && 'position' in one ? one.position : undefined)),
   });
 
-const isMeant = ({ recorded, key, subject, at }: Made, query: JournalQuery): boolean => {
+const isMeant = ({ recorded, key, subject, at }: Made, query: EventFilter): boolean => {
   const { types, from, to, before } = query;
   const { position, type } = recorded;
   return (
@@ -80,22 +80,22 @@ describe('the journal', () => {
     const cases = lives.chain((made) => fc.tuple(fc.constant(made), asked(made)));
     fc.assert(
       fc.property(cases, fc.constantFrom('a', 'b'), ([made, query], repoId) => {
-        const journal = new Journal();
+        const eventIndex = new EventIndex();
         for (const { recorded, repoId: repo } of made) {
-          journal.add(recorded, repo);
-          journal.add(recorded, repo);
+          eventIndex.add(recorded, repo);
+          eventIndex.add(recorded, repo);
         }
-        expect(journal.length).toBe(made.length);
+        expect(eventIndex.length).toBe(made.length);
         const found = (sees: (one: Made) => boolean) =>
           made
             .filter((one) => sees(one) && isMeant(one, query))
             .map(({ recorded: { stream, revision, type } }) => ({ stream, revision, type }))
             .reverse();
-        expect([...journal.ofRepository(repoId, query)]).toEqual(found((one) => one.repoId === repoId));
-        expect([...journal.ofRepositories((one) => one === repoId, query)]).toEqual(
+        expect([...eventIndex.ofRepository(repoId, query)]).toEqual(found((one) => one.repoId === repoId));
+        expect([...eventIndex.ofRepositories((one) => one === repoId, query)]).toEqual(
           found((one) => one.repoId === repoId),
         );
-        expect([...journal.ofRepositories(() => true, query)]).toEqual(
+        expect([...eventIndex.ofRepositories(() => true, query)]).toEqual(
           found((one) => one.repoId !== undefined),
         );
       }),
@@ -129,7 +129,7 @@ describe('the journal', () => {
     });
     fc.assert(
       fc.property(stretches, asked, place, (made, { sees, types, after: behind, isBetween }, placeOf) => {
-        const journal = new Journal();
+        const eventIndex = new EventIndex();
         // Every other place holds an event: a reader may go on from one that holds none.
         const at = (i: number) => makePosition(LOG, placeOf(2 * i + 2));
         const events = made.flatMap(({ length, ...one }) => Array(length).fill(one) as (typeof one)[]);
@@ -137,7 +137,7 @@ describe('the journal', () => {
           const position = at(i);
           const recordedAt = new Date(start).toISOString();
           const recorded = { id: '', stream: `aiApiKey-${i}`, revision: 0, position, type, data: {} };
-          journal.add({ ...recorded, metadata: {}, recordedAt }, repoId);
+          eventIndex.add({ ...recorded, metadata: {}, recordedAt }, repoId);
         }
         const first = behind === undefined ? 0 : Math.round(behind * events.length);
         const between = makePosition(LOG, placeOf(2 * first + 1));
@@ -148,7 +148,7 @@ describe('the journal', () => {
         );
         const next = found < 0 ? events.length : found;
         const expected = next - first < 500 ? undefined : at(next - 1);
-        const given = journal.passOver(after, (repoId) => sees.includes(repoId), types && new Set(types));
+        const given = eventIndex.skipTo(after, (repoId) => sees.includes(repoId), types && new Set(types));
         expect(given).toBe(expected);
       }),
       { numRuns: 500 },
@@ -156,6 +156,6 @@ describe('the journal', () => {
   });
 
   it('knows nothing of a repository that never was', () => {
-    expect([...new Journal().ofRepository('shop', {})]).toEqual([]);
+    expect([...new EventIndex().ofRepository('shop', {})]).toEqual([]);
   });
 });

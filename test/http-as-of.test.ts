@@ -6,11 +6,11 @@ import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { makeApp } from '../src/http/app.js';
 import { makeMetrics } from '../src/http/metrics.js';
-import { Usage } from '../src/last-used/last-used-tracker.js';
-import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
+import { LastUsedTracker } from '../src/last-used/last-used-tracker.js';
+import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
-import { Reads } from '../src/projections/queries.js';
+import { Queries } from '../src/projections/queries.js';
 import { openSqliteReadMarks } from '../src/read-marks/sqlite-read-marks.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { Deliveries } from '../src/subscribers/webhooks/dispatcher.js';
@@ -290,7 +290,10 @@ describe('an instance that is behind', () => {
     const logger = pino({ level: 'silent' });
     const readModel = memoryReadModel();
     const projector = new Projector(log, readModel, logger, Date.now, fail);
-    const usage = new Usage(openSqliteUsage(join(folder.path, 'usage.db'), logger), logger);
+    const lastUsedTracker = new LastUsedTracker(
+      openSqliteLastUsedStore(join(folder.path, 'usage.db'), logger),
+      logger,
+    );
     const caller = { issuer: 'test', subject: 'eve' };
     const keyring = new Keyring(makeMasterKey('k1'));
     const store = openSqliteDeliveries(join(folder.path, 'deliveries.db'), log.logId, logger);
@@ -301,8 +304,8 @@ describe('an instance that is behind', () => {
       log,
       projector,
       deliveries,
-      reads: new Reads(projector, readModel, Date.now, 0),
-      usage,
+      queries: new Queries(projector, readModel, Date.now, 0),
+      lastUsedTracker,
       readMarks: openSqliteReadMarks(join(folder.path, 'read-marks.db'), logger),
       keyring,
       clock: Date.now,
@@ -338,7 +341,7 @@ describe('an instance that is behind', () => {
       expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'UNAVAILABLE' });
       projector.start();
       const seen = await make('seen');
-      await eventually(() => projector.indexed.has(seen.position));
+      await eventually(() => projector.indexProgress.hasReached(seen.position));
       await projector.stop();
       await make('unseen');
       expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'BEHIND' });
@@ -347,7 +350,7 @@ describe('an instance that is behind', () => {
     } finally {
       await app.close();
       await projector.stop();
-      await usage.stop();
+      await lastUsedTracker.stop();
       await log.close();
       folder.remove();
     }

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
-import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
+import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { createVerifier } from '../src/sdk/verifier/index.js';
 import { type LastUse, LastUsedReporter } from '../src/sdk/verifier/last-used-reporter.js';
 import { eventually } from './support/assertions/eventually.js';
@@ -82,7 +82,7 @@ describe('the last use of a key', () => {
   it('is not in the future although a clock that was ahead has left it there', async () => {
     const repoId = randomUUID();
     const { id } = await create(repoId);
-    const store = openSqliteUsage(join(service.folder, 'usage.db'), pino({ level: 'silent' }));
+    const store = openSqliteLastUsedStore(join(service.folder, 'usage.db'), pino({ level: 'silent' }));
     const now = Date.now();
     await store.write([[id, now + 48 * HOUR_MS]]);
     await store.close();

@@ -6,10 +6,10 @@ import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { pino } from 'pino';
-import type { UsageStore } from '../src/last-used/last-used-store.js';
-import { openUsageStore } from '../src/last-used/open.js';
-import { openRedisUsage } from '../src/last-used/redis-last-used.js';
-import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
+import type { LastUsedStore } from '../src/last-used/last-used-store.js';
+import { openLastUsedStore } from '../src/last-used/open.js';
+import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
+import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { describeUsageStore, inReach } from './support/contracts/last-used-store.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
@@ -21,7 +21,7 @@ const logger = pino({ level: 'warn' }, { write: (line) => void warnings.push(JSO
 describe('the contract', () => {
   const home = freshFolder();
   afterAll(() => home.remove());
-  describeUsageStore('SQLite', async () => openSqliteUsage(join(home.path, 'usage.db'), logger));
+  describeUsageStore('SQLite', async () => openSqliteLastUsedStore(join(home.path, 'usage.db'), logger));
 });
 
 const whereThereIsRedis = redisSource ? describe : describe.skip;
@@ -31,14 +31,14 @@ whereThereIsRedis('with a Redis', () => {
     server = await startRedis();
   }, 120_000);
   afterAll(() => server.stop());
-  describeUsageStore('Redis', () => inReach(openRedisUsage(server.url, 'test')));
+  describeUsageStore('Redis', () => inReach(openRedisLastUsedStore(server.url, 'test')));
 
   it('last uses lie where the read model lies', async () => {
     const folder = freshFolder();
     const file = join(folder.path, 'usage.db');
-    const inRedis = await inReach(openUsageStore(server.url, file, 'test', logger));
+    const inRedis = await inReach(openLastUsedStore(server.url, file, 'test', logger));
     expect(existsSync(file)).toBe(false);
-    const inFile = await inReach(openUsageStore('memory:', file, 'test', logger));
+    const inFile = await inReach(openLastUsedStore('memory:', file, 'test', logger));
     expect(existsSync(file)).toBe(true);
     await inRedis.close();
     await inFile.close();
@@ -49,10 +49,10 @@ whereThereIsRedis('with a Redis', () => {
 describe('the file', () => {
   let folder: ReturnType<typeof freshFolder>;
   let file: string;
-  const opened: UsageStore[] = [];
+  const opened: LastUsedStore[] = [];
   const children: ChildProcess[] = [];
   const open = () => {
-    const store = openSqliteUsage(file, logger);
+    const store = openSqliteLastUsedStore(file, logger);
     opened.push(store);
     return store;
   };

@@ -5,10 +5,10 @@ import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import type { UsageStore, Use } from '../src/last-used/last-used-store.js';
-import { Usage } from '../src/last-used/last-used-tracker.js';
-import { openRedisUsage } from '../src/last-used/redis-last-used.js';
-import { openSqliteUsage } from '../src/last-used/sqlite-last-used.js';
+import type { LastUse, LastUsedStore } from '../src/last-used/last-used-store.js';
+import { LastUsedTracker } from '../src/last-used/last-used-tracker.js';
+import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
+import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { eventually } from './support/assertions/eventually.js';
 import { inReach } from './support/contracts/last-used-store.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
@@ -19,20 +19,20 @@ const HOUR = 3_600_000;
 let folder: ReturnType<typeof freshFolder>;
 let file: string;
 let said: string[];
-const started: Usage[] = [];
+const started: LastUsedTracker[] = [];
 const logger = pino({ level: 'info' }, { write: (line) => void said.push(JSON.parse(line).msg) });
 
-const start = (store: UsageStore, intervalMs: number) => {
-  const usage = new Usage(store, logger, intervalMs);
-  started.push(usage);
-  return usage;
+const start = (store: LastUsedStore, intervalMs: number) => {
+  const lastUsedTracker = new LastUsedTracker(store, logger, intervalMs);
+  started.push(lastUsedTracker);
+  return lastUsedTracker;
 };
-const sqlite = () => openSqliteUsage(file, logger);
+const sqlite = () => openSqliteLastUsedStore(file, logger);
 /** The SQLite store, and what it is given; `during` is called with each batch while it is being written. */
-function watched(during: (batch: readonly Use[]) => void = () => undefined) {
+function watched(during: (batch: readonly LastUse[]) => void = () => undefined) {
   const store = sqlite();
-  const batches: (readonly Use[])[] = [];
-  const write = async (batch: readonly Use[]) => {
+  const batches: (readonly LastUse[])[] = [];
+  const write = async (batch: readonly LastUse[]) => {
     batches.push(batch);
     during(batch);
     await store.write(batch);
@@ -55,16 +55,16 @@ beforeEach(() => {
   said = [];
 });
 afterEach(async () => {
-  for (const usage of started.splice(0)) await usage.stop();
+  for (const lastUsedTracker of started.splice(0)) await lastUsedTracker.stop();
   folder.remove();
 });
 
 describe('the last use of a key', () => {
   it('is known at once, and nothing is known of a key that was never used', async () => {
-    const usage = start(sqlite(), HOUR);
-    usage.used('a', at);
-    usage.used('a', at + 1);
-    expect(await usage.lastUsed(['a', 'never'])).toEqual(new Map([['a', at + 1]]));
+    const lastUsedTracker = start(sqlite(), HOUR);
+    lastUsedTracker.record('a', at);
+    lastUsedTracker.record('a', at + 1);
+    expect(await lastUsedTracker.lastUsed(['a', 'never'])).toEqual(new Map([['a', at + 1]]));
     expect(await written(['a'])).toEqual(new Map());
   });
 
@@ -75,10 +75,10 @@ describe('the last use of a key', () => {
       ['later', at + 2],
       ['stored', at],
     ]);
-    const usage = start(store, HOUR);
-    usage.used('earlier', at + 1);
-    usage.used('later', at + 1);
-    expect(await usage.lastUsed(['earlier', 'later', 'stored'])).toEqual(
+    const lastUsedTracker = start(store, HOUR);
+    lastUsedTracker.record('earlier', at + 1);
+    lastUsedTracker.record('later', at + 1);
+    expect(await lastUsedTracker.lastUsed(['earlier', 'later', 'stored'])).toEqual(
       new Map([
         ['earlier', at + 1],
         ['later', at + 2],
@@ -88,29 +88,29 @@ describe('the last use of a key', () => {
   });
 
   it('is known at any moment while it is being written', async () => {
-    const usage = start(sqlite(), 1);
+    const lastUsedTracker = start(sqlite(), 1);
     for (let use = 1; use <= 300; use++) {
-      usage.used('a', at + use);
-      expect(await usage.lastUsed(['a'])).toEqual(new Map([['a', at + use]]));
+      lastUsedTracker.record('a', at + use);
+      expect(await lastUsedTracker.lastUsed(['a'])).toEqual(new Map([['a', at + use]]));
       await setImmediate();
     }
     await eventually(async () => (await written(['a'])).get('a') === at + 300);
   });
 
   it('is known of thousands of keys', async () => {
-    const usage = start(sqlite(), HOUR);
+    const lastUsedTracker = start(sqlite(), HOUR);
     const ids = Array.from({ length: 3_000 }, (_, n) => `key-${n}`);
-    for (const id of ids) usage.used(id, at);
-    expect(await usage.lastUsed(ids)).toEqual(new Map(ids.map((id) => [id, at])));
+    for (const id of ids) lastUsedTracker.record(id, at);
+    expect(await lastUsedTracker.lastUsed(ids)).toEqual(new Map(ids.map((id) => [id, at])));
   });
 });
 
 describe('writing', () => {
   it('writes a key once, however often it was used', async () => {
     const { store, batches } = watched();
-    const usage = start(store, HOUR);
-    for (let use = 1; use <= 1_000; use++) usage.used('a', at + use);
-    await usage.stop();
+    const lastUsedTracker = start(store, HOUR);
+    for (let use = 1; use <= 1_000; use++) lastUsedTracker.record('a', at + use);
+    await lastUsedTracker.stop();
     expect(batches).toEqual([[['a', at + 1_000]]]);
   });
 
@@ -121,14 +121,14 @@ describe('writing', () => {
       if (batches.length > 3) return;
       const writtenAndBeingWritten = [batches[0]?.[0]?.[0], batch[0]?.[0]] as string[];
       for (const id of writtenAndBeingWritten) {
-        usage.used(id, at + 1);
+        lastUsedTracker.record(id, at + 1);
         again.push(id);
       }
     });
-    const usage = start(store, 1);
-    for (const id of ids) usage.used(id, at);
+    const lastUsedTracker = start(store, 1);
+    for (const id of ids) lastUsedTracker.record(id, at);
     await eventually(async () => (await written(again)).get(again.at(-1) as string) === at + 1);
-    await usage.stop();
+    await lastUsedTracker.stop();
     const uses = batches.flat().map(([id]) => id);
     expect(new Set(uses.slice(0, 1_000))).toEqual(new Set(ids));
     expect(uses.slice(1_000).sort()).toEqual([...new Set(again)].sort());
@@ -147,8 +147,8 @@ describe('writing', () => {
       turnsSeen.push(turns);
       uses += batch.length;
     });
-    const usage = start(store, 1);
-    for (let n = 0; n < 200_000; n++) usage.used(randomUUID(), at);
+    const lastUsedTracker = start(store, 1);
+    for (let n = 0; n < 200_000; n++) lastUsedTracker.record(randomUUID(), at);
     await eventually(() => uses === 200_000);
     counting = false;
     await count;
@@ -162,7 +162,7 @@ describe('writing', () => {
     let writing = 0;
     let most = 0;
     const store = sqlite();
-    const slow: UsageStore = {
+    const slow: LastUsedStore = {
       write: async (batch) => {
         begun++;
         most = Math.max(most, ++writing);
@@ -175,11 +175,11 @@ describe('writing', () => {
       read: (ids) => store.read(ids),
       close: () => store.close(),
     };
-    const usage = start(slow, 1);
-    usage.used('a', at);
+    const lastUsedTracker = start(slow, 1);
+    lastUsedTracker.record('a', at);
     await eventually(() => begun === 1);
-    usage.used('a', at + 1);
-    const stopped = usage.stop();
+    lastUsedTracker.record('a', at + 1);
+    const stopped = lastUsedTracker.stop();
     for (let turn = 0; turn < 100; turn++) await setImmediate();
     expect(begun).toBe(1);
     release();
@@ -196,7 +196,7 @@ describe('a store that is out of reach', () => {
     mkdirSync(file);
     const store = sqlite();
     let tries = 0;
-    const counted: UsageStore = {
+    const counted: LastUsedStore = {
       write: (batch) => {
         tries++;
         return store.write(batch);
@@ -204,12 +204,12 @@ describe('a store that is out of reach', () => {
       read: (ids) => store.read(ids),
       close: () => store.close(),
     };
-    const usage = start(counted, 1);
-    usage.used('a', at);
-    usage.used('b', at);
+    const lastUsedTracker = start(counted, 1);
+    lastUsedTracker.record('a', at);
+    lastUsedTracker.record('b', at);
     await eventually(() => tries >= 3);
-    await expect(usage.lastUsed(['a'])).rejects.toThrow('EISDIR');
-    usage.used('a', at + 1);
+    await expect(lastUsedTracker.lastUsed(['a'])).rejects.toThrow('EISDIR');
+    lastUsedTracker.record('a', at + 1);
     const before = tries;
     await eventually(() => tries >= before + 3);
     expect(said).toEqual(['Last uses of keys cannot be written']);
@@ -221,7 +221,7 @@ describe('a store that is out of reach', () => {
     ]);
     await eventually(() => said.length === 2);
     expect(await written(['a', 'b'])).toEqual(now);
-    expect(await usage.lastUsed(['a', 'b'])).toEqual(now);
+    expect(await lastUsedTracker.lastUsed(['a', 'b'])).toEqual(now);
     expect(said).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
   });
 });
@@ -237,50 +237,50 @@ whereRedisCanBeStopped('Redis', () => {
   afterEach(() => redis.stop('SIGKILL'));
 
   it('that was killed and is back, empty, gets what was used meanwhile', async () => {
-    const usage = start(await inReach(openRedisUsage(redis.url, 'test')), 5);
-    usage.used('before', at);
-    const admin = await inReach(openRedisUsage(redis.url, 'test'));
+    const lastUsedTracker = start(await inReach(openRedisLastUsedStore(redis.url, 'test')), 5);
+    lastUsedTracker.record('before', at);
+    const admin = await inReach(openRedisLastUsedStore(redis.url, 'test'));
     await eventually(async () => (await admin.read(['before'])).has('before'));
     await redis.stop('SIGKILL');
-    usage.used('a', at);
+    lastUsedTracker.record('a', at);
     await eventually(() => said.length > 0);
-    await expect(usage.lastUsed(['a'])).rejects.toThrow();
-    usage.used('a', at + 1);
+    await expect(lastUsedTracker.lastUsed(['a'])).rejects.toThrow();
+    lastUsedTracker.record('a', at + 1);
     redis = await startRedis(port);
     await eventually(() => said.length > 1);
     await inReach(admin);
     expect(await admin.read(['a'])).toEqual(new Map([['a', at + 1]]));
-    expect(await usage.lastUsed(['a', 'before'])).toEqual(new Map([['a', at + 1]]));
+    expect(await lastUsedTracker.lastUsed(['a', 'before'])).toEqual(new Map([['a', at + 1]]));
     expect(said).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
     await admin.close();
   });
 
   it('that does not answer does not hold the stop up', async () => {
-    const usage = start(await inReach(openRedisUsage(redis.url, 'test')), HOUR);
-    for (let n = 0; n < 5_000; n++) usage.used(`key-${n}`, at);
+    const lastUsedTracker = start(await inReach(openRedisLastUsedStore(redis.url, 'test')), HOUR);
+    for (let n = 0; n < 5_000; n++) lastUsedTracker.record(`key-${n}`, at);
     const admin = new Redis(redis.url);
     await admin.client('PAUSE', HOUR);
-    await usage.stop();
+    await lastUsedTracker.stop();
     admin.disconnect();
-    await expect(usage.lastUsed(['key-1'])).rejects.toThrow();
+    await expect(lastUsedTracker.lastUsed(['key-1'])).rejects.toThrow();
   });
 });
 
 describe('stopping', () => {
   it('writes what is left', async () => {
-    const usage = start(sqlite(), HOUR);
+    const lastUsedTracker = start(sqlite(), HOUR);
     const ids = Array.from({ length: 3_000 }, (_, n) => `key-${n}`);
-    for (const id of ids) usage.used(id, at);
-    await Promise.all([usage.stop(), usage.stop()]);
+    for (const id of ids) lastUsedTracker.record(id, at);
+    await Promise.all([lastUsedTracker.stop(), lastUsedTracker.stop()]);
     expect(await written(ids)).toEqual(new Map(ids.map((id) => [id, at])));
-    await expect(usage.lastUsed(['key-1'])).rejects.toThrow('closed');
+    await expect(lastUsedTracker.lastUsed(['key-1'])).rejects.toThrow('closed');
   });
 
   it('ends although nothing can be written', async () => {
     mkdirSync(file);
-    const usage = start(sqlite(), HOUR);
-    usage.used('a', at);
-    await usage.stop();
+    const lastUsedTracker = start(sqlite(), HOUR);
+    lastUsedTracker.record('a', at);
+    await lastUsedTracker.stop();
     expect(said).toEqual(['Last uses of keys cannot be written']);
   });
 });

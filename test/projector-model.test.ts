@@ -105,12 +105,12 @@ it('what is said to be listed is listed, however slow the read model is, and wha
           const { id, position } = await createAiApiKey(context, wanted);
           changes.push({ apiKeyId: id, position });
         }
-        await eventually(() => projector.indexed.has(changes.at(-1)?.position as Position));
+        await eventually(() => projector.indexProgress.hasReached(changes.at(-1)?.position as Position));
       };
       const check = async () => {
         for (const { apiKeyId, position } of changes) {
           if (projector.unlistableBecause || isLost()) return;
-          if (!projector.listed.has(position)) continue;
+          if (!projector.readModelProgress.hasReached(position)) continue;
           const item = await readModel.get(repoId, apiKeyId);
           expect((item?.position ?? '') >= position).toBe(true);
         }
@@ -124,7 +124,7 @@ it('what is said to be listed is listed, however slow the read model is, and wha
         }
         open();
         const end = await log.end();
-        await eventually(() => projector.listed.has(end) && !projector.unlistableBecause);
+        await eventually(() => projector.readModelProgress.hasReached(end) && !projector.unlistableBecause);
         expect(isLost()).toBe(false);
         await check();
       } finally {

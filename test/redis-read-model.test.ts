@@ -5,7 +5,7 @@ import { pino } from 'pino';
 import { hex16, makePosition } from '../src/event-store/position.js';
 import type { ListItem } from '../src/projections/list-item.js';
 import type { ReadModel } from '../src/projections/read-model.js';
-import { partitionAt, partitionOf, rootOf } from '../src/projections/redis/keys.js';
+import { partitionKeys, partitionOf, versionRoot } from '../src/projections/redis/keys.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { isRedisUrl } from '../src/redis/connection.js';
 import { eventually } from './support/assertions/eventually.js';
@@ -93,12 +93,12 @@ whereThereIsRedis('Redis', () => {
     const damages = {
       emptied: () => admin.eval(EMPTY, 1, prefix),
       restored: () => admin.eval(GO_BACK, 1, prefix, ...saved),
-      headless: (repoId: string) => admin.del(partitionAt(rootOf(prefix), partitionOf(repoId)).live),
+      headless: (repoId: string) => admin.del(partitionKeys(versionRoot(prefix), partitionOf(repoId)).live),
     };
     return {
       open: () => open(prefix),
       shared: {
-        freeWriter: async () => void (await admin.del(`${rootOf(prefix)}:{writer}:lease`)),
+        freeWriter: async () => void (await admin.del(`${versionRoot(prefix)}:{writer}:lease`)),
         save: async () => {
           saved = (await admin.callBuffer('EVAL', SAVE, 1, prefix)) as Buffer[];
         },

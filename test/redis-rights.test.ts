@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { openRedisUsage } from '../src/last-used/redis-last-used.js';
+import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { openRedisDeliveries } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { eventually } from './support/assertions/eventually.js';
@@ -50,7 +50,7 @@ whereThereIsRedis('a Redis', () => {
     };
     describeReadModel('Redis with the least rights', () => ready(`keyledger:rights-${Math.random()}`));
     describeUsageStore('Redis with the least rights', () =>
-      usageInReach(openRedisUsage(url, 'keyledger:rights')),
+      usageInReach(openRedisLastUsedStore(url, 'keyledger:rights')),
     );
     describeDeliveryStore('Redis with the least rights', (log) =>
       inReach(openRedisDeliveries(url, 'keyledger:rights', log)),
@@ -125,9 +125,9 @@ whereThereIsRedis('a Redis', () => {
       await admin.call('ACL', 'SETUSER', 'stranger', 'on', '>pw', '~other:*', '+@read', '+hello', '+info');
       const lines: string[] = [];
       const wrong = as('stranger:pw');
-      const usage = openRedisUsage(wrong, 'keyledger');
+      const lastUsedStore = openRedisLastUsedStore(wrong, 'keyledger');
       const deliveries = openRedisDeliveries(wrong, 'keyledger', 'log');
-      for (const call of [() => usage.read(['x']), () => deliveries.cursor('x')]) {
+      for (const call of [() => lastUsedStore.read(['x']), () => deliveries.cursor('x')]) {
         await eventually(async () => {
           const message = await call().then(String, (error: Error) => error.message);
           lines.push(message);
@@ -135,7 +135,7 @@ whereThereIsRedis('a Redis', () => {
         });
       }
       expect(lines.join()).not.toMatch(/enableOfflineQueue/);
-      await usage.close();
+      await lastUsedStore.close();
       await deliveries.close();
     });
 

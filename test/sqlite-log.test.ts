@@ -166,7 +166,7 @@ describe('the disk', () => {
       answered = true;
       return result;
     });
-    for (let reads = 0; reads < 100; reads++) {
+    for (let queries = 0; queries < 100; queries++) {
       expect(await all(log.readStream(stream))).toHaveLength(1);
       await setImmediate();
     }

@@ -172,7 +172,7 @@ describe('the tail', () => {
 
   it('wakes nobody for what happens in other repositories, and yet moves everybody on', async () => {
     const { signal } = new AbortController();
-    const interest = { passOver: () => undefined, sees: (repoId: string) => repoId === 'mine' };
+    const interest = { skipTo: () => undefined, sees: (repoId: string) => repoId === 'mine' };
     const tail = new Tail(log);
     const events = await all();
     const take = (from: number, repoId: string) => {

@@ -44,7 +44,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'a deleted key is refused',
     file: 'projections/verify.js',
-    text: "return refused('DELETED');",
+    text: "return invalid('DELETED');",
     instead: 'return { valid: true, key };',
     ...onSqlite,
     noticedBy: 'reads',
@@ -68,7 +68,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'a verdict waits for the position that it must hold',
     file: 'projections/queries.js',
-    text: 'if (!(await this.#projector.indexed.waitFor(atLeast)))\n            throw new KeyledgerError',
+    text: 'if (!(await this.#projector.indexProgress.waitFor(atLeast)))\n            throw new KeyledgerError',
     instead: 'if (false)\n            throw new KeyledgerError',
     ...onSqlite,
     noticedBy: 'reads',
@@ -172,7 +172,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'an instance says for how long it has had no news',
     file: 'projections/projection-progress.js',
-    text: 'return Math.max(0, clock - this.#freshAt.clock, steady - this.#freshAt.steady) / 1000;',
+    text: 'return Math.max(0, clock - this.#currentAsOf.clock, steady - this.#currentAsOf.steady) / 1000;',
     instead: 'return 0;',
     ...onEventStoreDb,
     noticedBy: 'reads',

@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
 import { apiKeyStream, evolveApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import type { KeyEntry } from '../projections/api-key-index.js';
-import { type ListItem, listItem, shownAt } from '../projections/list-item.js';
-import { isAskedFor, type ListPage, type ListQuery } from '../projections/queries.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import { apiKeyView, type ListItem, toListItem } from '../projections/list-item.js';
+import { type ListPage, type ListQuery, matchesFilter } from '../projections/queries.js';
 import { countedUpTo, type KeyEvent, type Moment } from './point-in-time.js';
 
 /** A key as it was at a moment. Position and id are those of the event that made it so: the last one that counts. */
@@ -36,7 +36,7 @@ export async function keyAsOf(
  */
 export async function listAsOf(
   log: EventStore,
-  entries: Iterable<KeyEntry>,
+  entries: Iterable<ApiKeyEntry>,
   moment: Moment,
   query: ListQuery,
 ): Promise<ListPage<KeyAsOf>> {
@@ -45,7 +45,7 @@ export async function listAsOf(
   for (const some of chunks(entries, AT_ONCE)) {
     const there = some.filter((entry) => mayBeThere(entry, moment));
     for (const key of await Promise.all(there.map((entry) => keyAsOf(log, entry.key.apiKeyId, moment)))) {
-      if (!key || !isAskedFor(key, query, moment.time)) continue;
+      if (!key || !matchesFilter(key, query, moment.time)) continue;
       if (items.length === limit) return { items, next: items.at(-1)?.createdPosition ?? null };
       items.push(key);
     }
@@ -75,7 +75,7 @@ export async function repositoryAsOf(log: EventStore, repoId: string, moment: Mo
 
 /** A key as callers see it, and the event that made it so. */
 export const shownAsOf = (key: KeyAsOf, { time }: Moment) => ({
-  ...shownAt(key, time),
+  ...apiKeyView(key, time),
   position: key.position,
   eventId: key.eventId,
 });
@@ -85,7 +85,7 @@ type Past = { add(recorded: RecordedEvent): void; key(): KeyAsOf | undefined };
 /** The fold of one key's events, which are given in order, up to a moment. */
 function pastOf(moment: Moment): Past {
   const counted = countedUpTo(moment);
-  let past: (KeyEntry & { readonly eventId: string }) | undefined;
+  let past: (ApiKeyEntry & { readonly eventId: string }) | undefined;
   const fold = ({ recorded, event }: KeyEvent) => {
     const { id: eventId, revision, position } = recorded;
     const key = evolveApiKey(past?.key, event);
@@ -96,7 +96,7 @@ function pastOf(moment: Moment): Past {
   };
   return {
     add: (recorded) => counted(recorded).forEach(fold),
-    key: () => past && { ...listItem(past), eventId: past.eventId },
+    key: () => past && { ...toListItem(past), eventId: past.eventId },
   };
 }
 
@@ -104,7 +104,7 @@ const isBeyond = ({ position }: RecordedEvent, moment: Moment): boolean =>
   moment.position !== undefined && position > moment.position;
 
 /** At a position. At a time only the stream tells: a creation may be dated by a clock that was ahead. */
-const mayBeThere = ({ createdPosition }: KeyEntry, { position }: Moment): boolean =>
+const mayBeThere = ({ createdPosition }: ApiKeyEntry, { position }: Moment): boolean =>
   position === undefined || createdPosition <= position;
 
 /** Is this the first event of a key of the repository? It is said by the event, before it is known that it can be read. */

@@ -1,7 +1,7 @@
 import { apiKeyIdOf } from '../domain/ai-api-key.js';
 import { webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
-import type { JournalLine } from '../projections/event-index.js';
+import type { EventRef } from '../projections/event-index.js';
 import type { HistoryEntry } from './describe-event.js';
 import { history, tellAccess, webhookHistory } from './history.js';
 
@@ -12,7 +12,7 @@ const AT_ONCE = 32;
  * The events that lines of the journal name, in their order, read from the log: each stream once.
  * @throws KeyledgerError UNAVAILABLE
  */
-export async function entriesOf(log: EventStore, lines: readonly JournalLine[]): Promise<HistoryEntry[]> {
+export async function entriesOf(log: EventStore, lines: readonly EventRef[]): Promise<HistoryEntry[]> {
   const streams = [...new Set(lines.map(({ stream }) => stream))];
   const found = new Map<string, HistoryEntry>();
   for (let from = 0; from < streams.length; from += AT_ONCE) {

@@ -5,15 +5,15 @@ import { webhookIdOf } from '../domain/webhook.js';
 import { occurredAtOf } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
-import type { Bound } from '../projections/event-index.js';
+import type { RangeBound } from '../projections/event-index.js';
 import { timeOf } from './point-in-time.js';
 
 /** Which part of the log is meant; all of it where nothing is said. */
 export type Selection = {
   /** What comes behind this position, or occurred at this moment or later. */
-  readonly from?: Bound | undefined;
+  readonly from?: RangeBound | undefined;
   /** Up to and with the event at this position, or what occurred at this moment. */
-  readonly to?: Bound | undefined;
+  readonly to?: RangeBound | undefined;
   readonly repoId?: string | undefined;
 };
 
@@ -21,7 +21,7 @@ export type Selection = {
  * Reads a position or a time that came from outside.
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG
  */
-export function parseBound(text: string, logId: string): Bound {
+export function parseBound(text: string, logId: string): RangeBound {
   const time = timeOf(text);
   if (time !== undefined) return { time };
   try {

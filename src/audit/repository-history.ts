@@ -2,15 +2,15 @@ import { type AiApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
 import { type Webhook, webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { Bound } from '../projections/event-index.js';
+import type { RangeBound } from '../projections/event-index.js';
 import { type Before, type HistoryEntry, NOTHING_YET } from './describe-event.js';
 import { select } from './event-range.js';
 import { tellAccess, tellKey, tellWebhook } from './history.js';
 
 /** Which events are meant; all where nothing is said. */
 export type RepositoryQuery = {
-  readonly from?: Bound | undefined;
-  readonly to?: Bound | undefined;
+  readonly from?: RangeBound | undefined;
+  readonly to?: RangeBound | undefined;
   readonly types?: readonly string[] | undefined;
   /** Of the actor. */
   readonly subject?: string | undefined;

@@ -3,7 +3,7 @@ import { repositoryAsOf, shownAsOf } from '../audit/as-of.js';
 import { type CouldUse, couldUse } from '../audit/could-use.js';
 import { momentOf, momentText } from '../audit/point-in-time.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
-import { isAskedFor } from '../projections/queries.js';
+import { matchesFilter } from '../projections/queries.js';
 import { isAccessKey } from '../security/credentials.js';
 import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
@@ -42,7 +42,7 @@ async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Prom
     const query = { asOf: momentText(moment), ...filters };
     await recordCommandLineAccess(log, { access: 'as-of', repoId: repo, apiKeyId: null, query });
     const keys = (await repositoryAsOf(log, repo, moment))
-      .filter((key) => isAskedFor(key, { includeDeleted, status }, moment.time))
+      .filter((key) => matchesFilter(key, { includeDeleted, status }, moment.time))
       .map((key) => shownAsOf(key, moment));
     if (json) for (const key of keys) print(jsonText(key));
     else if (keys.length === 0) printError(`No key of ${repo} at ${momentText(moment)}`);

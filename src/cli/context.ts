@@ -10,9 +10,9 @@ import {
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
-import { SCRIPTS } from '../projections/redis/scripts.js';
+import { READ_MODEL_SCRIPTS } from '../projections/redis/scripts.js';
 import { type Connection, connectRedis, isRedisUrl } from '../redis/connection.js';
-import { redisProblem } from '../redis/report.js';
+import { describeRedisProblem } from '../redis/report.js';
 import { redactUrl } from '../security/redact-url.js';
 import { loadSettings, type Settings } from '../settings.js';
 import { operatingSystemUser } from './options.js';
@@ -87,19 +87,19 @@ export async function withRedis<T>(
   use: (redis: Connection) => Promise<T>,
 ): Promise<T | undefined> {
   if (!isRedisUrl(READ_MODEL_URL)) return undefined;
-  const redis = connectRedis(READ_MODEL_URL, SCRIPTS);
+  const redis = connectRedis(READ_MODEL_URL, READ_MODEL_SCRIPTS);
   let reason = 'it does not answer';
   redis.on('error', ({ message }: Error) => {
     reason = message;
   });
   try {
     await once(redis, 'ready', { signal: AbortSignal.timeout(REDIS_PATIENCE_MS) }).catch(() => {
-      throw new Error(redisProblem(READ_MODEL_URL, reason));
+      throw new Error(describeRedisProblem(READ_MODEL_URL, reason));
     });
     return await use(redis);
   } catch (error) {
     const { name, message } = error as Error;
-    if (name === 'ReplyError') throw new Error(redisProblem(READ_MODEL_URL, message));
+    if (name === 'ReplyError') throw new Error(describeRedisProblem(READ_MODEL_URL, message));
     if (!LOST_ON_THE_WAY.test(message)) throw error;
     const where = redactUrl(READ_MODEL_URL);
     throw new Error(`Redis at ${where} does not answer any more: ${message}. Run it again when it does`);

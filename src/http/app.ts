@@ -112,7 +112,7 @@ const verification =
     app.addHook('onRequest', noStore);
     // A verdict is sent in the turn in which it is made; when the request began, its body had yet to come.
     app.addHook('onSend', (_, reply, payload, done) => {
-      reply.header('keyledger-staleness', dependencies.reads.verifyStaleness.toFixed(1));
+      reply.header('keyledger-staleness', dependencies.queries.verifyStaleness.toFixed(1));
       done(null, payload);
     });
     await app.register(async (withToken) => {

@@ -5,7 +5,7 @@ import { isApiKeyId } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
-import type { Reads } from '../projections/queries.js';
+import type { Queries } from '../projections/queries.js';
 import type { Keyring } from '../security/keyring.js';
 import { callerOf } from './plugins/auth.js';
 import { clientAddress } from './plugins/client-address.js';
@@ -14,7 +14,7 @@ import { clientAddress } from './plugins/client-address.js';
 export type ChangeDependencies = {
   readonly log: EventStore;
   readonly keyring: Keyring;
-  readonly reads: Reads;
+  readonly queries: Queries;
   readonly clock: () => number;
   readonly onAppend: (outcome: AppendOutcome) => void;
 };
@@ -39,9 +39,9 @@ export function contextOf(
 }
 
 /** A change waits for its own projection; whether that comes in time changes nothing of its success. */
-export async function settle(reply: FastifyReply, reads: Reads, position: Position): Promise<void> {
+export async function settle(reply: FastifyReply, queries: Queries, position: Position): Promise<void> {
   reply.header('keyledger-position', position);
-  await reads.listed(position);
+  await queries.awaitReadModel(position);
 }
 
 /** @throws KeyledgerError KEY_NOT_FOUND: an id that cannot be one; NOT_FOUND: an address that ends in a slash */

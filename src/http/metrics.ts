@@ -90,20 +90,20 @@ export function observe(
   gauge(
     'keyledger_staleness_seconds',
     'For how long it has not been known that lists show all that the log holds',
-    () => projector.listed.staleness,
+    () => projector.readModelProgress.staleness,
   );
   gauge(
     'keyledger_verify_staleness_seconds',
     'For how long it has not been known that verdicts rest on all that the log holds',
-    () => projector.indexed.staleness,
+    () => projector.indexProgress.staleness,
   );
   gauge('keyledger_projector_position', 'Place in the log of the last event in the read model', () =>
-    Number.parseInt(projector.listed.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),
+    Number.parseInt(projector.readModelProgress.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),
   );
   gauge(
     'keyledger_quarantined_streams',
     'Keys whose history could not be decoded or folded',
-    () => projector.index.quarantined,
+    () => projector.apiKeyIndex.quarantined,
   );
   gauge(
     'keyledger_followers',

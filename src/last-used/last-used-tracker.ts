@@ -1,25 +1,25 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
-import type { UsageStore, Use } from './last-used-store.js';
+import type { LastUse, LastUsedStore } from './last-used-store.js';
 
 const FLUSH_MS = 60_000;
 /** What is left when the service stops has so long to be written, in milliseconds. */
-const STOP_MS = 2000;
+const STOP_TIMEOUT_MS = 2000;
 /** Keys that are written or read between two turns of the event loop. */
-const CHUNK = 250;
+const CHUNK_SIZE = 250;
 /** A large Map grows and shrinks in steps of 100 ms, in which nothing is verified; 256 small ones do not. */
-const PARTS = 256;
+const PART_COUNT = 256;
 
 /**
  * When each key was last used, right to the minute. It may be lost (a process that is killed, a store
  * that is out of reach for long), and nothing else fails or waits because of it.
  */
-export class Usage {
-  readonly #store: UsageStore;
+export class LastUsedTracker {
+  readonly #store: LastUsedStore;
   readonly #logger: BaseLogger;
   readonly #timer: NodeJS.Timeout;
   /** The latest use of each key that the store does not have yet. */
-  readonly #unwritten: readonly Map<string, number>[] = Array.from({ length: PARTS }, () => new Map());
+  readonly #unwritten: readonly Map<string, number>[] = Array.from({ length: PART_COUNT }, () => new Map());
   #flushing: Promise<void> | undefined;
   #outage = false;
   #stopped: Promise<void> | undefined;
@@ -29,14 +29,14 @@ export class Usage {
    * @param store belongs to this from now on
    * @param intervalMs how often what is new is written
    */
-  constructor(store: UsageStore, logger: BaseLogger, intervalMs = FLUSH_MS) {
+  constructor(store: LastUsedStore, logger: BaseLogger, intervalMs = FLUSH_MS) {
     this.#store = store;
     this.#logger = logger;
     this.#timer = setInterval(() => void this.#flush(), intervalMs).unref();
   }
 
   /** @param at milliseconds since 1970 */
-  used(apiKeyId: string, at: number): void {
+  record(apiKeyId: string, at: number): void {
     this.#partOf(apiKeyId).set(apiKeyId, at);
   }
 
@@ -44,7 +44,7 @@ export class Usage {
    * Stores uses that another process reports, a few hundred at most: it forgets them when this returns.
    * @throws Error the store is out of reach
    */
-  report(uses: readonly Use[]): Promise<void> {
+  report(uses: readonly LastUse[]): Promise<void> {
     return this.#store.write(uses);
   }
 
@@ -54,9 +54,9 @@ export class Usage {
    */
   async lastUsed(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
     const found = new Map<string, number>();
-    for (let from = 0; from < apiKeyIds.length; from += CHUNK) {
+    for (let from = 0; from < apiKeyIds.length; from += CHUNK_SIZE) {
       if (from > 0) await setImmediate();
-      const ids = apiKeyIds.slice(from, from + CHUNK);
+      const ids = apiKeyIds.slice(from, from + CHUNK_SIZE);
       // Looked at before the store: what is written meanwhile is in one of them.
       const unwritten = ids.map((id) => this.#partOf(id).get(id));
       const stored = await this.#store.read(ids);
@@ -82,7 +82,7 @@ export class Usage {
       await this.#flush();
       written.abort();
     };
-    const late = setTimeout(STOP_MS, undefined, { signal: written.signal }).catch(() => undefined);
+    const late = setTimeout(STOP_TIMEOUT_MS, undefined, { signal: written.signal }).catch(() => undefined);
     await Promise.race([rest(), late]);
     this.#closed = true;
     await this.#store.close();
@@ -99,7 +99,7 @@ export class Usage {
   async #writeAll(): Promise<void> {
     try {
       const uses = this.#uses();
-      for (let chunk = take(uses, CHUNK); chunk.length > 0; chunk = take(uses, CHUNK)) {
+      for (let chunk = take(uses, CHUNK_SIZE); chunk.length > 0; chunk = take(uses, CHUNK_SIZE)) {
         await this.#store.write(chunk);
         for (const [id, at] of chunk) {
           const part = this.#partOf(id);
@@ -125,7 +125,7 @@ export class Usage {
    * Every key that is unwritten when its part is come to, once: one that is used again meanwhile either is
    * still to come, or stays or comes in behind for the next flush.
    */
-  *#uses(): Generator<Use> {
+  *#uses(): Generator<LastUse> {
     for (const part of this.#unwritten) {
       const uses = part.entries();
       for (let left = part.size; left > 0; left--) yield uses.next().value as [string, number];
@@ -135,7 +135,7 @@ export class Usage {
   /** Ids are UUIDs, so the first digits are as good as a hash, and what is written together lies together. */
   #partOf(id: string): Map<string, number> {
     const hash = id.charCodeAt(0) * 961 + id.charCodeAt(1) * 31 + id.charCodeAt(2);
-    return this.#unwritten[hash & (PARTS - 1)] as Map<string, number>;
+    return this.#unwritten[hash & (PART_COUNT - 1)] as Map<string, number>;
   }
 }
 

@@ -1,13 +1,15 @@
 import type { BaseLogger } from 'pino';
-import type { UsageStore } from './last-used-store.js';
-import { openRedisUsage } from './redis-last-used.js';
-import { openSqliteUsage } from './sqlite-last-used.js';
+import type { LastUsedStore } from './last-used-store.js';
+import { openRedisLastUsedStore } from './redis-last-used.js';
+import { openSqliteLastUsedStore } from './sqlite-last-used.js';
 
 /** Last uses lie beside the read model: in a SQLite file if that is `memory:`, else in the same Redis. */
-export const openUsageStore = (
+export const openLastUsedStore = (
   readModelUrl: string,
   file: string,
   prefix: string,
   logger: BaseLogger,
-): UsageStore =>
-  readModelUrl === 'memory:' ? openSqliteUsage(file, logger) : openRedisUsage(readModelUrl, prefix);
+): LastUsedStore =>
+  readModelUrl === 'memory:'
+    ? openSqliteLastUsedStore(file, logger)
+    : openRedisLastUsedStore(readModelUrl, prefix);

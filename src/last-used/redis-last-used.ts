@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { type Connection, connectRedis } from '../redis/connection.js';
-import { explained, redisExplainer } from '../redis/report.js';
-import type { UsageStore, Use } from './last-used-store.js';
+import { redisErrorMapper, withMappedErrors } from '../redis/report.js';
+import type { LastUse, LastUsedStore } from './last-used-store.js';
 
 /** Sorted sets of uses, each on one node of a cluster. Part of the stored form. */
 const PARTITIONS = 16;
@@ -12,12 +12,12 @@ const PARTITIONS = 16;
  * @param url as of connectRedis
  * @param prefix of every key in Redis
  */
-export function openRedisUsage(url: string, prefix: string): UsageStore {
+export function openRedisLastUsedStore(url: string, prefix: string): LastUsedStore {
   const redis = connectRedis(url);
-  return explained<UsageStore>(new RedisUsage(redis, prefix), redisExplainer(redis, url));
+  return withMappedErrors<LastUsedStore>(new RedisLastUsedStore(redis, prefix), redisErrorMapper(redis, url));
 }
 
-class RedisUsage implements UsageStore {
+class RedisLastUsedStore implements LastUsedStore {
   readonly #redis: Connection;
   readonly #prefix: string;
 
@@ -26,8 +26,8 @@ class RedisUsage implements UsageStore {
     this.#prefix = prefix;
   }
 
-  async write(batch: readonly Use[]): Promise<void> {
-    const partitions = partitioned(batch, ([apiKeyId]) => apiKeyId);
+  async write(batch: readonly LastUse[]): Promise<void> {
+    const partitions = groupByPartition(batch, ([apiKeyId]) => apiKeyId);
     await Promise.all(
       partitions.map(([partition, uses]) =>
         this.#redis.zadd(this.#key(partition), 'GT', ...uses.flatMap(([apiKeyId, at]) => [at, apiKeyId])),
@@ -38,7 +38,7 @@ class RedisUsage implements UsageStore {
   async read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
     const found = new Map<string, number>();
     await Promise.all(
-      partitioned(apiKeyIds, (id) => id).map(async ([partition, ids]) => {
+      groupByPartition(apiKeyIds, (id) => id).map(async ([partition, ids]) => {
         const scores = await this.#redis.zmscore(this.#key(partition), ...ids);
         ids.forEach((id, i) => {
           const score = scores[i] ?? null;
@@ -58,7 +58,7 @@ class RedisUsage implements UsageStore {
   }
 }
 
-function partitioned<T>(all: readonly T[], idOf: (one: T) => string): [partition: number, ones: T[]][] {
+function groupByPartition<T>(all: readonly T[], idOf: (one: T) => string): [partition: number, ones: T[]][] {
   const partitions = new Map<number, T[]>();
   for (const one of all) {
     const partition = crc32(idOf(one)) % PARTITIONS;

@@ -1,13 +1,13 @@
 import type { BaseLogger } from 'pino';
-import { SqliteState } from '../sqlite/sidecar-db.js';
-import type { UsageStore, Use } from './last-used-store.js';
+import { SidecarDb } from '../sqlite/sidecar-db.js';
+import type { LastUse, LastUsedStore } from './last-used-store.js';
 
 /** 'KUse' */
 const APPLICATION_ID = 0x4b557365;
 
-/** Last uses in a SQLite file, see SqliteState. It does not wait for the disk. */
-export function openSqliteUsage(file: string, logger: BaseLogger): UsageStore {
-  const state = new SqliteState(
+/** Last uses in a SQLite file, see SidecarDb. It does not wait for the disk. */
+export function openSqliteLastUsedStore(file: string, logger: BaseLogger): LastUsedStore {
+  const state = new SidecarDb(
     file,
     {
       applicationId: APPLICATION_ID,
@@ -31,7 +31,7 @@ export function openSqliteUsage(file: string, logger: BaseLogger): UsageStore {
     logger,
   );
   return {
-    write: (batch: readonly Use[]) => state.run(({ upsert }) => void upsert.run(JSON.stringify(batch))),
+    write: (batch: readonly LastUse[]) => state.run(({ upsert }) => void upsert.run(JSON.stringify(batch))),
     read: async (apiKeyIds) => {
       const rows = await state.run(({ select }) => select.all(JSON.stringify(apiKeyIds)) as Row[]);
       return new Map(rows.map(({ api_key_id, at }) => [api_key_id, at]));

@@ -33,7 +33,7 @@ export async function importEvents(
 ): Promise<Imported> {
   let written = 0;
   try {
-    const there = await passOver(log, events, onEvent);
+    const there = await skipExisting(log, events, onEvent);
     const appends = async function* (): AsyncIterable<AppendRequest> {
       for await (const event of events) {
         yield appendOf(event);
@@ -49,7 +49,7 @@ export async function importEvents(
 }
 
 /** Goes through what the log holds and the export side by side. @returns how many events that are */
-async function passOver(
+async function skipExisting(
   log: EventStore,
   events: AsyncIterator<ExportedEvent>,
   onEvent: () => void,

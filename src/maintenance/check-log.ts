@@ -3,8 +3,8 @@ import { webhookIdOf } from '../domain/webhook.js';
 import { decodeAuditAccess, decodeWebhookEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { KeyEntry } from '../projections/api-key-index.js';
-import { Webhooks } from '../projections/webhook-index.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import { WebhookIndex } from '../projections/webhook-index.js';
 import { foldStep } from './fold-key.js';
 
 /** Something in the log is not as it must be. */
@@ -22,7 +22,7 @@ export type CheckedLog = {
   /** Of the last event; undefined if there is none. */
   readonly position: Position | undefined;
   /** Every key as the log has it at that position. */
-  readonly entries: ReadonlyMap<string, KeyEntry>;
+  readonly entries: ReadonlyMap<string, ApiKeyEntry>;
 };
 
 /**
@@ -36,8 +36,8 @@ export async function checkLog(
   passed: (event: RecordedEvent) => void,
   foreign: (event: RecordedEvent) => void,
 ): Promise<CheckedLog> {
-  const entries = new Map<string, KeyEntry>();
-  const webhooks = new Webhooks();
+  const entries = new Map<string, ApiKeyEntry>();
+  const webhooks = new WebhookIndex();
   const ids = new Set<string>();
   let events = 0;
   let faults = 0;
@@ -62,8 +62,8 @@ export async function checkLog(
 
 /** Folds the event in. @returns what is wrong with it */
 function judge(
-  entries: Map<string, KeyEntry>,
-  webhooks: Webhooks,
+  entries: Map<string, ApiKeyEntry>,
+  webhooks: WebhookIndex,
   recorded: RecordedEvent,
 ): string | undefined {
   if (isAuditAccessStream(recorded.stream)) {
@@ -78,7 +78,7 @@ function judge(
   return fault;
 }
 
-function judgeWebhook(webhooks: Webhooks, recorded: RecordedEvent): string | undefined {
+function judgeWebhook(webhooks: WebhookIndex, recorded: RecordedEvent): string | undefined {
   const before = webhooks.entryOf(webhookIdOf(recorded.stream) ?? '');
   const event = decodeWebhookEvent(recorded, before ? before.revision + 1 : 0);
   const after = webhooks.apply(recorded);

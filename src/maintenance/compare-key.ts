@@ -1,8 +1,8 @@
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
-import type { KeyEntry } from '../projections/api-key-index.js';
-import { type ListItem, listItem } from '../projections/list-item.js';
-import { documentOf, itemFrom, memberOf } from '../projections/redis/generations.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, toListItem } from '../projections/list-item.js';
+import { parseDocument, sortedSetMember, toDocument } from '../projections/redis/generations.js';
 import type { StoredKey } from '../projections/redis/stored.js';
 import { foldKey } from './fold-key.js';
 
@@ -23,7 +23,7 @@ export async function compareKey(
   read: (member: string) => Promise<StoredKey>,
 ): Promise<string[]> {
   const place = (await entriesOf(log, apiKeyId))[0];
-  const member = place ? memberOf({ apiKeyId, createdPosition: place.createdPosition }) : '';
+  const member = place ? sortedSetMember({ apiKeyId, createdPosition: place.createdPosition }) : '';
   const stored = await read(member);
   const differences: string[] = [];
   for (const other of members) {
@@ -51,8 +51,8 @@ export async function compareKey(
       `it is at revision ${revision}, but at ${reached.position} it was at ${reached.revision}`,
     );
   }
-  const item = listItem(entry);
-  if (document !== documentOf(item)) differences.push(...fieldsThatDiffer(document, item));
+  const item = toListItem(entry);
+  if (document !== toDocument(item)) differences.push(...fieldsThatDiffer(document, item));
   if (!inAll) differences.push('the list of all keys lacks it');
   if (inList !== (item.status !== 'deleted')) {
     differences.push(inList ? 'it is deleted, and listed' : 'the list lacks it');
@@ -64,9 +64,9 @@ export async function compareKey(
 }
 
 /** The key after each of its events. */
-async function entriesOf(log: EventStore, apiKeyId: string): Promise<KeyEntry[]> {
+async function entriesOf(log: EventStore, apiKeyId: string): Promise<ApiKeyEntry[]> {
   if (!isApiKeyId(apiKeyId)) return [];
-  const entries: KeyEntry[] = [];
+  const entries: ApiKeyEntry[] = [];
   for await (const { entry } of foldKey(log, apiKeyId)) entries.push(entry);
   return entries;
 }
@@ -84,7 +84,7 @@ function fieldsThatDiffer(document: string, item: ListItem): string[] {
 
 function parsed(document: string): ListItem | undefined {
   try {
-    const item: unknown = itemFrom(document);
+    const item: unknown = parseDocument(document);
     return typeof item === 'object' && item !== null ? (item as ListItem) : undefined;
   } catch {
     return undefined;

@@ -1,11 +1,16 @@
 import { apiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { KeyEntry } from '../projections/api-key-index.js';
-import { type ListItem, listItem } from '../projections/list-item.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, toListItem } from '../projections/list-item.js';
 import { heldBy } from '../projections/read-model.js';
-import { documentOf, type Live, liveOf, memberOf } from '../projections/redis/generations.js';
-import { type Partition, partitioned, setsOf } from '../projections/redis/keys.js';
+import {
+  type LiveGeneration,
+  readLiveGeneration,
+  sortedSetMember,
+  toDocument,
+} from '../projections/redis/generations.js';
+import { generationSets, groupByPartition, type Partition } from '../projections/redis/keys.js';
 import {
   readKey,
   readRepository,
@@ -52,20 +57,20 @@ export async function compare(
   log: EventStore,
   redis: Connection,
   prefix: string,
-  entries: Iterable<KeyEntry>,
+  entries: Iterable<ApiKeyEntry>,
   { found, passed }: ComparisonProgress,
 ): Promise<Compared> {
-  const expected = partitioned([...entries].map(listItem));
+  const expected = groupByPartition([...entries].map(toListItem));
   const { repositories, unknown } = await takeInventory(redis, prefix);
   let [keys, differences, position] = [0, 0, '' as Position | ''];
   for (const [number, [partition, generations]] of [...repositories].entries()) {
     const items = expected.get(number) ?? [];
     for (let attempt = 1; ; attempt++) {
       if (attempt > ATTEMPTS) throw new CouldNotTell('The read model is being rebuilt again and again');
-      const live = await liveOf(redis, partition);
+      const live = await readLiveGeneration(redis, partition);
       const stored = generations.get(live.generation) ?? [];
       const mine = await comparePartition(log, redis, partition, live, items, stored);
-      if ((await liveOf(redis, partition)).generation !== live.generation) continue;
+      if ((await readLiveGeneration(redis, partition)).generation !== live.generation) continue;
       mine.forEach(found);
       differences += mine.length;
       if (live.checkpoint && live.checkpoint.position > position) position = live.checkpoint.position;
@@ -84,7 +89,7 @@ async function comparePartition(
   log: EventStore,
   redis: Connection,
   partition: Partition,
-  live: Live,
+  live: LiveGeneration,
   items: readonly ListItem[],
   stored: Iterable<string>,
 ): Promise<Difference[]> {
@@ -106,7 +111,7 @@ async function comparePartition(
     if (there) there.push(item);
     else byRepository.set(item.repoId, [item]);
   }
-  const [repos, quarantinedIds] = setsOf(partition, generation);
+  const [repos, quarantinedIds] = generationSets(partition, generation);
   const known = new Set(await redis.smembers(repos));
   const quarantined = new Set(await redis.smembers(quarantinedIds));
   const ids = new Set(items.map(({ apiKeyId }) => apiKeyId));
@@ -151,11 +156,11 @@ function suspectsOf(
     suspects.set(id, members);
     return members;
   };
-  const members = new Map(items.map((item) => [item.apiKeyId, memberOf(item)]));
+  const members = new Map(items.map((item) => [item.apiKeyId, sortedSetMember(item)]));
   for (const item of items) {
-    const member = memberOf(item);
+    const member = sortedSetMember(item);
     const isAlike =
-      documents.get(item.apiKeyId) === documentOf(item) &&
+      documents.get(item.apiKeyId) === toDocument(item) &&
       all.has(member) &&
       list.has(member) === (item.status !== 'deleted') &&
       quarantined.has(item.apiKeyId) === (item.status === 'unavailable');

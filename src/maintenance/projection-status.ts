@@ -1,10 +1,10 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { VERSION } from '../projections/list-item.js';
+import { READ_MODEL_VERSION } from '../projections/list-item.js';
 import { heldBy } from '../projections/read-model.js';
-import { liveOf } from '../projections/redis/generations.js';
-import { PARTITIONS, partitionAt, rootOf, setsOf } from '../projections/redis/keys.js';
+import { readLiveGeneration } from '../projections/redis/generations.js';
+import { generationSets, PARTITIONS, partitionKeys, versionRoot } from '../projections/redis/keys.js';
 import type { Connection } from '../redis/connection.js';
 import { type Quarantined, quarantineOf } from './quarantine.js';
 
@@ -35,11 +35,11 @@ export async function projectionStatus(
   const ids = new Set<string>();
   let [position, isOfThisLog] = ['' as Position | '', true];
   for (let number = 0; number < PARTITIONS; number++) {
-    const partition = partitionAt(rootOf(prefix), number);
-    const { generation, checkpoint } = await liveOf(redis, partition);
+    const partition = partitionKeys(versionRoot(prefix), number);
+    const { generation, checkpoint } = await readLiveGeneration(redis, partition);
     generations[generation] = (generations[generation] ?? 0) + 1;
     for (const other of await redis.hkeys(partition.generations)) others.add(other);
-    const [, quarantined] = setsOf(partition, generation);
+    const [, quarantined] = generationSets(partition, generation);
     for (const id of await redis.smembers(quarantined)) ids.add(id);
     if (!checkpoint) continue;
     isOfThisLog &&= await heldBy(log)(checkpoint);
@@ -52,7 +52,7 @@ export async function projectionStatus(
     if (judged) quarantined.push(judged.quarantined);
   }
   return {
-    version: VERSION,
+    version: READ_MODEL_VERSION,
     generations,
     others: [...others].sort(),
     position: position || null,

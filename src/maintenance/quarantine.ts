@@ -1,10 +1,10 @@
 import { type AiApiKey, apiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { KeyEntry } from '../projections/api-key-index.js';
-import { listItem } from '../projections/list-item.js';
-import { liveOf, type Written, writeItems } from '../projections/redis/generations.js';
-import { partitionAt, partitionOf, rootOf } from '../projections/redis/keys.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import { toListItem } from '../projections/list-item.js';
+import { readLiveGeneration, type WriteResult, writeItems } from '../projections/redis/generations.js';
+import { partitionKeys, partitionOf, versionRoot } from '../projections/redis/keys.js';
 import type { Connection } from '../redis/connection.js';
 import { foldKey } from './fold-key.js';
 
@@ -22,14 +22,14 @@ export type Quarantined = { readonly stream: string; readonly repoId: string; re
 /** What a key's stream amounts to by this release. */
 export type Judged = {
   readonly quarantined: Quarantined;
-  readonly entry: KeyEntry;
+  readonly entry: ApiKeyEntry;
   readonly status: AiApiKey['status'];
 };
 
 /** Undefined if the log holds no such key. */
 export async function quarantineOf(log: EventStore, apiKeyId: string): Promise<Judged | undefined> {
   const stream = apiKeyStream(apiKeyId);
-  let entry: KeyEntry | undefined;
+  let entry: ApiKeyEntry | undefined;
   let cause: Cause | null = null;
   for await (const step of foldKey(log, apiKeyId)) {
     const { position, revision, type } = step.recorded;
@@ -54,10 +54,10 @@ export async function release(
 ): Promise<Judged | undefined> {
   const judged = await quarantineOf(log, apiKeyId);
   if (!judged || judged.quarantined.cause) return judged;
-  const item = listItem(judged.entry);
-  const partition = partitionAt(rootOf(prefix), partitionOf(item.repoId));
-  for (let written: Written = 'LOST'; written !== 'OK'; ) {
-    const { generation } = await liveOf(redis, partition);
+  const item = toListItem(judged.entry);
+  const partition = partitionKeys(versionRoot(prefix), partitionOf(item.repoId));
+  for (let written: WriteResult = 'LOST'; written !== 'OK'; ) {
+    const { generation } = await readLiveGeneration(redis, partition);
     if (generation === '') throw new Error('Redis holds no read model yet: start the service first');
     const to = { live: { floor: '', checkpoint: undefined } };
     written = await writeItems(redis, partition, generation, [item], to);

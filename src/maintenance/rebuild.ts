@@ -1,22 +1,28 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { evolveEntry, type KeyEntry } from '../projections/api-key-index.js';
-import { type ListItem, listItem } from '../projections/list-item.js';
+import { type ApiKeyEntry, evolveApiKeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, toListItem } from '../projections/list-item.js';
 import { type Checkpoint, heldBy } from '../projections/read-model.js';
 import {
   beginGeneration,
-  generationName,
-  keepGeneration,
-  type Live,
-  liveOf,
-  type Switched,
+  type LiveGeneration,
+  newGenerationName,
+  readLiveGeneration,
+  type SwapResult,
+  swapGeneration,
   sweep,
-  switchTo,
+  touchGeneration,
   writeItems,
 } from '../projections/redis/generations.js';
-import { PARTITIONS, type Partition, partitionAt, partitioned, rootOf } from '../projections/redis/keys.js';
-import { nameVersion } from '../projections/redis/versions.js';
+import {
+  groupByPartition,
+  PARTITIONS,
+  type Partition,
+  partitionKeys,
+  versionRoot,
+} from '../projections/redis/keys.js';
+import { registerVersion } from '../projections/redis/versions.js';
 import type { Connection } from '../redis/connection.js';
 
 export type Rebuilt = {
@@ -45,28 +51,30 @@ export async function rebuild(
   prefix: string,
   progress: RebuildProgress,
 ): Promise<Rebuilt> {
-  const generation = generationName();
-  const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionAt(rootOf(prefix), number));
+  const generation = newGenerationName();
+  const partitions = Array.from({ length: PARTITIONS }, (_, number) =>
+    partitionKeys(versionRoot(prefix), number),
+  );
   const fold = new Fold(log, progress.folded);
-  await nameVersion(redis, prefix);
+  await registerVersion(redis, prefix);
   await fold.catchUp();
   const items = fold.takeChanges();
-  const byPartition = partitioned(items);
+  const byPartition = groupByPartition(items);
   for (const [number, partition] of partitions.entries()) {
     await sweep(redis, partition);
     await beginGeneration(redis, partition, generation);
     const mine = byPartition.get(number) ?? [];
     await build(redis, partition, generation, mine);
     for (const waiting of partitions.slice(0, number)) {
-      if ((await keepGeneration(redis, waiting, generation)) !== 'OK') throw new GenerationLost();
+      if ((await touchGeneration(redis, waiting, generation)) !== 'OK') throw new GenerationLost();
     }
     progress.written(mine.length, items.length);
   }
   for (const [number, partition] of partitions.entries()) {
     for (let answer = 'BEHIND'; answer !== 'OK'; ) {
-      const live = await liveOf(redis, partition);
+      const live = await readLiveGeneration(redis, partition);
       await fold.catchUp();
-      for (const [changed, changes] of partitioned(fold.takeChanges())) {
+      for (const [changed, changes] of groupByPartition(fold.takeChanges())) {
         const behind = partitions[changed];
         if (behind && changed >= number) await build(redis, behind, generation, changes);
       }
@@ -93,13 +101,13 @@ async function takeOver(
   redis: Connection,
   partition: Partition,
   generation: string,
-  live: Live,
+  live: LiveGeneration,
   checkpoint: Checkpoint | undefined,
-): Promise<Switched> {
+): Promise<SwapResult> {
   // One that the log does not hold is of another log, or of a later day of one that was restored.
   const direction = live.checkpoint && (await heldBy(log)(live.checkpoint)) ? 'forward' : 'any';
   const mine = checkpoint ? generation : '';
-  const answer = await switchTo(redis, partition, mine, live.generation, checkpoint, direction);
+  const answer = await swapGeneration(redis, partition, mine, live.generation, checkpoint, direction);
   if (answer === 'LOST') throw new GenerationLost();
   return answer;
 }
@@ -116,7 +124,7 @@ export class GenerationLost extends Error {
 class Fold {
   readonly #log: EventStore;
   readonly #folded: (event: RecordedEvent) => void;
-  readonly #entries = new Map<string, KeyEntry>();
+  readonly #entries = new Map<string, ApiKeyEntry>();
   #changed = new Set<string>();
   events = 0;
   checkpoint: Checkpoint | undefined;
@@ -129,7 +137,7 @@ class Fold {
   async catchUp(): Promise<void> {
     for await (const event of this.#log.readAll(this.checkpoint?.position)) {
       if (isApiKeyStream(event.stream)) {
-        this.#entries.set(event.stream, evolveEntry(this.#entries.get(event.stream), event));
+        this.#entries.set(event.stream, evolveApiKeyEntry(this.#entries.get(event.stream), event));
         this.#changed.add(event.stream);
       }
       this.events++;
@@ -143,7 +151,7 @@ class Fold {
   }
 
   takeChanges(): ListItem[] {
-    const items = [...this.#changed].flatMap((stream) => this.#entries.get(stream) ?? []).map(listItem);
+    const items = [...this.#changed].flatMap((stream) => this.#entries.get(stream) ?? []).map(toListItem);
     this.#changed = new Set();
     return items;
   }

@@ -3,10 +3,10 @@ import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { hasHash } from '../security/credentials.js';
-import { type Question, type Verdict, verdictOn } from './verify.js';
+import { type VerifyRequest, type VerifyResult, verifyCredential } from './verify.js';
 
 /** A key as the index knows it: never its sealed secret, which only a repeated request needs. */
-export type KeyEntry = {
+export type ApiKeyEntry = {
   readonly key: AiApiKey;
   readonly revision: number;
   readonly createdPosition: Position;
@@ -19,17 +19,17 @@ export type KeyEntry = {
  * changes nothing.
  * @throws RangeError see decode
  */
-export function evolveEntry(entry: KeyEntry | undefined, recorded: RecordedEvent): KeyEntry {
+export function evolveApiKeyEntry(entry: ApiKeyEntry | undefined, recorded: RecordedEvent): ApiKeyEntry {
   if (entry && recorded.revision <= entry.revision) return entry;
-  return entryAfter(entry, recorded, decodeApiKeyEvent(recorded, entry ? entry.revision + 1 : 0));
+  return nextApiKeyEntry(entry, recorded, decodeApiKeyEvent(recorded, entry ? entry.revision + 1 : 0));
 }
 
 /** The same for an event that is decoded already, and comes next in its stream. */
-export function entryAfter(
-  entry: KeyEntry | undefined,
+export function nextApiKeyEntry(
+  entry: ApiKeyEntry | undefined,
   { revision, position }: RecordedEvent,
   event: ReturnType<typeof decodeApiKeyEvent>,
-): KeyEntry {
+): ApiKeyEntry {
   const key = evolveApiKey(entry?.key, event);
   return {
     key:
@@ -45,18 +45,18 @@ export function entryAfter(
 const NOTHING: AiApiKey['idempotencyRecords'] = [];
 
 /** Every key of the log, in memory: decides whether a credential is good. */
-export class VerifyIndex {
+export class ApiKeyIndex {
   /** By the key's id. */
-  readonly #entries = new Map<string, KeyEntry>();
-  readonly #byAccessKey = new Map<string, KeyEntry>();
+  readonly #entries = new Map<string, ApiKeyEntry>();
+  readonly #byAccessKey = new Map<string, ApiKeyEntry>();
   /** Ids of the keys of each repository, in the order of their creation. */
   readonly #idsByRepo = new Map<string, string[]>();
   #quarantined = 0;
 
   /** Folds one event in. @returns the key's entry after it */
-  apply(recorded: RecordedEvent): KeyEntry {
+  apply(recorded: RecordedEvent): ApiKeyEntry {
     const before = this.#entries.get(apiKeyIdOf(recorded.stream) ?? '');
-    const entry = evolveEntry(before, recorded);
+    const entry = evolveApiKeyEntry(before, recorded);
     this.#entries.set(entry.key.apiKeyId, entry);
     this.#byAccessKey.set(entry.key.accessKey, entry);
     if (!before) this.#listId(entry.key);
@@ -68,21 +68,21 @@ export class VerifyIndex {
    * Is this credential good, as far as the events that the index has seen?
    * @param now milliseconds since 1970
    */
-  verify(question: Question, now: number): Verdict<AiApiKey> {
-    return verdictOn(this.#byAccessKey.get(question.accessKey)?.key, question, now);
+  verify(request: VerifyRequest, now: number): VerifyResult<AiApiKey> {
+    return verifyCredential(this.#byAccessKey.get(request.accessKey)?.key, request, now);
   }
 
   /**
    * The key whose good secret this is, whatever else may keep it from being valid.
    * @param now milliseconds since 1970
    */
-  provenBy(accessKey: string, secret: string, now: number): AiApiKey | undefined {
+  findBySecret(accessKey: string, secret: string, now: number): AiApiKey | undefined {
     const key = this.#byAccessKey.get(accessKey)?.key;
     return key && hasHash(secret, secretHashesAt(key, now)) ? key : undefined;
   }
 
   /** The keys of a repository, deleted ones too, newest first; those that were created before a position, if there is one. */
-  *keysOf(repoId: string, before?: Position): Generator<KeyEntry> {
+  *keysOf(repoId: string, before?: Position): Generator<ApiKeyEntry> {
     const ids = this.#idsByRepo.get(repoId) ?? [];
     const entryAt = (i: number) => this.#entries.get(ids[i] ?? '');
     let [low, high] = [0, ids.length];
@@ -98,11 +98,11 @@ export class VerifyIndex {
     }
   }
 
-  entryOf(apiKeyId: string): KeyEntry | undefined {
+  entryOf(apiKeyId: string): ApiKeyEntry | undefined {
     return this.#entries.get(apiKeyId);
   }
 
-  entries(): Iterable<KeyEntry> {
+  entries(): Iterable<ApiKeyEntry> {
     return this.#entries.values();
   }
 
@@ -118,4 +118,4 @@ export class VerifyIndex {
   }
 }
 
-const isQuarantined = (entry: KeyEntry | undefined): boolean => entry?.key.status === 'unavailable';
+const isQuarantined = (entry: ApiKeyEntry | undefined): boolean => entry?.key.status === 'unavailable';

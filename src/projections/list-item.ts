@@ -1,12 +1,12 @@
 import { type AiApiKey, statusAt } from '../domain/ai-api-key.js';
 import type { Position } from '../event-store/position.js';
-import type { KeyEntry } from './api-key-index.js';
+import type { ApiKeyEntry } from './api-key-index.js';
 
 /**
  * Of this projection: what it makes of the log, and how that is stored. Whoever changes either counts it up; a
  * release with another version builds a read model of its own, beside the one that the others go on using.
  */
-export const VERSION = 3;
+export const READ_MODEL_VERSION = 3;
 
 /** A key as lists show it: one document a key, replaced as a whole when its revision grows. No secret material. */
 export type ListItem = Pick<
@@ -21,7 +21,7 @@ export type ListItem = Pick<
 };
 
 /** The fold of the list: what an entry of the index looks like in it. */
-export const listItem = ({ key, revision, createdPosition, position }: KeyEntry): ListItem => ({
+export const toListItem = ({ key, revision, createdPosition, position }: ApiKeyEntry): ListItem => ({
   apiKeyId: key.apiKeyId,
   repoId: key.repoId,
   name: key.name,
@@ -37,7 +37,7 @@ export const listItem = ({ key, revision, createdPosition, position }: KeyEntry)
 });
 
 /** An item as callers see it at a time (milliseconds since 1970). */
-export const shownAt = (item: ListItem, now: number) => ({
+export const apiKeyView = (item: ListItem, now: number) => ({
   id: item.apiKeyId,
   name: item.name,
   repoId: item.repoId,

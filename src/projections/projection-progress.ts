@@ -1,39 +1,39 @@
 import type { Position } from '../event-store/position.js';
 
 /** How long a read waits for the position that it asks for, and a mutation for its own projection. */
-const PATIENCE_MS = 1000;
+const MIN_POSITION_TIMEOUT_MS = 1000;
 
 /** A moment by the clock of the day, and by one that nobody sets (milliseconds). */
-export type Moment = { readonly clock: number; readonly steady: number };
+export type ClockReading = { readonly clock: number; readonly steady: number };
 
 /** How far one thing has come in the log, when that was last known to be all of it, and who waits. */
-export class Progress {
-  readonly #now: () => Moment;
+export class ProjectionProgress {
+  readonly #now: () => ClockReading;
   readonly #waiting = new Set<{ position: Position; resolve: (reached: boolean) => void }>();
   #position: Position | undefined;
-  #freshAt: Moment;
+  #currentAsOf: ClockReading;
 
-  constructor(now: () => Moment) {
+  constructor(now: () => ClockReading) {
     this.#now = now;
-    this.#freshAt = now();
+    this.#currentAsOf = now();
   }
 
   get position(): Position | undefined {
     return this.#position;
   }
 
-  reach(position: Position | undefined): void {
+  advanceTo(position: Position | undefined): void {
     this.#position = position;
-    for (const waiter of this.#waiting) if (this.has(waiter.position)) waiter.resolve(true);
+    for (const waiter of this.#waiting) if (this.hasReached(waiter.position)) waiter.resolve(true);
   }
 
-  has(position: Position): boolean {
+  hasReached(position: Position): boolean {
     return this.#position !== undefined && this.#position >= position;
   }
 
   /** Waits a second at most. @returns false if the position is not reached by then */
   waitFor(position: Position): Promise<boolean> {
-    if (this.has(position)) return Promise.resolve(true);
+    if (this.hasReached(position)) return Promise.resolve(true);
     return new Promise((resolve) => {
       const waiter = {
         position,
@@ -43,14 +43,14 @@ export class Progress {
           resolve(reached);
         },
       };
-      const timer = setTimeout(() => waiter.resolve(false), PATIENCE_MS);
+      const timer = setTimeout(() => waiter.resolve(false), MIN_POSITION_TIMEOUT_MS);
       this.#waiting.add(waiter);
     });
   }
 
   /** At this moment the log held no more than is here now. */
-  wasWholeAt(moment: Moment): void {
-    this.#freshAt = moment;
+  confirmCurrentAt(reading: ClockReading): void {
+    this.#currentAsOf = reading;
   }
 
   /**
@@ -59,7 +59,7 @@ export class Progress {
    */
   get staleness(): number {
     const { clock, steady } = this.#now();
-    return Math.max(0, clock - this.#freshAt.clock, steady - this.#freshAt.steady) / 1000;
+    return Math.max(0, clock - this.#currentAsOf.clock, steady - this.#currentAsOf.steady) / 1000;
   }
 
   stop(): void {

@@ -1,13 +1,13 @@
 import { type AiApiKey, type AiType, type Status, statusAt } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from '../event-store/position.js';
-import type { KeyEntry } from './api-key-index.js';
-import type { Journal } from './event-index.js';
+import type { ApiKeyEntry } from './api-key-index.js';
+import type { EventIndex } from './event-index.js';
 import type { ListItem } from './list-item.js';
 import type { Projector } from './projector.js';
 import { type ReadModel, ReadModelLost } from './read-model.js';
-import type { Question, Verdict } from './verify.js';
-import type { Webhooks } from './webhook-index.js';
+import type { VerifyRequest, VerifyResult } from './verify.js';
+import type { WebhookIndex } from './webhook-index.js';
 
 /** Which keys of a repository; without a limit all of them. */
 export type ListQuery = {
@@ -23,10 +23,10 @@ export type ListQuery = {
 export type ListPage<Item = ListItem> = { readonly items: readonly Item[]; readonly next: Position | null };
 
 /** For how many seconds it was not known, when an answer was read, that it is all that the log holds. */
-export type Aged<T> = T & { readonly staleness: number };
+export type WithStaleness<T> = T & { readonly staleness: number };
 
 /** Does a query ask for this one, at a time (milliseconds since 1970)? */
-export function isAskedFor(
+export function matchesFilter(
   item: ListItem,
   { includeDeleted, status, aiType }: ListQuery,
   now: number,
@@ -37,14 +37,14 @@ export function isAskedFor(
 }
 
 /** What a list is filtered from, at a time. */
-const SMALLEST_READ = 100;
-const LARGEST_READ = 1000;
+const MIN_READ_SIZE = 100;
+const MAX_READ_SIZE = 1000;
 
 /**
  * Everything that is asked of the projections. A read may name the position that its answer must hold: it
  * waits a second for it. Nothing is answered from a part of the log, or from one that may be long out of date.
  */
-export class Reads {
+export class Queries {
   readonly #projector: Projector;
   readonly #readModel: ReadModel;
   readonly #clock: () => number;
@@ -63,24 +63,30 @@ export class Reads {
 
   /** Of verdicts, in seconds. */
   get verifyStaleness(): number {
-    return this.#projector.indexed.staleness;
+    return this.#projector.indexProgress.staleness;
   }
 
   /**
    * The keys of a repository, newest first by log position.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async list(repoId: string, query: ListQuery, atLeast: Position | undefined): Promise<Aged<ListPage>> {
-    await this.#listable(atLeast);
-    const age = this.#ageFromNow();
+  async list(
+    repoId: string,
+    query: ListQuery,
+    atLeast: Position | undefined,
+  ): Promise<WithStaleness<ListPage>> {
+    await this.#awaitListable(atLeast);
+    const age = this.#stalenessSince();
     const { includeDeleted, limit = Number.POSITIVE_INFINITY } = query;
     const now = this.#clock();
-    const size = Math.min(Math.max(limit + 1, SMALLEST_READ), LARGEST_READ);
+    const size = Math.min(Math.max(limit + 1, MIN_READ_SIZE), MAX_READ_SIZE);
     const items: ListItem[] = [];
     for (let before = query.after; ; ) {
-      const page = await this.#ask((model) => model.list(repoId, { includeDeleted, before, size }));
+      const page = await this.#queryReadModel((model) =>
+        model.list(repoId, { includeDeleted, before, size }),
+      );
       for (const item of page) {
-        if (!isAskedFor(item, query, now)) continue;
+        if (!matchesFilter(item, query, now)) continue;
         if (items.length === limit)
           return { items, next: items.at(-1)?.createdPosition ?? null, staleness: age() };
         items.push(item);
@@ -98,10 +104,10 @@ export class Reads {
     repoId: string,
     apiKeyId: string,
     atLeast: Position | undefined,
-  ): Promise<Aged<{ readonly item: ListItem | undefined }>> {
-    await this.#listable(atLeast);
-    const age = this.#ageFromNow();
-    return { item: await this.#ask((model) => model.get(repoId, apiKeyId)), staleness: age() };
+  ): Promise<WithStaleness<{ readonly item: ListItem | undefined }>> {
+    await this.#awaitListable(atLeast);
+    const age = this.#stalenessSince();
+    return { item: await this.#queryReadModel((model) => model.get(repoId, apiKeyId)), staleness: age() };
   }
 
   /**
@@ -109,22 +115,22 @@ export class Reads {
    * that were created before another.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async everyKey(
+  async keysCreatedBefore(
     repoId: string,
     before: Position | undefined,
     atLeast: Position,
-  ): Promise<Iterable<KeyEntry>> {
-    await this.folded(atLeast);
-    return this.#projector.index.keysOf(repoId, before);
+  ): Promise<Iterable<ApiKeyEntry>> {
+    await this.awaitIndex(atLeast);
+    return this.#projector.apiKeyIndex.keysOf(repoId, before);
   }
 
   /**
    * Of every event that the log holds up to a position where it is and what it is.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async journalUpTo(position: Position): Promise<Journal> {
-    await this.folded(position);
-    return this.#projector.journal;
+  async eventIndexAt(position: Position): Promise<EventIndex> {
+    await this.awaitIndex(position);
+    return this.#projector.eventIndex;
   }
 
   /**
@@ -132,8 +138,8 @@ export class Reads {
    * `verifiable` first.
    * @throws KeyledgerError UNAVAILABLE
    */
-  verify(question: Question): Verdict<AiApiKey> {
-    const { unverifiableBecause, indexed, index } = this.#projector;
+  verify(question: VerifyRequest): VerifyResult<AiApiKey> {
+    const { unverifiableBecause, indexProgress: indexed, apiKeyIndex: index } = this.#projector;
     if (unverifiableBecause !== undefined)
       throw new KeyledgerError('UNAVAILABLE', { message: unverifiableBecause });
     if (indexed.staleness > this.#maxStaleness) throw new KeyledgerError('STALE');
@@ -141,63 +147,64 @@ export class Reads {
   }
 
   /** How far in the log verdicts have seen. */
-  get verifiedTo(): Position | undefined {
-    return this.#projector.indexed.position;
+  get verifiedPosition(): Position | undefined {
+    return this.#projector.indexProgress.position;
   }
 
   /** The key whose good secret this is, whatever else may keep it from being valid. */
-  provenBy(accessKey: string, secret: string): AiApiKey | undefined {
-    return this.#projector.index.provenBy(accessKey, secret, this.#clock());
+  findBySecret(accessKey: string, secret: string): AiApiKey | undefined {
+    return this.#projector.apiKeyIndex.findBySecret(accessKey, secret, this.#clock());
   }
 
   /** Waits until lists hold the event at a position. @returns false if they do not within a second */
-  listed(position: Position): Promise<boolean> {
-    return this.#projector.listed.waitFor(position);
+  awaitReadModel(position: Position): Promise<boolean> {
+    return this.#projector.readModelProgress.waitFor(position);
   }
 
   /** Waits until verdicts hold the event at a position. @throws KeyledgerError BEHIND */
-  async verifiable(atLeast: Position): Promise<void> {
-    if (!(await this.#projector.indexed.waitFor(atLeast))) throw new KeyledgerError('BEHIND');
+  async awaitVerifyPosition(atLeast: Position): Promise<void> {
+    if (!(await this.#projector.indexProgress.waitFor(atLeast))) throw new KeyledgerError('BEHIND');
   }
 
   /**
    * Every webhook.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async webhooks(atLeast: Position | undefined): Promise<Webhooks> {
-    await this.folded(atLeast);
-    return this.#projector.webhooks;
+  async webhooks(atLeast: Position | undefined): Promise<WebhookIndex> {
+    await this.awaitIndex(atLeast);
+    return this.#projector.webhookIndex;
   }
 
   /** Waits until what is in memory holds the event at a position. @returns false if it does not within a second */
-  indexed(position: Position): Promise<boolean> {
-    return this.#projector.indexed.waitFor(position);
+  hasIndexed(position: Position): Promise<boolean> {
+    return this.#projector.indexProgress.waitFor(position);
   }
 
   /** Waits until all that is in memory holds the event at a position. @throws KeyledgerError UNAVAILABLE, BEHIND */
-  async folded(atLeast: Position | undefined): Promise<void> {
-    const inTime = atLeast === undefined || (await this.#projector.indexed.waitFor(atLeast));
+  async awaitIndex(atLeast: Position | undefined): Promise<void> {
+    const inTime = atLeast === undefined || (await this.#projector.indexProgress.waitFor(atLeast));
     const { unverifiableBecause } = this.#projector;
     if (unverifiableBecause !== undefined)
       throw new KeyledgerError('UNAVAILABLE', { message: unverifiableBecause });
     if (!inTime) throw new KeyledgerError('BEHIND');
   }
 
-  async #listable(atLeast: Position | undefined): Promise<void> {
-    const inTime = atLeast === undefined ? undefined : await this.#projector.listed.waitFor(atLeast);
+  async #awaitListable(atLeast: Position | undefined): Promise<void> {
+    const inTime =
+      atLeast === undefined ? undefined : await this.#projector.readModelProgress.waitFor(atLeast);
     const { unlistableBecause } = this.#projector;
     if (unlistableBecause) throw new KeyledgerError('UNAVAILABLE', { message: unlistableBecause });
     if (inTime === false) throw new KeyledgerError('BEHIND');
   }
 
   /** What is read from now on is as stale as the lists are now, and grows older while it is read. */
-  #ageFromNow(): () => number {
+  #stalenessSince(): () => number {
     const began = performance.now();
-    const { staleness } = this.#projector.listed;
+    const { staleness } = this.#projector.readModelProgress;
     return () => staleness + (performance.now() - began) / 1000;
   }
 
-  async #ask<T>(question: (readModel: ReadModel) => Promise<T>): Promise<T> {
+  async #queryReadModel<T>(question: (readModel: ReadModel) => Promise<T>): Promise<T> {
     try {
       return await question(this.#readModel);
     } catch (cause) {

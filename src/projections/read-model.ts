@@ -12,7 +12,7 @@ export const heldBy =
     position.startsWith(`${log.logId}:`) && (await log.eventAt(position))?.id === eventId;
 
 /** Those of a list that were created before a position (without one, from the newest on). */
-export type Page = {
+export type ListRequest = {
   readonly includeDeleted: boolean;
   readonly before: Position | undefined;
   /** 1 to 1000. */
@@ -49,7 +49,7 @@ export interface ReadModel {
    * The next keys of a repository, newest first by log position: as many as asked for, or all that are left.
    * @throws ReadModelLost
    */
-  list(repoId: string, page: Page): Promise<ListItem[]>;
+  list(repoId: string, page: ListRequest): Promise<ListItem[]>;
 
   /**
    * One key, a deleted one too.

@@ -8,7 +8,7 @@ export type Verifiable = Pick<
 >;
 
 /** A credential, where it is to be good for, and who asks: keys of repositories that they do not see are unknown. */
-export type Question = {
+export type VerifyRequest = {
   readonly accessKey: string;
   readonly secret: string;
   readonly repoId?: string | undefined;
@@ -17,7 +17,7 @@ export type Question = {
 };
 
 /** Why a credential is not good, in order of precedence. */
-export const REASONS = [
+export const INVALID_REASONS = [
   'MALFORMED',
   'UNKNOWN',
   'BAD_SECRET',
@@ -28,45 +28,45 @@ export const REASONS = [
   'WRONG_REPO',
   'WRONG_AI_TYPE',
 ] as const;
-export type Reason = (typeof REASONS)[number];
+export type InvalidReason = (typeof INVALID_REASONS)[number];
 
-export type Verdict<Key> =
+export type VerifyResult<Key> =
   | { readonly valid: true; readonly key: Key }
-  | { readonly valid: false; readonly reason: Reason };
+  | { readonly valid: false; readonly reason: InvalidReason };
 
 /**
  * Is a credential good?
  * @param key the one that has this access key, if there is one
  * @param now milliseconds since 1970
  */
-export function verdictOn<Key extends Verifiable>(
+export function verifyCredential<Key extends Verifiable>(
   key: Key | undefined,
-  { accessKey, secret, repoId, aiType, sees }: Question,
+  { accessKey, secret, repoId, aiType, sees }: VerifyRequest,
   now: number,
-): Verdict<Key> {
-  const isSeen = key !== undefined && sees(key.repoId);
-  if (!isSeen || !hasHash(secret, secretHashesAt(key, now))) {
+): VerifyResult<Key> {
+  const isVisible = key !== undefined && sees(key.repoId);
+  if (!isVisible || !hasHash(secret, secretHashesAt(key, now))) {
     // A credential that is good has a good checksum: it is looked at to tell others apart.
-    if (!isAccessKey(accessKey) || !isSecret(secret)) return refused('MALFORMED');
-    return refused(isSeen ? 'BAD_SECRET' : 'UNKNOWN');
+    if (!isAccessKey(accessKey) || !isSecret(secret)) return invalid('MALFORMED');
+    return invalid(isVisible ? 'BAD_SECRET' : 'UNKNOWN');
   }
   switch (statusAt(key, now)) {
     case 'unavailable':
-      return refused('UNAVAILABLE');
+      return invalid('UNAVAILABLE');
     case 'deleted':
-      return refused('DELETED');
+      return invalid('DELETED');
     case 'suspended':
-      return refused('SUSPENDED');
+      return invalid('SUSPENDED');
     case 'expired':
-      return refused('EXPIRED');
+      return invalid('EXPIRED');
     case 'active':
-      if (repoId !== undefined && repoId !== key.repoId) return refused('WRONG_REPO');
-      if (aiType !== undefined && aiType !== key.aiType) return refused('WRONG_AI_TYPE');
+      if (repoId !== undefined && repoId !== key.repoId) return invalid('WRONG_REPO');
+      if (aiType !== undefined && aiType !== key.aiType) return invalid('WRONG_AI_TYPE');
       return { valid: true, key };
   }
 }
 
-const refused = (reason: Reason): { readonly valid: false; readonly reason: Reason } => ({
+const invalid = (reason: InvalidReason): { readonly valid: false; readonly reason: InvalidReason } => ({
   valid: false,
   reason,
 });

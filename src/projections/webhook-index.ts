@@ -29,7 +29,7 @@ export function evolveWebhookEntry(before: WebhookEntry | undefined, recorded: R
 }
 
 /** Every endpoint of the log, in memory. */
-export class Webhooks {
+export class WebhookIndex {
   readonly #entries = new Map<string, WebhookEntry>();
   readonly #idsByRepo = new Map<string, string[]>();
 

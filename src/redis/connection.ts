@@ -3,7 +3,7 @@ import { Cluster, Redis } from 'ioredis';
 import type { BaseLogger } from 'pino';
 
 const COMMAND_TIMEOUT_MS = 2000;
-const LONGEST_RECONNECT_DELAY_MS = 2000;
+const MAX_RECONNECT_DELAY_MS = 2000;
 const NO_SUCH_DATABASE = /DB index is out of range|invalid DB index/;
 
 /** A connection to one server, to a master behind Sentinels, or to a cluster. */
@@ -24,7 +24,7 @@ export function isRedisUrl(url: string): boolean {
  * connects again, by itself; while there is no connection every command fails at once.
  */
 export function connectRedis(url: string, scripts: Scripts = {}): Connection {
-  const connection = connect(url, scripts);
+  const connection = createConnection(url, scripts);
   // ioredis prints an error that nobody listens to. Here it is enough that commands fail.
   connection.on('error', ({ message }: Error) => {
     // ioredis would go on in database 0, which is somebody else's.
@@ -34,14 +34,14 @@ export function connectRedis(url: string, scripts: Scripts = {}): Connection {
 }
 
 /** Waits for a connection that has just been made. @throws Error there is none in time, or the server refuses it */
-export async function connected(connection: Connection, limitMs = COMMAND_TIMEOUT_MS): Promise<void> {
+export async function waitUntilReady(connection: Connection, limitMs = COMMAND_TIMEOUT_MS): Promise<void> {
   if (connection.status === 'ready') return;
   await once(connection, 'ready', { signal: AbortSignal.timeout(limitMs) });
 }
 
-function connect(url: string, scripts: Scripts): Connection {
+function createConnection(url: string, scripts: Scripts): Connection {
   const [, tls, kind, user = '', password = '', hostList = '', path = ''] = SHAPE.exec(url) ?? [];
-  const hosts = hostList.split(',').map(host);
+  const hosts = hostList.split(',').map(parseHost);
   const [first = '', second = ''] = path.split('/');
   const options = {
     ...(user ? { username: decodeURIComponent(user) } : {}),
@@ -60,19 +60,19 @@ function connect(url: string, scripts: Scripts): Connection {
     const sentinelTls = tls ? { sentinelTLS: {}, enableTLSForSentinelMode: true } : {};
     return new Redis({ ...single, ...sentinelTls, sentinels: hosts, name: first, db: Number(second) });
   }
-  return new Redis({ ...single, ...host(hostList), db: Number(first) });
+  return new Redis({ ...single, ...parseHost(hostList), db: Number(first) });
 }
 
-function host(text: string): { host: string; port: number } {
+function parseHost(text: string): { parseHost: string; port: number } {
   const [, name = '', port = '6379'] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(text) ?? [];
-  return { host: name, port: Number(port) };
+  return { parseHost: name, port: Number(port) };
 }
 
 const reconnectDelay = (attempt: number): number =>
-  Math.min(50 * 2 ** attempt, LONGEST_RECONNECT_DELAY_MS) * (0.5 + Math.random() / 2);
+  Math.min(50 * 2 ** attempt, MAX_RECONNECT_DELAY_MS) * (0.5 + Math.random() / 2);
 
 /** The read model can be restored, but not while it is evicted key by key: says what to set. */
-export async function warnOfLoss(connection: Connection, logger: BaseLogger): Promise<void> {
+export async function warnAboutDurability(connection: Connection, logger: BaseLogger): Promise<void> {
   const nodes = connection instanceof Cluster ? connection.nodes('master') : [connection];
   for (const node of nodes) {
     try {

@@ -4,7 +4,7 @@ import type { Connection } from './connection.js';
 
 /** Redis refuses a command, or there is no connection to it. The message has what it answered. */
 export class RedisUnavailable extends Error {
-  /** RedisReport reports it once; nobody else needs to. */
+  /** RedisHealthLog reports it once; nobody else needs to. */
   readonly expected = true;
   readonly reason: string;
 
@@ -39,16 +39,16 @@ const REMEDIES: readonly (readonly [answer: RegExp, remedy: string])[] = [
 ];
 
 /** One line for the operator: the setting, what Redis answered, and what to do. */
-export function redisProblem(url: string, reason: string): string {
+export function describeRedisProblem(url: string, reason: string): string {
   const remedy = REMEDIES.find(([answer]) => answer.test(reason))?.[1];
   const what = `READ_MODEL_URL: Redis at ${redactUrl(url)} cannot be used: ${reason}`;
   return remedy === undefined ? what : `${what.replace(/\.$/, '')}. ${remedy}`;
 }
 
-type Explain = (error: unknown) => unknown;
+type MapError = (error: unknown) => unknown;
 
 /** Makes errors of a connection's commands RedisUnavailable, in the words of Redis; leaves others as they are. */
-export function redisExplainer(connection: Connection, url: string): Explain {
+export function redisErrorMapper(connection: Connection, url: string): MapError {
   const where = redactUrl(url);
   let lastError: string | undefined;
   connection.on('error', ({ message }: Error) => {
@@ -69,7 +69,7 @@ export function redisExplainer(connection: Connection, url: string): Explain {
 }
 
 /** The same store, whose methods reject with what `explain` makes of their errors. */
-export const explained = <Store extends object>(store: Store, explain: Explain): Store =>
+export const withMappedErrors = <Store extends object>(store: Store, mapError: MapError): Store =>
   new Proxy(store, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name, target);
@@ -78,14 +78,14 @@ export const explained = <Store extends object>(store: Store, explain: Explain):
         const answer: unknown = member.apply(target, given);
         if (!(answer instanceof Promise)) return answer;
         return answer.catch((error: unknown) => {
-          throw explain(error);
+          throw mapError(error);
         });
       };
     },
   });
 
 /** Tells the operator what is wrong with a Redis: each fault once, until Redis works again. */
-export class RedisReport {
+export class RedisHealthLog {
   readonly #connection: Connection;
   readonly #url: string;
   readonly #logger: BaseLogger;
@@ -101,7 +101,7 @@ export class RedisReport {
   failed(reason: string): void {
     if (this.#reported === reason || this.#connection.status === 'end') return;
     this.#reported = reason;
-    this.#logger.warn(redisProblem(this.#url, reason));
+    this.#logger.warn(describeRedisProblem(this.#url, reason));
   }
 
   succeeded(): void {

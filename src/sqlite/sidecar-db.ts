@@ -5,17 +5,17 @@ import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite'
 import type { BaseLogger } from 'pino';
 
 /** While another process writes: about half a second, in which the event loop does not wait (SQLite itself would block it). */
-const BUSY_TRIES = 50;
+const MAX_BUSY_ATTEMPTS = 50;
 const BUSY_RETRY_MS = 20;
 /** After a failure. A database that was closed keeps its descriptors until its statements are collected as garbage. */
-const OPEN_AGAIN_MS = 1000;
+const REOPEN_DELAY_MS = 1000;
 
 /** Result codes, https://www.sqlite.org/rescode.html */
 const SQLITE_BUSY = 5;
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
 
-export type StateKind<Statements> = {
+export type SidecarSchema<Statements> = {
   /** Tells a file of ours from any other SQLite file: https://www.sqlite.org/pragma.html#pragma_application_id */
   readonly applicationId: number;
   readonly version: number;
@@ -30,37 +30,37 @@ export type StateKind<Statements> = {
 
 type Database<Statements> = { readonly db: DatabaseSyncInstance; readonly statements: Statements };
 
-class NotOurs extends Error {}
+class ForeignFileError extends Error {}
 
 /**
  * What is kept beside the log, in a SQLite file that several processes may share, and that may be lost. It is opened,
  * and made if need be, at the first call, again if it was removed, and again after a failure, but not more
  * than once a second. A file that is broken or none of ours is moved to `<file>.broken`, over an earlier one, and begun anew.
  */
-export class SqliteState<Statements> {
+export class SidecarDb<Statements> {
   readonly #file: string;
-  readonly #kind: StateKind<Statements>;
+  readonly #definition: SidecarSchema<Statements>;
   readonly #logger: BaseLogger;
   #database: Database<Statements> | undefined;
   /** Of the file that was opened last: another process may have begun anew meanwhile. */
   #inode = 0;
   #failure: unknown;
-  #openAgainAt = 0;
+  #reopenAt = 0;
   #closed = false;
 
-  constructor(file: string, kind: StateKind<Statements>, logger: BaseLogger) {
+  constructor(file: string, definition: SidecarSchema<Statements>, logger: BaseLogger) {
     this.#file = resolve(file);
-    this.#kind = kind;
+    this.#definition = definition;
     this.#logger = logger;
   }
 
   /** @throws Error the file is out of reach */
   async run<T>(work: (statements: Statements) => T): Promise<T> {
-    for (let tries = 1; ; tries++) {
+    for (let attempt = 1; ; attempt++) {
       try {
-        return this.#evenIfBroken(work);
+        return this.#runRecovering(work);
       } catch (error) {
-        if (resultCode(error) !== SQLITE_BUSY || tries === BUSY_TRIES) throw error;
+        if (resultCode(error) !== SQLITE_BUSY || attempt === MAX_BUSY_ATTEMPTS) throw error;
       }
       await setTimeout(Math.random() * BUSY_RETRY_MS);
     }
@@ -68,31 +68,31 @@ export class SqliteState<Statements> {
 
   close(): void {
     this.#closed = true;
-    this.#leave();
+    this.#closeDatabase();
   }
 
-  #evenIfBroken<T>(work: (statements: Statements) => T): T {
+  #runRecovering<T>(work: (statements: Statements) => T): T {
     if (this.#closed) throw new Error(`${this.#file} is closed`);
-    if (!this.#database && performance.now() < this.#openAgainAt) throw this.#failure;
+    if (!this.#database && performance.now() < this.#reopenAt) throw this.#failure;
     try {
-      return this.#try(work);
+      return this.#runOnce(work);
     } catch (error) {
       if (!isBroken(error)) throw error;
       this.#moveAside(error as Error);
-      return this.#try(work);
+      return this.#runOnce(work);
     }
   }
 
-  #try<T>(work: (statements: Statements) => T): T {
-    if (this.#database && !this.#isInPlace()) this.#leave();
+  #runOnce<T>(work: (statements: Statements) => T): T {
+    if (this.#database && !this.#isInPlace()) this.#closeDatabase();
     try {
       this.#database ??= this.#open();
       return work(this.#database.statements);
     } catch (error) {
       if (resultCode(error) === SQLITE_BUSY) throw error;
-      this.#leave();
+      this.#closeDatabase();
       this.#failure = error;
-      this.#openAgainAt = performance.now() + OPEN_AGAIN_MS;
+      this.#reopenAt = performance.now() + REOPEN_DELAY_MS;
       throw error;
     }
   }
@@ -104,16 +104,16 @@ export class SqliteState<Statements> {
     closeSync(descriptor);
     const db = new DatabaseSync(this.#file);
     try {
-      db.exec(`PRAGMA busy_timeout = 0; PRAGMA synchronous = ${this.#kind.synchronous};`);
-      migrate(db, this.#kind);
-      return { db, statements: this.#kind.prepare(db) };
+      db.exec(`PRAGMA busy_timeout = 0; PRAGMA synchronous = ${this.#definition.synchronous};`);
+      migrate(db, this.#definition);
+      return { db, statements: this.#definition.prepare(db) };
     } catch (error) {
       db.close();
       throw error;
     }
   }
 
-  #leave(): void {
+  #closeDatabase(): void {
     const database = this.#database;
     this.#database = undefined;
     database?.db.close();
@@ -129,7 +129,7 @@ export class SqliteState<Statements> {
     for (const suffix of ['-wal', '-shm']) rmSync(this.#file + suffix, { force: true });
     renameSync(this.#file, `${this.#file}.broken`);
     const moved = `${this.#file} is broken: it was moved to ${this.#file}.broken`;
-    this.#logger.warn({ err: why }, `${moved}, and ${this.#kind.what} are kept anew`);
+    this.#logger.warn({ err: why }, `${moved}, and ${this.#definition.what} are kept anew`);
   }
 }
 
@@ -148,7 +148,7 @@ export function inTransaction<T>(db: DatabaseSyncInstance, work: () => T): T {
 
 function migrate(
   db: DatabaseSyncInstance,
-  { applicationId, version, what, schema }: StateKind<unknown>,
+  { applicationId, version, what, schema }: SidecarSchema<unknown>,
 ): void {
   const pragma = (name: string) => Object.values(db.prepare(`PRAGMA ${name}`).get() as object)[0] as number;
   if (pragma('application_id') === 0 && pragma('schema_version') === 0) {
@@ -161,11 +161,11 @@ function migrate(
       COMMIT;`);
   }
   if (pragma('application_id') !== applicationId || pragma('user_version') !== version) {
-    throw new NotOurs(`It does not hold ${what} of this release`);
+    throw new ForeignFileError(`It does not hold ${what} of this release`);
   }
 }
 
 const resultCode = (error: unknown): number => ((error as { errcode?: number }).errcode ?? 0) & 0xff;
 
 const isBroken = (error: unknown): boolean =>
-  error instanceof NotOurs || [SQLITE_CORRUPT, SQLITE_NOTADB].includes(resultCode(error));
+  error instanceof ForeignFileError || [SQLITE_CORRUPT, SQLITE_NOTADB].includes(resultCode(error));

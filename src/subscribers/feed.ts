@@ -41,13 +41,13 @@ export async function* readFeed(
   { after, sees, types }: FeedQuery,
   signal: AbortSignal,
 ): AsyncGenerator<FeedPage> {
-  const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, types);
-  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { passOver, sees })) {
+  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, sees, types);
+  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { skipTo, sees })) {
     const wanted: FeedEvent[] = [];
     for (const recorded of events) {
       const { type } = recorded;
       if (types ? !types.has(type) : ONLY_BY_NAME.includes(type)) continue;
-      const repoId = projector.repositoryOf(recorded);
+      const repoId = projector.repositoryIdOf(recorded);
       if (repoId !== undefined && sees(repoId)) wanted.push(feedEvent(recorded, repoId));
     }
     yield { events: wanted, position, caughtUp };

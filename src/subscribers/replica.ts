@@ -3,7 +3,7 @@ import { type AiApiKey, apiKeyIdOf } from '../domain/ai-api-key.js';
 import { type Caller, permits } from '../domain/authorization.js';
 import type { EventBatch } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { KeyEntry } from '../projections/api-key-index.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import type { Projector } from '../projections/projector.js';
 import { hashOf } from '../security/credentials.js';
 
@@ -44,18 +44,18 @@ export async function* readReplica(
   signal: AbortSignal,
 ): AsyncGenerator<ReplicaPage> {
   // Read before the snapshot: what changes while it is taken is told again.
-  const from = after ?? projector.indexed.position;
-  if (after === undefined) yield* snapshot(projector.index.entries(), sees);
+  const from = after ?? projector.indexProgress.position;
+  if (after === undefined) yield* snapshot(projector.apiKeyIndex.entries(), sees);
   // Of whatever type: one that this release does not know makes its key unavailable.
-  const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, undefined);
-  for await (const page of projector.tail.read(from, signal, { passOver, sees })) {
+  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, sees, undefined);
+  for await (const page of projector.tail.read(from, signal, { skipTo, sees })) {
     const { position, caughtUp } = page;
     yield { keys: changedIn(page, projector).filter(({ repoId }) => sees(repoId)), position, caughtUp };
   }
 }
 
 async function* snapshot(
-  entries: Iterable<KeyEntry>,
+  entries: Iterable<ApiKeyEntry>,
   sees: (repoId: string) => boolean,
 ): AsyncGenerator<ReplicaPage> {
   let keys: ReplicaKey[] = [];
@@ -71,7 +71,7 @@ async function* snapshot(
   yield { keys, position: undefined, caughtUp: false };
 }
 
-function changedIn({ events }: EventBatch, { index }: Projector): ReplicaKey[] {
+function changedIn({ events }: EventBatch, { apiKeyIndex: index }: Projector): ReplicaKey[] {
   const ids = new Set(events.map(({ stream }) => apiKeyIdOf(stream) ?? ''));
   return [...ids].flatMap((id) => {
     const key = index.entryOf(id)?.key;

@@ -4,13 +4,13 @@ import type { EventStore } from '../../event-store/event-store.js';
 import type { Position } from '../../event-store/position.js';
 import { resolveResumeToken } from '../../event-store/resume-token.js';
 import type { Projector } from '../../projections/projector.js';
-import type { Reads } from '../../projections/queries.js';
+import type { Queries } from '../../projections/queries.js';
 import type { Marks } from './event-stream.js';
 
 /** What the routes need that follow the log. */
 export type FollowDependencies = {
   readonly log: EventStore;
-  readonly reads: Reads;
+  readonly queries: Queries;
   readonly projector: Projector;
   readonly clock: () => number;
   /** Aborted when the service stops. */
@@ -23,18 +23,18 @@ export type FollowDependencies = {
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG (also for an event that this log does not hold), UNAVAILABLE, BEHIND
  */
 export async function whereToGoOn(
-  { log, reads }: FollowDependencies,
+  { log, queries }: FollowDependencies,
   given: string | undefined,
 ): Promise<{ readonly after: Position | undefined; readonly end: Position }> {
   const end = await log.end();
   const asked =
     given === undefined || given === 'start' ? undefined : await resolveResumeToken(log, end, given);
-  await reads.folded(end);
+  await queries.awaitIndex(end);
   return { after: given === undefined ? end : asked, end };
 }
 
 /** How readers are told where they are. */
-export const marksOf = ({ indexed, tail }: Projector, everyMs: number): Marks => ({
+export const marksOf = ({ indexProgress: indexed, tail }: Projector, everyMs: number): Marks => ({
   everyMs,
   staleness: () => indexed.staleness,
   resumeTokenAt: (position) => tail.resumeTokenAt(position),

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { VERSION } from '../list-item.js';
+import { READ_MODEL_VERSION } from '../list-item.js';
 
 /**
  * The keys of the read model in Redis. Those of a partition carry the same hash tag, so that a cluster keeps
@@ -20,12 +20,14 @@ import { VERSION } from '../list-item.js';
 export const PARTITIONS = 16;
 
 /** Of one version of the projection: another has keys of its own, so that releases can share a Redis. */
-export const rootOf = (prefix: string): string => `${prefix}:${VERSION}`;
+export const versionRoot = (prefix: string): string => `${prefix}:${READ_MODEL_VERSION}`;
 
 export const partitionOf = (repoId: string): number => crc32(repoId) % PARTITIONS;
 
 /** By the number of their partition. */
-export function partitioned<T extends { readonly repoId: string }>(items: readonly T[]): Map<number, T[]> {
+export function groupByPartition<T extends { readonly repoId: string }>(
+  items: readonly T[],
+): Map<number, T[]> {
   const partitions = new Map<number, T[]>();
   for (const item of items) {
     const number = partitionOf(item.repoId);
@@ -38,18 +40,21 @@ export function partitioned<T extends { readonly repoId: string }>(items: readon
 
 export type Partition = { readonly base: string; readonly live: string; readonly generations: string };
 
-export function partitionAt(root: string, number: number): Partition {
+export function partitionKeys(root: string, number: number): Partition {
   const base = `${root}:{${number}}`;
   return { base, live: `${base}:live`, generations: `${base}:generations` };
 }
 
 /** What a generation holds beside its repositories. */
-export const setsOf = ({ base }: Partition, generation: string): [repos: string, quarantined: string] => [
+export const generationSets = (
+  { base }: Partition,
+  generation: string,
+): [repos: string, quarantined: string] => [
   `${base}:${generation}:repos`,
   `${base}:${generation}:quarantined`,
 ];
 
-export const repositoryOf = (
+export const repositoryKeys = (
   { base }: Partition,
   generation: string,
   repoId: string,

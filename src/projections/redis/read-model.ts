@@ -2,39 +2,44 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
 import type { Position } from '../../event-store/position.js';
-import { type Connection, connected, connectRedis, warnOfLoss } from '../../redis/connection.js';
-import { RedisReport, RedisUnavailable, redisExplainer } from '../../redis/report.js';
+import {
+  type Connection,
+  connectRedis,
+  waitUntilReady,
+  warnAboutDurability,
+} from '../../redis/connection.js';
+import { RedisHealthLog, RedisUnavailable, redisErrorMapper } from '../../redis/report.js';
 import type { ListItem } from '../list-item.js';
-import { type Checkpoint, type Page, type ReadModel, ReadModelLost } from '../read-model.js';
+import { type Checkpoint, type ListRequest, type ReadModel, ReadModelLost } from '../read-model.js';
 import {
   beginGeneration,
-  generationName,
-  itemFrom,
-  liveOf,
   movedTo,
+  newGenerationName,
+  parseDocument,
+  readLiveGeneration,
   removeGeneration,
-  type Switched,
-  switchTo,
-  type Written,
+  type SwapResult,
+  swapGeneration,
+  type WriteResult,
   writeItems,
 } from './generations.js';
 import {
+  generationSets,
+  groupByPartition,
   PARTITIONS,
   type Partition,
-  partitionAt,
-  partitioned,
+  partitionKeys,
   partitionOf,
-  repositoryOf,
-  rootOf,
-  setsOf,
+  repositoryKeys,
+  versionRoot,
 } from './keys.js';
-import type { Elsewhere } from './scripts.js';
-import { SCRIPTS } from './scripts.js';
-import { RedisVersions } from './versions.js';
+import type { GenerationMismatch } from './scripts.js';
+import { READ_MODEL_SCRIPTS } from './scripts.js';
+import { ReadModelVersions } from './versions.js';
 
-const LEASE_MS = 2000;
+const LEASE_TTL_MS = 2000;
 /** How often an instance that does not write looks whether the one that does has done it. */
-const LOOK_MS = 5;
+const WRITE_POLL_MS = 5;
 
 /**
  * Opens the read model in Redis; it need not be there yet.
@@ -46,22 +51,27 @@ const LOOK_MS = 5;
  * @param prefix of every key in Redis
  */
 export function openRedisReadModel(url: string, prefix: string, logger: BaseLogger): ReadModel {
-  const redis = connectRedis(url, SCRIPTS);
-  redis.on('ready', () => void warnOfLoss(redis, logger));
-  const report = new RedisReport(redis, url, logger);
-  return reported(new RedisReadModel(redis, prefix, logger), redis, report, redisExplainer(redis, url));
+  const redis = connectRedis(url, READ_MODEL_SCRIPTS);
+  redis.on('ready', () => void warnAboutDurability(redis, logger));
+  const report = new RedisHealthLog(redis, url, logger);
+  return withReporting(
+    new RedisReadModel(redis, prefix, logger),
+    redis,
+    report,
+    redisErrorMapper(redis, url),
+  );
 }
 
 /** Reports failures, and that it works again. The first call waits for the connection. */
-function reported(
+function withReporting(
   model: ReadModel,
   redis: Connection,
-  report: RedisReport,
+  report: RedisHealthLog,
   explain: (error: unknown) => unknown,
 ) {
   let connecting: Promise<void> | undefined;
   const call = async <T>(work: () => Promise<T>): Promise<T> => {
-    connecting ??= connected(redis).catch(() => undefined);
+    connecting ??= waitUntilReady(redis).catch(() => undefined);
     await connecting;
     try {
       return await work();
@@ -72,11 +82,11 @@ function reported(
     }
   };
   return {
-    restore: (...given) => call(() => model.restore(...given)).then(() => report.succeeded()),
-    apply: (...given) => call(() => model.apply(...given)).then(() => report.succeeded()),
-    list: (...given) => call(() => model.list(...given)),
-    get: (...given) => call(() => model.get(...given)),
-    checkpoint: (...given) => call(() => model.checkpoint(...given)),
+    restore: (...args) => call(() => model.restore(...args)).then(() => report.succeeded()),
+    apply: (...args) => call(() => model.apply(...args)).then(() => report.succeeded()),
+    list: (...args) => call(() => model.list(...args)),
+    get: (...args) => call(() => model.get(...args)),
+    checkpoint: (...args) => call(() => model.checkpoint(...args)),
     close: () => model.close(),
   } satisfies ReadModel;
 }
@@ -84,8 +94,8 @@ function reported(
 class RedisReadModel implements ReadModel {
   readonly #redis: Connection;
   readonly #root: string;
-  readonly #versions: RedisVersions;
-  readonly #me = randomUUID();
+  readonly #versions: ReadModelVersions;
+  readonly #instanceId = randomUUID();
   #leaseEnds = 0;
   /** The generation that each partition serves, as far as this instance knows. */
   readonly #generations: string[] = new Array(PARTITIONS).fill('');
@@ -94,8 +104,8 @@ class RedisReadModel implements ReadModel {
 
   constructor(redis: Connection, prefix: string, logger: BaseLogger) {
     this.#redis = redis;
-    this.#root = rootOf(prefix);
-    this.#versions = new RedisVersions(redis, prefix, logger);
+    this.#root = versionRoot(prefix);
+    this.#versions = new ReadModelVersions(redis, prefix, logger);
   }
 
   async restore(
@@ -104,13 +114,13 @@ class RedisReadModel implements ReadModel {
     holds: (checkpoint: Checkpoint) => Promise<boolean>,
   ): Promise<void> {
     this.#floors.fill('');
-    const byPartition = partitioned(items);
-    await allOf(
+    const byPartition = groupByPartition(items);
+    await allSettledOrThrow(
       Array.from({ length: PARTITIONS }, async (_, number) => {
         const wanted = byPartition.get(number) ?? [];
         for (;;) {
-          const partition = partitionAt(this.#root, number);
-          const live = await liveOf(this.#redis, partition);
+          const partition = partitionKeys(this.#root, number);
+          const live = await readLiveGeneration(this.#redis, partition);
           const at = live.checkpoint;
           const sound = at !== undefined && (await holds(at));
           const missing = sound ? await this.#missing(partition, live.generation, wanted, at) : wanted;
@@ -121,11 +131,11 @@ class RedisReadModel implements ReadModel {
             const written =
               sound && checkpoint
                 ? await this.#write(number, missing, checkpoint, at.position)
-                : await this.#make(number, wanted, checkpoint);
+                : await this.#buildGeneration(number, wanted, checkpoint);
             if (written === 'LOST') throw new ReadModelLost();
             if (written !== 'OK') continue;
           } else {
-            await setTimeout(LOOK_MS * 4);
+            await setTimeout(WRITE_POLL_MS * 4);
             continue;
           }
           break;
@@ -133,27 +143,30 @@ class RedisReadModel implements ReadModel {
         this.#floors[number] = lastPosition(wanted);
       }),
     );
-    await this.#versions.present();
+    await this.#versions.startAnnouncing();
   }
 
   async apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void> {
-    await allOf(
-      [...partitioned(items)].map(async ([number, changed]) => {
+    await allSettledOrThrow(
+      [...groupByPartition(items)].map(async ([number, changed]) => {
         const floor = this.#floors[number] ?? '';
         const target = lastPosition(changed);
         for (;;) {
           if (await this.#mayWrite()) {
             const isNew = this.#generations[number] === '' && floor === '';
             const written = isNew
-              ? await this.#make(number, changed, checkpoint)
+              ? await this.#buildGeneration(number, changed, checkpoint)
               : await this.#write(number, changed, checkpoint, floor);
             if (written === 'LOST') throw new ReadModelLost();
             if (written === 'OK') break;
           } else {
-            const { checkpoint: at } = await liveOf(this.#redis, partitionAt(this.#root, number));
+            const { checkpoint: at } = await readLiveGeneration(
+              this.#redis,
+              partitionKeys(this.#root, number),
+            );
             if (floor !== '' && (!at || at.position < floor)) throw new ReadModelLost();
             if (at && at.position >= target) break;
-            await setTimeout(LOOK_MS);
+            await setTimeout(WRITE_POLL_MS);
           }
         }
         if (target > (this.#floors[number] ?? '')) this.#floors[number] = target;
@@ -161,43 +174,46 @@ class RedisReadModel implements ReadModel {
     );
   }
 
-  async list(repoId: string, { includeDeleted, before, size }: Page): Promise<ListItem[]> {
+  async list(repoId: string, { includeDeleted, before, size }: ListRequest): Promise<ListItem[]> {
     const upper = before === undefined ? '+' : `(${before}`;
     const stored = await this.#read<(string | null)[]>(repoId, (partition, generation, floor) => {
-      const [items, all, list] = repositoryOf(partition, generation, repoId);
+      const [items, all, list] = repositoryKeys(partition, generation, repoId);
       const from = includeDeleted ? all : list;
       return this.#redis.keyledgerList(partition.live, from, items, generation, floor, upper, size);
     });
-    return stored.flatMap((text) => (text === null ? [] : [itemFrom(text)]));
+    return stored.flatMap((text) => (text === null ? [] : [parseDocument(text)]));
   }
 
   async get(repoId: string, apiKeyId: string): Promise<ListItem | undefined> {
     const stored = await this.#read<string | null>(repoId, (partition, generation, floor) => {
-      const [items] = repositoryOf(partition, generation, repoId);
+      const [items] = repositoryKeys(partition, generation, repoId);
       return this.#redis.keyledgerGet(partition.live, items, generation, floor, apiKeyId);
     });
-    return stored === null ? undefined : itemFrom(stored);
+    return stored === null ? undefined : parseDocument(stored);
   }
 
   async checkpoint(repoId: string): Promise<Checkpoint | undefined> {
-    const { checkpoint } = await liveOf(this.#redis, partitionAt(this.#root, partitionOf(repoId)));
+    const { checkpoint } = await readLiveGeneration(
+      this.#redis,
+      partitionKeys(this.#root, partitionOf(repoId)),
+    );
     return checkpoint;
   }
 
   async close(): Promise<void> {
     this.#versions.stop();
     if (this.#redis.status === 'end') return;
-    await this.#redis.keyledgerRelease(this.#lease, this.#me).catch(() => 0);
+    await this.#redis.keyledgerRelease(this.#lease, this.#instanceId).catch(() => 0);
     this.#redis.disconnect();
   }
 
   /** Asks a repository's partition, again if another generation has taken its place. @throws ReadModelLost */
   async #read<T>(
     repoId: string,
-    ask: (partition: Partition, generation: string, floor: string) => Promise<T | Elsewhere>,
+    ask: (partition: Partition, generation: string, floor: string) => Promise<T | GenerationMismatch>,
   ): Promise<T> {
     const number = partitionOf(repoId);
-    const partition = partitionAt(this.#root, number);
+    const partition = partitionKeys(this.#root, number);
     for (;;) {
       const answer = await ask(partition, this.#generations[number] ?? '', this.#floors[number] ?? '');
       if (answer === 'LOST') throw new ReadModelLost();
@@ -214,7 +230,7 @@ class RedisReadModel implements ReadModel {
     wanted: readonly ListItem[],
     at: Checkpoint,
   ): Promise<ListItem[]> {
-    const [, key] = setsOf(partition, generation);
+    const [, key] = generationSets(partition, generation);
     const quarantined = new Set(await this.#redis.smembers(key));
     return wanted.filter(
       ({ position, apiKeyId, status }) =>
@@ -228,8 +244,8 @@ class RedisReadModel implements ReadModel {
     items: readonly ListItem[],
     checkpoint: Checkpoint,
     floor: string,
-  ): Promise<Written> {
-    const partition = partitionAt(this.#root, number);
+  ): Promise<WriteResult> {
+    const partition = partitionKeys(this.#root, number);
     for (;;) {
       const generation = this.#generations[number] ?? '';
       const to = { live: { floor, checkpoint } };
@@ -241,21 +257,28 @@ class RedisReadModel implements ReadModel {
   }
 
   /** A generation of its own for these items, which are all that there are, in place of the one that is known. */
-  async #make(
+  async #buildGeneration(
     number: number,
     items: readonly ListItem[],
     checkpoint: Checkpoint | undefined,
-  ): Promise<Switched> {
-    const partition = partitionAt(this.#root, number);
-    const instead = this.#generations[number] ?? '';
+  ): Promise<SwapResult> {
+    const partition = partitionKeys(this.#root, number);
+    const expectedLive = this.#generations[number] ?? '';
     const isEmpty = items.length === 0 || checkpoint === undefined;
-    const generation = isEmpty ? '' : generationName();
+    const generation = isEmpty ? '' : newGenerationName();
     if (!isEmpty) {
       await beginGeneration(this.#redis, partition, generation);
       const written = await writeItems(this.#redis, partition, generation, items, 'building');
       if (written !== 'OK') return written;
     }
-    const switched = await switchTo(this.#redis, partition, generation, instead, checkpoint, 'any');
+    const switched = await swapGeneration(
+      this.#redis,
+      partition,
+      generation,
+      expectedLive,
+      checkpoint,
+      'any',
+    );
     if (switched === 'OK') this.#generations[number] = generation;
     else if (generation !== '') await removeGeneration(this.#redis, partition, generation);
     this.#generations[number] = movedTo(switched) ?? this.#generations[number] ?? '';
@@ -265,9 +288,9 @@ class RedisReadModel implements ReadModel {
   /** Is this the instance that writes? Renewed when half of the lease is over. */
   async #mayWrite(): Promise<boolean> {
     const asked = performance.now();
-    if (asked < this.#leaseEnds - LEASE_MS / 2) return true;
-    const mine = (await this.#redis.keyledgerLease(this.#lease, this.#me, LEASE_MS)) === 1;
-    this.#leaseEnds = mine ? asked + LEASE_MS : 0;
+    if (asked < this.#leaseEnds - LEASE_TTL_MS / 2) return true;
+    const mine = (await this.#redis.keyledgerLease(this.#lease, this.#instanceId, LEASE_TTL_MS)) === 1;
+    this.#leaseEnds = mine ? asked + LEASE_TTL_MS : 0;
     return mine;
   }
 
@@ -277,7 +300,7 @@ class RedisReadModel implements ReadModel {
 }
 
 /** Waits for all of them, so that none goes on behind the back of who tries again; then fails if one has. */
-async function allOf(tasks: readonly Promise<void>[]): Promise<void> {
+async function allSettledOrThrow(tasks: readonly Promise<void>[]): Promise<void> {
   for (const task of await Promise.allSettled(tasks)) if (task.status === 'rejected') throw task.reason;
 }
 

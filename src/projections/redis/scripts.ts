@@ -137,7 +137,7 @@ return 0
 `;
 
 /** As ioredis takes them: it sends the hash, and the text only to a server that does not know it yet. */
-export const SCRIPTS = {
+export const READ_MODEL_SCRIPTS = {
   keyledgerApply: { lua: APPLY },
   keyledgerBuild: { lua: BUILD },
   keyledgerList: { lua: LIST, numberOfKeys: 3 },
@@ -151,12 +151,12 @@ export const SCRIPTS = {
 };
 
 /** The caller does not know the live generation, or must not believe what it finds. */
-export type Elsewhere = 'LOST' | `MOVED ${string}`;
+export type GenerationMismatch = 'LOST' | `MOVED ${string}`;
 type Write = [keyCount: number, ...keysAndArguments: (string | number)[]];
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    keyledgerApply(...write: Write): Result<'OK' | Elsewhere, Context>;
+    keyledgerApply(...write: Write): Result<'OK' | GenerationMismatch, Context>;
     keyledgerBuild(...write: Write): Result<'OK' | 'LOST', Context>;
     keyledgerList(
       live: string,
@@ -166,7 +166,7 @@ declare module 'ioredis' {
       floor: string,
       upper: string,
       size: number,
-    ): Result<Elsewhere | (string | null)[], Context>;
+    ): Result<GenerationMismatch | (string | null)[], Context>;
     keyledgerGet(
       live: string,
       items: string,
@@ -179,11 +179,11 @@ declare module 'ioredis' {
       live: string,
       generations: string,
       generation: string,
-      instead: string,
+      expectedLive: string,
       position: string,
       eventId: string,
       direction: 'forward' | 'any',
-    ): Result<'OK' | 'BEHIND' | Elsewhere, Context>;
+    ): Result<'OK' | 'BEHIND' | GenerationMismatch, Context>;
     keyledgerAbandoned(generations: string, milliseconds: number): Result<string[], Context>;
     keyledgerRemove(
       live: string,

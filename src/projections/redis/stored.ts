@@ -1,12 +1,19 @@
 import { Cluster } from 'ioredis';
 import type { Connection } from '../../redis/connection.js';
 import type { ListItem } from '../list-item.js';
-import { type Live, liveFrom } from './generations.js';
-import { PARTITIONS, type Partition, partitionAt, repositoryOf, rootOf, setsOf } from './keys.js';
+import { type LiveGeneration, parseLiveGeneration } from './generations.js';
+import {
+  generationSets,
+  PARTITIONS,
+  type Partition,
+  partitionKeys,
+  repositoryKeys,
+  versionRoot,
+} from './keys.js';
 
 /** What is stored of one key, all of it at one moment. */
 export type StoredKey = {
-  readonly live: Live;
+  readonly live: LiveGeneration;
   /** Revision, a blank, JSON; null if there is no document. */
   readonly document: string | null;
   readonly inAll: boolean;
@@ -31,8 +38,8 @@ const KINDS = ['items', 'all', 'list'];
 
 /** Looks at every key of the read model, also those that it does not know of itself. */
 export async function takeInventory(redis: Connection, prefix: string): Promise<Inventory> {
-  const root = rootOf(prefix);
-  const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionAt(root, number));
+  const root = versionRoot(prefix);
+  const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionKeys(root, number));
   const repositories = new Map<Partition, Map<string, Set<string>>>(
     partitions.map((one) => [one, new Map()]),
   );
@@ -66,7 +73,7 @@ export async function readRepository(
   generation: string,
   repoId: string,
 ): Promise<StoredRepository> {
-  const [items, all, list] = repositoryOf(partition, generation, repoId);
+  const [items, all, list] = repositoryKeys(partition, generation, repoId);
   const documents = new Map<string, string>();
   for await (const page of redis.hscanStream(items, { count: 500 })) {
     const flat = page as string[];
@@ -83,7 +90,7 @@ export async function readRepository(
   return { documents, all: await members(all), list: await members(list) };
 }
 
-/** @param member the key's place in the lists, see memberOf */
+/** @param member the key's place in the lists, see sortedSetMember */
 export async function readKey(
   redis: Connection,
   partition: Partition,
@@ -91,8 +98,8 @@ export async function readKey(
   { repoId, apiKeyId }: Pick<ListItem, 'repoId' | 'apiKeyId'>,
   member: string,
 ): Promise<StoredKey> {
-  const [items, all, list] = repositoryOf(partition, generation, repoId);
-  const [, quarantined] = setsOf(partition, generation);
+  const [items, all, list] = repositoryKeys(partition, generation, repoId);
+  const [, quarantined] = generationSets(partition, generation);
   const answers = await redis
     .multi()
     .hgetall(partition.live)
@@ -106,7 +113,7 @@ export async function readKey(
     return answer;
   });
   return {
-    live: liveFrom(live as Record<string, string>),
+    live: parseLiveGeneration(live as Record<string, string>),
     document: document as string | null,
     inAll: inAll !== null,
     inList: inList !== null,

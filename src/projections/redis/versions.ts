@@ -1,17 +1,17 @@
 import { Cluster } from 'ioredis';
 import type { BaseLogger } from 'pino';
 import type { Connection } from '../../redis/connection.js';
-import { VERSION } from '../list-item.js';
+import { READ_MODEL_VERSION } from '../list-item.js';
 import { sweep } from './generations.js';
-import { PARTITIONS, partitionAt, rootOf } from './keys.js';
+import { PARTITIONS, partitionKeys, versionRoot } from './keys.js';
 
 /** How often an instance says that its version of the read model is in use, and for how long that counts (ms). */
-const SAY_MS = 20_000;
-const COUNTS_MS = 60_000;
+const ANNOUNCE_MS = 20_000;
+const PRESENCE_TTL_MS = 60_000;
 
 /** Makes a version known, so that it can be removed once. */
-export const nameVersion = (redis: Connection, prefix: string): Promise<number> =>
-  redis.sadd(`${prefix}:versions`, VERSION);
+export const registerVersion = (redis: Connection, prefix: string): Promise<number> =>
+  redis.sadd(`${prefix}:versions`, READ_MODEL_VERSION);
 
 /**
  * Which versions of the read model are in use in a Redis: `<prefix>:versions` names them all, and
@@ -19,7 +19,7 @@ export const nameVersion = (redis: Connection, prefix: string): Promise<number> 
  * nobody serves any more is removed. Should somebody be mistaken for gone, it restores what it needs.
  * Of our own version, generations are removed that somebody began and did not finish.
  */
-export class RedisVersions {
+export class ReadModelVersions {
   readonly #redis: Connection;
   readonly #prefix: string;
   readonly #logger: BaseLogger;
@@ -32,25 +32,26 @@ export class RedisVersions {
   }
 
   /** From now on this instance serves its version. */
-  async present(): Promise<void> {
+  async startAnnouncing(): Promise<void> {
     this.#timer ??= setInterval(() => {
-      this.#say().catch((error: Error) => this.#logger.debug({ err: error }, 'Redis takes no news'));
-    }, SAY_MS).unref();
-    await this.#say();
+      this.#announce().catch((error: Error) => this.#logger.debug({ err: error }, 'Redis takes no news'));
+    }, ANNOUNCE_MS).unref();
+    await this.#announce();
   }
 
   stop(): void {
     clearInterval(this.#timer);
   }
 
-  async #say(): Promise<void> {
-    await nameVersion(this.#redis, this.#prefix);
-    await this.#redis.set(this.#presence(VERSION), 1, 'PX', COUNTS_MS);
+  async #announce(): Promise<void> {
+    await registerVersion(this.#redis, this.#prefix);
+    await this.#redis.set(this.#presence(READ_MODEL_VERSION), 1, 'PX', PRESENCE_TTL_MS);
     for (let number = 0; number < PARTITIONS; number++) {
-      await sweep(this.#redis, partitionAt(rootOf(this.#prefix), number));
+      await sweep(this.#redis, partitionKeys(versionRoot(this.#prefix), number));
     }
     for (const version of await this.#redis.smembers(`${this.#prefix}:versions`)) {
-      if (Number(version) >= VERSION || (await this.#redis.exists(this.#presence(version)))) continue;
+      if (Number(version) >= READ_MODEL_VERSION || (await this.#redis.exists(this.#presence(version))))
+        continue;
       await this.#remove(version);
       this.#logger.info(`Removed version ${version} of the read model, which nobody serves any more`);
     }

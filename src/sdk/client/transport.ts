@@ -42,7 +42,7 @@ export function createTransport({
   ...others
 }: ClientOptions) {
   refuseOthers(others);
-  const root = rootOf(baseUrl);
+  const root = normalizeBaseUrl(baseUrl);
   if (!Number.isInteger(attempts) || attempts < 1) {
     throw new RangeError('attempts must be a whole number from 1 on');
   }
@@ -150,7 +150,7 @@ async function unlessCut<T>(
 }
 
 /** The address that paths are added to; in a browser it may be relative to the page. */
-function rootOf(baseUrl: string): string {
+function normalizeBaseUrl(baseUrl: string): string {
   let url = '';
   try {
     url = new Request(baseUrl).url;

@@ -3,7 +3,7 @@
  * answers from memory, by the very code that the service answers with.
  */
 
-import { type Reason, verdictOn } from '../../projections/verify.js';
+import { type InvalidReason, verifyCredential } from '../../projections/verify.js';
 import type { ReplicaKey } from '../../subscribers/replica.js';
 import { KeyledgerClientError } from '../client/error.js';
 import { followMessages } from '../client/follow-messages.js';
@@ -42,7 +42,7 @@ export type Verdict =
       readonly apiKey: Pick<ReplicaKey, 'repoId' | 'name' | 'aiType' | 'expiresAt'> & { readonly id: string };
     }
   /** STALE: it has not been known for too long what became of keys, or never yet. That says nothing of this one. */
-  | { readonly valid: false; readonly reason: Reason | 'STALE' };
+  | { readonly valid: false; readonly reason: InvalidReason | 'STALE' };
 
 export type Verifier = {
   /**
@@ -127,7 +127,7 @@ class ReplicaVerifier implements Verifier {
     const [accessKey, given] = [textOf(key), textOf(secret)];
     const question = { accessKey, secret: given, repoId, aiType, sees: everything };
     const now = Date.now();
-    const verdict = verdictOn(this.#byAccessKey.get(accessKey), question, now);
+    const verdict = verifyCredential(this.#byAccessKey.get(accessKey), question, now);
     if (!verdict.valid) return verdict;
     const { apiKeyId: id, name, expiresAt, ...found } = verdict.key;
     this.#lastUsed.record(id, now);

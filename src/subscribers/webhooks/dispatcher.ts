@@ -107,7 +107,7 @@ export class Deliveries {
     while (projector.unverifiableBecause !== undefined && !signal.aborted) {
       await wait(LOOK_MS, undefined, { signal }).catch(() => undefined);
     }
-    let { position } = projector.indexed;
+    let { position } = projector.indexProgress;
     let sharedAt = Number.NEGATIVE_INFINITY;
     let failed = false;
     while (!signal.aborted) {
@@ -137,14 +137,14 @@ export class Deliveries {
   async #forget(changes: readonly RecordedEvent[]): Promise<void> {
     const { projector, store } = this.#dependencies;
     for (const { stream } of changes) {
-      const webhook = projector.webhooks.entryOf(webhookIdOf(stream) ?? '')?.webhook;
+      const webhook = projector.webhookIndex.entryOf(webhookIdOf(stream) ?? '')?.webhook;
       if (webhook?.status === 'deleted') await store.forget(webhook.webhookId);
     }
   }
 
   async #share(): Promise<void> {
     const { projector, store, instance } = this.#dependencies;
-    const active = [...projector.webhooks.entries()].filter(({ webhook }) => webhook.status === 'active');
+    const active = [...projector.webhookIndex.entries()].filter(({ webhook }) => webhook.status === 'active');
     if (active.length === 0 && this.#workers.size === 0) return;
     const began = performance.now();
     const instances = await store.present(instance, PRESENCE_MS);
@@ -170,7 +170,7 @@ export class Deliveries {
   /** Others go on at once. Out of reach: they go on when what this instance holds has run out. */
   async #leave(): Promise<void> {
     const { projector, store, instance } = this.#dependencies;
-    const kept = [...projector.webhooks.entries()].filter(({ webhook }) => webhook.status !== 'deleted');
+    const kept = [...projector.webhookIndex.entries()].filter(({ webhook }) => webhook.status !== 'deleted');
     if (kept.length === 0) return;
     await store.release(
       instance,
@@ -206,7 +206,7 @@ export class Deliveries {
   }
 }
 
-const isDeleted = ({ webhooks }: TellDependencies['projector'], webhookId: string): boolean =>
+const isDeleted = ({ webhookIndex: webhooks }: TellDependencies['projector'], webhookId: string): boolean =>
   webhooks.entryOf(webhookId)?.webhook.status === 'deleted';
 
 /** Everybody who knows the same instances says the same. */

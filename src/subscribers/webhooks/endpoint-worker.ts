@@ -77,7 +77,7 @@ async function untilDue(
   { failing }: Cursor,
   { signal }: Turn,
 ): Promise<void> {
-  const isUnchanged = () => projector.webhooks.entryOf(webhookId)?.revision === revision;
+  const isUnchanged = () => projector.webhookIndex.entryOf(webhookId)?.revision === revision;
   // A time further away was written while a clock was ahead.
   const isDue = (nextAt: number) => nextAt <= clock() || nextAt > clock() + LONGEST_WAIT_MS;
   while (failing && !isDue(failing.nextAt) && isUnchanged() && !signal.aborted) {
@@ -86,7 +86,7 @@ async function untilDue(
   }
 }
 
-function activeEntry({ webhooks }: Projector, webhookId: string): WebhookEntry | undefined {
+function activeEntry({ webhookIndex: webhooks }: Projector, webhookId: string): WebhookEntry | undefined {
   const entry = webhooks.entryOf(webhookId);
   return entry?.webhook.status === 'active' ? entry : undefined;
 }
@@ -128,12 +128,12 @@ async function tellFrom(
     keptAt = performance.now();
   };
   for await (const { events, position } of readFeed(projector, query, turn.signal)) {
-    if (!isSame(projector.webhooks.entryOf(webhookId))) {
+    if (!isSame(projector.webhookIndex.entryOf(webhookId))) {
       await keepPassed();
       return true;
     }
     for (const event of events) {
-      const entry = projector.webhooks.entryOf(webhookId);
+      const entry = projector.webhookIndex.entryOf(webhookId);
       if (!entry || !isSame(entry)) return true;
       const next = await tryOnce(dependencies, entry, event, cursor, turn);
       if (!next) return false;
@@ -155,7 +155,7 @@ async function passedUpTo(
   position: Position | undefined,
 ): Promise<Cursor> {
   if (position === undefined || (cursor.position !== null && position <= cursor.position)) return cursor;
-  const last = await projector.tail.lastUpTo(position);
+  const last = await projector.tail.lastEventAt(position);
   if (!last || (cursor.position !== null && last.position <= cursor.position)) return cursor;
   const passed = { ...cursor, position: last.position, eventId: last.id, failing: null };
   return (await store.save(instance, webhookId, passed)) ? passed : cursor;
@@ -171,7 +171,7 @@ async function tryOnce(
 ): Promise<Cursor | undefined> {
   const { projector, store, poster, clock, retryMs, instance, onAttempt } = dependencies;
   const { webhookId } = webhook;
-  const isUnchanged = () => projector.webhooks.entryOf(webhookId)?.revision === revision;
+  const isUnchanged = () => projector.webhookIndex.entryOf(webhookId)?.revision === revision;
   if (turn.signal.aborted || !turn.mayCall()) return undefined;
   const at = clock();
   const secrets = secretsOf(webhook, dependencies.keyring, at);
@@ -249,6 +249,6 @@ async function pause(
   const context = { log, clock, actor, requestId: randomUUID(), ...(onAppend ? { onAppend } : {}) };
   const { position } = await pauseWebhook(context, { webhookId, repoId, cause, reason });
   // Else it might be told once more, by whoever does not know it yet.
-  await projector.indexed.waitFor(position);
+  await projector.indexProgress.waitFor(position);
   return undefined;
 }

@@ -1,6 +1,6 @@
 import type { Result } from 'ioredis';
 import { connectRedis } from '../../redis/connection.js';
-import { explained, redisExplainer } from '../../redis/report.js';
+import { redisErrorMapper, withMappedErrors } from '../../redis/report.js';
 import { ATTEMPTS, type Attempt, type Cursor, type DeliveryStore } from './delivery-store.js';
 
 /** KEYS: instances. ARGV: one, for how many milliseconds it lives. Returns all that live. Redis' own clock decides. */
@@ -89,7 +89,7 @@ export function openRedisDeliveries(url: string, prefix: string, logId: string):
     },
     close: async () => redis.disconnect(),
   };
-  return explained(store, redisExplainer(redis, url));
+  return withMappedErrors(store, redisErrorMapper(redis, url));
 }
 
 declare module 'ioredis' {

@@ -1,6 +1,6 @@
 import type { DatabaseSyncInstance } from '@photostructure/sqlite';
 import type { BaseLogger } from 'pino';
-import { inTransaction, SqliteState } from '../../sqlite/sidecar-db.js';
+import { inTransaction, SidecarDb } from '../../sqlite/sidecar-db.js';
 import { ATTEMPTS, type Attempt, type Cursor, type DeliveryStore } from './delivery-store.js';
 
 /** Longer than any lease or presence: one that ends later was written by a clock that was ahead, and does not count. */
@@ -8,9 +8,9 @@ const MAX_TTL_MS = 600_000;
 /** 'KDel' */
 const APPLICATION_ID = 0x4b44656c;
 
-/** A SQLite file, see SqliteState. It is safe from the end of a process, not from that of the machine: endpoints are told again then. */
+/** A SQLite file, see SidecarDb. It is safe from the end of a process, not from that of the machine: endpoints are told again then. */
 export function openSqliteDeliveries(file: string, logId: string, logger: BaseLogger): DeliveryStore {
-  const state = new SqliteState(
+  const state = new SidecarDb(
     file,
     {
       applicationId: APPLICATION_ID,

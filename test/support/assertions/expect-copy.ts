@@ -3,8 +3,8 @@ import type { HistoryEntry } from '../../../src/audit/describe-event.js';
 import { history } from '../../../src/audit/history.js';
 import { apiKeyIdOf } from '../../../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../../../src/event-store/event-store.js';
-import { VerifyIndex } from '../../../src/projections/api-key-index.js';
-import { type ListItem, listItem } from '../../../src/projections/list-item.js';
+import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
+import { type ListItem, toListItem } from '../../../src/projections/list-item.js';
 import { eventsIn, withLogAt } from '../fixtures/log-copies.js';
 
 const KEYS_LOOKED_AT = 40;
@@ -13,9 +13,9 @@ const KEYS_LOOKED_AT = 40;
 export const answersOf = (url: string) => withLogAt(url, answersIn);
 
 async function answersIn(log: EventStore) {
-  const index = new VerifyIndex();
+  const index = new ApiKeyIndex();
   for await (const recorded of log.readAll()) if (apiKeyIdOf(recorded.stream)) index.apply(recorded);
-  const items = [...index.entries()].map(listItem);
+  const items = [...index.entries()].map(toListItem);
   const lists = items.map(({ position: _, createdPosition: __, ...item }: ListItem) => item);
   const looked = [...items.slice(0, KEYS_LOOKED_AT), ...items.slice(-KEYS_LOOKED_AT)];
   const histories: Omit<HistoryEntry, 'position'>[] = [];

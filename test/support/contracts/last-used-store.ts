@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { UsageStore } from '../../../src/last-used/last-used-store.js';
+import type { LastUsedStore } from '../../../src/last-used/last-used-store.js';
 import { eventually } from '../assertions/eventually.js';
 
 /** Waits until a store can be read. */
-export async function inReach(store: UsageStore): Promise<UsageStore> {
+export async function inReach(store: LastUsedStore): Promise<LastUsedStore> {
   await eventually(() =>
     store.read(['any']).then(
       () => true,
@@ -15,10 +15,10 @@ export async function inReach(store: UsageStore): Promise<UsageStore> {
 }
 
 /** What every store of last uses must do. `open` gives one over and over on the same data, as to several processes. */
-export function describeUsageStore(name: string, open: () => Promise<UsageStore>): void {
+export function describeUsageStore(name: string, open: () => Promise<LastUsedStore>): void {
   describe(`${name} as a store of last uses`, () => {
-    let store: UsageStore;
-    let other: UsageStore;
+    let store: LastUsedStore;
+    let other: LastUsedStore;
     const at = Date.UTC(2026, 0, 1);
     beforeAll(async () => {
       store = await open();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { hex16, makePosition, type Position } from '../../../src/event-store/position.js';
 import type { ListItem } from '../../../src/projections/list-item.js';
-import type { Checkpoint, Page, ReadModel } from '../../../src/projections/read-model.js';
+import type { Checkpoint, ListRequest, ReadModel } from '../../../src/projections/read-model.js';
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 const at = (place: number) => makePosition(LOG, hex16(place));
@@ -29,7 +29,7 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
     let model: ReadModel;
     const nothing = async () => false;
     const everything = async () => true;
-    const list = (repoId: string, page: Partial<Page> = {}) =>
+    const list = (repoId: string, page: Partial<ListRequest> = {}) =>
       model.list(repoId, { includeDeleted: false, before: undefined, size: 1000, ...page });
     const ids = async (repoId = 'shop') => (await list(repoId)).map(({ apiKeyId }) => apiKeyId);
     beforeAll(async () => {

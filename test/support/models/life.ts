@@ -12,7 +12,7 @@ import { apiKeyStream, isApiKeyStream } from '../../../src/domain/ai-api-key.js'
 import { decodeApiKeyEvent } from '../../../src/event-store/codec.js';
 import type { EventStore } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
-import { VerifyIndex } from '../../../src/projections/api-key-index.js';
+import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
 import { Keyring, makeMasterKey } from '../../../src/security/keyring.js';
 import { type Answer, classifyError, Model, type Outcome, type Request } from './lifecycle.js';
 
@@ -89,7 +89,7 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
 /** Random keys in a log, made and changed by the real commands, beside the model of what they must be. */
 export class Life {
   readonly model = new Model();
-  readonly index = new VerifyIndex();
+  readonly index = new ApiKeyIndex();
   readonly secrets: string[] = [];
   readonly #run = randomUUID();
   readonly #requests: Request[] = [];

@@ -72,7 +72,7 @@ type Step =
   | {
       readonly do: 'together';
       readonly writers: readonly [readonly WriterStep[], readonly WriterStep[]];
-      readonly reads: readonly Read[];
+      readonly queries: readonly Read[];
       readonly damage: Damage | undefined;
     }
   | { readonly do: 'save' }
@@ -110,7 +110,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
       arbitrary: fc.record({
         do: is('together'),
         writers: fc.tuple(writerSteps, writerSteps),
-        reads: fc.array(
+        queries: fc.array(
           fc.record({ by: fc.constantFrom<0 | 1>(0, 1), repoId: fc.constantFrom(...REPOSITORIES) }),
           {
             maxLength: 3,
@@ -178,7 +178,7 @@ class Run {
       const checks: (() => void)[] = [];
       await Promise.all([
         ...this.#instances.map((one, n) => this.#write(one, step.writers[n] ?? [])),
-        ...step.reads.map(async (read) => checks.push(await this.#read(read))),
+        ...step.queries.map(async (read) => checks.push(await this.#read(read))),
         damaging(),
       ]);
       clearInterval(freeing);

@@ -6,8 +6,8 @@ import { updateAiApiKey } from '../../../commands/api-keys/update-ai-api-key.js'
 import type { Permission } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
-import type { Usage } from '../../../last-used/last-used-tracker.js';
-import { type ListItem, shownAt } from '../../../projections/list-item.js';
+import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
+import { apiKeyView, type ListItem } from '../../../projections/list-item.js';
 import { type ChangeDependencies, contextOf, known, minPositionOf, settle } from '../../command-context.js';
 import {
   AiType,
@@ -74,13 +74,13 @@ const tags = ['API keys'];
 
 const seeing = (query: object): Permission => ('asOf' in query ? 'as-of' : 'list');
 
-export type AiApiKeyDependencies = ChangeDependencies & { readonly usage: Usage };
+export type AiApiKeyDependencies = ChangeDependencies & { readonly lastUsedTracker: LastUsedTracker };
 
 /** The calls on the keys of a repository. */
 export const aiApiKeyRoutes =
   (dependencies: AiApiKeyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const { log, reads, clock, usage } = dependencies;
+    const { log, queries, clock, lastUsedTracker } = dependencies;
 
     app.post(
       '/repo/:repoId/ai/apikey',
@@ -105,7 +105,7 @@ export const aiApiKeyRoutes =
           expiresAt,
           idempotencyKey: request.headers['idempotency-key'],
         });
-        await settle(reply, reads, position);
+        await settle(reply, queries, position);
         return reply.code(201).send({ success: true, ...given });
       },
     );
@@ -138,9 +138,9 @@ export const aiApiKeyRoutes =
           const { shown, next } = await listAsOf(request, reply, dependencies, { asOf, query, atLeast });
           return answer(shown, next);
         }
-        const { items, next, staleness } = await reads.list(request.params.repoId, query, atLeast);
+        const { items, next, staleness } = await queries.list(request.params.repoId, query, atLeast);
         reply.header('keyledger-staleness', staleness.toFixed(1));
-        const lastUsed = await lastUse(usage, items);
+        const lastUsed = await lastUse(lastUsedTracker, items);
         const now = clock();
         return answer(
           items.map((item) => withLastUse(item, lastUsed, now)),
@@ -171,12 +171,15 @@ export const aiApiKeyRoutes =
           const asked = { asOf, apiKeyId: known(apikeyId), include, atLeast };
           return { success: true as const, apiKey: await getAsOf(request, reply, dependencies, asked) };
         }
-        const { item, staleness } = await reads.get(repoId, known(apikeyId), atLeast);
+        const { item, staleness } = await queries.get(repoId, known(apikeyId), atLeast);
         if (!item || (item.status === 'deleted' && include !== 'deleted')) {
           throw new KeyledgerError('KEY_NOT_FOUND');
         }
         reply.header('keyledger-staleness', staleness.toFixed(1));
-        return { success: true as const, apiKey: withLastUse(item, await lastUse(usage, [item]), clock()) };
+        return {
+          success: true as const,
+          apiKey: withLastUse(item, await lastUse(lastUsedTracker, [item]), clock()),
+        };
       },
     );
 
@@ -201,7 +204,7 @@ export const aiApiKeyRoutes =
           name: request.body?.name,
           expiresAt: request.body?.expiresAt,
         });
-        await settle(reply, reads, position);
+        await settle(reply, queries, position);
         return { success: true as const, message: changed ? 'API key updated' : 'API key unchanged' };
       },
     );
@@ -224,7 +227,7 @@ export const aiApiKeyRoutes =
           repoId,
           apiKeyId: known(apikeyId),
         });
-        await settle(reply, reads, position);
+        await settle(reply, queries, position);
         return { success: true as const, message: 'API key deleted' };
       },
     );
@@ -233,12 +236,12 @@ export const aiApiKeyRoutes =
 const MINUTE_MS = 60_000;
 
 /** When keys were last used; undefined if that cannot be told now. */
-const lastUse = (usage: Usage, items: readonly ListItem[]) =>
-  usage.lastUsed(items.map(({ apiKeyId }) => apiKeyId)).catch(() => undefined);
+const lastUse = (lastUsedTracker: LastUsedTracker, items: readonly ListItem[]) =>
+  lastUsedTracker.lastUsed(items.map(({ apiKeyId }) => apiKeyId)).catch(() => undefined);
 
 /** A key as a caller sees it at a time (milliseconds since 1970). */
 function withLastUse(item: ListItem, lastUsed: ReadonlyMap<string, number> | undefined, now: number) {
-  const shown = shownAt(item, now);
+  const shown = apiKeyView(item, now);
   const used = lastUsed?.get(item.apiKeyId);
   if (used === undefined) return shown;
   // A clock that was ahead when the key was used.

@@ -37,7 +37,7 @@ const tags = ['API keys'];
 export const lifecycleRoutes =
   (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const { reads } = dependencies;
+    const { queries } = dependencies;
 
     app.post(
       '/repo/:repoId/ai/apikey/:apikeyId/rotate',
@@ -61,7 +61,7 @@ export const lifecycleRoutes =
           overlapSeconds: request.body?.overlapSeconds ?? 0,
           idempotencyKey: request.headers['idempotency-key'],
         });
-        await settle(reply, reads, position);
+        await settle(reply, queries, position);
         return { success: true as const, ...given };
       },
     );
@@ -86,7 +86,7 @@ export const lifecycleRoutes =
           apiKeyId: known(apikeyId),
           reason: request.body?.reason || null,
         });
-        await settle(reply, reads, position);
+        await settle(reply, queries, position);
         return {
           success: true as const,
           message: changed ? 'API key suspended' : 'API key was suspended already',
@@ -112,7 +112,7 @@ export const lifecycleRoutes =
           repoId,
           apiKeyId: known(apikeyId),
         });
-        await settle(reply, reads, position);
+        await settle(reply, queries, position);
         return { success: true as const, message: changed ? 'API key resumed' : 'API key was not suspended' };
       },
     );

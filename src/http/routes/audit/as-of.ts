@@ -27,13 +27,13 @@ export async function listAsOf(
   dependencies: ChangeDependencies,
   { asOf, query, atLeast }: Asked & { readonly query: ListQuery },
 ) {
-  const { log, reads, clock } = dependencies;
+  const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
   const moment = await momentOf(asOf, log, clock());
   // Another instance may have made a key a moment ago.
   const end = moment.position ?? (await log.end());
   const upTo = atLeast !== undefined && atLeast > end ? atLeast : end;
-  const entries = await reads.everyKey(repoId, query.after, upTo);
+  const entries = await queries.keysCreatedBefore(repoId, query.after, upTo);
   await record(request, reply, dependencies, moment, { repoId, apiKeyId: null });
   const { items, next } = await listOf(log, entries, moment, query);
   return { shown: items.map((key) => shownAsOf(key, moment)), next };
@@ -51,10 +51,10 @@ export async function getAsOf(
     atLeast,
   }: Asked & { readonly apiKeyId: string; readonly include: 'deleted' | undefined },
 ) {
-  const { log, reads, clock } = dependencies;
+  const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
   const moment = await momentOf(asOf, log, clock());
-  if (atLeast !== undefined) await reads.verifiable(atLeast);
+  if (atLeast !== undefined) await queries.awaitVerifyPosition(atLeast);
   await record(request, reply, dependencies, moment, { repoId, apiKeyId });
   const key = await keyAsOf(log, apiKeyId, moment);
   const isShown = key?.repoId === repoId && (key.status !== 'deleted' || include === 'deleted');

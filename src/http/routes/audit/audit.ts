@@ -7,7 +7,7 @@ import { history } from '../../../audit/history.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
-import type { JournalLine } from '../../../projections/event-index.js';
+import type { EventRef } from '../../../projections/event-index.js';
 import { type ChangeDependencies, contextOf, known } from '../../command-context.js';
 import { EventTypes, errors, given, KeyParams, Limit, RepoParams, TEXT_RULE } from '../../schemas.js';
 
@@ -66,7 +66,7 @@ const tags = ['Audit'];
 export const auditRoutes =
   (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const { log, reads } = dependencies;
+    const { log, queries } = dependencies;
 
     app.get(
       '/repo/:repoId/ai/apikey/:apikeyId/history',
@@ -115,8 +115,8 @@ export const auditRoutes =
           apiKeyId: apikeyId,
           before: cursor === undefined ? undefined : parsePosition(cursor, log.logId),
         };
-        const journal = await reads.journalUpTo(await log.end());
-        const lines = firstOf(journal.ofRepository(repoId, query), limit + 1);
+        const eventIndex = await queries.eventIndexAt(await log.end());
+        const lines = firstOf(eventIndex.ofRepository(repoId, query), limit + 1);
         const asked = { from, to, type: type?.join(), actor, limit, cursor };
         const context = contextOf(request, dependencies);
         const apiKeyId = apikeyId ?? null;
@@ -128,8 +128,8 @@ export const auditRoutes =
     );
   };
 
-function firstOf(lines: Iterable<JournalLine>, count: number): JournalLine[] {
-  const first: JournalLine[] = [];
+function firstOf(lines: Iterable<EventRef>, count: number): EventRef[] {
+  const first: EventRef[] = [];
   for (const line of lines) {
     first.push(line);
     if (first.length === count) break;

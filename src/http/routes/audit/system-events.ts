@@ -6,7 +6,7 @@ import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../../domain/ai-api-key.js';
 import { type Actor, permits } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
-import { eventNumber, type JournalLine } from '../../../projections/event-index.js';
+import { type EventRef, eventNumber } from '../../../projections/event-index.js';
 import type { ReadMarks } from '../../../read-marks/read-marks.js';
 import { hashOf } from '../../../security/credentials.js';
 import { type ChangeDependencies, contextOf } from '../../command-context.js';
@@ -96,7 +96,7 @@ export type SystemEventDependencies = ChangeDependencies & { readonly readMarks:
 export const systemEventRoutes =
   (dependencies: SystemEventDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const { log, reads, readMarks } = dependencies;
+    const { log, queries, readMarks } = dependencies;
     app.post(
       '/systemevent',
       {
@@ -115,8 +115,8 @@ export const systemEventRoutes =
         const marker = markerOf(caller);
         // What to leave out must be known; else what is there is answered, as unread.
         const except = showUnread ? await available(readMarks.of(marker)) : undefined;
-        const journal = await reads.journalUpTo(await log.end());
-        const lines = journal.ofRepositories((repoId) => permits(caller, repoId, 'history'), {
+        const eventIndex = await queries.eventIndexAt(await log.end());
+        const lines = eventIndex.ofRepositories((repoId) => permits(caller, repoId, 'history'), {
           ...queryFor(filters),
           except,
         });
@@ -203,8 +203,8 @@ function queryFor({ from_timestamp, to_timestamp, contextId, context, event, use
   };
 }
 
-function counted(lines: Iterable<JournalLine>, skip: number, take: number) {
-  const page: JournalLine[] = [];
+function counted(lines: Iterable<EventRef>, skip: number, take: number) {
+  const page: EventRef[] = [];
   let total = 0;
   for (const line of lines) if (total++ >= skip && page.length < take) page.push(line);
   return { page, total };

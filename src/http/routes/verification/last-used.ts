@@ -3,10 +3,10 @@ import { z } from 'zod';
 import { permits } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import type { EventStore } from '../../../event-store/event-store.js';
-import type { Use } from '../../../last-used/last-used-store.js';
-import type { Usage } from '../../../last-used/last-used-tracker.js';
+import type { LastUse } from '../../../last-used/last-used-store.js';
+import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import type { Projector } from '../../../projections/projector.js';
-import type { Reads } from '../../../projections/queries.js';
+import type { Queries } from '../../../projections/queries.js';
 import { minPositionOf } from '../../command-context.js';
 import { callerOf } from '../../plugins/auth.js';
 import { BODY_RULE, Done, errors, ReadHeaders, timeOfCaller } from '../../schemas.js';
@@ -28,14 +28,14 @@ const LastUsedBody = z.strictObject(
 export type LastUsedDependencies = {
   readonly log: EventStore;
   readonly projector: Projector;
-  readonly reads: Reads;
-  readonly usage: Usage;
+  readonly queries: Queries;
+  readonly lastUsedTracker: LastUsedTracker;
   readonly clock: () => number;
 };
 
 /** Verifiers in other processes report here what `lastUsedAt` says of the keys that they verify. */
 export const lastUsedRoutes =
-  ({ log, projector, reads, usage, clock }: LastUsedDependencies): FastifyPluginAsyncZod =>
+  ({ log, projector, queries, lastUsedTracker, clock }: LastUsedDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     app.post(
       '/replica/last-used',
@@ -55,16 +55,16 @@ export const lastUsedRoutes =
       async (request) => {
         const caller = callerOf(request);
         // An instance that has not seen a key yet would ignore its use.
-        await reads.folded(minPositionOf(request.headers, log));
+        await queries.awaitIndex(minPositionOf(request.headers, log));
         const now = clock();
         const mayReport = (id: string) => {
-          const key = projector.index.entryOf(id)?.key;
+          const key = projector.apiKeyIndex.entryOf(id)?.key;
           return key !== undefined && permits(caller, key.repoId, 'replica');
         };
-        const uses = request.body.keys.flatMap(({ id, at }): Use[] =>
+        const uses = request.body.keys.flatMap(({ id, at }): LastUse[] =>
           mayReport(id) ? [[id, Math.min(Date.parse(at), now)]] : [],
         );
-        await usage.report(uses).catch((cause) => {
+        await lastUsedTracker.report(uses).catch((cause) => {
           throw new KeyledgerError('UNAVAILABLE', { cause });
         });
         return { success: true as const, message: 'Last uses recorded' };

@@ -18,7 +18,7 @@ const ANSWER = { success: true as const, message: 'If this was an API key, it is
 export const revokeRoutes =
   (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const { log, reads, clock, onAppend } = dependencies;
+    const { log, queries, clock, onAppend } = dependencies;
     app.post(
       '/revoke',
       {
@@ -37,15 +37,15 @@ export const revokeRoutes =
         if (!isAccessKey(accessKey) || !isSecret(secret)) return ANSWER;
         // This instance may not have seen the key yet, or the rotation that gave it this secret.
         const end = await log.end();
-        await reads.verifiable(end);
-        const key = reads.provenBy(accessKey, secret);
+        await queries.awaitVerifyPosition(end);
+        const key = queries.findBySecret(accessKey, secret);
         const { position } = key
           ? await revokeLeakedAiApiKey(
               { log, clock, onAppend, requestId: request.id },
               { repoId: key.repoId, apiKeyId: key.apiKeyId, secret },
             )
           : { position: end };
-        await settle(reply, reads, position);
+        await settle(reply, queries, position);
         return ANSWER;
       },
     );

@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../../domain/errors.js';
-import type { Reason } from '../../../projections/verify.js';
+import type { InvalidReason } from '../../../projections/verify.js';
 import { AiType, errors, RepoParams } from '../../schemas.js';
 import type { VerifyDependencies } from './verify.js';
 
@@ -26,9 +26,15 @@ const ForwardHeaders = z.object({
 });
 
 /** What a proxy does not let pass as who the caller is not; anything else is a key that may not be used here now. */
-const UNAUTHENTICATED: readonly Reason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET', 'DELETED', 'EXPIRED'];
+const UNAUTHENTICATED: readonly InvalidReason[] = [
+  'MALFORMED',
+  'UNKNOWN',
+  'BAD_SECRET',
+  'DELETED',
+  'EXPIRED',
+];
 /** Who does not hold the secret is told no more than that. */
-const UNPROVEN: readonly Reason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
+const UNPROVEN: readonly InvalidReason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
 
 const SCHEMA = { headers: ForwardHeaders, response: { 200: z.null(), ...errors } };
 
@@ -38,7 +44,7 @@ const SCHEMA = { headers: ForwardHeaders, response: { 200: z.null(), ...errors }
  * with the method of the request and with its path behind ours). See docs/gateways.md.
  */
 export const verifyForwardRoutes =
-  ({ reads, usage, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
+  ({ queries, lastUsedTracker, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     // Whatever body comes along is not ours to read.
     app.removeAllContentTypeParsers();
@@ -49,13 +55,13 @@ export const verifyForwardRoutes =
 
     const answer = (request: FastifyRequest, reply: FastifyReply, query: Requirement): void => {
       const [accessKey, secret] = credentialOf(request);
-      const verdict = reads.verify({ accessKey, secret, ...query, sees: () => true });
+      const verdict = queries.verify({ accessKey, secret, ...query, sees: () => true });
       if (!verdict.valid) throw refusal(verdict.reason);
       const { apiKeyId, repoId, aiType } = verdict.key;
       const byProxy = requiredByProxy(request);
       if ((byProxy.repoId ?? repoId) !== repoId) throw refusal('WRONG_REPO');
       if ((byProxy.aiType ?? aiType) !== aiType) throw refusal('WRONG_AI_TYPE');
-      usage.used(apiKeyId, clock());
+      lastUsedTracker.record(apiKeyId, clock());
       reply
         .headers({
           'keyledger-key-id': apiKeyId,
@@ -127,7 +133,7 @@ function split(text: string, separator: string): readonly [string, string] {
   return at < 0 ? NOTHING : [text.slice(0, at), text.slice(at + 1)];
 }
 
-function refusal(reason: Reason): KeyledgerError {
+function refusal(reason: InvalidReason): KeyledgerError {
   const details = UNPROVEN.includes(reason) ? {} : { reason };
   return new KeyledgerError(UNAUTHENTICATED.includes(reason) ? 'BAD_CREDENTIAL' : 'KEY_REFUSED', { details });
 }

@@ -4,9 +4,9 @@ import { z } from 'zod';
 import { permits } from '../../../domain/authorization.js';
 import type { EventStore } from '../../../event-store/event-store.js';
 import { parsePosition } from '../../../event-store/position.js';
-import type { Usage } from '../../../last-used/last-used-tracker.js';
-import type { Reads } from '../../../projections/queries.js';
-import { REASONS } from '../../../projections/verify.js';
+import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
+import type { Queries } from '../../../projections/queries.js';
+import { INVALID_REASONS } from '../../../projections/verify.js';
 import { callerOf } from '../../plugins/auth.js';
 import { AiType, BODY_RULE, errors, ReadHeaders, TEXT_RULE } from '../../schemas.js';
 
@@ -35,36 +35,36 @@ const Valid = z.object({
 const Invalid = z.object({
   success: z.literal(true),
   valid: z.literal(false),
-  reason: z.enum(REASONS).describe('The first of these that applies'),
+  reason: z.enum(INVALID_REASONS).describe('The first of these that applies'),
 });
 
 type VerifyRequest = FastifyRequest<{ Body: z.infer<typeof VerifyBody> }>;
 
 export type VerifyDependencies = {
   readonly log: EventStore;
-  readonly reads: Reads;
-  readonly usage: Usage;
+  readonly queries: Queries;
+  readonly lastUsedTracker: LastUsedTracker;
   readonly clock: () => number;
 };
 
 /** Is a credential good? For gateways that hold a token of a verifier. */
 export const verifyRoutes =
-  ({ log, reads, usage, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
+  ({ log, queries, lastUsedTracker, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const answer = (request: VerifyRequest, reply: FastifyReply): void => {
       const { key: accessKey, secret, repoId, aiType } = request.body;
       const caller = callerOf(request);
       const sees = (repo: string) => permits(caller, repo, 'verify');
-      const verdict = reads.verify({ accessKey, secret, repoId, aiType, sees });
+      const verdict = queries.verify({ accessKey, secret, repoId, aiType, sees });
       if (!verdict.valid) {
         reply.send({ success: true, valid: false, reason: verdict.reason });
         return;
       }
 
       const { apiKeyId: id, repoId: of, name, aiType: provider, expiresAt } = verdict.key;
-      usage.used(id, clock());
+      lastUsedTracker.record(id, clock());
       const apiKey = { id, repoId: of, name, aiType: provider, expiresAt };
-      reply.send({ success: true, valid: true, apiKey, position: reads.verifiedTo });
+      reply.send({ success: true, valid: true, apiKey, position: queries.verifiedPosition });
     };
 
     app.post(
@@ -83,7 +83,9 @@ export const verifyRoutes =
       (request, reply) => {
         const minimum = request.headers['keyledger-min-position'];
         if (minimum === undefined) return answer(request, reply);
-        return reads.verifiable(parsePosition(minimum, log.logId)).then(() => answer(request, reply));
+        return queries
+          .awaitVerifyPosition(parsePosition(minimum, log.logId))
+          .then(() => answer(request, reply));
       },
     );
   };

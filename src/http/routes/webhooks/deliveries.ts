@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { resumeTokenOf } from '../../../event-store/resume-token.js';
-import type { Reads } from '../../../projections/queries.js';
+import type { Queries } from '../../../projections/queries.js';
 import type { Attempt, Cursor } from '../../../subscribers/webhooks/delivery-store.js';
 import type { Deliveries } from '../../../subscribers/webhooks/dispatcher.js';
 import { errors } from '../../schemas.js';
@@ -46,10 +46,10 @@ const tags = ['Webhooks'];
 /** What became of calls of an endpoint. */
 export const webhookDeliveryRoutes =
   ({
-    reads,
+    queries,
     deliveries,
   }: {
-    readonly reads: Reads;
+    readonly queries: Queries;
     readonly deliveries: Deliveries;
   }): FastifyPluginAsyncZod =>
   async (app) => {
@@ -66,7 +66,7 @@ export const webhookDeliveryRoutes =
         },
       },
       async (request) => {
-        const { webhook, from } = endpointOf(await reads.webhooks(undefined), request.params);
+        const { webhook, from } = endpointOf(await queries.webhooks(undefined), request.params);
         const { cursor, attempts } = await deliveries.of(webhook.webhookId).catch((cause: unknown) => {
           throw new KeyledgerError('UNAVAILABLE', { cause });
         });
@@ -92,7 +92,7 @@ export const webhookDeliveryRoutes =
         },
       },
       async (request) => {
-        const { webhook } = endpointOf(await reads.webhooks(undefined), request.params);
+        const { webhook } = endpointOf(await queries.webhooks(undefined), request.params);
         if (webhook.status === 'unavailable') {
           throw new KeyledgerError('WEBHOOK_QUARANTINED', { details: { id: webhook.webhookId } });
         }

@@ -33,7 +33,7 @@ const tags = ['Webhooks'];
 export const webhookLifecycleRoutes =
   (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const { reads, log } = dependencies;
+    const { queries, log } = dependencies;
 
     app.post(
       '/repo/:repoId/webhook/:webhookId/rotate',
@@ -57,7 +57,7 @@ export const webhookLifecycleRoutes =
           overlapSeconds: request.body?.overlapSeconds ?? 0,
           idempotencyKey: request.headers['idempotency-key'],
         });
-        await settleWebhook(reply, reads, position);
+        await settleWebhook(reply, queries, position);
         return { success: true as const, ...given };
       },
     );
@@ -83,7 +83,7 @@ export const webhookLifecycleRoutes =
           cause: 'requested',
           reason: request.body?.reason || null,
         });
-        await settleWebhook(reply, reads, position);
+        await settleWebhook(reply, queries, position);
         return { success: true as const, message: changed ? 'Webhook paused' : 'Webhook was paused already' };
       },
     );
@@ -104,7 +104,7 @@ export const webhookLifecycleRoutes =
         const { repoId, webhookId } = request.params;
         const input = { repoId, webhookId: knownWebhook(webhookId) };
         const { changed, position } = await resumeWebhook(contextOf(request, dependencies), input);
-        await settleWebhook(reply, reads, position);
+        await settleWebhook(reply, queries, position);
         return { success: true as const, message: changed ? 'Webhook resumed' : 'Webhook was not paused' };
       },
     );
@@ -131,7 +131,7 @@ export const webhookLifecycleRoutes =
           webhookId: knownWebhook(webhookId),
           after,
         });
-        await settleWebhook(reply, reads, position);
+        await settleWebhook(reply, queries, position);
         return { success: true as const, message: 'Webhook set to this position' };
       },
     );

@@ -4,8 +4,8 @@ import { KeyledgerError } from '../../../domain/errors.js';
 import { isWebhookId } from '../../../domain/webhook.js';
 import { EVENT_TYPES } from '../../../event-store/event-schemas.js';
 import type { Position } from '../../../event-store/position.js';
-import type { Reads } from '../../../projections/queries.js';
-import type { WebhookEntry, Webhooks } from '../../../projections/webhook-index.js';
+import type { Queries } from '../../../projections/queries.js';
+import type { WebhookEntry, WebhookIndex } from '../../../projections/webhook-index.js';
 import { addressPolicy, FORBIDDEN, mayCallHost } from '../../../subscribers/webhooks/ssrf-guard.js';
 import { RepoParams } from '../../schemas.js';
 
@@ -59,7 +59,7 @@ export function knownWebhook(webhookId: string): string {
 
 /** @throws KeyledgerError WEBHOOK_NOT_FOUND: none, a deleted one, or that of another repository */
 export function endpointOf(
-  webhooks: Webhooks,
+  webhooks: WebhookIndex,
   { repoId, webhookId }: { readonly repoId: string; readonly webhookId: string },
 ): WebhookEntry {
   const entry = webhooks.entryOf(knownWebhook(webhookId));
@@ -70,7 +70,11 @@ export function endpointOf(
 }
 
 /** A change waits for its own projection; whether that comes in time changes nothing of its success. */
-export async function settleWebhook(reply: FastifyReply, reads: Reads, position: Position): Promise<void> {
+export async function settleWebhook(
+  reply: FastifyReply,
+  queries: Queries,
+  position: Position,
+): Promise<void> {
   reply.header('keyledger-position', position);
-  await reads.indexed(position);
+  await queries.hasIndexed(position);
 }

@@ -56,7 +56,7 @@ export const webhookRoutes =
     dependencies: ChangeDependencies & { readonly webhookNetworks: readonly string[] },
   ): FastifyPluginAsyncZod =>
   async (app) => {
-    const { reads, log, webhookNetworks } = dependencies;
+    const { queries, log, webhookNetworks } = dependencies;
     const Url = urlSchema(webhookNetworks);
     const Target = z.strictObject(
       { url: Url, types: TypeList.optional(), description: Text.nullish() },
@@ -88,7 +88,7 @@ export const webhookRoutes =
           description: description || null,
           idempotencyKey: request.headers['idempotency-key'],
         });
-        await settleWebhook(reply, reads, position);
+        await settleWebhook(reply, queries, position);
         return reply.code(201).send({ success: true, ...given });
       },
     );
@@ -107,7 +107,7 @@ export const webhookRoutes =
         },
       },
       async (request) => {
-        const webhooks = await reads.webhooks(minPositionOf(request.headers, log));
+        const webhooks = await queries.webhooks(minPositionOf(request.headers, log));
         return { success: true as const, webhooks: webhooks.ofRepository(request.params.repoId).map(shown) };
       },
     );
@@ -126,7 +126,7 @@ export const webhookRoutes =
         },
       },
       async (request) => {
-        const webhooks = await reads.webhooks(minPositionOf(request.headers, log));
+        const webhooks = await queries.webhooks(minPositionOf(request.headers, log));
         return { success: true as const, webhook: shown(endpointOf(webhooks, request.params)) };
       },
     );
@@ -155,7 +155,7 @@ export const webhookRoutes =
           types,
           description: description === undefined ? undefined : description || null,
         });
-        await settleWebhook(reply, reads, position);
+        await settleWebhook(reply, queries, position);
         return { success: true as const, message: changed ? 'Webhook changed' : 'Nothing to change' };
       },
     );
@@ -176,7 +176,7 @@ export const webhookRoutes =
         const { repoId, webhookId } = request.params;
         const input = { repoId, webhookId: knownWebhook(webhookId) };
         const { position } = await deleteWebhook(contextOf(request, dependencies), input);
-        await settleWebhook(reply, reads, position);
+        await settleWebhook(reply, queries, position);
         return { success: true as const, message: 'Webhook deleted' };
       },
     );

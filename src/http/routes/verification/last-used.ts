@@ -16,12 +16,12 @@ const MAX_KEYS = 200;
 const KEYS_RULE = `must be a list of at most ${MAX_KEYS} keys, each an id and the time of its last use`;
 const AT_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z';
 
-const LastUse = z.strictObject({
+const ReportedUse = z.strictObject({
   id: z.string(KEYS_RULE).toLowerCase().describe('Id of the key'),
   at: timeOfCaller(AT_RULE).describe('Time of its last use; the future counts as now'),
 });
 const LastUsedBody = z.strictObject(
-  { keys: z.array(LastUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) },
+  { keys: z.array(ReportedUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) },
   BODY_RULE,
 );
 

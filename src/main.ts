@@ -14,9 +14,9 @@ import { Queries } from './projections/queries.js';
 import { openReadMarks } from './read-marks/open.js';
 import { KeySet } from './security/key-set.js';
 import { tokenVerifier } from './security/tokens.js';
-import { Deliveries } from './subscribers/webhooks/dispatcher.js';
+import { WebhookDispatcher } from './subscribers/webhooks/dispatcher.js';
 import { openDeliveryStore } from './subscribers/webhooks/open.js';
-import { Poster } from './subscribers/webhooks/sender.js';
+import { WebhookSender } from './subscribers/webhooks/sender.js';
 import { openLogOrWait } from './wait-for-log.js';
 
 export type Service = {
@@ -58,14 +58,14 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     logger,
   );
   const cursors = join(config.DATA_DIR, 'deliveries.db');
-  const deliveries = new Deliveries(
+  const webhookDispatcher = new WebhookDispatcher(
     {
       log,
       projector,
       clock,
       keyring: config.keyring,
       store: openDeliveryStore(config.READ_MODEL_URL, cursors, config.REDIS_PREFIX, log.logId, logger),
-      poster: new Poster(config.WEBHOOK_ALLOWED_NETWORKS),
+      sender: new WebhookSender(config.WEBHOOK_ALLOWED_NETWORKS),
       retryMs: config.WEBHOOK_RETRY_SECONDS * 1000,
       onAppend: (outcome) => metrics.appends.inc({ outcome }),
       onAttempt: ({ status }) => metrics.webhookCalls.inc({ status: status ?? 'none' }),
@@ -73,16 +73,16 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     logger,
   );
   projector.start();
-  deliveries.start();
+  webhookDispatcher.start();
   const { key, ...tokens } = config.tokens;
   const keySet = key instanceof URL ? new KeySet(key, config.JWKS_MAX_AGE, logger) : undefined;
   keySet?.start();
-  observe(metrics, projector, deliveries, output, keySet);
+  observe(metrics, projector, webhookDispatcher, output, keySet);
 
   const app = await makeApp({
     log,
     projector,
-    deliveries,
+    webhookDispatcher,
     queries,
     lastUsedTracker,
     readMarks,
@@ -101,7 +101,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   let listening: Listening[] = [];
   const stop = async () => {
     // Both may wait for answers of others.
-    await Promise.all([...listening.map((one) => one.close()), deliveries.stop()]);
+    await Promise.all([...listening.map((one) => one.close()), webhookDispatcher.stop()]);
     keySet?.stop();
     await projector.stop();
     await lastUsedTracker.stop();

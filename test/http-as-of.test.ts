@@ -13,9 +13,9 @@ import { Projector } from '../src/projections/projector.js';
 import { Queries } from '../src/projections/queries.js';
 import { openSqliteReadMarks } from '../src/read-marks/sqlite-read-marks.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { Deliveries } from '../src/subscribers/webhooks/dispatcher.js';
-import { Poster } from '../src/subscribers/webhooks/sender.js';
-import { openSqliteDeliveries } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
+import { WebhookDispatcher } from '../src/subscribers/webhooks/dispatcher.js';
+import { WebhookSender } from '../src/subscribers/webhooks/sender.js';
+import { openSqliteDeliveryStore } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
 import { accessesIn, accessesOf } from './support/assertions/audit-accesses.js';
 import { eventually } from './support/assertions/eventually.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
@@ -296,14 +296,17 @@ describe('an instance that is behind', () => {
     );
     const caller = { issuer: 'test', subject: 'eve' };
     const keyring = new Keyring(makeMasterKey('k1'));
-    const store = openSqliteDeliveries(join(folder.path, 'deliveries.db'), log.logId, logger);
-    const poster = new Poster([]);
-    const calling = { store, poster, retryMs: 0, onAttempt: () => undefined };
-    const deliveries = new Deliveries({ log, projector, keyring, clock: Date.now, ...calling }, logger);
+    const store = openSqliteDeliveryStore(join(folder.path, 'deliveries.db'), log.logId, logger);
+    const sender = new WebhookSender([]);
+    const calling = { store, sender, retryMs: 0, onAttempt: () => undefined };
+    const webhookDispatcher = new WebhookDispatcher(
+      { log, projector, keyring, clock: Date.now, ...calling },
+      logger,
+    );
     const app = await makeApp({
       log,
       projector,
-      deliveries,
+      webhookDispatcher,
       queries: new Queries(projector, readModel, Date.now, 0),
       lastUsedTracker,
       readMarks: openSqliteReadMarks(join(folder.path, 'read-marks.db'), logger),

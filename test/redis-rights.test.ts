@@ -4,7 +4,7 @@ import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
-import { openRedisDeliveries } from '../src/subscribers/webhooks/redis-delivery-store.js';
+import { openRedisDeliveryStore } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { eventually } from './support/assertions/eventually.js';
 import { describeDeliveryStore, inReach } from './support/contracts/delivery-store.js';
 import { describeUsageStore, inReach as usageInReach } from './support/contracts/last-used-store.js';
@@ -53,7 +53,7 @@ whereThereIsRedis('a Redis', () => {
       usageInReach(openRedisLastUsedStore(url, 'keyledger:rights')),
     );
     describeDeliveryStore('Redis with the least rights', (log) =>
-      inReach(openRedisDeliveries(url, 'keyledger:rights', log)),
+      inReach(openRedisDeliveryStore(url, 'keyledger:rights', log)),
     );
 
     it('serves lists, last uses and read marks, and is refused nothing', async () => {
@@ -126,7 +126,7 @@ whereThereIsRedis('a Redis', () => {
       const lines: string[] = [];
       const wrong = as('stranger:pw');
       const lastUsedStore = openRedisLastUsedStore(wrong, 'keyledger');
-      const deliveries = openRedisDeliveries(wrong, 'keyledger', 'log');
+      const deliveries = openRedisDeliveryStore(wrong, 'keyledger', 'log');
       for (const call of [() => lastUsedStore.read(['x']), () => deliveries.cursor('x')]) {
         await eventually(async () => {
           const message = await call().then(String, (error: Error) => error.message);

@@ -5,7 +5,7 @@ import type { AddressInfo, LookupFunction, Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { Poster } from '../src/subscribers/webhooks/sender.js';
+import { WebhookSender } from '../src/subscribers/webhooks/sender.js';
 import { isPublic } from '../src/subscribers/webhooks/ssrf-guard.js';
 import { eventually } from './support/assertions/eventually.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
@@ -80,15 +80,15 @@ afterEach(async () => {
   }
 });
 
-function make(networks: readonly string[], lookup?: LookupFunction): Poster {
-  const poster = new Poster(networks, 10_000, lookup);
-  opened.push(poster);
-  return poster;
+function make(networks: readonly string[], lookup?: LookupFunction): WebhookSender {
+  const sender = new WebhookSender(networks, 10_000, lookup);
+  opened.push(sender);
+  return sender;
 }
 
-const post = async (poster: Poster, url: string) => {
+const post = async (sender: WebhookSender, url: string) => {
   const message = { url, id: 'msg_1', body: '{}', secrets: ['whsec_AAAA'] };
-  const { status, error } = await poster.post(message, Date.now(), new AbortController().signal);
+  const { status, error } = await sender.send(message, Date.now(), new AbortController().signal);
   return { status, error };
 };
 
@@ -173,8 +173,8 @@ describe('addresses', () => {
 
   it('behind a name with a dot at its end are looked at, too', async () => {
     for (const host of ['localhost.', 'name.example.']) {
-      const poster = make([], resolver(['127.0.0.1']));
-      expect(await post(poster, `https://${host}:${trap.port}/`)).toEqual(REFUSED);
+      const sender = make([], resolver(['127.0.0.1']));
+      expect(await post(sender, `https://${host}:${trap.port}/`)).toEqual(REFUSED);
     }
     // Not every machine knows this one; none may be led to itself.
     expect((await post(make([]), `https://localhost.:${trap.port}/`)).status).toBeNull();
@@ -208,21 +208,21 @@ describe('a name', () => {
   it('that leads to an address that may be called first and to this machine next is refused then', async () => {
     const server = await near('connection: close\r\n');
     const lookup = resolver([NEAR], ['127.0.0.1']);
-    const poster = make([NEAR], lookup);
-    expect(await post(poster, url())).toEqual({ status: 204, error: null });
+    const sender = make([NEAR], lookup);
+    expect(await post(sender, url())).toEqual({ status: 204, error: null });
     expect(lookup.asked()).toBe(1);
-    expect(await post(poster, url())).toEqual(REFUSED);
+    expect(await post(sender, url())).toEqual(REFUSED);
     expect([server.connections, trap.connections]).toEqual([1, 0]);
   });
 
   it('of a connection that was kept goes on to the address that was checked, and nowhere else', async () => {
     const server = await near('');
-    const poster = make([NEAR], resolver([NEAR], ['127.0.0.1']));
-    for (let n = 0; n < 3; n++) expect(await post(poster, url())).toEqual({ status: 204, error: null });
+    const sender = make([NEAR], resolver([NEAR], ['127.0.0.1']));
+    for (let n = 0; n < 3; n++) expect(await post(sender, url())).toEqual({ status: 204, error: null });
     expect([server.connections, trap.connections]).toEqual([1, 0]);
     await server.stop();
     opened.splice(opened.indexOf(server), 1);
-    await eventually(async () => (await post(poster, url())).error === FORBIDDEN);
+    await eventually(async () => (await post(sender, url())).error === FORBIDDEN);
     expect(trap.connections).toBe(0);
   });
 
@@ -243,7 +243,7 @@ describe('a name', () => {
       process.nextTick(callback, error, []);
     };
     expect((await post(make([], unknown), url())).error).toBe('getaddrinfo ENOTFOUND name.example');
-    const hasty = new Poster([], 50, () => undefined);
+    const hasty = new WebhookSender([], 50, () => undefined);
     opened.push(hasty);
     expect(await post(hasty, url())).toEqual({ status: null, error: 'no answer within 50 ms' });
   });
@@ -274,14 +274,14 @@ describe('over https', () => {
     const trusted = join(folder.path, 'trusted.pem');
     writeFileSync(trusted, selfSigned.cert);
     const script = `
-      import { Poster } from './dist/src/subscribers/webhooks/sender.js';
-      const poster = new Poster(['127.0.0.0/8']);
+      import { WebhookSender } from './dist/src/subscribers/webhooks/sender.js';
+      const sender = new WebhookSender(['127.0.0.0/8']);
       for (const url of process.argv.slice(1)) {
         const message = { url, id: 'msg_1', body: '{}', secrets: ['whsec_AAAA'] };
-        const { status, error } = await poster.post(message, Date.now(), new AbortController().signal);
+        const { status, error } = await sender.send(message, Date.now(), new AbortController().signal);
         console.log(status + ' ' + error);
       }
-      poster.close();`;
+      sender.close();`;
     const urls = [`https://localhost:${port}/`, `https://127.0.0.1:${port}/`];
     const child = spawn(process.execPath, ['--input-type=module', '-e', script, ...urls], {
       env: { NODE_EXTRA_CA_CERTS: trusted },

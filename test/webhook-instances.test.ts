@@ -162,8 +162,8 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     const logger = pino({ level: 'silent' });
     const store = await inReach(openDeliveryStore(READ_MODEL_URL, file, REDIS_PREFIX, logId, logger));
     expect((await store.cursor(id))?.eventId).toBe(receiver.calls[0]?.event.id);
-    expect(await store.hold('next', [id], 1)).toEqual(new Set([id]));
-    expect(await store.present('next', 1)).toEqual(['next']);
+    expect(await store.acquireLeases('next', [id], 1)).toEqual(new Set([id]));
+    expect(await store.heartbeat('next', 1)).toEqual(['next']);
     await store.close();
   }, 120_000);
 

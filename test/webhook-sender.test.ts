@@ -2,7 +2,7 @@ import { getEventListeners } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook as Verifier } from 'standardwebhooks';
-import { type Answer, Poster } from '../src/subscribers/webhooks/sender.js';
+import { type DeliveryResult, WebhookSender } from '../src/subscribers/webhooks/sender.js';
 import { eventually } from './support/assertions/eventually.js';
 import { type RawServer, startRawServer } from './support/servers/raw-server.js';
 import { type Call, type Receiver, startReceiver } from './support/servers/receiver.js';
@@ -14,41 +14,41 @@ const now = Date.now();
 const LOOPBACK = ['127.0.0.0/8'];
 const OK = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok';
 
-let poster: Poster;
+let sender: WebhookSender;
 let receiver: Receiver;
 let server: RawServer | undefined;
 let going: AbortController;
 beforeEach(async () => {
-  poster = new Poster(LOOPBACK);
+  sender = new WebhookSender(LOOPBACK);
   receiver = await startReceiver();
   going = new AbortController();
 });
 afterEach(async () => {
-  poster.close();
+  sender.close();
   await receiver.stop();
   await server?.stop();
   server = undefined;
 });
 
-const post = (url: string, more: { secrets?: string[]; body?: string; at?: number } = {}, by = poster) =>
-  by.post({ url, id: 'msg_1', body, secrets: [secret], ...more }, more.at ?? now, going.signal);
+const post = (url: string, more: { secrets?: string[]; body?: string; at?: number } = {}, by = sender) =>
+  by.send({ url, id: 'msg_1', body, secrets: [secret], ...more }, more.at ?? now, going.signal);
 
 /** Posts to a server that does this with each connection. */
-async function postTo(onConnection: (socket: Socket) => void, by = poster): Promise<Answer> {
+async function postTo(onConnection: (socket: Socket) => void, by = sender): Promise<DeliveryResult> {
   server = await startRawServer(onConnection);
   return post(`http://127.0.0.1:${server.port}/hook`, {}, by);
 }
 
 /** Posts with a deadline that is soon over. */
-async function postSoon(onConnection: (socket: Socket) => void): Promise<Answer> {
-  const hasty = new Poster(LOOPBACK, 150);
+async function postSoon(onConnection: (socket: Socket) => void): Promise<DeliveryResult> {
+  const hasty = new WebhookSender(LOOPBACK, 150);
   const answer = await postTo(onConnection, hasty);
   await eventually(() => server?.open === 0);
   hasty.close();
   return answer;
 }
 
-function expectFailure({ status, error, ms }: Answer, why: RegExp): void {
+function expectFailure({ status, error, ms }: DeliveryResult, why: RegExp): void {
   expect(status).toBeNull();
   expect(error).toMatch(why);
   expect(error).toMatch(/^[^\r\n]{1,200}$/);

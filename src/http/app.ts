@@ -9,7 +9,7 @@ import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Projector } from '../projections/projector.js';
 import type { VerifyToken } from '../security/tokens.js';
-import type { Deliveries } from '../subscribers/webhooks/dispatcher.js';
+import type { WebhookDispatcher } from '../subscribers/webhooks/dispatcher.js';
 import { hardenedServer, type ServerSettings } from './hardened-server.js';
 import { countRefusal, type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
@@ -35,7 +35,7 @@ import { webhookRoutes } from './routes/webhooks/webhooks.js';
 export type HttpDependencies = AiApiKeyDependencies &
   SystemEventDependencies & {
     readonly projector: Projector;
-    readonly deliveries: Deliveries;
+    readonly webhookDispatcher: WebhookDispatcher;
     readonly verifyToken: VerifyToken;
     readonly metrics: Metrics;
     readonly logger: FastifyBaseLogger;

@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Projector } from '../projections/projector.js';
 import type { KeySet } from '../security/key-set.js';
 import type { TokenFault } from '../security/tokens.js';
-import type { Deliveries } from '../subscribers/webhooks/dispatcher.js';
+import type { WebhookDispatcher } from '../subscribers/webhooks/dispatcher.js';
 
 export type Metrics = ReturnType<typeof makeMetrics>;
 
@@ -51,7 +51,7 @@ export function makeMetrics() {
 export function observe(
   { registry }: Metrics,
   projector: Projector,
-  deliveries: Deliveries,
+  webhookDispatcher: WebhookDispatcher,
   logOutput: { readonly dropped: number },
   keySet: KeySet | undefined,
 ): void {
@@ -116,7 +116,7 @@ export function observe(
       'Seconds since the key set of the token issuer was fetched',
       () => keySet.ageSeconds,
     );
-  gauge('keyledger_webhooks', 'Webhooks that this instance tells', () => deliveries.telling);
+  gauge('keyledger_webhooks', 'Webhooks that this instance tells', () => webhookDispatcher.activeEndpoints);
 }
 
 export const countRefusal =

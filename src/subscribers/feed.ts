@@ -29,7 +29,7 @@ export type FeedEvent = {
 export type FeedPage = Pick<EventBatch, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
 
 /** Of events that several readers get, each is made once. */
-const made = new WeakMap<RecordedEvent, FeedEvent>();
+const feedEventCache = new WeakMap<RecordedEvent, FeedEvent>();
 
 /**
  * Every event that a reader asks for and may see, in log order, without end. While there is none a page without
@@ -55,10 +55,10 @@ export async function* readFeed(
 }
 
 function feedEvent(recorded: RecordedEvent, repoId: string): FeedEvent {
-  const known = made.get(recorded);
+  const known = feedEventCache.get(recorded);
   if (known) return known;
   const event = cloudEvent(recorded, repoId);
   const fresh = { event, position: recorded.position, json: JSON.stringify(event) };
-  made.set(recorded, fresh);
+  feedEventCache.set(recorded, fresh);
   return fresh;
 }

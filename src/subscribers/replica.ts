@@ -30,7 +30,7 @@ export type ReplicaPage = {
 
 const SNAPSHOT_PAGE = 500;
 /** Between two turns of the event loop. */
-const LOOKED_AT = 10_000;
+const YIELD_EVERY = 10_000;
 
 /**
  * The keys of the repositories that the reader sees, and then, without end, each that changes, as it is when that is
@@ -50,7 +50,7 @@ export async function* readReplica(
   const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, sees, undefined);
   for await (const page of projector.tail.read(from, signal, { skipTo, sees })) {
     const { position, caughtUp } = page;
-    yield { keys: changedIn(page, projector).filter(({ repoId }) => sees(repoId)), position, caughtUp };
+    yield { keys: changedKeys(page, projector).filter(({ repoId }) => sees(repoId)), position, caughtUp };
   }
 }
 
@@ -59,19 +59,19 @@ async function* snapshot(
   sees: (repoId: string) => boolean,
 ): AsyncGenerator<ReplicaPage> {
   let keys: ReplicaKey[] = [];
-  let lookedAt = 0;
+  let visited = 0;
   for (const { key } of entries) {
     if (sees(key.repoId)) keys.push(replicaKey(key));
     if (keys.length === SNAPSHOT_PAGE) {
       yield { keys, position: undefined, caughtUp: false };
       keys = [];
     }
-    if (++lookedAt % LOOKED_AT === 0) await setImmediate();
+    if (++visited % YIELD_EVERY === 0) await setImmediate();
   }
   yield { keys, position: undefined, caughtUp: false };
 }
 
-function changedIn({ events }: EventBatch, { apiKeyIndex: index }: Projector): ReplicaKey[] {
+function changedKeys({ events }: EventBatch, { apiKeyIndex: index }: Projector): ReplicaKey[] {
   const ids = new Set(events.map(({ stream }) => apiKeyIdOf(stream) ?? ''));
   return [...ids].flatMap((id) => {
     const key = index.entryOf(id)?.key;
@@ -103,7 +103,7 @@ const replicaKey = ({
 });
 
 /** Tells whether a caller may still follow the same repositories as before: if not, it needs a new snapshot. */
-export const scopeOf = (caller: Caller): string =>
+export const replicaScope = (caller: Caller): string =>
   hashOf(
     JSON.stringify(
       Object.keys(caller.grants)

@@ -3,7 +3,7 @@ import type { KeyledgerClientError } from './error.js';
 const FIRST_BACK_OFF_MS = 200;
 const LONGEST_BACK_OFF_MS = 10_000;
 /** The rate limit of the service counts by the minute, so it never asks for more. */
-const LONGEST_RETRY_AFTER_MS = 60_000;
+const MAX_RETRY_AFTER_MS = 60_000;
 
 /** 408 and 425: the service has not taken the request, and asks for it again (RFC 9110, RFC 8470). */
 const PASSING_STATUSES = [408, 425, 429, 502, 503, 504];
@@ -23,7 +23,7 @@ export const isPassing = ({ status, code }: KeyledgerClientError): boolean =>
  */
 export function retryDelay(attempt: number, retryAfterMs: number | null, random: number): number {
   const backOff = Math.min(FIRST_BACK_OFF_MS * 2 ** (attempt - 1), LONGEST_BACK_OFF_MS);
-  return Math.min(retryAfterMs ?? 0, LONGEST_RETRY_AFTER_MS) + random * backOff;
+  return Math.min(retryAfterMs ?? 0, MAX_RETRY_AFTER_MS) + random * backOff;
 }
 
 /**

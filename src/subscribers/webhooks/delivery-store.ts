@@ -26,7 +26,7 @@ export type Attempt = {
 };
 
 /** So many attempts of an endpoint are kept. */
-export const ATTEMPTS = 100;
+export const MAX_KEPT_ATTEMPTS = 100;
 
 /**
  * How far endpoints have been told, and which instance tells them: of one log, for all instances. It may be lost;
@@ -35,11 +35,11 @@ export const ATTEMPTS = 100;
  */
 export interface DeliveryStore {
   /** This instance lives for so long from now (ms); 0: it has gone. @returns all that live, sorted */
-  present(instance: string, ttlMs: number): Promise<readonly string[]>;
+  heartbeat(instance: string, ttlMs: number): Promise<readonly string[]>;
   /** Takes the leases that nobody holds, and renews those that this instance holds. @returns those that it holds now */
-  hold(instance: string, webhookIds: readonly string[], ttlMs: number): Promise<ReadonlySet<string>>;
+  acquireLeases(instance: string, webhookIds: readonly string[], ttlMs: number): Promise<ReadonlySet<string>>;
   /** Gives back what this instance holds of these. */
-  release(instance: string, webhookIds: readonly string[]): Promise<void>;
+  releaseLeases(instance: string, webhookIds: readonly string[]): Promise<void>;
   cursor(webhookId: string): Promise<Cursor | undefined>;
   /**
    * Keeps the cursor, and the attempt if there was one.
@@ -49,6 +49,6 @@ export interface DeliveryStore {
   /** The last ones, newest first. */
   attempts(webhookId: string): Promise<readonly Attempt[]>;
   /** Of an endpoint that is deleted. */
-  forget(webhookId: string): Promise<void>;
+  deleteEndpoint(webhookId: string): Promise<void>;
   close(): Promise<void>;
 }

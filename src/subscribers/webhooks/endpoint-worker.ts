@@ -10,26 +10,26 @@ import type { WebhookEntry } from '../../projections/webhook-index.js';
 import type { Keyring } from '../../security/keyring.js';
 import { type FeedEvent, readFeed } from '../feed.js';
 import type { Attempt, Cursor, DeliveryStore } from './delivery-store.js';
-import { type Answer, LONGEST_RETRY_AFTER_MS, type Poster } from './sender.js';
+import { type DeliveryResult, MAX_RETRY_AFTER_MS, type WebhookSender } from './sender.js';
 
 /** Who pauses an endpoint that nobody asked to pause. */
-const SENDER = 'keyledger:webhooks';
-const FIRST_DELAY_MS = 1000;
-const LONGEST_DELAY_MS = 300_000;
-const LONGEST_WAIT_MS = Math.max(LONGEST_DELAY_MS, LONGEST_RETRY_AFTER_MS);
+const DISPATCHER_ISSUER = 'keyledger:webhooks';
+const MIN_RETRY_DELAY_MS = 1000;
+const MAX_RETRY_DELAY_MS = 300_000;
+const MAX_WAIT_MS = Math.max(MAX_RETRY_DELAY_MS, MAX_RETRY_AFTER_MS);
 /** So often it is looked whether a failing endpoint was changed meanwhile. */
-const LOOK_MS = 500;
+const CHANGE_POLL_MS = 500;
 /** How far an endpoint is that nothing was for is kept so often, and at the end of a turn. */
-const KEEP_MS = 60_000;
+const CURSOR_FLUSH_MS = 60_000;
 /** RFC 9110, section 15.5.11: the endpoint wants no more. */
 const GONE = 410;
 
-export type TellDependencies = Pick<CommandContext, 'log' | 'clock' | 'onAppend'> & {
+export type DeliveryDependencies = Pick<CommandContext, 'log' | 'clock' | 'onAppend'> & {
   readonly log: EventStore;
   readonly projector: Projector;
   readonly keyring: Keyring;
   readonly store: DeliveryStore;
-  readonly poster: Poster;
+  readonly sender: WebhookSender;
   /** A failing call is repeated for so long (milliseconds). */
   readonly retryMs: number;
   /** Of all processes. */
@@ -38,13 +38,13 @@ export type TellDependencies = Pick<CommandContext, 'log' | 'clock' | 'onAppend'
 };
 
 /** What ends the telling of an endpoint by this instance. */
-export type Turn = {
+export type WorkerLease = {
   /** No further call is made. */
-  readonly signal: AbortSignal;
+  readonly stop: AbortSignal;
   /** A call under way is broken off. */
-  readonly cut: AbortSignal;
+  readonly abortCall: AbortSignal;
   /** Is the lease good? */
-  readonly mayCall: () => boolean;
+  readonly isHeld: () => boolean;
 };
 
 /**
@@ -52,36 +52,37 @@ export type Turn = {
  * it is taken. Ends with its turn, or when the endpoint is no longer active.
  * @throws Error store or log are out of reach
  */
-export async function tellEndpoint(
-  dependencies: TellDependencies,
+export async function deliverToEndpoint(
+  dependencies: DeliveryDependencies,
   webhookId: string,
-  turn: Turn,
+  lease: WorkerLease,
 ): Promise<void> {
   const { log, projector, store } = dependencies;
-  const place = async (entry: WebhookEntry) => placeOf(log, entry, await store.cursor(webhookId));
+  const currentCursor = async (entry: WebhookEntry) =>
+    resolveCursor(log, entry, await store.cursor(webhookId));
   for (let entry = activeEntry(projector, webhookId); entry; entry = activeEntry(projector, webhookId)) {
-    let cursor = await place(entry);
+    let cursor = await currentCursor(entry);
     // Nothing that was read is kept while it waits.
-    await untilDue(dependencies, entry, cursor, turn);
+    await waitUntilDue(dependencies, entry, cursor, lease);
     const now = activeEntry(projector, webhookId);
-    if (!now || turn.signal.aborted) return;
+    if (!now || lease.stop.aborted) return;
     // Whoever changed it may have mended it: it is tried at once.
-    if (now.revision !== entry.revision) cursor = await place(now);
-    if (!(await tellFrom(dependencies, now, cursor, turn))) return;
+    if (now.revision !== entry.revision) cursor = await currentCursor(now);
+    if (!(await deliverFrom(dependencies, now, cursor, lease))) return;
   }
 }
 
-async function untilDue(
-  { projector, clock }: TellDependencies,
+async function waitUntilDue(
+  { projector, clock }: DeliveryDependencies,
   { webhook: { webhookId }, revision }: WebhookEntry,
   { failing }: Cursor,
-  { signal }: Turn,
+  { stop: signal }: WorkerLease,
 ): Promise<void> {
   const isUnchanged = () => projector.webhookIndex.entryOf(webhookId)?.revision === revision;
   // A time further away was written while a clock was ahead.
-  const isDue = (nextAt: number) => nextAt <= clock() || nextAt > clock() + LONGEST_WAIT_MS;
+  const isDue = (nextAt: number) => nextAt <= clock() || nextAt > clock() + MAX_WAIT_MS;
   while (failing && !isDue(failing.nextAt) && isUnchanged() && !signal.aborted) {
-    const ms = Math.min(failing.nextAt - clock(), LOOK_MS);
+    const ms = Math.min(failing.nextAt - clock(), CHANGE_POLL_MS);
     await setTimeout(ms, undefined, { signal }).catch(() => undefined);
   }
 }
@@ -92,7 +93,11 @@ function activeEntry({ webhookIndex: webhooks }: Projector, webhookId: string): 
 }
 
 /** Where an endpoint stands: from the beginning, if it was set back, or if its log lost what it had been told. */
-async function placeOf(log: EventStore, entry: WebhookEntry, cursor: Cursor | undefined): Promise<Cursor> {
+async function resolveCursor(
+  log: EventStore,
+  entry: WebhookEntry,
+  cursor: Cursor | undefined,
+): Promise<Cursor> {
   const { from, replay } = entry;
   const beginning = { position: from, eventId: null, replay, failing: null };
   if (!cursor || cursor.replay !== replay) return beginning;
@@ -104,11 +109,11 @@ async function placeOf(log: EventStore, entry: WebhookEntry, cursor: Cursor | un
 }
 
 /** @returns true to look at the endpoint anew: it has changed, or its call failed */
-async function tellFrom(
-  dependencies: TellDependencies,
+async function deliverFrom(
+  dependencies: DeliveryDependencies,
   { webhook: { webhookId, repoId, types }, replay }: WebhookEntry,
   from: Cursor,
-  turn: Turn,
+  lease: WorkerLease,
 ): Promise<boolean> {
   const { projector } = dependencies;
   const isSame = (entry: WebhookEntry | undefined) =>
@@ -122,34 +127,34 @@ async function tellFrom(
   };
   let cursor = from;
   let passed: Position | undefined;
-  let keptAt = performance.now();
-  const keepPassed = async () => {
-    cursor = await passedUpTo(dependencies, webhookId, cursor, passed);
-    keptAt = performance.now();
+  let flushedAt = performance.now();
+  const flushCursor = async () => {
+    cursor = await advanceCursor(dependencies, webhookId, cursor, passed);
+    flushedAt = performance.now();
   };
-  for await (const { events, position } of readFeed(projector, query, turn.signal)) {
+  for await (const { events, position } of readFeed(projector, query, lease.stop)) {
     if (!isSame(projector.webhookIndex.entryOf(webhookId))) {
-      await keepPassed();
+      await flushCursor();
       return true;
     }
     for (const event of events) {
       const entry = projector.webhookIndex.entryOf(webhookId);
       if (!entry || !isSame(entry)) return true;
-      const next = await tryOnce(dependencies, entry, event, cursor, turn);
+      const next = await attemptDelivery(dependencies, entry, event, cursor, lease);
       if (!next) return false;
       if (next.failing) return true;
       cursor = next;
     }
     passed = position;
-    if (performance.now() - keptAt >= KEEP_MS) await keepPassed();
+    if (performance.now() - flushedAt >= CURSOR_FLUSH_MS) await flushCursor();
   }
-  await keepPassed();
+  await flushCursor();
   return false;
 }
 
 /** The cursor behind what was not for the endpoint: it is not told that when it asks for more types one day. */
-async function passedUpTo(
-  { projector, store, instance }: TellDependencies,
+async function advanceCursor(
+  { projector, store, instance }: DeliveryDependencies,
   webhookId: string,
   cursor: Cursor,
   position: Position | undefined,
@@ -162,24 +167,24 @@ async function passedUpTo(
 }
 
 /** @returns the cursor after one call; undefined if there was none, or if nobody may go on here */
-async function tryOnce(
-  dependencies: TellDependencies,
+async function attemptDelivery(
+  dependencies: DeliveryDependencies,
   { webhook, revision }: WebhookEntry,
   { event, position, json }: FeedEvent,
   cursor: Cursor,
-  turn: Turn,
+  lease: WorkerLease,
 ): Promise<Cursor | undefined> {
-  const { projector, store, poster, clock, retryMs, instance, onAttempt } = dependencies;
+  const { projector, store, sender, clock, retryMs, instance, onAttempt } = dependencies;
   const { webhookId } = webhook;
   const isUnchanged = () => projector.webhookIndex.entryOf(webhookId)?.revision === revision;
-  if (turn.signal.aborted || !turn.mayCall()) return undefined;
+  if (lease.stop.aborted || !lease.isHeld()) return undefined;
   const at = clock();
-  const secrets = secretsOf(webhook, dependencies.keyring, at);
+  const secrets = openSigningSecrets(webhook, dependencies.keyring, at);
   // While a master key is brought to one instance after the other, the next one may open it.
-  const answer = secrets
-    ? await poster.post({ url: webhook.url, id: event.id, body: json, secrets }, at, turn.cut)
+  const result = secrets
+    ? await sender.send({ url: webhook.url, id: event.id, body: json, secrets }, at, lease.abortCall)
     : UNSEALABLE;
-  if (turn.cut.aborted && answer.status === null) return undefined;
+  if (lease.abortCall.aborted && result.status === null) return undefined;
 
   const { type, id: eventId } = event;
   const attempt = {
@@ -187,41 +192,42 @@ async function tryOnce(
     type,
     position: event.position,
     at,
-    ms: answer.ms,
-    status: answer.status,
-    error: answer.error,
+    ms: result.ms,
+    status: result.status,
+    error: result.error,
   };
-  const isTaken = answer.status !== null && answer.status >= 200 && answer.status < 300;
-  const next = isTaken
+  const isAcknowledged = result.status !== null && result.status >= 200 && result.status < 300;
+  const next = isAcknowledged
     ? { position, eventId, replay: cursor.replay, failing: null }
-    : { ...cursor, failing: failingAfter(cursor.failing, answer, at, clock()) };
+    : { ...cursor, failing: nextFailure(cursor.failing, result, at, clock()) };
   onAttempt(attempt);
   if (!(await store.save(instance, webhookId, next, attempt))) return undefined;
   // What it was before it was changed says nothing of what it is now.
   if (!isUnchanged()) return next;
-  if (answer.status === GONE) return pause(dependencies, webhook, 'gone', null);
+  if (result.status === GONE) return pause(dependencies, webhook, 'gone', null);
   if (next.failing && next.failing.nextAt - next.failing.since > retryMs) {
-    const reason = answer.error ?? `It answered ${answer.status}`;
+    const reason = result.error ?? `It answered ${result.status}`;
     return pause(dependencies, webhook, secrets ? 'failing' : 'unsealable', reason);
   }
   return next;
 }
 
-const UNSEALABLE: Answer = {
+const UNSEALABLE: DeliveryResult = {
   status: null,
   error: 'The secret cannot be opened: its master key is gone. Rotate the secret',
   ms: 0,
   retryAfterMs: null,
 };
 
-function failingAfter(
+function nextFailure(
   before: Cursor['failing'],
-  { retryAfterMs }: Answer,
+  { retryAfterMs }: DeliveryResult,
   at: number,
   now: number,
 ): NonNullable<Cursor['failing']> {
   const tries = (before?.tries ?? 0) + 1;
-  const delay = Math.min(FIRST_DELAY_MS * 2 ** (tries - 1), LONGEST_DELAY_MS) * (0.5 + Math.random() / 2);
+  const delay =
+    Math.min(MIN_RETRY_DELAY_MS * 2 ** (tries - 1), MAX_RETRY_DELAY_MS) * (0.5 + Math.random() / 2);
   return {
     since: Math.min(before?.since ?? at, at),
     tries,
@@ -230,7 +236,7 @@ function failingAfter(
 }
 
 /** What signs, newest first; undefined if the newest cannot be opened. */
-export function secretsOf(webhook: Webhook, keyring: Keyring, now: number): string[] | undefined {
+export function openSigningSecrets(webhook: Webhook, keyring: Keyring, now: number): string[] | undefined {
   const { webhookId } = webhook;
   const [newest, ...older] = signingSecretsAt(webhook, now).map(
     ({ sealedSecret, secretVersion, secretHash }) =>
@@ -240,12 +246,12 @@ export function secretsOf(webhook: Webhook, keyring: Keyring, now: number): stri
 }
 
 async function pause(
-  { log, projector, clock, onAppend }: TellDependencies,
+  { log, projector, clock, onAppend }: DeliveryDependencies,
   { webhookId, repoId }: Webhook,
   cause: PauseCause,
   reason: string | null,
 ): Promise<undefined> {
-  const actor = { issuer: SENDER, subject: webhookId };
+  const actor = { issuer: DISPATCHER_ISSUER, subject: webhookId };
   const context = { log, clock, actor, requestId: randomUUID(), ...(onAppend ? { onAppend } : {}) };
   const { position } = await pauseWebhook(context, { webhookId, repoId, cause, reason });
   // Else it might be told once more, by whoever does not know it yet.

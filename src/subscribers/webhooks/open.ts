@@ -1,7 +1,7 @@
 import type { BaseLogger } from 'pino';
 import type { DeliveryStore } from './delivery-store.js';
-import { openRedisDeliveries } from './redis-delivery-store.js';
-import { openSqliteDeliveries } from './sqlite-delivery-store.js';
+import { openRedisDeliveryStore } from './redis-delivery-store.js';
+import { openSqliteDeliveryStore } from './sqlite-delivery-store.js';
 
 /** Cursors lie beside the read model: in a SQLite file if that is `memory:`, else in the same Redis. */
 export const openDeliveryStore = (
@@ -12,5 +12,5 @@ export const openDeliveryStore = (
   logger: BaseLogger,
 ): DeliveryStore =>
   readModelUrl === 'memory:'
-    ? openSqliteDeliveries(file, logId, logger)
-    : openRedisDeliveries(readModelUrl, prefix, logId);
+    ? openSqliteDeliveryStore(file, logId, logger)
+    : openRedisDeliveryStore(readModelUrl, prefix, logId);

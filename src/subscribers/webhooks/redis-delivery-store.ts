@@ -1,7 +1,7 @@
 import type { Result } from 'ioredis';
 import { connectRedis } from '../../redis/connection.js';
 import { redisErrorMapper, withMappedErrors } from '../../redis/report.js';
-import { ATTEMPTS, type Attempt, type Cursor, type DeliveryStore } from './delivery-store.js';
+import { type Attempt, type Cursor, type DeliveryStore, MAX_KEPT_ATTEMPTS } from './delivery-store.js';
 
 /** KEYS: instances. ARGV: one, for how many milliseconds it lives. Returns all that live. Redis' own clock decides. */
 const PRESENT = `
@@ -57,20 +57,20 @@ const SCRIPTS = {
  * @param url as of connectRedis
  * @param prefix of every key in Redis
  */
-export function openRedisDeliveries(url: string, prefix: string, logId: string): DeliveryStore {
+export function openRedisDeliveryStore(url: string, prefix: string, logId: string): DeliveryStore {
   const redis = connectRedis(url, SCRIPTS);
   const base = `${prefix}:{webhooks-${logId}}`;
   const lease = (id: string) => `${base}:lease:${id}`;
   const cursor = (id: string) => `${base}:cursor:${id}`;
   const attempts = (id: string) => `${base}:attempts:${id}`;
   const store: DeliveryStore = {
-    present: async (instance, ttlMs) =>
+    heartbeat: async (instance, ttlMs) =>
       (await redis.keyledgerPresent(`${base}:instances`, instance, ttlMs)).sort(),
-    hold: async (instance, webhookIds, ttlMs) => {
+    acquireLeases: async (instance, webhookIds, ttlMs) => {
       const held = await redis.keyledgerHold(webhookIds.length, ...webhookIds.map(lease), instance, ttlMs);
       return new Set(webhookIds.filter((_, i) => held[i] === 1));
     },
-    release: async (instance, webhookIds) => {
+    releaseLeases: async (instance, webhookIds) => {
       await redis.keyledgerLetGo(webhookIds.length, ...webhookIds.map(lease), instance);
     },
     cursor: async (id) => {
@@ -80,11 +80,14 @@ export function openRedisDeliveries(url: string, prefix: string, logId: string):
     save: async (instance, id, at, attempt) => {
       const noted = attempt === undefined ? '' : JSON.stringify(attempt);
       const keys = [lease(id), cursor(id), attempts(id)] as const;
-      return (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(at), noted, ATTEMPTS)) === 1;
+      return (
+        (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(at), noted, MAX_KEPT_ATTEMPTS)) ===
+        1
+      );
     },
     attempts: async (id) =>
       (await redis.lrange(attempts(id), 0, -1)).map((text) => JSON.parse(text) as Attempt),
-    forget: async (id) => {
+    deleteEndpoint: async (id) => {
       await redis.unlink(lease(id), cursor(id), attempts(id));
     },
     close: async () => redis.disconnect(),

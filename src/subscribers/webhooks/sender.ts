@@ -7,19 +7,25 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import { Webhook as Signer } from 'standardwebhooks';
-import { type AddressPolicy, addressPolicy, FORBIDDEN, guardedLookup, mayCallHost } from './ssrf-guard.js';
+import {
+  allowsHost,
+  FORBIDDEN_ADDRESS,
+  guardedLookup,
+  type SchemePolicies,
+  schemePolicies,
+} from './ssrf-guard.js';
 
 /** The whole of a call, name and answer included. */
 const TIMEOUT_MS = 10_000;
 /** A connection that nobody uses is closed after so long. */
 const IDLE_MS = 60_000;
 /** So much of an answer is read, to be thrown away. */
-const LARGEST_ANSWER = 64 * 1024;
+const MAX_RESPONSE_BYTES = 64 * 1024;
 /** What an endpoint may ask for with Retry-After, at most. */
-export const LONGEST_RETRY_AFTER_MS = 3_600_000;
+export const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /** A message by the Standard Webhooks specification, https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md */
-export type Post = {
+export type WebhookMessage = {
   readonly url: string;
   /** The same however often it is sent. */
   readonly id: string;
@@ -30,7 +36,7 @@ export type Post = {
 };
 
 /** What became of a call. */
-export type Answer = {
+export type DeliveryResult = {
   /** Null if there was none: the error says why, in a line. */
   readonly status: number | null;
   readonly error: string | null;
@@ -43,15 +49,15 @@ export type Answer = {
  * Calls endpoints: signed; https, and http only in networks of one's own; never an address that is not public or in
  * those; following no redirect.
  */
-export class Poster {
+export class WebhookSender {
   readonly #timeoutMs: number;
-  readonly #policy: AddressPolicy;
+  readonly #policy: SchemePolicies;
   readonly #agents: { readonly 'https:': HttpsAgent; readonly 'http:': HttpAgent };
 
   /** @param allowedNetworks networks of one's own */
   constructor(allowedNetworks: readonly string[], timeoutMs = TIMEOUT_MS, lookup?: LookupFunction) {
-    const policy = addressPolicy(allowedNetworks);
-    const options = (protocol: keyof AddressPolicy) => ({
+    const policy = schemePolicies(allowedNetworks);
+    const options = (protocol: keyof SchemePolicies) => ({
       keepAlive: true,
       timeout: IDLE_MS,
       lookup: guardedLookup(policy[protocol], lookup),
@@ -65,7 +71,7 @@ export class Poster {
   }
 
   /** Never throws. @param now milliseconds since 1970 */
-  async post(post: Post, now: number, signal: AbortSignal): Promise<Answer> {
+  async send(message: WebhookMessage, now: number, signal: AbortSignal): Promise<DeliveryResult> {
     const began = performance.now();
     const result = (status: number | null, error: string | null, retryAfterMs: number | null = null) => ({
       status,
@@ -80,10 +86,10 @@ export class Poster {
     signal.addEventListener('abort', stop);
     if (signal.aborted) stop();
     try {
-      const { statusCode = 0, headers } = await this.#send(post, now, ending.signal);
+      const { statusCode = 0, headers } = await this.#exchange(message, now, ending.signal);
       return result(statusCode, null, retryAfter(headers['retry-after'], now));
     } catch (error) {
-      return result(null, lineOf(ending.signal.aborted ? ending.signal.reason : error));
+      return result(null, errorSummary(ending.signal.aborted ? ending.signal.reason : error));
     } finally {
       clearTimeout(timer);
       signal.removeEventListener('abort', stop);
@@ -95,11 +101,11 @@ export class Poster {
   }
 
   /** A connection that the other side closed while it was not in use says nothing of the endpoint: another is taken. */
-  async #send(post: Post, now: number, signal: AbortSignal): Promise<IncomingMessage> {
+  async #exchange(message: WebhookMessage, now: number, signal: AbortSignal): Promise<IncomingMessage> {
     for (;;) {
-      const request = this.#open(post, now, signal);
+      const request = this.#open(message, now, signal);
       try {
-        return await answerTo(request, post.body);
+        return await responseTo(request, message.body);
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (!request.reusedSocket || code !== 'ECONNRESET' || signal.aborted) throw error;
@@ -107,10 +113,14 @@ export class Poster {
     }
   }
 
-  #open({ url: address, id, body, secrets }: Post, now: number, signal: AbortSignal): ClientRequest {
+  #open(
+    { url: address, id, body, secrets }: WebhookMessage,
+    now: number,
+    signal: AbortSignal,
+  ): ClientRequest {
     const url = new URL(address);
     const protocol = url.protocol as 'https:' | 'http:';
-    if (!mayCallHost(this.#policy, url)) throw new Error(FORBIDDEN);
+    if (!allowsHost(this.#policy, url)) throw new Error(FORBIDDEN_ADDRESS);
     const at = new Date(now);
     const headers = {
       'content-type': 'application/json',
@@ -126,7 +136,7 @@ export class Poster {
 }
 
 /** The answer, when all of it is here, or as much as is read. */
-const answerTo = (request: ClientRequest, body: string): Promise<IncomingMessage> =>
+const responseTo = (request: ClientRequest, body: string): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
     // Nobody asked for another protocol. Without a listener the connection would end in silence, deadline and all.
     request.on('upgrade', (response, socket) => {
@@ -137,7 +147,7 @@ const answerTo = (request: ClientRequest, body: string): Promise<IncomingMessage
       let length = 0;
       response.on('data', (bytes: Buffer) => {
         length += bytes.length;
-        if (length <= LARGEST_ANSWER) return;
+        if (length <= MAX_RESPONSE_BYTES) return;
         resolve(response);
         response.destroy();
       });
@@ -149,11 +159,11 @@ const answerTo = (request: ClientRequest, body: string): Promise<IncomingMessage
 function retryAfter(header: string | undefined, now: number): number | null {
   if (header === undefined) return null;
   const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - now;
-  return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), LONGEST_RETRY_AFTER_MS);
+  return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
 }
 
 /** Of an error one line for whoever runs the endpoint. */
-function lineOf(error: unknown): string {
+function errorSummary(error: unknown): string {
   const { message, code } = error as NodeJS.ErrnoException;
   const text = code === undefined || message.includes(code) ? message : `${code}: ${message}`;
   return text.replace(/\s+/g, ' ').slice(0, 200) || 'no answer';

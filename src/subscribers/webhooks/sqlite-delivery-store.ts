@@ -1,7 +1,7 @@
 import type { DatabaseSyncInstance } from '@photostructure/sqlite';
 import type { BaseLogger } from 'pino';
 import { inTransaction, SidecarDb } from '../../sqlite/sidecar-db.js';
-import { ATTEMPTS, type Attempt, type Cursor, type DeliveryStore } from './delivery-store.js';
+import { type Attempt, type Cursor, type DeliveryStore, MAX_KEPT_ATTEMPTS } from './delivery-store.js';
 
 /** Longer than any lease or presence: one that ends later was written by a clock that was ahead, and does not count. */
 const MAX_TTL_MS = 600_000;
@@ -9,7 +9,7 @@ const MAX_TTL_MS = 600_000;
 const APPLICATION_ID = 0x4b44656c;
 
 /** A SQLite file, see SidecarDb. It is safe from the end of a process, not from that of the machine: endpoints are told again then. */
-export function openSqliteDeliveries(file: string, logId: string, logger: BaseLogger): DeliveryStore {
+export function openSqliteDeliveryStore(file: string, logId: string, logger: BaseLogger): DeliveryStore {
   const state = new SidecarDb(
     file,
     {
@@ -23,7 +23,7 @@ export function openSqliteDeliveries(file: string, logId: string, logger: BaseLo
     logger,
   );
   return {
-    present: (instance, ttlMs) =>
+    heartbeat: (instance, ttlMs) =>
       state.run(({ db, bury, live, living }) =>
         inTransaction(db, () => {
           const now = Date.now();
@@ -32,7 +32,7 @@ export function openSqliteDeliveries(file: string, logId: string, logger: BaseLo
           return (living.all() as { instance: string }[]).map((row) => row.instance);
         }),
       ),
-    hold: (instance, webhookIds, ttlMs) =>
+    acquireLeases: (instance, webhookIds, ttlMs) =>
       state.run(({ db, lease, held }) =>
         inTransaction(db, () => {
           const [ids, now] = [JSON.stringify(webhookIds), Date.now()];
@@ -40,7 +40,7 @@ export function openSqliteDeliveries(file: string, logId: string, logger: BaseLo
           return new Set((held.all(instance, ids) as { webhook: string }[]).map(({ webhook }) => webhook));
         }),
       ),
-    release: (instance, webhookIds) =>
+    releaseLeases: (instance, webhookIds) =>
       state.run(({ release }) => void release.run(instance, JSON.stringify(webhookIds))),
     cursor: (webhookId) =>
       state.run(({ cursor }) => {
@@ -65,7 +65,7 @@ export function openSqliteDeliveries(file: string, logId: string, logger: BaseLo
           ({ attempt }) => JSON.parse(attempt) as Attempt,
         ),
       ),
-    forget: (webhookId) =>
+    deleteEndpoint: (webhookId) =>
       state.run(({ db, forget }) =>
         inTransaction(db, () => {
           for (const statement of forget) statement.run(webhookId);
@@ -115,7 +115,7 @@ function prepare(db: DatabaseSyncInstance, logId: string) {
     cursor: db.prepare(`SELECT cursor FROM cursors ${ofWebhook}`),
     put: db.prepare(`INSERT OR REPLACE INTO cursors VALUES (${log}, ?, ?)`),
     note: db.prepare(`INSERT INTO attempts VALUES (${log}, ?1, coalesce((${last}), 0) + 1, ?2)`),
-    trim: db.prepare(`DELETE FROM attempts ${ofWebhook}1 AND number <= (${last}) - ${ATTEMPTS}`),
+    trim: db.prepare(`DELETE FROM attempts ${ofWebhook}1 AND number <= (${last}) - ${MAX_KEPT_ATTEMPTS}`),
     attempts: db.prepare(`SELECT attempt FROM attempts ${ofWebhook} ORDER BY number DESC`),
     forget: ['leases', 'cursors', 'attempts'].map((table) => db.prepare(`DELETE FROM ${table} ${ofWebhook}`)),
   };

@@ -3,10 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { Position } from '../../../src/event-store/position.js';
 import {
-  ATTEMPTS,
   type Attempt,
   type Cursor,
   type DeliveryStore,
+  MAX_KEPT_ATTEMPTS,
 } from '../../../src/subscribers/webhooks/delivery-store.js';
 import { eventually } from '../assertions/eventually.js';
 
@@ -57,7 +57,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       await two.close();
     });
     const holdsOnly = async (store: DeliveryStore, instance: string, id: string) =>
-      (await store.hold(instance, [id], LONG)).has(id);
+      (await store.acquireLeases(instance, [id], LONG)).has(id);
 
     it('gives each lease to one of those that race for it', async () => {
       const ids = Array.from({ length: 100 }, () => randomUUID());
@@ -66,25 +66,28 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
         Promise.all(ids.map((id) => holdsOnly(two, 'b', id))),
       ]);
       expect(here.map((is, n) => is !== there[n])).toEqual(ids.map(() => true));
-      const [again, those] = [await one.hold('a', ids, LONG), await two.hold('b', ids, LONG)];
+      const [again, those] = [
+        await one.acquireLeases('a', ids, LONG),
+        await two.acquireLeases('b', ids, LONG),
+      ];
       expect(ids.map((id) => again.has(id))).toEqual(here);
       expect(ids.map((id) => those.has(id))).toEqual(there);
     });
 
     it('gives only what was asked for, and nothing when asked for nothing', async () => {
       const [first, second] = [randomUUID(), randomUUID()];
-      expect(await one.hold('a', [first], LONG)).toEqual(new Set([first]));
-      expect(await one.hold('a', [second], LONG)).toEqual(new Set([second]));
-      expect(await one.hold('a', [], LONG)).toEqual(new Set());
-      await one.release('a', []);
-      expect(await two.hold('b', [first, second], LONG)).toEqual(new Set());
+      expect(await one.acquireLeases('a', [first], LONG)).toEqual(new Set([first]));
+      expect(await one.acquireLeases('a', [second], LONG)).toEqual(new Set([second]));
+      expect(await one.acquireLeases('a', [], LONG)).toEqual(new Set());
+      await one.releaseLeases('a', []);
+      expect(await two.acquireLeases('b', [first, second], LONG)).toEqual(new Set());
     });
 
     it('gives a lease that has run out to another; the old holder’s save is refused and changes nothing', async () => {
       const id = randomUUID();
-      await one.hold('a', [id], LONG);
+      await one.acquireLeases('a', [id], LONG);
       expect(await one.save('a', id, cursorAt(1), attemptAt(1))).toBe(true);
-      await one.hold('a', [id], SHORT);
+      await one.acquireLeases('a', [id], SHORT);
       await eventually(() => holdsOnly(two, 'b', id));
       expect(await one.save('a', id, cursorAt(9), attemptAt(9))).toBe(false);
       for (const store of [one, two]) {
@@ -98,16 +101,16 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
 
     it('refuses the save of a lease that has run out, though nobody else has taken it', async () => {
       const id = randomUUID();
-      await one.hold('a', [id], SHORT);
+      await one.acquireLeases('a', [id], SHORT);
       await eventually(async () => !(await one.save('a', id, cursorAt(1))));
-      await one.hold('a', [id], LONG);
+      await one.acquireLeases('a', [id], LONG);
       expect(await one.save('a', id, cursorAt(2))).toBe(true);
     });
 
     it('lets a lease be renewed before it runs out', async () => {
       const [id, other] = [randomUUID(), randomUUID()];
-      await one.hold('a', [id, other], SHORT);
-      await one.hold('a', [id], LONG);
+      await one.acquireLeases('a', [id, other], SHORT);
+      await one.acquireLeases('a', [id], LONG);
       await eventually(() => holdsOnly(two, 'b', other));
       expect(await holdsOnly(two, 'b', id)).toBe(false);
     });
@@ -115,7 +118,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
     it('refuses the save of whoever never held the endpoint', async () => {
       const id = randomUUID();
       expect(await one.save('a', id, cursorAt(1), attemptAt(1))).toBe(false);
-      await two.hold('b', [id], LONG);
+      await two.acquireLeases('b', [id], LONG);
       expect(await one.save('a', id, cursorAt(1), attemptAt(1))).toBe(false);
       expect(await one.cursor(id)).toBeUndefined();
       expect(await one.attempts(id)).toEqual([]);
@@ -123,9 +126,9 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
 
     it('takes back only leases of the one that gives them back', async () => {
       const [id, others] = [randomUUID(), randomUUID()];
-      await one.hold('a', [id], LONG);
-      await two.hold('b', [others], LONG);
-      await one.release('a', [id, others, randomUUID()]);
+      await one.acquireLeases('a', [id], LONG);
+      await two.acquireLeases('b', [others], LONG);
+      await one.releaseLeases('a', [id, others, randomUUID()]);
       expect(await one.save('a', id, cursorAt(1))).toBe(false);
       expect(await two.save('b', others, cursorAt(1))).toBe(true);
       expect(await holdsOnly(two, 'b', id)).toBe(true);
@@ -133,31 +136,31 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
 
     it('lists who lives, and forgets who has not been heard of', async () => {
       const [a, b] = [`a-${randomUUID()}`, `b-${randomUUID()}`];
-      expect(await two.present(b, LONG)).toContain(b);
-      const both = await one.present(a, LONG);
+      expect(await two.heartbeat(b, LONG)).toContain(b);
+      const both = await one.heartbeat(a, LONG);
       expect(both).toEqual(expect.arrayContaining([a, b]));
       expect(both).toEqual([...both].sort());
-      await two.present(b, SHORT);
-      await eventually(async () => !(await one.present(a, LONG)).includes(b));
-      expect(await two.present(b, LONG)).toEqual(expect.arrayContaining([a, b]));
-      await two.present(b, 0);
-      expect(await one.present(a, LONG)).not.toContain(b);
+      await two.heartbeat(b, SHORT);
+      await eventually(async () => !(await one.heartbeat(a, LONG)).includes(b));
+      expect(await two.heartbeat(b, LONG)).toEqual(expect.arrayContaining([a, b]));
+      await two.heartbeat(b, 0);
+      expect(await one.heartbeat(a, LONG)).not.toContain(b);
     });
 
-    it(`keeps the last ${ATTEMPTS} attempts of an endpoint, newest first`, async () => {
+    it(`keeps the last ${MAX_KEPT_ATTEMPTS} attempts of an endpoint, newest first`, async () => {
       const [id, other] = [randomUUID(), randomUUID()];
-      await one.hold('a', [id, other], LONG);
+      await one.acquireLeases('a', [id, other], LONG);
       await one.save('a', other, cursorAt(1), attemptAt(1));
-      for (let n = 1; n <= ATTEMPTS + 5; n++) await one.save('a', id, cursorAt(n), attemptAt(n));
+      for (let n = 1; n <= MAX_KEPT_ATTEMPTS + 5; n++) await one.save('a', id, cursorAt(n), attemptAt(n));
       await one.save('a', id, cursorAt(0));
-      const kept = Array.from({ length: ATTEMPTS }, (_, n) => attemptAt(ATTEMPTS + 5 - n));
+      const kept = Array.from({ length: MAX_KEPT_ATTEMPTS }, (_, n) => attemptAt(MAX_KEPT_ATTEMPTS + 5 - n));
       expect(await two.attempts(id)).toEqual(kept);
       expect(await two.attempts(other)).toEqual([attemptAt(1)]);
     });
 
     it('gives back what it was given, whatever it says', async () => {
       const id = randomUUID();
-      await one.hold('a', [id], LONG);
+      await one.acquireLeases('a', [id], LONG);
       const failing = { since: Date.UTC(2026, 0, 1), tries: 17, nextAt: Date.UTC(2026, 0, 1, 0, 0, 0, 1) };
       const cursor: Cursor = { position: null, eventId: null, replay: 3, failing };
       const attempt: Attempt = { ...attemptAt(1), status: null, error: `it's "silent" 🔑 '; DROP TABLE` };
@@ -168,10 +171,10 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
 
     it('knows nothing of an endpoint that was forgotten, not who held it either', async () => {
       const [id, other] = [randomUUID(), randomUUID()];
-      await one.hold('a', [id, other], LONG);
+      await one.acquireLeases('a', [id, other], LONG);
       for (const each of [id, other]) await one.save('a', each, cursorAt(1), attemptAt(1));
-      await two.forget(id);
-      await two.forget(randomUUID());
+      await two.deleteEndpoint(id);
+      await two.deleteEndpoint(randomUUID());
       expect(await one.save('a', id, cursorAt(2), attemptAt(2))).toBe(false);
       expect(await one.cursor(id)).toBeUndefined();
       expect(await one.attempts(id)).toEqual([]);
@@ -183,17 +186,17 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
     it('keeps logs apart', async () => {
       const [id, instance] = [randomUUID(), randomUUID()];
       const elsewhere = await open(randomUUID());
-      await one.present(instance, LONG);
-      await one.hold(instance, [id], LONG);
+      await one.heartbeat(instance, LONG);
+      await one.acquireLeases(instance, [id], LONG);
       await one.save(instance, id, cursorAt(1), attemptAt(1));
       expect(await elsewhere.cursor(id)).toBeUndefined();
       expect(await elsewhere.attempts(id)).toEqual([]);
-      expect(await elsewhere.present('b', LONG)).toEqual(['b']);
+      expect(await elsewhere.heartbeat('b', LONG)).toEqual(['b']);
       expect(await elsewhere.save(instance, id, cursorAt(9))).toBe(false);
       expect(await holdsOnly(elsewhere, 'b', id)).toBe(true);
       await elsewhere.save('b', id, cursorAt(2), attemptAt(2));
-      await elsewhere.release(instance, [id]);
-      await elsewhere.forget(id);
+      await elsewhere.releaseLeases(instance, [id]);
+      await elsewhere.deleteEndpoint(id);
       expect(await one.cursor(id)).toEqual(cursorAt(1));
       expect(await one.attempts(id)).toEqual([attemptAt(1)]);
       expect(await one.save(instance, id, cursorAt(3))).toBe(true);
@@ -203,14 +206,14 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
     it('has it all when it is opened again', async () => {
       const [id, instance] = [randomUUID(), randomUUID()];
       const before = await open(logId);
-      await before.present(instance, LONG);
-      await before.hold(instance, [id], LONG);
+      await before.heartbeat(instance, LONG);
+      await before.acquireLeases(instance, [id], LONG);
       await before.save(instance, id, cursorAt(7), attemptAt(7));
       await before.close();
       const after = await open(logId);
       expect(await after.cursor(id)).toEqual(cursorAt(7));
       expect(await after.attempts(id)).toEqual([attemptAt(7)]);
-      expect(await after.present('another', LONG)).toContain(instance);
+      expect(await after.heartbeat('another', LONG)).toContain(instance);
       expect(await holdsOnly(after, 'another', id)).toBe(false);
       expect(await after.save(instance, id, cursorAt(8))).toBe(true);
       await after.close();
@@ -219,13 +222,13 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
     it('that is closed takes and gives nothing', async () => {
       const closed = await open(logId);
       await closed.close();
-      await expect(closed.present('a', LONG)).rejects.toThrow();
-      await expect(closed.hold('a', ['w'], LONG)).rejects.toThrow();
-      await expect(closed.release('a', ['w'])).rejects.toThrow();
+      await expect(closed.heartbeat('a', LONG)).rejects.toThrow();
+      await expect(closed.acquireLeases('a', ['w'], LONG)).rejects.toThrow();
+      await expect(closed.releaseLeases('a', ['w'])).rejects.toThrow();
       await expect(closed.cursor('w')).rejects.toThrow();
       await expect(closed.save('a', 'w', cursorAt(1))).rejects.toThrow();
       await expect(closed.attempts('w')).rejects.toThrow();
-      await expect(closed.forget('w')).rejects.toThrow();
+      await expect(closed.deleteEndpoint('w')).rejects.toThrow();
     });
 
     it('does as its model does, whatever two instances do in turn', async () => {
@@ -237,14 +240,14 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
           for (const [n, { what, by, which }] of steps.entries()) {
             const id = ids[which];
             if (what === 'hold') {
-              expect(await stores[by].hold(by, ids, LONG)).toEqual(model.hold(by, ids));
+              expect(await stores[by].acquireLeases(by, ids, LONG)).toEqual(model.hold(by, ids));
             } else if (what === 'hold one') {
-              expect(await stores[by].hold(by, [id], LONG)).toEqual(model.hold(by, [id]));
+              expect(await stores[by].acquireLeases(by, [id], LONG)).toEqual(model.hold(by, [id]));
             } else if (what === 'release') {
-              await stores[by].release(by, [id]);
+              await stores[by].releaseLeases(by, [id]);
               model.release(by, id);
             } else if (what === 'forget') {
-              await stores[by].forget(id);
+              await stores[by].deleteEndpoint(id);
               model.forget(id);
             } else {
               const attempt = what === 'save' ? undefined : attemptAt(n);

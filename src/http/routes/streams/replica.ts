@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { type ReplicaPage, readReplica, scopeOf } from '../../../subscribers/replica.js';
+import { type ReplicaPage, readReplica, replicaScope } from '../../../subscribers/replica.js';
 import { callerOf } from '../../plugins/auth.js';
 import { errors } from '../../schemas.js';
 import { EventStream, type Followed, type Marks, message } from '../../sse/event-stream.js';
@@ -43,7 +43,7 @@ export const replicaRoutes =
         const given = request.headers['last-event-id'] ?? request.query.after ?? 'start';
         const { after } = await whereToGoOn(dependencies, given);
         const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);
-        const begin = JSON.stringify({ scope: scopeOf(caller), snapshot: after === undefined });
+        const begin = JSON.stringify({ scope: replicaScope(caller), snapshot: after === undefined });
         await stream.send(message({ event: 'begin', data: begin }));
         const query = { after, sees: seenBy(caller, 'replica', undefined) };
         const marks = marksOf(projector, HEARTBEAT_MS);

@@ -4,7 +4,7 @@ import { KeyledgerError } from '../../../domain/errors.js';
 import { resumeTokenOf } from '../../../event-store/resume-token.js';
 import type { Queries } from '../../../projections/queries.js';
 import type { Attempt, Cursor } from '../../../subscribers/webhooks/delivery-store.js';
-import type { Deliveries } from '../../../subscribers/webhooks/dispatcher.js';
+import type { WebhookDispatcher } from '../../../subscribers/webhooks/dispatcher.js';
 import { errors } from '../../schemas.js';
 import { endpointOf, WebhookParams } from './schemas.js';
 
@@ -47,10 +47,10 @@ const tags = ['Webhooks'];
 export const webhookDeliveryRoutes =
   ({
     queries,
-    deliveries,
+    webhookDispatcher,
   }: {
     readonly queries: Queries;
-    readonly deliveries: Deliveries;
+    readonly webhookDispatcher: WebhookDispatcher;
   }): FastifyPluginAsyncZod =>
   async (app) => {
     app.get(
@@ -67,9 +67,11 @@ export const webhookDeliveryRoutes =
       },
       async (request) => {
         const { webhook, from } = endpointOf(await queries.webhooks(undefined), request.params);
-        const { cursor, attempts } = await deliveries.of(webhook.webhookId).catch((cause: unknown) => {
-          throw new KeyledgerError('UNAVAILABLE', { cause });
-        });
+        const { cursor, attempts } = await webhookDispatcher
+          .deliveryStatus(webhook.webhookId)
+          .catch((cause: unknown) => {
+            throw new KeyledgerError('UNAVAILABLE', { cause });
+          });
         return {
           success: true as const,
           deliveries: attempts.map(shown),
@@ -96,7 +98,7 @@ export const webhookDeliveryRoutes =
         if (webhook.status === 'unavailable') {
           throw new KeyledgerError('WEBHOOK_QUARANTINED', { details: { id: webhook.webhookId } });
         }
-        const answer = await deliveries.ping(webhook);
+        const answer = await webhookDispatcher.ping(webhook);
         if (!answer) throw new KeyledgerError('UNAVAILABLE', { message: UNSEALABLE });
         const { status, error, ms } = answer;
         const delivered = status !== null && status >= 200 && status < 300;

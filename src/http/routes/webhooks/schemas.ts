@@ -6,7 +6,7 @@ import { EVENT_TYPES } from '../../../event-store/event-schemas.js';
 import type { Position } from '../../../event-store/position.js';
 import type { Queries } from '../../../projections/queries.js';
 import type { WebhookEntry, WebhookIndex } from '../../../projections/webhook-index.js';
-import { addressPolicy, FORBIDDEN, mayCallHost } from '../../../subscribers/webhooks/ssrf-guard.js';
+import { allowsHost, FORBIDDEN_ADDRESS, schemePolicies } from '../../../subscribers/webhooks/ssrf-guard.js';
 import { RepoParams } from '../../schemas.js';
 
 /** What the routes of webhooks take and answer. */
@@ -25,7 +25,7 @@ const LONGEST_URL = 2048;
 /** @param networks of the operator's own, in which webhooks may be; http is only for those */
 export function urlSchema(networks: readonly string[]) {
   const http = networks.length > 0;
-  const policy = addressPolicy(networks);
+  const policy = schemePolicies(networks);
   const rule = `must be an ${http ? 'http(s)' : 'https'} address of at most ${LONGEST_URL} characters, without user, password and fragment`;
   return z.string(rule).transform((text, context) => {
     const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -33,8 +33,8 @@ export function urlSchema(networks: readonly string[]) {
     // As it is kept and called: parsing makes nine characters of one, and keeps the # of an empty fragment.
     const fits = url && url.href.length <= LONGEST_URL && !url.href.includes('#');
     if (isKnown && fits && !url.username && !url.password) {
-      if (mayCallHost(policy, url)) return url.href;
-      context.addIssue({ code: 'custom', message: FORBIDDEN });
+      if (allowsHost(policy, url)) return url.href;
+      context.addIssue({ code: 'custom', message: FORBIDDEN_ADDRESS });
       return z.NEVER;
     }
     context.addIssue({ code: 'custom', message: rule });

@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import type { Config } from './config.js';
 import { grantsFromClaim } from './domain/authorization.js';
-import { type HttpSettings, makeApp, makeMetricsApp } from './http/app.js';
+import { createApp, createMetricsApp, type HttpSettings } from './http/app.js';
 import { type Listening, listen } from './http/listen.js';
-import { makeMetrics, observe } from './http/metrics.js';
+import { createMetrics, observe } from './http/metrics.js';
 import { LastUsedTracker } from './last-used/last-used-tracker.js';
 import { openLastUsedStore } from './last-used/open.js';
 import type { LogOutput } from './log-output.js';
@@ -35,7 +35,7 @@ export type Service = {
 export async function startService(config: Config, output: LogOutput, onFatal: () => void): Promise<Service> {
   const logger = makeLogger(config, output);
   const clock = Date.now;
-  const metrics = makeMetrics();
+  const metrics = createMetrics();
 
   const logFailed = (error: Error) => {
     logger.fatal({ err: error }, 'The log has failed');
@@ -79,7 +79,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   keySet?.start();
   observe(metrics, projector, webhookDispatcher, output, keySet);
 
-  const app = await makeApp({
+  const app = await createApp({
     log,
     projector,
     webhookDispatcher,
@@ -113,7 +113,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     const main = await listen(app, config, 'PORT');
     listening = [main];
     if (config.METRICS_PORT === undefined) return { url: main.url, metricsUrl: undefined, stop };
-    const metricsApp = await makeMetricsApp({ metrics, logger, settings });
+    const metricsApp = await createMetricsApp({ metrics, logger, settings });
     const ofMetrics = await listen(metricsApp, config, 'METRICS_PORT');
     listening = [main, ofMetrics];
     return { url: main.url, metricsUrl: `${ofMetrics.url}/metrics`, stop };

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { message } from '../src/http/sse/event-stream.js';
+import { formatMessage } from '../src/http/sse/event-stream.js';
 import { followEvents } from '../src/sdk/client/events.js';
 import { createClient, type KeyledgerEvent } from '../src/sdk/client/index.js';
 import { createTransport } from '../src/sdk/client/transport.js';
@@ -207,7 +207,7 @@ describe('the events of a client', () => {
       while (!response.destroyed) {
         const position = String(++given);
         const data = JSON.stringify({ position, data: { name: 'x'.repeat(size) } });
-        const taken = response.write(message({ id: position, data }));
+        const taken = response.write(formatMessage({ id: position, data }));
         if (!taken)
           await once(response, 'drain', { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
       }

@@ -4,8 +4,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/glo
 import { pino } from 'pino';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
-import { makeApp } from '../src/http/app.js';
-import { makeMetrics } from '../src/http/metrics.js';
+import { createApp } from '../src/http/app.js';
+import { createMetrics } from '../src/http/metrics.js';
 import { LastUsedTracker } from '../src/last-used/last-used-tracker.js';
 import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
@@ -303,7 +303,7 @@ describe('an instance that is behind', () => {
       { log, projector, keyring, clock: Date.now, ...calling },
       logger,
     );
-    const app = await makeApp({
+    const app = await createApp({
       log,
       projector,
       webhookDispatcher,
@@ -314,7 +314,7 @@ describe('an instance that is behind', () => {
       clock: Date.now,
       verifyToken: () => ({ ...caller, grants: { shop: 'auditor' }, expiresAt: Number.POSITIVE_INFINITY }),
       onAppend: () => undefined,
-      metrics: makeMetrics(),
+      metrics: createMetrics(),
       logger,
       settings: {
         requestTimeoutMs: 30_000,

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { load, post } from '../bench/load.js';
 import { offer, openCaller } from '../bench/open-loop.js';
-import { makeRoom } from '../src/http/plugins/load-shedding.js';
+import { createBulkhead } from '../src/http/plugins/load-shedding.js';
 import { eventually } from './support/assertions/eventually.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
@@ -84,17 +84,17 @@ const residentMiB = () =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${service.process.pid}/status`, 'utf8'))?.[1]) / 1024;
 
 it('room is had by so many, waited for by so many, and beyond that refused at once', async () => {
-  const room = makeRoom({ most: 1, waiting: 2, reserve: 1 });
-  expect(room.enter()).toBe(true);
-  const waiting = [room.enter(), room.enter()];
-  expect([room.enter(), room.isFull()]).toEqual([false, true]);
-  expect([room.enterReserve(), room.enterReserve()]).toEqual([true, false]);
-  room.leave();
-  expect(room.enterReserve()).toBe(true);
-  room.leave();
-  room.leave();
-  expect(await waiting[0]).toBe(true);
-  expect([room.isFull(), await waiting[1]]).toEqual([false, false]);
+  const bulkhead = createBulkhead({ maxConcurrent: 1, maxQueued: 2, reserved: 1 });
+  expect(bulkhead.acquire()).toBe(true);
+  const maxQueued = [bulkhead.acquire(), bulkhead.acquire()];
+  expect([bulkhead.acquire(), bulkhead.isFull()]).toEqual([false, true]);
+  expect([bulkhead.acquireReserved(), bulkhead.acquireReserved()]).toEqual([true, false]);
+  bulkhead.release();
+  expect(bulkhead.acquireReserved()).toBe(true);
+  bulkhead.release();
+  bulkhead.release();
+  expect(await maxQueued[0]).toBe(true);
+  expect([bulkhead.isFull(), await maxQueued[1]]).toEqual([false, false]);
 });
 
 it('ten times more creations than can be done are done or refused, and what is refused is not done', async () => {

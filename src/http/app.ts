@@ -14,8 +14,8 @@ import { hardenedServer, type ServerSettings } from './hardened-server.js';
 import { countRefusal, type Metrics, observeRequests } from './metrics.js';
 import { openApi, transformObject } from './openapi.js';
 import { authenticate, authorise, rateLimitKey } from './plugins/auth.js';
-import { refuseOverload } from './plugins/load-shedding.js';
-import { collectAddresses, refuseOtherMethods } from './plugins/method-not-allowed.js';
+import { shedLoad } from './plugins/load-shedding.js';
+import { collectPaths, refuseOtherMethods } from './plugins/method-not-allowed.js';
 import { refuseUnknownMembers } from './plugins/unknown-members.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/api-keys/ai-api-keys.js';
 import { lifecycleRoutes } from './routes/api-keys/lifecycle.js';
@@ -55,11 +55,11 @@ export type HttpSettings = ServerSettings & {
 };
 
 /** The HTTP server, not yet listening. Below, in the order of a request's life. */
-export async function makeApp(dependencies: HttpDependencies): Promise<FastifyInstance> {
+export async function createApp(dependencies: HttpDependencies): Promise<FastifyInstance> {
   const { settings, metrics, logger } = dependencies;
   const app = hardenedServer(logger, settings);
   app.decorateRequest('caller', undefined);
-  const addresses = collectAddresses(app);
+  const paths = collectPaths(app);
   await app.register(swagger, {
     openapi: openApi,
     transform: jsonSchemaTransform,
@@ -68,12 +68,12 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
   refuseUnknownMembers(app);
   observeRequests(app, metrics);
   await app.register(verification(dependencies));
-  await app.register(everythingElse(dependencies, addresses));
+  await app.register(managementApi(dependencies, paths));
   return app;
 }
 
 /** The server of a service that waits for its log, not yet listening. @param reason what it waits for, and why */
-export async function makeWaitingApp(
+export async function createWaitingApp(
   { settings, metrics, logger }: Pick<HttpDependencies, 'settings' | 'metrics' | 'logger'>,
   reason: () => string,
 ): Promise<FastifyInstance> {
@@ -88,16 +88,16 @@ export async function makeWaitingApp(
 }
 
 /** The server of METRICS_PORT, not yet listening. */
-export async function makeMetricsApp({
+export async function createMetricsApp({
   settings,
   metrics,
   logger,
 }: Pick<HttpDependencies, 'settings' | 'metrics' | 'logger'>): Promise<FastifyInstance> {
   const app = hardenedServer(logger, settings);
-  const addresses = collectAddresses(app);
-  refuseUnknownAddresses(app);
+  const paths = collectPaths(app);
+  answerNotFound(app);
   serveMetrics(app, metrics);
-  refuseOtherMethods(app, addresses);
+  refuseOtherMethods(app, paths);
   return app;
 }
 
@@ -130,12 +130,12 @@ const verification =
   };
 
 /** What answers everything but verification. */
-const everythingElse =
-  (dependencies: HttpDependencies, addresses: ReadonlySet<string>) =>
+const managementApi =
+  (dependencies: HttpDependencies, paths: ReadonlySet<string>) =>
   async (app: FastifyInstance): Promise<void> => {
     const { settings, metrics, verifyToken, projector } = dependencies;
-    const stopping = endOf(app);
-    refuseUnknownAddresses(app);
+    const stopping = shutdownSignal(app);
+    answerNotFound(app);
     await app.register(helmet, {
       contentSecurityPolicy: {
         useDefaults: false,
@@ -165,7 +165,7 @@ const everythingElse =
     const onRefused = () => metrics.refused.inc();
     await app.register(async (api) => {
       api.addHook('onRequest', noStore);
-      refuseOverload(api, onRefused);
+      shedLoad(api, onRefused);
       api.addHook('onRequest', authenticate(verifyToken, countRefusal(metrics)));
       await limitRate(api, settings);
       api.addHook('preParsing', async (request) => authorise(request));
@@ -182,15 +182,15 @@ const everythingElse =
     });
     await app.register(async (open) => {
       open.addHook('onRequest', noStore);
-      refuseOverload(open, onRefused);
+      shedLoad(open, onRefused);
       await limitRate(open, settings);
       await open.register(revokeRoutes(dependencies));
     });
-    refuseOtherMethods(app, addresses);
+    refuseOtherMethods(app, paths);
   };
 
 /** Aborted when the service stops: what has no end must not be waited for. */
-function endOf(app: FastifyInstance): AbortSignal {
+function shutdownSignal(app: FastifyInstance): AbortSignal {
   const stopping = new AbortController();
   setMaxListeners(0, stopping.signal);
   app.addHook('preClose', async () => stopping.abort());
@@ -213,7 +213,7 @@ async function limitRate(api: FastifyInstance, settings: HttpSettings): Promise<
   });
 }
 
-function refuseUnknownAddresses(app: FastifyInstance): void {
+function answerNotFound(app: FastifyInstance): void {
   app.setNotFoundHandler(() => {
     throw new KeyledgerError('NOT_FOUND');
   });

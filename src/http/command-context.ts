@@ -11,7 +11,7 @@ import { callerOf } from './plugins/auth.js';
 import { clientAddress } from './plugins/client-address.js';
 
 /** What the routes that change something work with. */
-export type ChangeDependencies = {
+export type CommandDependencies = {
   readonly log: EventStore;
   readonly keyring: Keyring;
   readonly queries: Queries;
@@ -20,9 +20,9 @@ export type ChangeDependencies = {
 };
 
 /** The command's context of a request. @throws KeyledgerError UNAUTHENTICATED */
-export function contextOf(
+export function commandContext(
   request: FastifyRequest,
-  { log, keyring, clock, onAppend }: ChangeDependencies,
+  { log, keyring, clock, onAppend }: CommandDependencies,
 ): CommandContext & AuditContext & { readonly keyring: Keyring } {
   const { issuer, subject } = callerOf(request);
   const actor = { issuer, subject };
@@ -39,13 +39,17 @@ export function contextOf(
 }
 
 /** A change waits for its own projection; whether that comes in time changes nothing of its success. */
-export async function settle(reply: FastifyReply, queries: Queries, position: Position): Promise<void> {
+export async function awaitReadModel(
+  reply: FastifyReply,
+  queries: Queries,
+  position: Position,
+): Promise<void> {
   reply.header('keyledger-position', position);
   await queries.awaitReadModel(position);
 }
 
 /** @throws KeyledgerError KEY_NOT_FOUND: an id that cannot be one; NOT_FOUND: an address that ends in a slash */
-export function known(apikeyId: string): string {
+export function requireApiKeyId(apikeyId: string): string {
   if (apikeyId === '') throw new KeyledgerError('NOT_FOUND');
   if (!isApiKeyId(apikeyId)) throw new KeyledgerError('KEY_NOT_FOUND');
   return apikeyId;
@@ -55,7 +59,7 @@ export function known(apikeyId: string): string {
  * What a read asks to be answered from.
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG
  */
-export function minPositionOf(
+export function parseMinPosition(
   headers: { readonly 'keyledger-min-position'?: string | undefined },
   { logId }: EventStore,
 ): Position | undefined {

@@ -5,10 +5,10 @@ import type { KeySet } from '../security/key-set.js';
 import type { TokenFault } from '../security/tokens.js';
 import type { WebhookDispatcher } from '../subscribers/webhooks/dispatcher.js';
 
-export type Metrics = ReturnType<typeof makeMetrics>;
+export type Metrics = ReturnType<typeof createMetrics>;
 
 /** Every metric of the service. Labels are route patterns and codes, so their number is bounded. */
-export function makeMetrics() {
+export function createMetrics() {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });

@@ -26,8 +26,8 @@ export class AccessLog extends LogController {
   override incomingRequest(): void {}
 
   override requestCompleted(_: unknown, request: FastifyRequest, reply: FastifyReply): void {
-    const { method, url, log, id: requestId, isFrequent } = request;
-    const level = isFrequent ? 'debug' : 'info';
+    const { method, url, log, id: requestId, quietLog } = request;
+    const level = quietLog ? 'debug' : 'info';
     const ms = Math.round(reply.elapsedTime * 10) / 10;
     log[level]({ requestId, method, ...loggedUrl(url), status: reply.statusCode, ms }, 'answered');
   }

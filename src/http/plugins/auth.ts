@@ -9,7 +9,7 @@ declare module 'fastify' {
     /** Who the bearer token says is asking, or why it says nothing. */
     caller: Caller | KeyledgerError | undefined;
     /** Comes by the thousand: it is not worth a line in the log. */
-    isFrequent?: boolean;
+    quietLog?: boolean;
   }
   interface FastifyContextConfig {
     /**

@@ -5,30 +5,30 @@ import { KeyledgerError } from '../../domain/errors.js';
 declare module 'fastify' {
   interface FastifyRequest {
     /** Where it is while it is under way. */
-    room?: Room | undefined;
+    bulkhead?: Bulkhead | undefined;
   }
   interface FastifyContextConfig {
     /** Takes a key out of use: there is room for it when there is none for others. */
-    takesOutOfUse?: true;
+    bypassQueue?: true;
     /** May be an answer without end, which waits for events and not for work to be done. */
-    isEndless?: true;
+    longLived?: true;
   }
 }
 
-type Size = {
+type BulkheadLimits = {
   /** So many may be under way at once. */
-  readonly most: number;
+  readonly maxConcurrent: number;
   /** So many may wait until there is room. */
-  readonly waiting: number;
+  readonly maxQueued: number;
   /** There is so much more room for what takes a key out of use, which does not wait. */
-  readonly reserve: number;
+  readonly reserved: number;
 };
 /** A change waits for the log, which takes a thousand of them in one go. */
-const CHANGES: Size = { most: 1000, waiting: 4000, reserve: 1000 };
+const CHANGES: BulkheadLimits = { maxConcurrent: 1000, maxQueued: 4000, reserved: 1000 };
 /** A read waits for Redis, or its turn. */
-const READS: Size = { most: 100, waiting: 1000, reserve: 0 };
+const READS: BulkheadLimits = { maxConcurrent: 100, maxQueued: 1000, reserved: 0 };
 /** So long a request waits until there is room (milliseconds). */
-const PATIENCE_MS = 1000;
+const QUEUE_TIMEOUT_MS = 1000;
 
 /** Made once: refusing must cost as little as can be. */
 export const OVERLOADED = new KeyledgerError('UNAVAILABLE', {
@@ -39,88 +39,89 @@ export const OVERLOADED = new KeyledgerError('UNAVAILABLE', {
  * Refuses what would have to wait for long, so that neither memory nor waiting grows with what is asked.
  * @param onRefused told of each
  */
-export function refuseOverload(app: FastifyInstance, onRefused: () => void): void {
-  const [changes, reads] = [makeRoom(CHANGES), makeRoom(READS)];
-  const itsTurn = oneByOne();
-  const roomFor = ({ method }: FastifyRequest) => (method === 'GET' || method === 'HEAD' ? reads : changes);
+export function shedLoad(app: FastifyInstance, onRefused: () => void): void {
+  const [changes, reads] = [createBulkhead(CHANGES), createBulkhead(READS)];
+  const readTurn = yieldBetweenReads();
+  const bulkheadFor = ({ method }: FastifyRequest) =>
+    method === 'GET' || method === 'HEAD' ? reads : changes;
   const refuse = () => {
     onRefused();
     return OVERLOADED;
   };
 
   app.addHook('onRequest', (request, _, done) => {
-    const isFull = roomFor(request).isFull() && !request.routeOptions.config.takesOutOfUse;
+    const isFull = bulkheadFor(request).isFull() && !request.routeOptions.config.bypassQueue;
     done(isFull ? refuse() : undefined);
   });
   // Once all of it has come: nobody takes up room without a token, or by sending slowly.
   app.addHook('preValidation', async (request) => {
-    const { isEndless, takesOutOfUse } = request.routeOptions.config;
-    if (isEndless) return;
-    const room = roomFor(request);
-    if (!(takesOutOfUse ? room.enterReserve() : await room.enter())) throw refuse();
-    request.room = room;
-    if (room === reads) await itsTurn();
+    const { longLived, bypassQueue } = request.routeOptions.config;
+    if (longLived) return;
+    const bulkhead = bulkheadFor(request);
+    if (!(bypassQueue ? bulkhead.acquireReserved() : await bulkhead.acquire())) throw refuse();
+    request.bulkhead = bulkhead;
+    if (bulkhead === reads) await readTurn();
   });
   // Not when the answer is closed: Node does not say so of one that waits behind another on a connection that breaks.
   app.addHook('onSend', (request, _, payload, done) => {
-    request.room?.leave();
-    request.room = undefined;
+    request.bulkhead?.release();
+    request.bulkhead = undefined;
     done(null, payload);
   });
 }
 
-type Room = ReturnType<typeof makeRoom>;
+type Bulkhead = ReturnType<typeof createBulkhead>;
 
 /** Room for some, a line of others who wait for it, and room that only some may use. */
-export function makeRoom({ most, waiting, reserve }: Size) {
-  let inside = 0;
-  const line = new Set<(enters: boolean) => void>();
-  const enterBelow = (limit: number): boolean => {
-    if (inside >= limit) return false;
-    inside++;
+export function createBulkhead({ maxConcurrent, maxQueued, reserved }: BulkheadLimits) {
+  let active = 0;
+  const queue = new Set<(acquired: boolean) => void>();
+  const acquireBelow = (limit: number): boolean => {
+    if (active >= limit) return false;
+    active++;
     return true;
   };
   return {
-    isFull: () => inside >= most && line.size >= waiting,
+    isFull: () => active >= maxConcurrent && queue.size >= maxQueued,
     /** @returns false if there is no room in time */
-    enter: (): boolean | Promise<boolean> => {
-      if (enterBelow(most)) return true;
-      if (line.size >= waiting) return false;
+    acquire: (): boolean | Promise<boolean> => {
+      if (acquireBelow(maxConcurrent)) return true;
+      if (queue.size >= maxQueued) return false;
       return new Promise((resolve) => {
-        const next = (enters: boolean) => {
+        const next = (acquired: boolean) => {
           clearTimeout(timer);
-          line.delete(next);
-          resolve(enters);
+          queue.delete(next);
+          resolve(acquired);
         };
-        const timer = setTimeout(() => next(false), PATIENCE_MS);
-        line.add(next);
+        const timer = setTimeout(() => next(false), QUEUE_TIMEOUT_MS);
+        queue.add(next);
       });
     },
-    enterReserve: (): boolean => enterBelow(most + reserve),
-    leave: (): void => {
-      inside--;
-      const [next] = line;
-      if (next && enterBelow(most)) next(true);
+    acquireReserved: (): boolean => acquireBelow(maxConcurrent + reserved),
+    release: (): void => {
+      active--;
+      const [next] = queue;
+      if (next && acquireBelow(maxConcurrent)) next(true);
     },
   };
 }
 
 /** After a read the event loop turns once for so much of the time that the read took (milliseconds), but not more often. */
-const MS_A_TURN = 0.2;
-const MOST_TURNS = 50;
+const MS_PER_TURN = 0.2;
+const MAX_TURNS = 50;
 
 /**
  * Reads begin in a turn of the event loop each, and long ones leave some turns to others: a verification waits for one
  * list and not for all of them, and Node accepts one connection a turn, so that its request can be refused.
  */
-function oneByOne(): () => Promise<void> {
+function yieldBetweenReads(): () => Promise<void> {
   let last = Promise.resolve();
   return () => {
     const mine = last;
     last = mine.then(async () => {
       const began = performance.now();
       await setImmediate();
-      const turns = Math.min((performance.now() - began) / MS_A_TURN, MOST_TURNS);
+      const turns = Math.min((performance.now() - began) / MS_PER_TURN, MAX_TURNS);
       for (let turn = 1; turn < turns; turn++) await setImmediate();
     });
     return mine;

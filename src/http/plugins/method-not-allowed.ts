@@ -2,17 +2,17 @@ import type { FastifyInstance, HTTPMethods } from 'fastify';
 import { KeyledgerError } from '../../domain/errors.js';
 
 /** Notes each address that is registered from now on. */
-export function collectAddresses(app: FastifyInstance): ReadonlySet<string> {
-  const addresses = new Set<string>();
+export function collectPaths(app: FastifyInstance): ReadonlySet<string> {
+  const paths = new Set<string>();
   app.addHook('onRoute', ({ url }) => {
-    if (!url.includes('*')) addresses.add(url);
+    if (!url.includes('*')) paths.add(url);
   });
-  return addresses;
+  return paths;
 }
 
 /** RFC 9110, section 15.5.6: a known address answers other methods with 405 and what it allows. */
-export function refuseOtherMethods(app: FastifyInstance, addresses: ReadonlySet<string>): void {
-  for (const url of [...addresses]) {
+export function refuseOtherMethods(app: FastifyInstance, paths: ReadonlySet<string>): void {
+  for (const url of [...paths]) {
     const known = (method: string) => app.hasRoute({ url, method: method as HTTPMethods });
     const others = app.supportedMethods.filter((method) => !known(method));
     if (others.length === 0) continue;

@@ -5,10 +5,10 @@ import type { Position } from '../../event-store/position.js';
 import { resolveResumeToken } from '../../event-store/resume-token.js';
 import type { Projector } from '../../projections/projector.js';
 import type { Queries } from '../../projections/queries.js';
-import type { Marks } from './event-stream.js';
+import type { HeartbeatSource } from './event-stream.js';
 
 /** What the routes need that follow the log. */
-export type FollowDependencies = {
+export type StreamDependencies = {
   readonly log: EventStore;
   readonly queries: Queries;
   readonly projector: Projector;
@@ -22,8 +22,8 @@ export type FollowDependencies = {
  * (undefined, `start`), or from now on if it names none.
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG (also for an event that this log does not hold), UNAVAILABLE, BEHIND
  */
-export async function whereToGoOn(
-  { log, queries }: FollowDependencies,
+export async function resolveStart(
+  { log, queries }: StreamDependencies,
   given: string | undefined,
 ): Promise<{ readonly after: Position | undefined; readonly end: Position }> {
   const end = await log.end();
@@ -34,7 +34,10 @@ export async function whereToGoOn(
 }
 
 /** How readers are told where they are. */
-export const marksOf = ({ indexProgress: indexed, tail }: Projector, everyMs: number): Marks => ({
+export const heartbeatSource = (
+  { indexProgress: indexed, tail }: Projector,
+  everyMs: number,
+): HeartbeatSource => ({
   everyMs,
   staleness: () => indexed.staleness,
   resumeTokenAt: (position) => tail.resumeTokenAt(position),
@@ -44,7 +47,7 @@ export const marksOf = ({ indexProgress: indexed, tail }: Projector, everyMs: nu
  * Which repositories the caller may follow; of those the one that it asks for.
  * @throws KeyledgerError FORBIDDEN: not that one
  */
-export function seenBy(
+export function repositoryFilter(
   caller: Caller,
   permission: Permission,
   repoId: string | undefined,

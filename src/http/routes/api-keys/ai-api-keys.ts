@@ -8,15 +8,21 @@ import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
 import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import { apiKeyView, type ListItem } from '../../../projections/list-item.js';
-import { type ChangeDependencies, contextOf, known, minPositionOf, settle } from '../../command-context.js';
+import {
+  awaitReadModel,
+  type CommandDependencies,
+  commandContext,
+  parseMinPosition,
+  requireApiKeyId,
+} from '../../command-context.js';
 import {
   AiType,
   BODY_RULE,
   Done,
   ExpiresAt,
   errors,
-  Given,
   IdempotencyHeaders,
+  IssuedApiKey,
   KeyParams,
   Limit,
   Name,
@@ -32,8 +38,8 @@ const UpdateBody = z
   .nullish();
 
 const Include = z.enum(['deleted'], 'must be deleted').optional().describe('deleted: deleted keys too');
-const OneQuery = z.strictObject({ include: Include, asOf: AsOf });
-const ListQuery = OneQuery.extend({
+const GetQuerystring = z.strictObject({ include: Include, asOf: AsOf });
+const ListQuerystring = GetQuerystring.extend({
   status: Status.optional(),
   aiType: AiType.optional(),
   limit: Limit.optional().describe('1 to 1000; without it the answer is the whole list'),
@@ -63,18 +69,18 @@ const ApiKey = z
     eventId: z.string().optional().describe('With asOf: of the same event'),
   })
   .meta({ id: 'ApiKey' });
-const Listed = z.object({
+const ApiKeyListResponse = z.object({
   success: z.literal(true),
   apiKeys: z.array(ApiKey),
   nextCursor: z.string().nullable().optional().describe('With a limit: where the next page begins, or null'),
 });
-const Shown = z.object({ success: z.literal(true), apiKey: ApiKey });
+const ApiKeyResponse = z.object({ success: z.literal(true), apiKey: ApiKey });
 
 const tags = ['API keys'];
 
-const seeing = (query: object): Permission => ('asOf' in query ? 'as-of' : 'list');
+const readPermission = (query: object): Permission => ('asOf' in query ? 'as-of' : 'list');
 
-export type AiApiKeyDependencies = ChangeDependencies & { readonly lastUsedTracker: LastUsedTracker };
+export type AiApiKeyDependencies = CommandDependencies & { readonly lastUsedTracker: LastUsedTracker };
 
 /** The calls on the keys of a repository. */
 export const aiApiKeyRoutes =
@@ -93,35 +99,35 @@ export const aiApiKeyRoutes =
           params: RepoParams,
           headers: IdempotencyHeaders,
           body: CreateBody,
-          response: { 201: Given, ...errors },
+          response: { 201: IssuedApiKey, ...errors },
         },
       },
       async (request, reply) => {
         const { name, aiType, expiresAt = null } = request.body;
-        const { position, ...given } = await createAiApiKey(contextOf(request, dependencies), {
+        const { position, ...issued } = await createAiApiKey(commandContext(request, dependencies), {
           repoId: request.params.repoId,
           name,
           aiType,
           expiresAt,
           idempotencyKey: request.headers['idempotency-key'],
         });
-        await settle(reply, queries, position);
-        return reply.code(201).send({ success: true, ...given });
+        await awaitReadModel(reply, queries, position);
+        return reply.code(201).send({ success: true, ...issued });
       },
     );
 
     app.get(
       '/repo/:repoId/ai/apikey',
       {
-        config: { permission: seeing },
+        config: { permission: readPermission },
         schema: {
           operationId: 'getRepoAiApiKeys',
           summary: 'List the AI API keys of a repository, newest first',
           tags,
           params: RepoParams,
-          querystring: ListQuery,
+          querystring: ListQuerystring,
           headers: ReadHeaders,
-          response: { 200: Listed, ...errors },
+          response: { 200: ApiKeyListResponse, ...errors },
         },
       },
       async (request, reply) => {
@@ -129,7 +135,7 @@ export const aiApiKeyRoutes =
         const includeDeleted = include === 'deleted' || status === 'deleted';
         const after = cursor === undefined ? undefined : parsePosition(cursor, log.logId);
         const query = { includeDeleted, status, aiType, limit, after };
-        const atLeast = minPositionOf(request.headers, log);
+        const atLeast = parseMinPosition(request.headers, log);
         const answer = (apiKeys: z.infer<typeof ApiKey>[], nextCursor: string | null) =>
           limit === undefined
             ? { success: true as const, apiKeys }
@@ -140,10 +146,10 @@ export const aiApiKeyRoutes =
         }
         const { items, next, staleness } = await queries.list(request.params.repoId, query, atLeast);
         reply.header('keyledger-staleness', staleness.toFixed(1));
-        const lastUsed = await lastUse(lastUsedTracker, items);
+        const lastUsed = await readLastUses(lastUsedTracker, items);
         const now = clock();
         return answer(
-          items.map((item) => withLastUse(item, lastUsed, now)),
+          items.map((item) => apiKeyResponse(item, lastUsed, now)),
           next,
         );
       },
@@ -152,33 +158,33 @@ export const aiApiKeyRoutes =
     app.get(
       '/repo/:repoId/ai/apikey/:apikeyId',
       {
-        config: { permission: seeing },
+        config: { permission: readPermission },
         schema: {
           operationId: 'getRepoAiApiKey',
           summary: 'Show one AI API key',
           tags,
           params: KeyParams,
-          querystring: OneQuery,
+          querystring: GetQuerystring,
           headers: ReadHeaders,
-          response: { 200: Shown, ...errors },
+          response: { 200: ApiKeyResponse, ...errors },
         },
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
         const { include, asOf } = request.query;
-        const atLeast = minPositionOf(request.headers, log);
+        const atLeast = parseMinPosition(request.headers, log);
         if (asOf !== undefined) {
-          const asked = { asOf, apiKeyId: known(apikeyId), include, atLeast };
+          const asked = { asOf, apiKeyId: requireApiKeyId(apikeyId), include, atLeast };
           return { success: true as const, apiKey: await getAsOf(request, reply, dependencies, asked) };
         }
-        const { item, staleness } = await queries.get(repoId, known(apikeyId), atLeast);
+        const { item, staleness } = await queries.get(repoId, requireApiKeyId(apikeyId), atLeast);
         if (!item || (item.status === 'deleted' && include !== 'deleted')) {
           throw new KeyledgerError('KEY_NOT_FOUND');
         }
         reply.header('keyledger-staleness', staleness.toFixed(1));
         return {
           success: true as const,
-          apiKey: withLastUse(item, await lastUse(lastUsedTracker, [item]), clock()),
+          apiKey: apiKeyResponse(item, await readLastUses(lastUsedTracker, [item]), clock()),
         };
       },
     );
@@ -198,13 +204,13 @@ export const aiApiKeyRoutes =
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
-        const { changed, position } = await updateAiApiKey(contextOf(request, dependencies), {
+        const { changed, position } = await updateAiApiKey(commandContext(request, dependencies), {
           repoId,
-          apiKeyId: known(apikeyId),
+          apiKeyId: requireApiKeyId(apikeyId),
           name: request.body?.name,
           expiresAt: request.body?.expiresAt,
         });
-        await settle(reply, queries, position);
+        await awaitReadModel(reply, queries, position);
         return { success: true as const, message: changed ? 'API key updated' : 'API key unchanged' };
       },
     );
@@ -212,7 +218,7 @@ export const aiApiKeyRoutes =
     app.delete(
       '/repo/:repoId/ai/apikey/:apikeyId',
       {
-        config: { permission: 'change', takesOutOfUse: true },
+        config: { permission: 'change', bypassQueue: true },
         schema: {
           operationId: 'deleteRepoAiApiKey',
           summary: 'Delete an AI API key for good',
@@ -223,11 +229,11 @@ export const aiApiKeyRoutes =
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
-        const { position } = await deleteAiApiKey(contextOf(request, dependencies), {
+        const { position } = await deleteAiApiKey(commandContext(request, dependencies), {
           repoId,
-          apiKeyId: known(apikeyId),
+          apiKeyId: requireApiKeyId(apikeyId),
         });
-        await settle(reply, queries, position);
+        await awaitReadModel(reply, queries, position);
         return { success: true as const, message: 'API key deleted' };
       },
     );
@@ -236,11 +242,11 @@ export const aiApiKeyRoutes =
 const MINUTE_MS = 60_000;
 
 /** When keys were last used; undefined if that cannot be told now. */
-const lastUse = (lastUsedTracker: LastUsedTracker, items: readonly ListItem[]) =>
+const readLastUses = (lastUsedTracker: LastUsedTracker, items: readonly ListItem[]) =>
   lastUsedTracker.lastUsed(items.map(({ apiKeyId }) => apiKeyId)).catch(() => undefined);
 
 /** A key as a caller sees it at a time (milliseconds since 1970). */
-function withLastUse(item: ListItem, lastUsed: ReadonlyMap<string, number> | undefined, now: number) {
+function apiKeyResponse(item: ListItem, lastUsed: ReadonlyMap<string, number> | undefined, now: number) {
   const shown = apiKeyView(item, now);
   const used = lastUsed?.get(item.apiKeyId);
   if (used === undefined) return shown;

@@ -3,13 +3,18 @@ import { z } from 'zod';
 import { resumeAiApiKey } from '../../../commands/api-keys/resume-ai-api-key.js';
 import { rotateAiApiKey } from '../../../commands/api-keys/rotate-ai-api-key.js';
 import { suspendAiApiKey } from '../../../commands/api-keys/suspend-ai-api-key.js';
-import { type ChangeDependencies, contextOf, known, settle } from '../../command-context.js';
+import {
+  awaitReadModel,
+  type CommandDependencies,
+  commandContext,
+  requireApiKeyId,
+} from '../../command-context.js';
 import {
   BODY_RULE,
   Done,
   errors,
-  Given,
   IdempotencyHeaders,
+  IssuedApiKey,
   KeyParams,
   OverlapSeconds,
   Text,
@@ -35,7 +40,7 @@ const tags = ['API keys'];
 
 /** What becomes of a key between its creation and its deletion. */
 export const lifecycleRoutes =
-  (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
+  (dependencies: CommandDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const { queries } = dependencies;
 
@@ -50,26 +55,26 @@ export const lifecycleRoutes =
           params: KeyParams,
           headers: IdempotencyHeaders,
           body: RotateBody,
-          response: { 200: Given, ...errors },
+          response: { 200: IssuedApiKey, ...errors },
         },
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
-        const { position, ...given } = await rotateAiApiKey(contextOf(request, dependencies), {
+        const { position, ...issued } = await rotateAiApiKey(commandContext(request, dependencies), {
           repoId,
-          apiKeyId: known(apikeyId),
+          apiKeyId: requireApiKeyId(apikeyId),
           overlapSeconds: request.body?.overlapSeconds ?? 0,
           idempotencyKey: request.headers['idempotency-key'],
         });
-        await settle(reply, queries, position);
-        return { success: true as const, ...given };
+        await awaitReadModel(reply, queries, position);
+        return { success: true as const, ...issued };
       },
     );
 
     app.post(
       '/repo/:repoId/ai/apikey/:apikeyId/suspend',
       {
-        config: { permission: 'change', takesOutOfUse: true },
+        config: { permission: 'change', bypassQueue: true },
         schema: {
           operationId: 'suspendRepoAiApiKey',
           summary: 'Suspend an AI API key until it is resumed',
@@ -81,12 +86,12 @@ export const lifecycleRoutes =
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
-        const { changed, position } = await suspendAiApiKey(contextOf(request, dependencies), {
+        const { changed, position } = await suspendAiApiKey(commandContext(request, dependencies), {
           repoId,
-          apiKeyId: known(apikeyId),
+          apiKeyId: requireApiKeyId(apikeyId),
           reason: request.body?.reason || null,
         });
-        await settle(reply, queries, position);
+        await awaitReadModel(reply, queries, position);
         return {
           success: true as const,
           message: changed ? 'API key suspended' : 'API key was suspended already',
@@ -108,11 +113,11 @@ export const lifecycleRoutes =
       },
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
-        const { changed, position } = await resumeAiApiKey(contextOf(request, dependencies), {
+        const { changed, position } = await resumeAiApiKey(commandContext(request, dependencies), {
           repoId,
-          apiKeyId: known(apikeyId),
+          apiKeyId: requireApiKeyId(apikeyId),
         });
-        await settle(reply, queries, position);
+        await awaitReadModel(reply, queries, position);
         return { success: true as const, message: changed ? 'API key resumed' : 'API key was not suspended' };
       },
     );

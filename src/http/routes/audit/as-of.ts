@@ -6,8 +6,8 @@ import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import type { Position } from '../../../event-store/position.js';
 import type { ListQuery } from '../../../projections/queries.js';
-import { type ChangeDependencies, contextOf } from '../../command-context.js';
-import { given } from '../../schemas.js';
+import { type CommandDependencies, commandContext } from '../../command-context.js';
+import { definedEntries } from '../../schemas.js';
 
 /** The answers of lists and single keys as of a moment: read from the log, and written down before. */
 
@@ -24,7 +24,7 @@ type Asked = { readonly asOf: string; readonly atLeast: Position | undefined };
 export async function listAsOf(
   request: FastifyRequest,
   reply: FastifyReply,
-  dependencies: ChangeDependencies,
+  dependencies: CommandDependencies,
   { asOf, query, atLeast }: Asked & { readonly query: ListQuery },
 ) {
   const { log, queries, clock } = dependencies;
@@ -43,7 +43,7 @@ export async function listAsOf(
 export async function getAsOf(
   request: FastifyRequest,
   reply: FastifyReply,
-  dependencies: ChangeDependencies,
+  dependencies: CommandDependencies,
   {
     asOf,
     apiKeyId,
@@ -66,12 +66,12 @@ export async function getAsOf(
 async function record(
   request: FastifyRequest,
   reply: FastifyReply,
-  dependencies: ChangeDependencies,
+  dependencies: CommandDependencies,
   moment: Moment,
   about: { readonly repoId: string; readonly apiKeyId: string | null },
 ): Promise<void> {
   const asOf = momentText(moment);
-  const query = given({ ...(request.query as Record<string, string | number | undefined>), asOf });
-  await recordAuditAccess(contextOf(request, dependencies), { access: 'as-of', ...about, query });
+  const query = definedEntries({ ...(request.query as Record<string, string | number | undefined>), asOf });
+  await recordAuditAccess(commandContext(request, dependencies), { access: 'as-of', ...about, query });
   reply.header('keyledger-as-of', asOf);
 }

@@ -8,8 +8,16 @@ import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
 import type { EventRef } from '../../../projections/event-index.js';
-import { type ChangeDependencies, contextOf, known } from '../../command-context.js';
-import { EventTypes, errors, given, KeyParams, Limit, RepoParams, TEXT_RULE } from '../../schemas.js';
+import { type CommandDependencies, commandContext, requireApiKeyId } from '../../command-context.js';
+import {
+  definedEntries,
+  EventTypes,
+  errors,
+  KeyParams,
+  Limit,
+  RepoParams,
+  TEXT_RULE,
+} from '../../schemas.js';
 
 const DEFAULT_LIMIT = 100;
 
@@ -64,7 +72,7 @@ const tags = ['Audit'];
 
 /** What happened, and who did it. Each answer is written down before it is given. */
 export const auditRoutes =
-  (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
+  (dependencies: CommandDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const { log, queries } = dependencies;
 
@@ -83,9 +91,9 @@ export const auditRoutes =
       async (request) => {
         const { repoId, apikeyId } = request.params;
         const events: HistoryEntry[] = [];
-        for await (const entry of history(log, known(apikeyId))) events.push(entry);
+        for await (const entry of history(log, requireApiKeyId(apikeyId))) events.push(entry);
         if (events[0]?.changes['repoId']?.to !== repoId) throw new KeyledgerError('KEY_NOT_FOUND');
-        const context = contextOf(request, dependencies);
+        const context = commandContext(request, dependencies);
         await recordAuditAccess(context, { access: 'history', repoId, apiKeyId: apikeyId, query: {} });
         return { success: true as const, events };
       },
@@ -118,9 +126,9 @@ export const auditRoutes =
         const eventIndex = await queries.eventIndexAt(await log.end());
         const lines = firstOf(eventIndex.ofRepository(repoId, query), limit + 1);
         const asked = { from, to, type: type?.join(), actor, limit, cursor };
-        const context = contextOf(request, dependencies);
+        const context = commandContext(request, dependencies);
         const apiKeyId = apikeyId ?? null;
-        await recordAuditAccess(context, { access: 'audit', repoId, apiKeyId, query: given(asked) });
+        await recordAuditAccess(context, { access: 'audit', repoId, apiKeyId, query: definedEntries(asked) });
         const events = await entriesOf(log, lines.slice(0, limit));
         const nextCursor = lines.length > limit ? (events.at(-1)?.position ?? null) : null;
         return { success: true as const, events, nextCursor };

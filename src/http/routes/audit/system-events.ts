@@ -9,9 +9,9 @@ import { KeyledgerError } from '../../../domain/errors.js';
 import { type EventRef, eventNumber } from '../../../projections/event-index.js';
 import type { ReadMarks } from '../../../read-marks/read-marks.js';
 import { hashOf } from '../../../security/credentials.js';
-import { type ChangeDependencies, contextOf } from '../../command-context.js';
+import { type CommandDependencies, commandContext } from '../../command-context.js';
 import { callerOf } from '../../plugins/auth.js';
-import { BODY_RULE, errors, given, TEXT_RULE, timeOfCaller } from '../../schemas.js';
+import { BODY_RULE, callerTime, definedEntries, errors, TEXT_RULE } from '../../schemas.js';
 
 /** What the existing API calls an AI API key, and any API key. */
 const OUR_CONTEXTS: readonly (number | null | undefined)[] = [12, 6, null, undefined];
@@ -26,7 +26,7 @@ const SKIP_RULE = 'must be a whole number from 0 on';
 const TAKE_RULE = 'must be a whole number from 1 to 1000';
 
 const Time = z
-  .union([timeOfCaller(TIME_RULE).transform((text) => Date.parse(text)), z.int()], TIME_RULE)
+  .union([callerTime(TIME_RULE).transform((text) => Date.parse(text)), z.int()], TIME_RULE)
   .nullish();
 const Code = z.int(NUMBER_RULE).nullish();
 const Text = z.string(TEXT_RULE).nullish();
@@ -90,7 +90,7 @@ const MarksBody = z
   .refine(({ id, ids }) => (id === undefined) !== (ids === undefined), 'must hold id or ids');
 const Success = z.object({ success: z.literal(true) });
 
-export type SystemEventDependencies = ChangeDependencies & { readonly readMarks: ReadMarks };
+export type SystemEventDependencies = CommandDependencies & { readonly readMarks: ReadMarks };
 
 /** The events of API keys as clients of the existing API ask for them. */
 export const systemEventRoutes =
@@ -121,11 +121,11 @@ export const systemEventRoutes =
           except,
         });
         const { page, total } = counted(lines, skip, take);
-        await recordAuditAccess(contextOf(request, dependencies), {
+        await recordAuditAccess(commandContext(request, dependencies), {
           access: 'system-events',
           repoId: null,
           apiKeyId: null,
-          query: given({ ...filters, showUnread: showUnread ? 'true' : undefined, skip, take }),
+          query: definedEntries({ ...filters, showUnread: showUnread ? 'true' : undefined, skip, take }),
         });
         const entries = await entriesOf(log, page);
         const numbers = entries.map(({ id }) => eventNumber(id));

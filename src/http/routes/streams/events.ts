@@ -6,8 +6,13 @@ import type { Position } from '../../../event-store/position.js';
 import { type FeedPage, readFeed } from '../../../subscribers/feed.js';
 import { callerOf } from '../../plugins/auth.js';
 import { EventTypes, errors, Limit, RepoParams } from '../../schemas.js';
-import { EventStream, type Followed, message } from '../../sse/event-stream.js';
-import { type FollowDependencies, marksOf, seenBy, whereToGoOn } from '../../sse/subscription.js';
+import { EventStream, formatMessage, type StreamPage } from '../../sse/event-stream.js';
+import {
+  heartbeatSource,
+  repositoryFilter,
+  resolveStart,
+  type StreamDependencies,
+} from '../../sse/subscription.js';
 
 const HEARTBEAT_MS = 15_000;
 const DEFAULT_LIMIT = 100;
@@ -57,7 +62,7 @@ const EventHeaders = z.object({
 
 /** The change feed: as server-sent events, or in pages. */
 export const eventRoutes =
-  (dependencies: FollowDependencies): FastifyPluginAsyncZod =>
+  (dependencies: StreamDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const { projector, clock, stopping } = dependencies;
 
@@ -65,7 +70,7 @@ export const eventRoutes =
       '/events',
       {
         exposeHeadRoute: false,
-        config: { permission: 'feed', isEndless: true },
+        config: { permission: 'feed', longLived: true },
         schema: {
           operationId: 'getEvents',
           summary: 'Every event of your repositories, as CloudEvents 1.0: a stream, or pages of JSON',
@@ -79,21 +84,21 @@ export const eventRoutes =
       async (request, reply) => {
         const { after, repo, type, limit } = request.query;
         const caller = callerOf(request);
-        const sees = seenBy(caller, 'feed', repo);
-        const where = await whereToGoOn(dependencies, request.headers['last-event-id'] ?? after);
-        const query = { after: where.after, sees, types: type && new Set(type) };
+        const sees = repositoryFilter(caller, 'feed', repo);
+        const start = await resolveStart(dependencies, request.headers['last-event-id'] ?? after);
+        const query = { after: start.after, sees, types: type && new Set(type) };
         if (prefersJson(request.headers.accept)) {
           const gone = new AbortController();
           reply.raw.once('close', () => gone.abort());
           const feed = readFeed(projector, query, gone.signal);
-          const { events, position } = await readPage(feed, limit ?? DEFAULT_LIMIT, where.end);
+          const { events, position } = await readPage(feed, limit ?? DEFAULT_LIMIT, start.end);
           return { success: true as const, events, next: await projector.tail.resumeTokenAt(position) };
         }
-        if (limit !== undefined) throw new KeyledgerError('INVALID_INPUT', { message: LIMIT_OF_PAGES });
+        if (limit !== undefined) throw new KeyledgerError('INVALID_INPUT', { message: LIMIT_RULE });
         const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);
         await stream.follow(
-          messages(readFeed(projector, query, stream.signal)),
-          marksOf(projector, HEARTBEAT_MS),
+          feedPages(readFeed(projector, query, stream.signal)),
+          heartbeatSource(projector, HEARTBEAT_MS),
         );
         return reply;
       },
@@ -104,7 +109,7 @@ const DESCRIPTION = `As text/event-stream it has no end. The id of each event is
 when all that there was has been sent; \`heartbeat\` comes at the beginning and every 15 seconds, with how far the stream \
 is as its id, past events that are not for you; \`end\` says why it ends. With \`Accept: application/json\` the same comes \
 in pages. That an API key expires is no event: ApiKeyCreated and ApiKeyExpiryChanged carry \`expiresAt\`.`;
-const LIMIT_OF_PAGES = 'limit: is for pages; ask for them with Accept: application/json';
+const LIMIT_RULE = 'limit: is for pages; ask for them with Accept: application/json';
 
 const prefersJson = (accept = ''): boolean => {
   const types = accept.split(',').map((range) => range.split(';')[0]?.trim().toLowerCase());
@@ -124,10 +129,10 @@ async function readPage(feed: AsyncIterable<FeedPage>, limit: number, end: Posit
   throw new KeyledgerError('UNAVAILABLE');
 }
 
-async function* messages(feed: AsyncIterable<FeedPage>): AsyncGenerator<Followed> {
+async function* feedPages(feed: AsyncIterable<FeedPage>): AsyncGenerator<StreamPage> {
   for await (const { events, position, caughtUp } of feed) {
     yield {
-      messages: events.map(({ event, json }) => message({ id: event.position, data: json })),
+      messages: events.map(({ event, json }) => formatMessage({ id: event.position, data: json })),
       position,
       caughtUp,
     };

@@ -3,8 +3,13 @@ import { z } from 'zod';
 import { type ReplicaPage, readReplica, replicaScope } from '../../../subscribers/replica.js';
 import { callerOf } from '../../plugins/auth.js';
 import { errors } from '../../schemas.js';
-import { EventStream, type Followed, type Marks, message } from '../../sse/event-stream.js';
-import { type FollowDependencies, marksOf, seenBy, whereToGoOn } from '../../sse/subscription.js';
+import { EventStream, formatMessage, type HeartbeatSource, type StreamPage } from '../../sse/event-stream.js';
+import {
+  heartbeatSource,
+  repositoryFilter,
+  resolveStart,
+  type StreamDependencies,
+} from '../../sse/subscription.js';
 
 /** A verifier elsewhere knows by it how old what it has may be. */
 const HEARTBEAT_MS = 900;
@@ -18,7 +23,7 @@ const ReplicaHeaders = z.object({
 
 /** What an in-process verifier follows: the one place where hashes of secrets leave the service. */
 export const replicaRoutes =
-  (dependencies: FollowDependencies): FastifyPluginAsyncZod =>
+  (dependencies: StreamDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const { projector, clock, stopping } = dependencies;
 
@@ -26,7 +31,7 @@ export const replicaRoutes =
       '/replica',
       {
         exposeHeadRoute: false,
-        config: { permission: 'replica', isEndless: true },
+        config: { permission: 'replica', longLived: true },
         schema: {
           operationId: 'getReplica',
           summary:
@@ -40,14 +45,17 @@ export const replicaRoutes =
       },
       async (request, reply) => {
         const caller = callerOf(request);
-        const given = request.headers['last-event-id'] ?? request.query.after ?? 'start';
-        const { after } = await whereToGoOn(dependencies, given);
+        const startText = request.headers['last-event-id'] ?? request.query.after ?? 'start';
+        const { after } = await resolveStart(dependencies, startText);
         const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);
         const begin = JSON.stringify({ scope: replicaScope(caller), snapshot: after === undefined });
-        await stream.send(message({ event: 'begin', data: begin }));
-        const query = { after, sees: seenBy(caller, 'replica', undefined) };
-        const marks = marksOf(projector, HEARTBEAT_MS);
-        await stream.follow(messages(readReplica(projector, query, stream.signal), marks), marks);
+        await stream.send(formatMessage({ event: 'begin', data: begin }));
+        const query = { after, sees: repositoryFilter(caller, 'replica', undefined) };
+        const heartbeats = heartbeatSource(projector, HEARTBEAT_MS);
+        await stream.follow(
+          replicaPages(readReplica(projector, query, stream.signal), heartbeats),
+          heartbeats,
+        );
         return reply;
       },
     );
@@ -59,16 +67,16 @@ keys as they are now, each to take the place of the one with its \`apiKeyId\`; a
 \`caught-up\`, \`heartbeat\` (every second) and \`end\` as in /events; \`staleness\` is for how many seconds the service had \
 not known whether there is more, and \`elapsed\` how many seconds after the beginning of this answer that was.`;
 
-async function* messages(
+async function* replicaPages(
   pages: AsyncIterable<ReplicaPage>,
-  { resumeTokenAt }: Marks,
-): AsyncGenerator<Followed> {
+  { resumeTokenAt }: HeartbeatSource,
+): AsyncGenerator<StreamPage> {
   for await (const { keys, position, caughtUp } of pages) {
-    const told: string[] = [];
+    const messages: string[] = [];
     if (keys.length > 0) {
       const id = position && { id: await resumeTokenAt(position) };
-      told.push(message({ event: 'keys', ...id, data: JSON.stringify(keys) }));
+      messages.push(formatMessage({ event: 'keys', ...id, data: JSON.stringify(keys) }));
     }
-    yield { messages: told, position, caughtUp };
+    yield { messages, position, caughtUp };
   }
 }

@@ -7,9 +7,9 @@ import type { LastUse } from '../../../last-used/last-used-store.js';
 import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import type { Projector } from '../../../projections/projector.js';
 import type { Queries } from '../../../projections/queries.js';
-import { minPositionOf } from '../../command-context.js';
+import { parseMinPosition } from '../../command-context.js';
 import { callerOf } from '../../plugins/auth.js';
-import { BODY_RULE, Done, errors, ReadHeaders, timeOfCaller } from '../../schemas.js';
+import { BODY_RULE, callerTime, Done, errors, ReadHeaders } from '../../schemas.js';
 
 /** More do not fit into a body of 16 KiB. */
 const MAX_KEYS = 200;
@@ -18,7 +18,7 @@ const AT_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z';
 
 const ReportedUse = z.strictObject({
   id: z.string(KEYS_RULE).toLowerCase().describe('Id of the key'),
-  at: timeOfCaller(AT_RULE).describe('Time of its last use; the future counts as now'),
+  at: callerTime(AT_RULE).describe('Time of its last use; the future counts as now'),
 });
 const LastUsedBody = z.strictObject(
   { keys: z.array(ReportedUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) },
@@ -55,7 +55,7 @@ export const lastUsedRoutes =
       async (request) => {
         const caller = callerOf(request);
         // An instance that has not seen a key yet would ignore its use.
-        await queries.awaitIndex(minPositionOf(request.headers, log));
+        await queries.awaitIndex(parseMinPosition(request.headers, log));
         const now = clock();
         const mayReport = (id: string) => {
           const key = projector.apiKeyIndex.entryOf(id)?.key;

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { revokeLeakedAiApiKey } from '../../../commands/api-keys/revoke-leaked-ai-api-key.js';
 import { isAccessKey, isSecret } from '../../../security/credentials.js';
-import { type ChangeDependencies, settle } from '../../command-context.js';
+import { awaitReadModel, type CommandDependencies } from '../../command-context.js';
 import { BODY_RULE, Done, errors, TEXT_RULE } from '../../schemas.js';
 
 const RevokeBody = z.strictObject(
@@ -12,11 +12,11 @@ const RevokeBody = z.strictObject(
   },
   BODY_RULE,
 );
-const ANSWER = { success: true as const, message: 'If this was an API key, it is one no longer' };
+const SAME_ANSWER = { success: true as const, message: 'If this was an API key, it is one no longer' };
 
 /** Whoever holds a credential may end it: who finds one need not know whose it is. */
 export const revokeRoutes =
-  (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
+  (dependencies: CommandDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const { log, queries, clock, onAppend } = dependencies;
     app.post(
@@ -34,7 +34,7 @@ export const revokeRoutes =
       },
       async (request, reply) => {
         const { key: accessKey, secret } = request.body;
-        if (!isAccessKey(accessKey) || !isSecret(secret)) return ANSWER;
+        if (!isAccessKey(accessKey) || !isSecret(secret)) return SAME_ANSWER;
         // This instance may not have seen the key yet, or the rotation that gave it this secret.
         const end = await log.end();
         await queries.awaitVerifyPosition(end);
@@ -45,8 +45,8 @@ export const revokeRoutes =
               { repoId: key.repoId, apiKeyId: key.apiKeyId, secret },
             )
           : { position: end };
-        await settle(reply, queries, position);
-        return ANSWER;
+        await awaitReadModel(reply, queries, position);
+        return SAME_ANSWER;
       },
     );
   };

@@ -34,7 +34,7 @@ const UNAUTHENTICATED: readonly InvalidReason[] = [
   'EXPIRED',
 ];
 /** Who does not hold the secret is told no more than that. */
-const UNPROVEN: readonly InvalidReason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
+const WITHOUT_REASON: readonly InvalidReason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
 
 const SCHEMA = { headers: ForwardHeaders, response: { 200: z.null(), ...errors } };
 
@@ -56,11 +56,11 @@ export const verifyForwardRoutes =
     const answer = (request: FastifyRequest, reply: FastifyReply, query: Requirement): void => {
       const [accessKey, secret] = credentialOf(request);
       const verdict = queries.verify({ accessKey, secret, ...query, sees: () => true });
-      if (!verdict.valid) throw refusal(verdict.reason);
+      if (!verdict.valid) throw refusalError(verdict.reason);
       const { apiKeyId, repoId, aiType } = verdict.key;
       const byProxy = requiredByProxy(request);
-      if ((byProxy.repoId ?? repoId) !== repoId) throw refusal('WRONG_REPO');
-      if ((byProxy.aiType ?? aiType) !== aiType) throw refusal('WRONG_AI_TYPE');
+      if ((byProxy.repoId ?? repoId) !== repoId) throw refusalError('WRONG_REPO');
+      if ((byProxy.aiType ?? aiType) !== aiType) throw refusalError('WRONG_AI_TYPE');
       lastUsedTracker.record(apiKeyId, clock());
       reply
         .headers({
@@ -116,7 +116,7 @@ const requiredByProxy = ({ headers }: FastifyRequest): Requirement => ({
   aiType: headers['keyledger-require-ai-type'] as Requirement['aiType'],
 });
 
-const NOTHING = ['', ''] as const;
+const NO_CREDENTIAL = ['', ''] as const;
 
 /** Access key and secret, from the headers of a request; empty text if they carry none. */
 function credentialOf({ headers }: FastifyRequest): readonly [accessKey: string, secret: string] {
@@ -130,10 +130,10 @@ function credentialOf({ headers }: FastifyRequest): readonly [accessKey: string,
 
 function split(text: string, separator: string): readonly [string, string] {
   const at = text.indexOf(separator);
-  return at < 0 ? NOTHING : [text.slice(0, at), text.slice(at + 1)];
+  return at < 0 ? NO_CREDENTIAL : [text.slice(0, at), text.slice(at + 1)];
 }
 
-function refusal(reason: InvalidReason): KeyledgerError {
-  const details = UNPROVEN.includes(reason) ? {} : { reason };
+function refusalError(reason: InvalidReason): KeyledgerError {
+  const details = WITHOUT_REASON.includes(reason) ? {} : { reason };
   return new KeyledgerError(UNAUTHENTICATED.includes(reason) ? 'BAD_CREDENTIAL' : 'KEY_REFUSED', { details });
 }

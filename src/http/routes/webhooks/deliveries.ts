@@ -6,7 +6,7 @@ import type { Queries } from '../../../projections/queries.js';
 import type { Attempt, Cursor } from '../../../subscribers/webhooks/delivery-store.js';
 import type { WebhookDispatcher } from '../../../subscribers/webhooks/dispatcher.js';
 import { errors } from '../../schemas.js';
-import { endpointOf, WebhookParams } from './schemas.js';
+import { requireWebhook, WebhookParams } from './schemas.js';
 
 const status = z.int().nullable().describe('null: there was no answer, and error says why');
 const error = z.string().nullable();
@@ -22,7 +22,7 @@ const Delivery = z
     error,
   })
   .meta({ id: 'Delivery' });
-const Listed = z.object({
+const DeliveriesResponse = z.object({
   success: z.literal(true),
   deliveries: z.array(Delivery).describe('The last 100 calls, newest first'),
   toldTo: z
@@ -34,7 +34,7 @@ const Listed = z.object({
     .nullable()
     .describe('Of the event behind it'),
 });
-const Pinged = z.object({
+const PingResponse = z.object({
   success: z.literal(true),
   delivered: z.boolean().describe('Did it answer with 2xx?'),
   status,
@@ -62,11 +62,11 @@ export const webhookDeliveryRoutes =
           summary: 'The last calls of an endpoint, and how far it has been told',
           tags,
           params: WebhookParams,
-          response: { 200: Listed, ...errors },
+          response: { 200: DeliveriesResponse, ...errors },
         },
       },
       async (request) => {
-        const { webhook, from } = endpointOf(await queries.webhooks(undefined), request.params);
+        const { webhook, from } = requireWebhook(await queries.webhooks(undefined), request.params);
         const { cursor, attempts } = await webhookDispatcher
           .deliveryStatus(webhook.webhookId)
           .catch((cause: unknown) => {
@@ -74,7 +74,7 @@ export const webhookDeliveryRoutes =
           });
         return {
           success: true as const,
-          deliveries: attempts.map(shown),
+          deliveries: attempts.map(attemptView),
           toldTo: cursor ? toldTo(cursor) : from,
           failing: failing(cursor),
         };
@@ -90,16 +90,16 @@ export const webhookDeliveryRoutes =
           summary: 'Call an endpoint once, with a WebhookPing that is in no log, also while it is paused',
           tags,
           params: WebhookParams,
-          response: { 200: Pinged, ...errors },
+          response: { 200: PingResponse, ...errors },
         },
       },
       async (request) => {
-        const { webhook } = endpointOf(await queries.webhooks(undefined), request.params);
+        const { webhook } = requireWebhook(await queries.webhooks(undefined), request.params);
         if (webhook.status === 'unavailable') {
           throw new KeyledgerError('WEBHOOK_QUARANTINED', { details: { id: webhook.webhookId } });
         }
         const answer = await webhookDispatcher.ping(webhook);
-        if (!answer) throw new KeyledgerError('UNAVAILABLE', { message: UNSEALABLE });
+        if (!answer) throw new KeyledgerError('UNAVAILABLE', { message: SECRET_UNAVAILABLE });
         const { status, error, ms } = answer;
         const delivered = status !== null && status >= 200 && status < 300;
         return { success: true as const, delivered, status, error, ms };
@@ -107,9 +107,9 @@ export const webhookDeliveryRoutes =
     );
   };
 
-const UNSEALABLE = 'The secret of this webhook cannot be opened: its master key is gone; rotate it';
+const SECRET_UNAVAILABLE = 'The secret of this webhook cannot be opened: its master key is gone; rotate it';
 
-const shown = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).toISOString() });
+const attemptView = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).toISOString() });
 
 /** The bookmark of the event that the endpoint has taken last; before the first one, where it begins. */
 const toldTo = ({ position, eventId }: Cursor): string | null =>

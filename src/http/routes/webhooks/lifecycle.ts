@@ -10,10 +10,10 @@ import { rotateWebhookSecret } from '../../../commands/webhooks/rotate-webhook-s
 import { KeyledgerError } from '../../../domain/errors.js';
 import { isPosition } from '../../../event-store/position.js';
 import { resolveResumeToken } from '../../../event-store/resume-token.js';
-import { type ChangeDependencies, contextOf } from '../../command-context.js';
+import { type CommandDependencies, commandContext } from '../../command-context.js';
 import { BODY_RULE, Done, errors, IdempotencyHeaders, OverlapSeconds, Text } from '../../schemas.js';
 import { History } from '../audit/audit.js';
-import { GivenWebhook, knownWebhook, settleWebhook, WebhookParams } from './schemas.js';
+import { awaitIndex, IssuedWebhook, requireWebhookId, WebhookParams } from './schemas.js';
 
 const RotateBody = z.strictObject({ overlapSeconds: OverlapSeconds.optional() }, BODY_RULE).nullish();
 const PauseBody = z.strictObject({ reason: Text.optional() }, BODY_RULE).nullish();
@@ -31,7 +31,7 @@ const tags = ['Webhooks'];
 
 /** What becomes of an endpoint between its registration and its deletion. */
 export const webhookLifecycleRoutes =
-  (dependencies: ChangeDependencies): FastifyPluginAsyncZod =>
+  (dependencies: CommandDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const { queries, log } = dependencies;
 
@@ -46,19 +46,19 @@ export const webhookLifecycleRoutes =
           params: WebhookParams,
           headers: IdempotencyHeaders,
           body: RotateBody,
-          response: { 200: GivenWebhook, ...errors },
+          response: { 200: IssuedWebhook, ...errors },
         },
       },
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
-        const { position, ...given } = await rotateWebhookSecret(contextOf(request, dependencies), {
+        const { position, ...issued } = await rotateWebhookSecret(commandContext(request, dependencies), {
           repoId,
-          webhookId: knownWebhook(webhookId),
+          webhookId: requireWebhookId(webhookId),
           overlapSeconds: request.body?.overlapSeconds ?? 0,
           idempotencyKey: request.headers['idempotency-key'],
         });
-        await settleWebhook(reply, queries, position);
-        return { success: true as const, ...given };
+        await awaitIndex(reply, queries, position);
+        return { success: true as const, ...issued };
       },
     );
 
@@ -77,13 +77,13 @@ export const webhookLifecycleRoutes =
       },
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
-        const { changed, position } = await pauseWebhook(contextOf(request, dependencies), {
+        const { changed, position } = await pauseWebhook(commandContext(request, dependencies), {
           repoId,
-          webhookId: knownWebhook(webhookId),
+          webhookId: requireWebhookId(webhookId),
           cause: 'requested',
           reason: request.body?.reason || null,
         });
-        await settleWebhook(reply, queries, position);
+        await awaitIndex(reply, queries, position);
         return { success: true as const, message: changed ? 'Webhook paused' : 'Webhook was paused already' };
       },
     );
@@ -102,9 +102,9 @@ export const webhookLifecycleRoutes =
       },
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
-        const input = { repoId, webhookId: knownWebhook(webhookId) };
-        const { changed, position } = await resumeWebhook(contextOf(request, dependencies), input);
-        await settleWebhook(reply, queries, position);
+        const input = { repoId, webhookId: requireWebhookId(webhookId) };
+        const { changed, position } = await resumeWebhook(commandContext(request, dependencies), input);
+        await awaitIndex(reply, queries, position);
         return { success: true as const, message: changed ? 'Webhook resumed' : 'Webhook was not paused' };
       },
     );
@@ -124,14 +124,14 @@ export const webhookLifecycleRoutes =
       },
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
-        const { after: given } = request.body;
-        const after = given === 'start' ? null : await resolveResumeToken(log, await log.end(), given);
-        const { position } = await replayWebhook(contextOf(request, dependencies), {
+        const { after: issued } = request.body;
+        const after = issued === 'start' ? null : await resolveResumeToken(log, await log.end(), issued);
+        const { position } = await replayWebhook(commandContext(request, dependencies), {
           repoId,
-          webhookId: knownWebhook(webhookId),
+          webhookId: requireWebhookId(webhookId),
           after,
         });
-        await settleWebhook(reply, queries, position);
+        await awaitIndex(reply, queries, position);
         return { success: true as const, message: 'Webhook set to this position' };
       },
     );
@@ -151,9 +151,9 @@ export const webhookLifecycleRoutes =
       async (request) => {
         const { repoId, webhookId } = request.params;
         const events: HistoryEntry[] = [];
-        for await (const entry of webhookHistory(log, knownWebhook(webhookId))) events.push(entry);
+        for await (const entry of webhookHistory(log, requireWebhookId(webhookId))) events.push(entry);
         if (events[0]?.changes['repoId']?.to !== repoId) throw new KeyledgerError('WEBHOOK_NOT_FOUND');
-        const context = contextOf(request, dependencies);
+        const context = commandContext(request, dependencies);
         await recordAuditAccess(context, { access: 'history', repoId, apiKeyId: null, query: { webhookId } });
         return { success: true as const, events };
       },

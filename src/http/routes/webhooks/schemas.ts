@@ -14,7 +14,7 @@ import { RepoParams } from '../../schemas.js';
 export const WebhookParams = RepoParams.extend({ webhookId: z.string().toLowerCase() });
 
 /** The one answer that carries its secret. */
-export const GivenWebhook = z.object({
+export const IssuedWebhook = z.object({
   success: z.literal(true),
   id: z.uuid(),
   secret: z.string().describe('whsec_…, as of Standard Webhooks; it is never shown again'),
@@ -23,7 +23,7 @@ export const GivenWebhook = z.object({
 const LONGEST_URL = 2048;
 
 /** @param networks of the operator's own, in which webhooks may be; http is only for those */
-export function urlSchema(networks: readonly string[]) {
+export function webhookUrl(networks: readonly string[]) {
   const http = networks.length > 0;
   const policy = schemePolicies(networks);
   const rule = `must be an ${http ? 'http(s)' : 'https'} address of at most ${LONGEST_URL} characters, without user, password and fragment`;
@@ -51,18 +51,18 @@ export const TypeList = z
   .nullable();
 
 /** @throws KeyledgerError WEBHOOK_NOT_FOUND: an id that cannot be one; NOT_FOUND: an address that ends in a slash */
-export function knownWebhook(webhookId: string): string {
+export function requireWebhookId(webhookId: string): string {
   if (webhookId === '') throw new KeyledgerError('NOT_FOUND');
   if (!isWebhookId(webhookId)) throw new KeyledgerError('WEBHOOK_NOT_FOUND');
   return webhookId;
 }
 
 /** @throws KeyledgerError WEBHOOK_NOT_FOUND: none, a deleted one, or that of another repository */
-export function endpointOf(
+export function requireWebhook(
   webhooks: WebhookIndex,
   { repoId, webhookId }: { readonly repoId: string; readonly webhookId: string },
 ): WebhookEntry {
-  const entry = webhooks.entryOf(knownWebhook(webhookId));
+  const entry = webhooks.entryOf(requireWebhookId(webhookId));
   if (entry?.webhook.repoId !== repoId || entry.webhook.status === 'deleted') {
     throw new KeyledgerError('WEBHOOK_NOT_FOUND');
   }
@@ -70,11 +70,7 @@ export function endpointOf(
 }
 
 /** A change waits for its own projection; whether that comes in time changes nothing of its success. */
-export async function settleWebhook(
-  reply: FastifyReply,
-  queries: Queries,
-  position: Position,
-): Promise<void> {
+export async function awaitIndex(reply: FastifyReply, queries: Queries, position: Position): Promise<void> {
   reply.header('keyledger-position', position);
   await queries.hasIndexed(position);
 }

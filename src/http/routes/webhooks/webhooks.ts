@@ -5,16 +5,16 @@ import { deleteWebhook } from '../../../commands/webhooks/delete-webhook.js';
 import { registerWebhook } from '../../../commands/webhooks/register-webhook.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import type { WebhookEntry } from '../../../projections/webhook-index.js';
-import { type ChangeDependencies, contextOf, minPositionOf } from '../../command-context.js';
+import { type CommandDependencies, commandContext, parseMinPosition } from '../../command-context.js';
 import { BODY_RULE, Done, errors, IdempotencyHeaders, ReadHeaders, RepoParams, Text } from '../../schemas.js';
 import {
-  endpointOf,
-  GivenWebhook,
-  knownWebhook,
-  settleWebhook,
+  awaitIndex,
+  IssuedWebhook,
+  requireWebhook,
+  requireWebhookId,
   TypeList,
-  urlSchema,
   WebhookParams,
+  webhookUrl,
 } from './schemas.js';
 
 const Webhook = z
@@ -45,24 +45,24 @@ const Webhook = z
     createdAt: z.iso.datetime(),
   })
   .meta({ id: 'Webhook' });
-const Listed = z.object({ success: z.literal(true), webhooks: z.array(Webhook) });
-const Shown = z.object({ success: z.literal(true), webhook: Webhook });
+const WebhookListResponse = z.object({ success: z.literal(true), webhooks: z.array(Webhook) });
+const WebhookResponse = z.object({ success: z.literal(true), webhook: Webhook });
 
 const tags = ['Webhooks'];
 
 /** The endpoints of a repository. */
 export const webhookRoutes =
   (
-    dependencies: ChangeDependencies & { readonly webhookNetworks: readonly string[] },
+    dependencies: CommandDependencies & { readonly webhookNetworks: readonly string[] },
   ): FastifyPluginAsyncZod =>
   async (app) => {
     const { queries, log, webhookNetworks } = dependencies;
-    const Url = urlSchema(webhookNetworks);
-    const Target = z.strictObject(
-      { url: Url, types: TypeList.optional(), description: Text.nullish() },
+    const WebhookUrl = webhookUrl(webhookNetworks);
+    const EndpointBody = z.strictObject(
+      { url: WebhookUrl, types: TypeList.optional(), description: Text.nullish() },
       BODY_RULE,
     );
-    const Change = Target.partial().nullish();
+    const ChangeBody = EndpointBody.partial().nullish();
 
     app.post(
       '/repo/:repoId/webhook',
@@ -75,21 +75,21 @@ export const webhookRoutes =
           tags,
           params: RepoParams,
           headers: IdempotencyHeaders,
-          body: Target,
-          response: { 201: GivenWebhook, ...errors },
+          body: EndpointBody,
+          response: { 201: IssuedWebhook, ...errors },
         },
       },
       async (request, reply) => {
         const { url, types = null, description } = request.body;
-        const { position, ...given } = await registerWebhook(contextOf(request, dependencies), {
+        const { position, ...issued } = await registerWebhook(commandContext(request, dependencies), {
           repoId: request.params.repoId,
           url,
           types,
           description: description || null,
           idempotencyKey: request.headers['idempotency-key'],
         });
-        await settleWebhook(reply, queries, position);
-        return reply.code(201).send({ success: true, ...given });
+        await awaitIndex(reply, queries, position);
+        return reply.code(201).send({ success: true, ...issued });
       },
     );
 
@@ -103,12 +103,15 @@ export const webhookRoutes =
           tags,
           params: RepoParams,
           headers: ReadHeaders,
-          response: { 200: Listed, ...errors },
+          response: { 200: WebhookListResponse, ...errors },
         },
       },
       async (request) => {
-        const webhooks = await queries.webhooks(minPositionOf(request.headers, log));
-        return { success: true as const, webhooks: webhooks.ofRepository(request.params.repoId).map(shown) };
+        const webhooks = await queries.webhooks(parseMinPosition(request.headers, log));
+        return {
+          success: true as const,
+          webhooks: webhooks.ofRepository(request.params.repoId).map(webhookView),
+        };
       },
     );
 
@@ -122,12 +125,12 @@ export const webhookRoutes =
           tags,
           params: WebhookParams,
           headers: ReadHeaders,
-          response: { 200: Shown, ...errors },
+          response: { 200: WebhookResponse, ...errors },
         },
       },
       async (request) => {
-        const webhooks = await queries.webhooks(minPositionOf(request.headers, log));
-        return { success: true as const, webhook: shown(endpointOf(webhooks, request.params)) };
+        const webhooks = await queries.webhooks(parseMinPosition(request.headers, log));
+        return { success: true as const, webhook: webhookView(requireWebhook(webhooks, request.params)) };
       },
     );
 
@@ -141,21 +144,21 @@ export const webhookRoutes =
             'Change where an endpoint is, or which types of events it gets (null: all but AuditAccessed)',
           tags,
           params: WebhookParams,
-          body: Change,
+          body: ChangeBody,
           response: { 200: Done, ...errors },
         },
       },
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
         const { url, types, description } = request.body ?? {};
-        const { changed, position } = await changeWebhook(contextOf(request, dependencies), {
+        const { changed, position } = await changeWebhook(commandContext(request, dependencies), {
           repoId,
-          webhookId: knownWebhook(webhookId),
+          webhookId: requireWebhookId(webhookId),
           url,
           types,
           description: description === undefined ? undefined : description || null,
         });
-        await settleWebhook(reply, queries, position);
+        await awaitIndex(reply, queries, position);
         return { success: true as const, message: changed ? 'Webhook changed' : 'Nothing to change' };
       },
     );
@@ -174,15 +177,15 @@ export const webhookRoutes =
       },
       async (request, reply) => {
         const { repoId, webhookId } = request.params;
-        const input = { repoId, webhookId: knownWebhook(webhookId) };
-        const { position } = await deleteWebhook(contextOf(request, dependencies), input);
-        await settleWebhook(reply, queries, position);
+        const input = { repoId, webhookId: requireWebhookId(webhookId) };
+        const { position } = await deleteWebhook(commandContext(request, dependencies), input);
+        await awaitIndex(reply, queries, position);
         return { success: true as const, message: 'Webhook deleted' };
       },
     );
   };
 
-function shown({ webhook }: WebhookEntry): z.infer<typeof Webhook> {
+function webhookView({ webhook }: WebhookEntry): z.infer<typeof Webhook> {
   const { webhookId: id, repoId, url, types, description, status, pausedBecause, createdAt } = webhook;
   if (status === 'deleted') throw new KeyledgerError('WEBHOOK_NOT_FOUND');
   return { id, repoId, url, types: types && [...types], description, status, pausedBecause, createdAt };

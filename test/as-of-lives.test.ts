@@ -3,7 +3,7 @@ import { expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { type KeyAsOf, keyAsOf, listAsOf, repositoryAsOf } from '../src/audit/as-of.js';
 import { couldUse } from '../src/audit/could-use.js';
-import { type Moment, momentOf } from '../src/audit/point-in-time.js';
+import { type PointInTime, parsePointInTime } from '../src/audit/point-in-time.js';
 import { isApiKeyStream, statusAt } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
@@ -20,7 +20,7 @@ type Was = Pick<ModelKey, 'name' | 'expiresAt' | 'suspended' | 'deleted'> & { re
 const timeOf = ({ metadata }: RecordedEvent) => Date.parse((metadata as { occurredAt: string }).occurredAt);
 
 /** Every key of a repository, as each of the three ways to ask tells it. */
-async function asOf(log: EventStore, index: ApiKeyIndex, repoId: string, moment: Moment) {
+async function asOf(log: EventStore, index: ApiKeyIndex, repoId: string, moment: PointInTime) {
   const whole = await repositoryAsOf(log, repoId, moment);
   const one = await Promise.all(whole.map(({ apiKeyId }) => keyAsOf(log, apiKeyId, moment)));
   const paged: KeyAsOf[] = [];
@@ -42,7 +42,7 @@ async function checkPositions(log: EventStore, events: readonly RecordedEvent[],
   for (const recorded of events) {
     if (isApiKeyStream(recorded.stream)) prefix.apply(recorded);
     lastEvents.set(recorded.position, recorded.id);
-    const moment = await momentOf(recorded.position, log, Date.now());
+    const moment = await parsePointInTime(recorded.position, log, Date.now());
     expect(moment).toEqual({ time: timeOf(recorded), position: recorded.position });
     for (const repoId of new Set([...all.entries()].map(({ key }) => key.repoId))) {
       const expected = [...prefix.entries()].filter(({ key }) => key.repoId === repoId).map(toListItem);

@@ -86,15 +86,15 @@ const residentMiB = () =>
 it('room is had by so many, waited for by so many, and beyond that refused at once', async () => {
   const bulkhead = createBulkhead({ maxConcurrent: 1, maxQueued: 2, reserved: 1 });
   expect(bulkhead.acquire()).toBe(true);
-  const maxQueued = [bulkhead.acquire(), bulkhead.acquire()];
+  const queued = [bulkhead.acquire(), bulkhead.acquire()];
   expect([bulkhead.acquire(), bulkhead.isFull()]).toEqual([false, true]);
   expect([bulkhead.acquireReserved(), bulkhead.acquireReserved()]).toEqual([true, false]);
   bulkhead.release();
   expect(bulkhead.acquireReserved()).toBe(true);
   bulkhead.release();
   bulkhead.release();
-  expect(await maxQueued[0]).toBe(true);
-  expect([bulkhead.isFull(), await maxQueued[1]]).toEqual([false, false]);
+  expect(await queued[0]).toBe(true);
+  expect([bulkhead.isFull(), await queued[1]]).toEqual([false, false]);
 });
 
 it('ten times more creations than can be done are done or refused, and what is refused is not done', async () => {

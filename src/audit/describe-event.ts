@@ -4,7 +4,7 @@ import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 
 type Value = string | number | null;
-type Facts = Readonly<Record<string, Value>>;
+type AuditFields = Readonly<Record<string, Value>>;
 
 /** An event as it is told to whom audits; never secret material, sealed or hashed. */
 export type HistoryEntry = {
@@ -31,11 +31,11 @@ export type HistoryEntry = {
 };
 
 /** What a stream is about, before one of its events, and the revision of that event. */
-export type Before<State> = { readonly state: State | undefined; readonly revision: number };
+export type FoldState<State> = { readonly state: State | undefined; readonly revision: number };
 
-export const NOTHING_YET = { state: undefined, revision: 0 };
+export const INITIAL_FOLD = { state: undefined, revision: 0 };
 
-type Told = {
+type DescribableEvent = {
   readonly type: string;
   readonly occurredAt: string;
   readonly data: object;
@@ -49,26 +49,26 @@ type Told = {
  * @param facts what may be told of it: named one by one, so that no secret is told that somebody adds to it
  * @param about whose stream it is
  */
-export const tellerOf =
-  <State, Event extends Told>({
+export const eventDescriber =
+  <State, Event extends DescribableEvent>({
     decode,
     evolve,
-    facts,
+    auditFields,
     about,
   }: {
     readonly decode: (recorded: RecordedEvent, revision: number) => Event;
     readonly evolve: (state: State | undefined, event: Event) => State;
-    readonly facts: (state: State | undefined) => Facts;
+    readonly auditFields: (state: State | undefined) => AuditFields;
     readonly about: (event: Event) => Pick<HistoryEntry, 'apiKeyId' | 'webhookId'>;
   }) =>
   (
-    { state, revision: next }: Before<State>,
+    { state, revision: next }: FoldState<State>,
     recorded: RecordedEvent,
-  ): { readonly entry: HistoryEntry; readonly after: Before<State> } => {
+  ): { readonly entry: HistoryEntry; readonly after: FoldState<State> } => {
     const { id, revision, position, type } = recorded;
     const event = decode(recorded, next);
     const after = evolve(state, event);
-    const changes = differences(facts(state), facts(after));
+    const changes = differences(auditFields(state), auditFields(after));
     const where = { id, type, at: event.occurredAt, ...about(event), revision, position, changes };
     const { actor = null, requestId = null } = event;
     const why =
@@ -84,7 +84,7 @@ export const tellerOf =
   };
 
 /** The facts that differ, from what to what. */
-function differences(from: Facts, to: Facts): HistoryEntry['changes'] {
+function differences(from: AuditFields, to: AuditFields): HistoryEntry['changes'] {
   return Object.fromEntries(
     Object.entries(to).flatMap(([name, value]) => {
       const before = from[name] ?? null;

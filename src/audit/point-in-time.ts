@@ -14,7 +14,7 @@ import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { isPosition, type Position, parsePosition } from '../event-store/position.js';
 
 /** A moment of the past: what had happened by a time, or what the log held up to a position. */
-export type Moment = {
+export type PointInTime = {
   /** Milliseconds since 1970: expiry is judged at it, and events count up to it where there is no position. */
   readonly time: number;
   readonly position?: Position | undefined;
@@ -33,25 +33,26 @@ const Time = z.iso.datetime({ offset: true });
  * @param now milliseconds since 1970: what lies after it is not known yet
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE
  */
-export async function momentOf(text: string, log: EventStore, now: number): Promise<Moment> {
-  const time = timeOf(text);
-  if (time === undefined) return momentAt(text, log, now);
+export async function parsePointInTime(text: string, log: EventStore, now: number): Promise<PointInTime> {
+  const time = parseTime(text);
+  if (time === undefined) return pointInTimeAtPosition(text, log, now);
   if (time > now) throw invalid('The moment must not be in the future');
   return { time, askedAt: now };
 }
 
 /** Milliseconds since 1970 of a time that came from outside (RFC 3339 with its offset); undefined if it is none. */
-export function timeOf(text: string): number | undefined {
+export function parseTime(text: string): number | undefined {
   // In a query a bare + is a space, and no time holds one.
   const time = Time.safeParse(text.replace(/ (?=\d\d:\d\d$)/, '+').toUpperCase()).data;
   return time === undefined ? undefined : Date.parse(time);
 }
 
 /** The moment as it was understood: a time in UTC, or a position. */
-export const momentText = ({ time, position }: Moment): string => position ?? new Date(time).toISOString();
+export const formatPointInTime = ({ time, position }: PointInTime): string =>
+  position ?? new Date(time).toISOString();
 
-async function momentAt(text: string, log: EventStore, now: number): Promise<Moment> {
-  if (!isPosition(text)) throw invalid(MOMENT_RULE);
+async function pointInTimeAtPosition(text: string, log: EventStore, now: number): Promise<PointInTime> {
+  if (!isPosition(text)) throw invalid(POINT_IN_TIME_RULE);
   const position = parsePosition(text, log.logId);
   const recorded = await log.eventAt(position);
   if (recorded) return { time: Math.min(Date.parse(occurredAt(recorded)), now), position: recorded.position };
@@ -59,7 +60,7 @@ async function momentAt(text: string, log: EventStore, now: number): Promise<Mom
   throw invalid('The log holds no event at this position');
 }
 
-const MOMENT_RULE =
+const POINT_IN_TIME_RULE =
   'The moment must be a time with its zone, such as 2030-01-31T12:00:00Z, or a position that Keyledger gave';
 
 const invalid = (message: string) => new KeyledgerError('INVALID_INPUT', { message });
@@ -81,7 +82,7 @@ async function isBeginning(log: EventStore, position: Position): Promise<boolean
 }
 
 /** An event of a key, decoded. */
-export type KeyEvent = {
+export type ApiKeyEventAt = {
   readonly recorded: RecordedEvent;
   readonly event: ReturnType<typeof decodeApiKeyEvent>;
 };
@@ -95,15 +96,15 @@ export type KeyEvent = {
  * a clock that was ahead, and happened at an unknown time before now: it counts now, so that as of now is always what
  * is served now.
  */
-export function countedUpTo({
+export function eventsUpTo({
   time,
   position,
   askedAt = Number.POSITIVE_INFINITY,
-}: Moment): (recorded: RecordedEvent) => readonly KeyEvent[] {
+}: PointInTime): (recorded: RecordedEvent) => readonly ApiKeyEventAt[] {
   let next = 0;
-  let waiting: KeyEvent[] = [];
+  let waiting: ApiKeyEventAt[] = [];
   const isNow = time > askedAt - NOW_MS;
-  const counts = ({ recorded, event }: KeyEvent) => {
+  const counts = ({ recorded, event }: ApiKeyEventAt) => {
     if (position !== undefined) return recorded.position <= position;
     const at = Math.min(Date.parse(event.occurredAt), Date.parse(firstRecordedAt(recorded)));
     return at <= time || (isNow && at > askedAt);
@@ -119,5 +120,5 @@ export function countedUpTo({
 }
 
 /** Who caused an event; null if it cannot be read. */
-export const actorOf = (event: KeyEvent['event']): DecodedApiKeyEvent['actor'] | null =>
+export const actorOf = (event: ApiKeyEventAt['event']): DecodedApiKeyEvent['actor'] | null =>
   event.type === 'Unreadable' ? null : event.actor;

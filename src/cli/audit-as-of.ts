@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
-import { repositoryAsOf, shownAsOf } from '../audit/as-of.js';
+import { apiKeyAsOfView, repositoryAsOf } from '../audit/as-of.js';
 import { type CouldUse, couldUse } from '../audit/could-use.js';
-import { momentOf, momentText } from '../audit/point-in-time.js';
+import { formatPointInTime, parsePointInTime } from '../audit/point-in-time.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
 import { matchesFilter } from '../projections/queries.js';
 import { isAccessKey } from '../security/credentials.js';
@@ -36,16 +36,16 @@ type AsOfOptions = { repo: string; at: string; deleted?: boolean; status?: Statu
 
 async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Promise<void> {
   await withLog(async (log) => {
-    const moment = await momentOf(at, log, Date.now());
+    const pointInTime = await parsePointInTime(at, log, Date.now());
     const includeDeleted = deleted === true || status === 'deleted';
     const filters = { ...(deleted ? { include: 'deleted' } : {}), ...(status ? { status } : {}) };
-    const query = { asOf: momentText(moment), ...filters };
+    const query = { asOf: formatPointInTime(pointInTime), ...filters };
     await recordCommandLineAccess(log, { access: 'as-of', repoId: repo, apiKeyId: null, query });
-    const keys = (await repositoryAsOf(log, repo, moment))
-      .filter((key) => matchesFilter(key, { includeDeleted, status }, moment.time))
-      .map((key) => shownAsOf(key, moment));
+    const keys = (await repositoryAsOf(log, repo, pointInTime))
+      .filter((key) => matchesFilter(key, { includeDeleted, status }, pointInTime.time))
+      .map((key) => apiKeyAsOfView(key, pointInTime));
     if (json) for (const key of keys) print(jsonText(key));
-    else if (keys.length === 0) printError(`No key of ${repo} at ${momentText(moment)}`);
+    else if (keys.length === 0) printError(`No key of ${repo} at ${formatPointInTime(pointInTime)}`);
     else {
       const cells = keys.map((key) => [key.id, key.name, key.key, key.aiType, key.status, key.position]);
       printTable([['id', 'name', 'key', 'type', 'status', 'position'], ...cells]);
@@ -77,10 +77,10 @@ async function auditCouldUse(
   // Not quoted: it may be a secret by mistake.
   if (!isAccessKey(accessKey)) throw new Error('This is not an access key: it begins with FB_AI_');
   await withLog(async (log) => {
-    const moment = await momentOf(at, log, Date.now());
-    const found = await couldUse(log, accessKey, moment);
+    const pointInTime = await parsePointInTime(at, log, Date.now());
+    const found = await couldUse(log, accessKey, pointInTime);
     const { repoId, apiKeyId } = found;
-    const asOf = momentText(moment);
+    const asOf = formatPointInTime(pointInTime);
     await recordCommandLineAccess(log, {
       access: 'could-use',
       repoId,

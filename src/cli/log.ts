@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { parseBound, select } from '../audit/event-range.js';
+import { eventsInRange, parseBound } from '../audit/event-range.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { fractionBefore } from '../event-store/position.js';
@@ -72,7 +72,7 @@ async function exportLog(options: ExportOptions): Promise<void> {
     const started = performance.now();
     const progress = startProgress('Exporting');
     const counted = async function* () {
-      for await (const recorded of select(log, selection, end)) {
+      for await (const recorded of eventsInRange(log, selection, end)) {
         yield recorded;
         events++;
         progress.add(1, fractionBefore(recorded.position, end));
@@ -124,7 +124,7 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
       );
     }
     await withLog(async (log) => {
-      const { there, written } = await imported(log, source, events);
+      const { existing: there, written } = await imported(log, source, events);
       const seconds = (performance.now() - started) / 1000;
       const summary = { events, there, written, logId: log.logId, fromLogId, seconds };
       const said =

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { apiKeyIdOf, apiKeyStream, isApiKeyId } from '../domain/ai-api-key.js';
 import { fractionBefore } from '../event-store/position.js';
 import { type ProjectionStatus, projectionStatus } from '../maintenance/projection-status.js';
-import { type Quarantined, quarantineOf, release } from '../maintenance/quarantine.js';
+import { inspectQuarantine, liftQuarantine, type Quarantined } from '../maintenance/quarantine.js';
 import { rebuild } from '../maintenance/rebuild.js';
 import { count, countOf } from '../quantity.js';
 import { withLog, withRedis } from './context.js';
@@ -107,11 +107,11 @@ function releaseStream(given: string, { json }: Json): Promise<void> {
   const apiKeyId = isApiKeyId(stream) ? stream : apiKeyIdOf(stream);
   if (!apiKeyId) throw new Error(`${stream} is not the stream of a key`);
   return withLog(async (log, settings) => {
-    const judged =
-      (await withRedis(settings, (redis) => release(log, redis, settings.REDIS_PREFIX, apiKeyId))) ??
-      (await quarantineOf(log, apiKeyId));
-    if (!judged) throw new Error(`The log holds no stream ${apiKeyStream(apiKeyId)}`);
-    const { quarantined, status } = judged;
+    const report =
+      (await withRedis(settings, (redis) => liftQuarantine(log, redis, settings.REDIS_PREFIX, apiKeyId))) ??
+      (await inspectQuarantine(log, apiKeyId));
+    if (!report) throw new Error(`The log holds no stream ${apiKeyStream(apiKeyId)}`);
+    const { quarantined, status } = report;
     if (json) print(jsonText({ ...quarantined, status }));
     if (quarantined.cause) {
       throw new Error(

@@ -13,7 +13,7 @@ import type { RecordedEvent } from '../event-store/event-store.js';
  * Exports for auditors' tools. They hold no secret material, sealed or hashed: what they say of an event is
  * a list of what may be said, so that no secret is said that somebody adds to an event.
  */
-const SAID = [
+const PUBLIC_FIELDS = [
   'repoId',
   'apiKeyId',
   'name',
@@ -35,23 +35,32 @@ const SAID = [
   'verified',
 ] as const;
 
-const CAUSE = ['actorIssuer', 'actorSubject', 'requestId'] as const;
-const PLACE = ['position', 'stream', 'revision', 'id', 'type', 'occurredAt', 'recordedAt'] as const;
-const COLUMNS = [...PLACE, ...CAUSE, ...SAID, 'unreadable'] as const;
+const CAUSATION_COLUMNS = ['actorIssuer', 'actorSubject', 'requestId'] as const;
+const LOCATION_COLUMNS = [
+  'position',
+  'stream',
+  'revision',
+  'id',
+  'type',
+  'occurredAt',
+  'recordedAt',
+] as const;
+const COLUMNS = [...LOCATION_COLUMNS, ...CAUSATION_COLUMNS, ...PUBLIC_FIELDS, 'unreadable'] as const;
 
-type Fact = string | number | boolean | null;
-type Facts = { readonly [name in (typeof COLUMNS)[number]]?: Fact | undefined };
+type CellValue = string | number | boolean | null;
+type Row = { readonly [name in (typeof COLUMNS)[number]]?: CellValue | undefined };
 
 /** RFC 4180: a line of names, then a line an event; values that a spreadsheet would take for formulas begin with '. */
 export async function* csvLines(events: AsyncIterable<RecordedEvent>): AsyncIterable<string> {
   yield csvLine(COLUMNS);
   for await (const recorded of events) {
-    const facts: Facts = { ...placeOf(recorded), ...factsOf(recorded) };
-    yield csvLine(COLUMNS.map((name) => facts[name]));
+    const row: Row = { ...locationColumns(recorded), ...payloadColumns(recorded) };
+    yield csvLine(COLUMNS.map((name) => row[name]));
   }
 }
 
-const csvLine = (values: readonly (Fact | undefined)[]): string => `${values.map(csvValue).join(',')}\r\n`;
+const csvLine = (values: readonly (CellValue | undefined)[]): string =>
+  `${values.map(csvValue).join(',')}\r\n`;
 
 /**
  * Where a spreadsheet would see the beginning of a formula, also behind what it may leave away, and behind
@@ -59,7 +68,7 @@ const csvLine = (values: readonly (Fact | undefined)[]): string => `${values.map
  */
 const FORMULA = /(?<=^|[,;\t\r\n])(?=[\s\p{C}]*[=+\-@＝＋－＠]|[\t\r\n])/gu;
 
-function csvValue(value: Fact | undefined): string {
+function csvValue(value: CellValue | undefined): string {
   if (value === undefined || value === null) return '';
   const text = typeof value === 'string' ? value.replace(FORMULA, "'") : String(value);
   return /[",;'\s]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
@@ -70,26 +79,26 @@ export async function* cloudEventLines(events: AsyncIterable<RecordedEvent>): As
   for await (const recorded of events) yield `${JSON.stringify(cloudEvent(recorded))}\n`;
 }
 
-const placeOf = (recorded: RecordedEvent): Facts => {
+const locationColumns = (recorded: RecordedEvent): Row => {
   const { position, stream, revision, id, type, recordedAt } = recorded;
   return { position, stream, revision, id, type, occurredAt: occurredAtOf(recorded), recordedAt };
 };
 
-function factsOf(recorded: RecordedEvent): Facts {
-  const event = readable(recorded);
+function payloadColumns(recorded: RecordedEvent): Row {
+  const event = decodeReadable(recorded);
   if (typeof event === 'string') return { unreadable: event };
   const { actor, requestId } = event;
-  const data: { readonly [name in (typeof SAID)[number]]?: unknown } = event.data;
-  const said = SAID.flatMap((name) => {
-    const fact = data[name];
-    if (fact === undefined) return [];
-    return [[name, typeof fact === 'object' && fact !== null ? JSON.stringify(fact) : fact]];
+  const data: { readonly [name in (typeof PUBLIC_FIELDS)[number]]?: unknown } = event.data;
+  const fields = PUBLIC_FIELDS.flatMap((name) => {
+    const cell = data[name];
+    if (cell === undefined) return [];
+    return [[name, typeof cell === 'object' && cell !== null ? JSON.stringify(cell) : cell]];
   });
-  return { actorIssuer: actor.issuer, actorSubject: actor.subject, requestId, ...Object.fromEntries(said) };
+  return { actorIssuer: actor.issuer, actorSubject: actor.subject, requestId, ...Object.fromEntries(fields) };
 }
 
 /** The event, or why it cannot be read. */
-function readable(recorded: RecordedEvent) {
+function decodeReadable(recorded: RecordedEvent) {
   const { stream, revision } = recorded;
   if (isAuditAccessStream(stream)) return decodeAuditAccess(recorded);
   if (webhookIdOf(stream) !== undefined) {

@@ -10,11 +10,11 @@ import type { ExportedEvent } from './export.js';
 import { bytesOf } from './read-export.js';
 
 /** The log holds something else than the beginning of the export; nothing was written. */
-export class OtherContentError extends Error {}
+export class ContentMismatchError extends Error {}
 
 export type Imported = {
   /** Events that an import before this one had written. */
-  readonly there: number;
+  readonly existing: number;
   readonly written: number;
 };
 
@@ -23,7 +23,7 @@ export type Imported = {
  * then it goes on behind that. Ids, streams, revisions, types, data and order are those of the export.
  * @param events an export that was checked
  * @param onEvent told of each event that is there or on its way
- * @throws OtherContentError
+ * @throws ContentMismatchError
  * @throws KeyledgerError as bulkAppend
  */
 export async function importEvents(
@@ -33,16 +33,16 @@ export async function importEvents(
 ): Promise<Imported> {
   let written = 0;
   try {
-    const there = await skipExisting(log, events, onEvent);
+    const existing = await skipExisting(log, events, onEvent);
     const appends = async function* (): AsyncIterable<AppendRequest> {
       for await (const event of events) {
-        yield appendOf(event);
+        yield toAppend(event);
         written++;
         onEvent();
       }
     };
     await log.bulkAppend(appends());
-    return { there, written };
+    return { existing, written };
   } finally {
     await events.return(undefined);
   }
@@ -54,35 +54,35 @@ async function skipExisting(
   events: AsyncIterator<ExportedEvent>,
   onEvent: () => void,
 ): Promise<number> {
-  let there = 0;
-  for await (const held of log.readAll()) {
+  let existing = 0;
+  for await (const logged of log.readAll()) {
     const { value: exported, done } = await events.next();
     if (done) {
-      throw new OtherContentError(
-        `The log holds ${there === 1 ? 'the only event' : `all ${countOf(there, 'events')}`} of this export, and behind them others, the first of them ${named(held)}: it has gone on since. Nothing was written`,
+      throw new ContentMismatchError(
+        `The log holds ${existing === 1 ? 'the only event' : `all ${countOf(existing, 'events')}`} of this export, and behind them others, the first of them ${describeEvent(logged)}: it has gone on since. Nothing was written`,
       );
     }
-    if (!isSame(held, exported)) {
-      throw new OtherContentError(
-        `The log holds something else than the beginning of this export: its event ${there + 1} is ${named(held)}, that of the export ${named(exported)}. Nothing was written; take an empty log`,
+    if (!isSame(logged, exported)) {
+      throw new ContentMismatchError(
+        `The log holds something else than the beginning of this export: its event ${existing + 1} is ${describeEvent(logged)}, that of the export ${describeEvent(exported)}. Nothing was written; take an empty log`,
       );
     }
-    there++;
+    existing++;
     onEvent();
   }
-  return there;
+  return existing;
 }
 
-const isSame = (held: RecordedEvent, exported: ExportedEvent): boolean =>
-  held.stream === exported.stream &&
-  held.revision === exported.revision &&
-  held.type === exported.type &&
-  held.id.toLowerCase() === exported.id.toLowerCase();
+const isSame = (logged: RecordedEvent, exported: ExportedEvent): boolean =>
+  logged.stream === exported.stream &&
+  logged.revision === exported.revision &&
+  logged.type === exported.type &&
+  logged.id.toLowerCase() === exported.id.toLowerCase();
 
-const named = ({ type, stream, revision, id }: RecordedEvent | ExportedEvent): string =>
+const describeEvent = ({ type, stream, revision, id }: RecordedEvent | ExportedEvent): string =>
   `${type} ${id} (revision ${revision} of ${stream})`;
 
-const appendOf = (event: ExportedEvent): AppendRequest => ({
+const toAppend = (event: ExportedEvent): AppendRequest => ({
   stream: event.stream,
   events: [newEvent(event)],
   expectedRevision: event.revision === 0 ? 'no-stream' : event.revision - 1,
@@ -95,9 +95,9 @@ const appendOf = (event: ExportedEvent): AppendRequest => ({
 function newEvent({ id, type, data, metadata, position, recordedAt }: ExportedEvent): NewEvent {
   const event = { id, type, data, metadata } as NewEvent;
   if (!isObject(metadata) || Object.hasOwn(metadata, 'importedFrom')) return event;
-  const told = { ...event, metadata: { ...metadata, importedFrom: { position, recordedAt } } };
+  const withOrigin = { ...event, metadata: { ...metadata, importedFrom: { position, recordedAt } } };
   // An event of the largest size has no room for it.
-  return bytesOf(told) > MAX_EVENT_BYTES ? event : told;
+  return bytesOf(withOrigin) > MAX_EVENT_BYTES ? event : withOrigin;
 }
 
 const isObject = (value: unknown): value is object =>

@@ -32,12 +32,12 @@ export type Export = {
  */
 export async function readExport(bytes: AsyncIterable<Buffer>): Promise<Export> {
   const hash = createHash('sha256');
-  const lines = linesOf(bytes);
+  const lines = splitLines(bytes);
   try {
     const { value: first } = await lines.next();
-    const header = headerOf(first);
+    const header = parseHeader(first);
     hash.update(first as Buffer);
-    return { header, events: eventsOf(lines, hash) };
+    return { header, events: parseEvents(lines, hash) };
   } catch (error) {
     await lines.return(undefined);
     throw error;
@@ -62,9 +62,9 @@ export async function checkExport(
   return { header, events: count };
 }
 
-function headerOf(line: Buffer | undefined): Header {
+function parseHeader(line: Buffer | undefined): Header {
   if (!line) throw new ExportError('The file is empty');
-  const json = parsed(line) as { format?: unknown; version?: unknown } | null | undefined;
+  const json = parseJson(line) as { format?: unknown; version?: unknown } | null | undefined;
   if (typeof json !== 'object' || json?.format !== FORMAT) {
     throw new ExportError('This is no export of a log: its first line is not the header of one');
   }
@@ -74,15 +74,15 @@ function headerOf(line: Buffer | undefined): Header {
     );
   }
   const header = Header.safeParse(json);
-  if (!header.success) throw new ExportError(`The header is wrong: ${problemsOf(header.error)}`);
+  if (!header.success) throw new ExportError(`The header is wrong: ${oneLineProblems(header.error)}`);
   return header.data;
 }
 
-async function* eventsOf(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGenerator<ExportedEvent> {
+async function* parseEvents(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGenerator<ExportedEvent> {
   let events = 0;
   try {
     for await (const line of lines) {
-      const json = parsed(line);
+      const json = parseJson(line);
       const trailer = isEvent(json) ? undefined : Trailer.safeParse(json).data;
       if (trailer) {
         if (trailer.sha256 !== hash.digest('hex')) {
@@ -93,13 +93,13 @@ async function* eventsOf(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGenera
             `The export holds ${countOf(events, 'events')}, and its last line says ${trailer.events}`,
           );
         }
-        if (await isMore(lines))
+        if (await hasMore(lines))
           throw new ExportError(`Something follows behind the end of the export, line ${events + 3}`);
         return;
       }
       events++;
       hash.update(line);
-      yield eventOf(json, events + 1, line.length);
+      yield parseEvent(json, events + 1, line.length);
     }
     throw new ExportError(
       `The export is cut off behind ${countOf(events, 'events')}: its last line is missing`,
@@ -110,7 +110,7 @@ async function* eventsOf(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGenera
 }
 
 /** A line, or what is no whole line. @throws the bytes cannot be read */
-async function isMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
+async function hasMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
   try {
     return !(await lines.next()).done;
   } catch (error) {
@@ -122,10 +122,12 @@ async function isMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
 /** Told before it is parsed: to find out that an event is no trailer takes longer than all else. */
 const isEvent = (json: unknown): boolean => Object.hasOwn(Object(json), 'stream');
 
-function eventOf(json: unknown, line: number, bytes: number): ExportedEvent {
+function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
   const { success, data, error } = ExportedEvent.safeParse(json);
   if (!success) {
-    throw new ExportError(`Line ${line} is no event: ${json === undefined ? 'no JSON' : problemsOf(error)}`);
+    throw new ExportError(
+      `Line ${line} is no event: ${json === undefined ? 'no JSON' : oneLineProblems(error)}`,
+    );
   }
   // Whoever made the export, nothing is written to streams that are not of this kind, such as settings of the server.
   const { stream } = data;
@@ -139,14 +141,14 @@ function eventOf(json: unknown, line: number, bytes: number): ExportedEvent {
 }
 
 /** On one line. */
-const problemsOf = (error: z.ZodError): string => z.prettifyError(error).replaceAll(/\s*\n\s*/g, ' ');
+const oneLineProblems = (error: z.ZodError): string => z.prettifyError(error).replaceAll(/\s*\n\s*/g, ' ');
 
 /** What MAX_EVENT_BYTES is a limit of. */
 export const bytesOf = ({ data, metadata }: { data: unknown; metadata: unknown }): number =>
   Buffer.byteLength(JSON.stringify(data)) + Buffer.byteLength(JSON.stringify(metadata));
 
 /** The lines, each with its line feed. */
-async function* linesOf(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* splitLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let parts: Buffer[] = [];
   let length = 0;
   for await (const chunk of bytes) {
@@ -168,7 +170,7 @@ async function* linesOf(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
 }
 
 /** Undefined if it is no JSON. */
-function parsed(line: Buffer): unknown {
+function parseJson(line: Buffer): unknown {
   try {
     return JSON.parse(line.toString());
   } catch {

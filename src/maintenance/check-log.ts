@@ -8,7 +8,7 @@ import { WebhookIndex } from '../projections/webhook-index.js';
 import { foldStep } from './fold-key.js';
 
 /** Something in the log is not as it must be. */
-export type LogFault = {
+export type IntegrityViolation = {
   readonly stream: string;
   readonly revision: number;
   readonly position: Position;
@@ -32,7 +32,7 @@ export type CheckedLog = {
  */
 export async function checkLog(
   log: EventStore,
-  found: (fault: LogFault) => void,
+  found: (fault: IntegrityViolation) => void,
   passed: (event: RecordedEvent) => void,
   foreign: (event: RecordedEvent) => void,
 ): Promise<CheckedLog> {
@@ -43,16 +43,16 @@ export async function checkLog(
   let faults = 0;
   let position: Position | undefined;
   for await (const recorded of log.readAll(undefined, foreign)) {
-    const report = (fault: string | undefined) => {
+    const reportFault = (fault: string | undefined) => {
       if (fault === undefined) return;
       faults++;
       const { stream, revision, type } = recorded;
       found({ stream, revision, position: recorded.position, type, fault });
     };
-    if (ids.has(recorded.id)) report(`its id ${recorded.id} is that of another event too`);
+    if (ids.has(recorded.id)) reportFault(`its id ${recorded.id} is that of another event too`);
     ids.add(recorded.id);
-    if (position !== undefined && recorded.position <= position) report(`it comes after ${position}`);
-    report(judge(entries, webhooks, recorded));
+    if (position !== undefined && recorded.position <= position) reportFault(`it comes after ${position}`);
+    reportFault(validateEvent(entries, webhooks, recorded));
     position = recorded.position;
     events++;
     passed(recorded);
@@ -61,7 +61,7 @@ export async function checkLog(
 }
 
 /** Folds the event in. @returns what is wrong with it */
-function judge(
+function validateEvent(
   entries: Map<string, ApiKeyEntry>,
   webhooks: WebhookIndex,
   recorded: RecordedEvent,
@@ -71,14 +71,14 @@ function judge(
     if (recorded.revision !== 0) return `revision ${recorded.revision} in a stream of one event`;
     return typeof access === 'string' ? access : undefined;
   }
-  if (webhookIdOf(recorded.stream) !== undefined) return judgeWebhook(webhooks, recorded);
+  if (webhookIdOf(recorded.stream) !== undefined) return validateWebhookEvent(webhooks, recorded);
   const before = entries.get(recorded.stream);
   const { entry, fault } = foldStep(before, recorded);
   entries.set(recorded.stream, entry);
   return fault;
 }
 
-function judgeWebhook(webhooks: WebhookIndex, recorded: RecordedEvent): string | undefined {
+function validateWebhookEvent(webhooks: WebhookIndex, recorded: RecordedEvent): string | undefined {
   const before = webhooks.entryOf(webhookIdOf(recorded.stream) ?? '');
   const event = decodeWebhookEvent(recorded, before ? before.revision + 1 : 0);
   const after = webhooks.apply(recorded);

@@ -22,7 +22,7 @@ export async function compareKey(
   members: ReadonlySet<string>,
   read: (member: string) => Promise<StoredKey>,
 ): Promise<string[]> {
-  const place = (await entriesOf(log, apiKeyId))[0];
+  const place = (await foldedEntries(log, apiKeyId))[0];
   const member = place ? sortedSetMember({ apiKeyId, createdPosition: place.createdPosition }) : '';
   const stored = await read(member);
   const differences: string[] = [];
@@ -33,7 +33,7 @@ export async function compareKey(
   }
   const { document, live, inAll, inList, isQuarantined } = stored;
   // Read after what is stored, so whatever that holds is here.
-  const entries = await entriesOf(log, apiKeyId);
+  const entries = await foldedEntries(log, apiKeyId);
   const reached = entries.findLast(({ position }) => position <= (live.checkpoint?.position ?? ''));
   const isHere = reached !== undefined && reached.key.repoId === repoId;
   if (document === null) return isHere ? [...differences, 'it is missing'] : differences;
@@ -52,7 +52,7 @@ export async function compareKey(
     );
   }
   const item = toListItem(entry);
-  if (document !== toDocument(item)) differences.push(...fieldsThatDiffer(document, item));
+  if (document !== toDocument(item)) differences.push(...differingFields(document, item));
   if (!inAll) differences.push('the list of all keys lacks it');
   if (inList !== (item.status !== 'deleted')) {
     differences.push(inList ? 'it is deleted, and listed' : 'the list lacks it');
@@ -64,15 +64,15 @@ export async function compareKey(
 }
 
 /** The key after each of its events. */
-async function entriesOf(log: EventStore, apiKeyId: string): Promise<ApiKeyEntry[]> {
+async function foldedEntries(log: EventStore, apiKeyId: string): Promise<ApiKeyEntry[]> {
   if (!isApiKeyId(apiKeyId)) return [];
   const entries: ApiKeyEntry[] = [];
   for await (const { entry } of foldKey(log, apiKeyId)) entries.push(entry);
   return entries;
 }
 
-function fieldsThatDiffer(document: string, item: ListItem): string[] {
-  const stored = parsed(document);
+function differingFields(document: string, item: ListItem): string[] {
+  const stored = parseStored(document);
   if (!stored) return ['its document is no JSON object'];
   const names = new Set([...Object.keys(item), ...Object.keys(stored)]) as Set<keyof ListItem>;
   const differing = [...names].filter((name) => stored[name] !== item[name]);
@@ -82,7 +82,7 @@ function fieldsThatDiffer(document: string, item: ListItem): string[] {
   );
 }
 
-function parsed(document: string): ListItem | undefined {
+function parseStored(document: string): ListItem | undefined {
   try {
     const item: unknown = parseDocument(document);
     return typeof item === 'object' && item !== null ? (item as ListItem) : undefined;

@@ -42,7 +42,7 @@ export type ComparisonProgress = {
 };
 
 /** Whether the read model is right cannot be told. */
-export class CouldNotTell extends Error {}
+export class InconclusiveError extends Error {}
 
 /** A rebuild may take a partition's place while it is looked at. */
 const ATTEMPTS = 10;
@@ -51,7 +51,7 @@ const ATTEMPTS = 10;
  * Compares what Redis serves with the fold of the log, key by key, while both go on growing. What is not
  * alike at first sight is looked at alone, at one position of the log: see compareKey.
  * @param entries every key, as the log had it at some position
- * @throws CouldNotTell
+ * @throws InconclusiveError
  */
 export async function compare(
   log: EventStore,
@@ -66,7 +66,7 @@ export async function compare(
   for (const [number, [partition, generations]] of [...repositories].entries()) {
     const items = expected.get(number) ?? [];
     for (let attempt = 1; ; attempt++) {
-      if (attempt > ATTEMPTS) throw new CouldNotTell('The read model is being rebuilt again and again');
+      if (attempt > ATTEMPTS) throw new InconclusiveError('The read model is being rebuilt again and again');
       const live = await readLiveGeneration(redis, partition);
       const stored = generations.get(live.generation) ?? [];
       const mine = await comparePartition(log, redis, partition, live, items, stored);
@@ -96,7 +96,7 @@ async function comparePartition(
   const { generation, checkpoint } = live;
   if (!checkpoint) {
     if (items.length === 0 && generation === '') return [];
-    throw new CouldNotTell(
+    throw new InconclusiveError(
       `The read model holds nothing of ${countOf(items.length, 'keys')}, and says so: start the service, or run projection rebuild`,
     );
   }
@@ -116,7 +116,7 @@ async function comparePartition(
   const quarantined = new Set(await redis.smembers(quarantinedIds));
   const ids = new Set(items.map(({ apiKeyId }) => apiKeyId));
   for (const id of quarantined) {
-    if (ids.has(id) || (await isKnown(log, id))) continue;
+    if (ids.has(id) || (await existsInLog(log, id))) continue;
     differences.push({
       repoId: null,
       apiKeyId: id,
@@ -128,7 +128,7 @@ async function comparePartition(
     if (there.documents.size > 0 && !known.has(repoId) && !(await redis.sismember(repos, repoId))) {
       differences.push({ repoId, apiKeyId: null, difference: `${repos} does not name the repository` });
     }
-    for (const [apiKeyId, members] of suspectsOf(byRepository.get(repoId) ?? [], there, quarantined)) {
+    for (const [apiKeyId, members] of findSuspects(byRepository.get(repoId) ?? [], there, quarantined)) {
       const key = { repoId, apiKeyId };
       const read = (member: string) => readKey(redis, partition, generation, key, member);
       for (const difference of await compareKey(log, key, members, read)) {
@@ -139,13 +139,13 @@ async function comparePartition(
   return differences;
 }
 
-async function isKnown(log: EventStore, apiKeyId: string): Promise<boolean> {
+async function existsInLog(log: EventStore, apiKeyId: string): Promise<boolean> {
   for await (const _ of log.readStream(apiKeyStream(apiKeyId))) return true;
   return false;
 }
 
 /** The keys that are not alike at first sight, and where the lists have them. */
-function suspectsOf(
+function findSuspects(
   items: readonly ListItem[],
   { documents, all, list }: StoredRepository,
   quarantined: ReadonlySet<string>,

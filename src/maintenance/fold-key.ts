@@ -4,7 +4,7 @@ import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { type ApiKeyEntry, nextApiKeyEntry } from '../projections/api-key-index.js';
 
 /** A key after one of its events. */
-export type Step = {
+export type FoldStep = {
   readonly recorded: RecordedEvent;
   readonly entry: ApiKeyEntry;
   /** Why the event cannot be decoded or folded: the first one puts the key in quarantine. */
@@ -12,7 +12,7 @@ export type Step = {
 };
 
 /** A key's history as the log has it now, one step an event; nothing if there is no such key. */
-export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable<Step> {
+export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable<FoldStep> {
   let entry: ApiKeyEntry | undefined;
   for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
     const step = foldStep(entry, recorded);
@@ -22,7 +22,7 @@ export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable
 }
 
 /** @throws RangeError see decode */
-export function foldStep(before: ApiKeyEntry | undefined, recorded: RecordedEvent): Step {
+export function foldStep(before: ApiKeyEntry | undefined, recorded: RecordedEvent): FoldStep {
   const event = decodeApiKeyEvent(recorded, before ? before.revision + 1 : 0);
   const entry = nextApiKeyEntry(before, recorded, event);
   if (event.type === 'Unreadable') return { recorded, entry, fault: event.reason };

@@ -6,7 +6,7 @@ import { heldBy } from '../projections/read-model.js';
 import { readLiveGeneration } from '../projections/redis/generations.js';
 import { generationSets, PARTITIONS, partitionKeys, versionRoot } from '../projections/redis/keys.js';
 import type { Connection } from '../redis/connection.js';
-import { type Quarantined, quarantineOf } from './quarantine.js';
+import { inspectQuarantine, type Quarantined } from './quarantine.js';
 
 export type ProjectionStatus = {
   readonly version: number;
@@ -48,8 +48,8 @@ export async function projectionStatus(
   const quarantined: Quarantined[] = [];
   for (const id of ids) {
     // An id that the log does not know is not quarantine but damage, which audit verify finds.
-    const judged = await quarantineOf(log, id);
-    if (judged) quarantined.push(judged.quarantined);
+    const report = await inspectQuarantine(log, id);
+    if (report) quarantined.push(report.quarantined);
   }
   return {
     version: READ_MODEL_VERSION,

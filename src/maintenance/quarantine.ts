@@ -9,7 +9,7 @@ import type { Connection } from '../redis/connection.js';
 import { foldKey } from './fold-key.js';
 
 /** The event that put a key in quarantine, and why. */
-export type Cause = {
+export type QuarantineCause = {
   readonly position: Position;
   readonly revision: number;
   readonly type: string;
@@ -17,20 +17,27 @@ export type Cause = {
 };
 
 /** A stream; the cause is null if this release can read all of it. */
-export type Quarantined = { readonly stream: string; readonly repoId: string; readonly cause: Cause | null };
+export type Quarantined = {
+  readonly stream: string;
+  readonly repoId: string;
+  readonly cause: QuarantineCause | null;
+};
 
 /** What a key's stream amounts to by this release. */
-export type Judged = {
+export type QuarantineReport = {
   readonly quarantined: Quarantined;
   readonly entry: ApiKeyEntry;
   readonly status: AiApiKey['status'];
 };
 
 /** Undefined if the log holds no such key. */
-export async function quarantineOf(log: EventStore, apiKeyId: string): Promise<Judged | undefined> {
+export async function inspectQuarantine(
+  log: EventStore,
+  apiKeyId: string,
+): Promise<QuarantineReport | undefined> {
   const stream = apiKeyStream(apiKeyId);
   let entry: ApiKeyEntry | undefined;
-  let cause: Cause | null = null;
+  let cause: QuarantineCause | null = null;
   for await (const step of foldKey(log, apiKeyId)) {
     const { position, revision, type } = step.recorded;
     entry = step.entry;
@@ -46,15 +53,15 @@ export async function quarantineOf(log: EventStore, apiKeyId: string): Promise<J
  * Folds a stream again, and lets the read model take the key over if this release can read all of it.
  * @throws Error Redis holds no read model
  */
-export async function release(
+export async function liftQuarantine(
   log: EventStore,
   redis: Connection,
   prefix: string,
   apiKeyId: string,
-): Promise<Judged | undefined> {
-  const judged = await quarantineOf(log, apiKeyId);
-  if (!judged || judged.quarantined.cause) return judged;
-  const item = toListItem(judged.entry);
+): Promise<QuarantineReport | undefined> {
+  const report = await inspectQuarantine(log, apiKeyId);
+  if (!report || report.quarantined.cause) return report;
+  const item = toListItem(report.entry);
   const partition = partitionKeys(versionRoot(prefix), partitionOf(item.repoId));
   for (let written: WriteResult = 'LOST'; written !== 'OK'; ) {
     const { generation } = await readLiveGeneration(redis, partition);
@@ -62,5 +69,5 @@ export async function release(
     const to = { live: { floor: '', checkpoint: undefined } };
     written = await writeItems(redis, partition, generation, [item], to);
   }
-  return judged;
+  return report;
 }

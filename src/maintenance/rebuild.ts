@@ -55,7 +55,7 @@ export async function rebuild(
   const partitions = Array.from({ length: PARTITIONS }, (_, number) =>
     partitionKeys(versionRoot(prefix), number),
   );
-  const fold = new Fold(log, progress.folded);
+  const fold = new LogFold(log, progress.folded);
   await registerVersion(redis, prefix);
   await fold.catchUp();
   const items = fold.takeChanges();
@@ -63,12 +63,12 @@ export async function rebuild(
   for (const [number, partition] of partitions.entries()) {
     await sweep(redis, partition);
     await beginGeneration(redis, partition, generation);
-    const mine = byPartition.get(number) ?? [];
-    await build(redis, partition, generation, mine);
+    const own = byPartition.get(number) ?? [];
+    await writePartition(redis, partition, generation, own);
     for (const waiting of partitions.slice(0, number)) {
       if ((await touchGeneration(redis, waiting, generation)) !== 'OK') throw new GenerationLost();
     }
-    progress.written(mine.length, items.length);
+    progress.written(own.length, items.length);
   }
   for (const [number, partition] of partitions.entries()) {
     for (let answer = 'BEHIND'; answer !== 'OK'; ) {
@@ -76,16 +76,16 @@ export async function rebuild(
       await fold.catchUp();
       for (const [changed, changes] of groupByPartition(fold.takeChanges())) {
         const behind = partitions[changed];
-        if (behind && changed >= number) await build(redis, behind, generation, changes);
+        if (behind && changed >= number) await writePartition(redis, behind, generation, changes);
       }
-      answer = await takeOver(log, redis, partition, generation, live, fold.checkpoint);
+      answer = await swapPartition(log, redis, partition, generation, live, fold.checkpoint);
     }
   }
   return { generation, events: fold.events, keys: fold.keys, position: fold.checkpoint?.position ?? null };
 }
 
 /** @throws GenerationLost */
-async function build(
+async function writePartition(
   redis: Connection,
   partition: Partition,
   generation: string,
@@ -96,7 +96,7 @@ async function build(
 }
 
 /** @throws GenerationLost */
-async function takeOver(
+async function swapPartition(
   log: EventStore,
   redis: Connection,
   partition: Partition,
@@ -106,8 +106,8 @@ async function takeOver(
 ): Promise<SwapResult> {
   // One that the log does not hold is of another log, or of a later day of one that was restored.
   const direction = live.checkpoint && (await heldBy(log)(live.checkpoint)) ? 'forward' : 'any';
-  const mine = checkpoint ? generation : '';
-  const answer = await swapGeneration(redis, partition, mine, live.generation, checkpoint, direction);
+  const own = checkpoint ? generation : '';
+  const answer = await swapGeneration(redis, partition, own, live.generation, checkpoint, direction);
   if (answer === 'LOST') throw new GenerationLost();
   return answer;
 }
@@ -121,7 +121,7 @@ export class GenerationLost extends Error {
 }
 
 /** What the log says by now, and the keys that have changed since they were last taken. */
-class Fold {
+class LogFold {
   readonly #log: EventStore;
   readonly #folded: (event: RecordedEvent) => void;
   readonly #entries = new Map<string, ApiKeyEntry>();

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { keyAsOf, listAsOf as listOf, shownAsOf } from '../../../audit/as-of.js';
-import { type Moment, momentOf, momentText } from '../../../audit/point-in-time.js';
+import { apiKeyAsOfView, keyAsOf, listAsOf as listOf } from '../../../audit/as-of.js';
+import { formatPointInTime, type PointInTime, parsePointInTime } from '../../../audit/point-in-time.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import type { Position } from '../../../event-store/position.js';
@@ -29,14 +29,14 @@ export async function listAsOf(
 ) {
   const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
-  const moment = await momentOf(asOf, log, clock());
+  const pointInTime = await parsePointInTime(asOf, log, clock());
   // Another instance may have made a key a moment ago.
-  const end = moment.position ?? (await log.end());
+  const end = pointInTime.position ?? (await log.end());
   const upTo = atLeast !== undefined && atLeast > end ? atLeast : end;
   const entries = await queries.keysCreatedBefore(repoId, query.after, upTo);
-  await record(request, reply, dependencies, moment, { repoId, apiKeyId: null });
-  const { items, next } = await listOf(log, entries, moment, query);
-  return { shown: items.map((key) => shownAsOf(key, moment)), next };
+  await record(request, reply, dependencies, pointInTime, { repoId, apiKeyId: null });
+  const { items, next } = await listOf(log, entries, pointInTime, query);
+  return { shown: items.map((key) => apiKeyAsOfView(key, pointInTime)), next };
 }
 
 /** @throws KeyledgerError INVALID_INPUT, OTHER_LOG, KEY_NOT_FOUND, UNAVAILABLE, BEHIND */
@@ -53,13 +53,13 @@ export async function getAsOf(
 ) {
   const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
-  const moment = await momentOf(asOf, log, clock());
+  const pointInTime = await parsePointInTime(asOf, log, clock());
   if (atLeast !== undefined) await queries.awaitVerifyPosition(atLeast);
-  await record(request, reply, dependencies, moment, { repoId, apiKeyId });
-  const key = await keyAsOf(log, apiKeyId, moment);
+  await record(request, reply, dependencies, pointInTime, { repoId, apiKeyId });
+  const key = await keyAsOf(log, apiKeyId, pointInTime);
   const isShown = key?.repoId === repoId && (key.status !== 'deleted' || include === 'deleted');
   if (!isShown) throw new KeyledgerError('KEY_NOT_FOUND');
-  return shownAsOf(key, moment);
+  return apiKeyAsOfView(key, pointInTime);
 }
 
 /** Writes down who is about to be told what was so at a moment, with the query as it was asked. */
@@ -67,10 +67,10 @@ async function record(
   request: FastifyRequest,
   reply: FastifyReply,
   dependencies: CommandDependencies,
-  moment: Moment,
+  pointInTime: PointInTime,
   about: { readonly repoId: string; readonly apiKeyId: string | null },
 ): Promise<void> {
-  const asOf = momentText(moment);
+  const asOf = formatPointInTime(pointInTime);
   const query = definedEntries({ ...(request.query as Record<string, string | number | undefined>), asOf });
   await recordAuditAccess(commandContext(request, dependencies), { access: 'as-of', ...about, query });
   reply.header('keyledger-as-of', asOf);

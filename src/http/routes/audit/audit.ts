@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { HistoryEntry } from '../../../audit/describe-event.js';
-import { entriesOf } from '../../../audit/entries.js';
+import { readEntries } from '../../../audit/entries.js';
 import { parseBound } from '../../../audit/event-range.js';
 import { history } from '../../../audit/history.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
@@ -129,7 +129,7 @@ export const auditRoutes =
         const context = commandContext(request, dependencies);
         const apiKeyId = apikeyId ?? null;
         await recordAuditAccess(context, { access: 'audit', repoId, apiKeyId, query: definedEntries(asked) });
-        const events = await entriesOf(log, lines.slice(0, limit));
+        const events = await readEntries(log, lines.slice(0, limit));
         const nextCursor = lines.length > limit ? (events.at(-1)?.position ?? null) : null;
         return { success: true as const, events, nextCursor };
       },

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { HistoryEntry } from '../../../audit/describe-event.js';
-import { entriesOf } from '../../../audit/entries.js';
+import { readEntries } from '../../../audit/entries.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../../domain/ai-api-key.js';
 import { type Actor, permits } from '../../../domain/authorization.js';
@@ -127,7 +127,7 @@ export const systemEventRoutes =
           apiKeyId: null,
           query: definedEntries({ ...filters, showUnread: showUnread ? 'true' : undefined, skip, take }),
         });
-        const entries = await entriesOf(log, page);
+        const entries = await readEntries(log, page);
         const numbers = entries.map(({ id }) => eventNumber(id));
         const read = except ?? (await readMarks.among(marker, numbers).catch(() => NOTHING_READ));
         const events = entries.map((entry) => systemEvent(entry, read));

@@ -1,4 +1,4 @@
-import { startProgress } from '../src/cli/progress-bar.js';
+import { startProgressBar } from '../src/cli/progress-bar.js';
 import {
   type ApiKeyCommand,
   type ApiKeyState,
@@ -148,7 +148,7 @@ async function main(target: string | undefined, total: number): Promise<void> {
   const log = await openEventStore(url, { onFatal: failed, warn: console.error });
   const started = performance.now();
   let written = 0;
-  const progress = startProgress('Making', total);
+  const progress = startProgressBar('Making', total);
   async function* counted() {
     for (const append of madeUp(total)) {
       yield append;

@@ -1,15 +1,15 @@
 import { describe, expect, it } from '@jest/globals';
-import { duration, progressOf } from '../src/cli/progress-bar.js';
+import { duration, progressText } from '../src/cli/progress-bar.js';
 import { count, countOf } from '../src/quantity.js';
 
 describe('progress', () => {
   it('says how many events are done, how many a second, and what is left', () => {
-    expect(progressOf(250_000, 5, 1_000_000)).toBe('250,000 of 1,000,000 events  50,000/s  15s left');
-    expect(progressOf(250_000, 5)).toBe('250,000 events  50,000/s');
-    expect(progressOf(0, 1, 10)).toBe('0 of 10 events  0/s');
-    expect(progressOf(1, 1, 1, 'keys')).toBe('1 of 1 key  1/s  0s left');
-    expect(progressOf(1, 1)).toBe('1 event  1/s');
-    expect(progressOf(11, 1, 10)).toBe('11 of 10 events  11/s  0s left');
+    expect(progressText(250_000, 5, 1_000_000)).toBe('250,000 of 1,000,000 events  50,000/s  15s left');
+    expect(progressText(250_000, 5)).toBe('250,000 events  50,000/s');
+    expect(progressText(0, 1, 10)).toBe('0 of 10 events  0/s');
+    expect(progressText(1, 1, 1, 'keys')).toBe('1 of 1 key  1/s  0s left');
+    expect(progressText(1, 1)).toBe('1 event  1/s');
+    expect(progressText(11, 1, 10)).toBe('11 of 10 events  11/s  0s left');
   });
 
   it('counts one thing as one', () => {

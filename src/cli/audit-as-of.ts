@@ -78,8 +78,8 @@ async function auditCouldUse(
   if (!isAccessKey(accessKey)) throw new Error('This is not an access key: it begins with FB_AI_');
   await withLog(async (log) => {
     const pointInTime = await parsePointInTime(at, log, Date.now());
-    const found = await couldUse(log, accessKey, pointInTime);
-    const { repoId, apiKeyId } = found;
+    const answer = await couldUse(log, accessKey, pointInTime);
+    const { repoId, apiKeyId } = answer;
     const asOf = formatPointInTime(pointInTime);
     await recordCommandLineAccess(log, {
       access: 'could-use',
@@ -87,12 +87,15 @@ async function auditCouldUse(
       apiKeyId,
       query: { asOf, key: accessKey },
     });
-    if (json) print(jsonText({ key: accessKey, asOf, ...found }));
-    else for (const line of inWords(found, asOf)) print(line);
+    if (json) print(jsonText({ key: accessKey, asOf, ...answer }));
+    else for (const line of describeAnswer(answer, asOf)) print(line);
   });
 }
 
-function inWords({ couldUse, status, apiKeyId, repoId, expiresAt, event }: CouldUse, asOf: string): string[] {
+function describeAnswer(
+  { couldUse, status, apiKeyId, repoId, expiresAt, event }: CouldUse,
+  asOf: string,
+): string[] {
   const is = status === 'expired' ? `expired at ${expiresAt}` : status;
   const first = `${couldUse ? 'yes' : 'no'}: at ${asOf} it was ${is}`;
   if (!event) return ['no: no key has this access key'];

@@ -59,7 +59,7 @@ async function auditHistory(given: string, { json }: { json?: boolean }): Promis
     let events = 0;
     for await (const entry of (isWebhook ? webhookHistory : history)(log, id)) {
       events++;
-      print(json ? jsonText(entry) : lineOf(entry));
+      print(json ? jsonText(entry) : formatEntry(entry));
     }
     if (events === 0) throw new Error(`There is no key or webhook ${id} in this log`);
   });
@@ -96,23 +96,23 @@ async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOpt
       ),
     });
     for await (const entry of repositoryHistory(log, repo, query, end)) {
-      print(json ? jsonText(entry) : `${lineOf(entry)}  ${entry.apiKeyId ?? entry.webhookId ?? ''}`);
+      print(json ? jsonText(entry) : `${formatEntry(entry)}  ${entry.apiKeyId ?? entry.webhookId ?? ''}`);
     }
   });
 }
 
-function lineOf({ type, at, actor, changes, reason, unreadable, accessed }: HistoryEntry): string {
-  const facts = Object.entries(changes).map(([name, { from, to }]) =>
+function formatEntry({ type, at, actor, changes, reason, unreadable, accessed }: HistoryEntry): string {
+  const fields = Object.entries(changes).map(([name, { from, to }]) =>
     from === null
       ? `${name}=${JSON.stringify(to)}`
       : `${name} ${JSON.stringify(from)} -> ${JSON.stringify(to)}`,
   );
-  if (reason != null) facts.push(`reason=${JSON.stringify(reason)}`);
-  if (unreadable !== undefined) facts.push(`unreadable: ${unreadable.replaceAll('\n', ' ')}`);
+  if (reason != null) fields.push(`reason=${JSON.stringify(reason)}`);
+  if (unreadable !== undefined) fields.push(`unreadable: ${unreadable.replaceAll('\n', ' ')}`);
   if (accessed)
-    facts.push(`${accessed.access} from ${accessed.from}${accessed.verified ? '' : ' (not verified)'}`);
+    fields.push(`${accessed.access} from ${accessed.from}${accessed.verified ? '' : ' (not verified)'}`);
   const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
-  return `${at}  ${type.padEnd(19)} by ${who}  ${facts.join(', ')}`;
+  return `${at}  ${type.padEnd(19)} by ${who}  ${fields.join(', ')}`;
 }
 
 function keyId(text: string): string {

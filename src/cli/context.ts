@@ -22,19 +22,19 @@ import { printError } from './terminal-text.js';
 export const LOG_FAILED = 70;
 
 /** Exit code of a process whose reader has gone: 128 and the number of SIGPIPE. */
-const READER_GONE = 141;
+const BROKEN_PIPE = 141;
 
 /** How long a tool waits for an EventStoreDB that cannot be reached (milliseconds). */
-const LOG_PATIENCE_MS = 30_000;
+const LOG_TIMEOUT_MS = 30_000;
 
 /** So long a tool waits for Redis, in milliseconds. */
-const REDIS_PATIENCE_MS = 5000;
+const REDIS_TIMEOUT_MS = 5000;
 
 /** What ioredis says of a server that is gone or frozen. */
-const LOST_ON_THE_WAY = /^(Command timed out|Connection is closed|Stream isn't writeable)/;
+const CONNECTION_LOST = /^(Command timed out|Connection is closed|Stream isn't writeable)/;
 
 /** Whose word the command line takes for who asks: nobody has proved it. */
-const COMMAND_LINE = 'keyledger:command-line';
+const COMMAND_LINE_ISSUER = 'keyledger:command-line';
 
 /**
  * Opens the log of the settings for a tool, and closes it after.
@@ -58,7 +58,7 @@ export async function withLog<T>(
     printError(`keyledger: ${message}`);
     process.exit(LOG_FAILED);
   };
-  const wait = { limitMs: LOG_PATIENCE_MS, onWaiting: printError };
+  const wait = { limitMs: LOG_TIMEOUT_MS, onWaiting: printError };
   const options = { onFatal: logFailed, warn: printError, purpose, prefix, wait };
   const log = await openEventStore(EVENT_STORE_URL, options);
   if (log.readOnly) {
@@ -73,7 +73,7 @@ export async function withLog<T>(
 
 /** Ends a tool whose output cannot be written: its reader has stopped, such as `head`, or the disk is full. */
 export function endWhenOutputFails(error: NodeJS.ErrnoException): void {
-  if (error.code === 'EPIPE') process.exit(READER_GONE);
+  if (error.code === 'EPIPE') process.exit(BROKEN_PIPE);
   printError(`keyledger: standard output cannot be written: ${error.message}`);
   process.exit(1);
 }
@@ -93,14 +93,14 @@ export async function withRedis<T>(
     reason = message;
   });
   try {
-    await once(redis, 'ready', { signal: AbortSignal.timeout(REDIS_PATIENCE_MS) }).catch(() => {
+    await once(redis, 'ready', { signal: AbortSignal.timeout(REDIS_TIMEOUT_MS) }).catch(() => {
       throw new Error(describeRedisProblem(READ_MODEL_URL, reason));
     });
     return await use(redis);
   } catch (error) {
     const { name, message } = error as Error;
     if (name === 'ReplyError') throw new Error(describeRedisProblem(READ_MODEL_URL, message));
-    if (!LOST_ON_THE_WAY.test(message)) throw error;
+    if (!CONNECTION_LOST.test(message)) throw error;
     const where = redactUrl(READ_MODEL_URL);
     throw new Error(`Redis at ${where} does not answer any more: ${message}. Run it again when it does`);
   } finally {
@@ -112,7 +112,7 @@ export async function withRedis<T>(
 export const commandLine = (log: EventStore): AuditContext => ({
   log,
   clock: Date.now,
-  actor: { issuer: COMMAND_LINE, subject: operatingSystemUser() },
+  actor: { issuer: COMMAND_LINE_ISSUER, subject: operatingSystemUser() },
   requestId: randomUUID(),
   from: `command line on ${hostname()}`,
   verified: false,
@@ -123,8 +123,8 @@ export const commandLine = (log: EventStore): AuditContext => ({
  * without a record.
  * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN
  */
-export async function recordCommandLineAccess(log: EventStore, to: AuditAccessRecord): Promise<void> {
-  if (!log.readOnly) await recordAuditAccess(commandLine(log), to);
+export async function recordCommandLineAccess(log: EventStore, record: AuditAccessRecord): Promise<void> {
+  if (!log.readOnly) await recordAuditAccess(commandLine(log), record);
 }
 
 /** What went wrong, and why it did. */

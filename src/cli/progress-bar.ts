@@ -1,7 +1,7 @@
 import { count, countOf } from '../quantity.js';
 
 /** How far a long command has come, for whoever sits at the terminal. */
-export type ProgressLine = {
+export type ProgressBar = {
   /**
    * So many more are done.
    * @param part of the whole that is done by now, 0 to 1, where the total is not known
@@ -12,14 +12,14 @@ export type ProgressLine = {
 };
 
 const REDRAW_MS = 200;
-const SILENT: ProgressLine = { add: () => undefined, end: () => undefined };
+const SILENT: ProgressBar = { add: () => undefined, end: () => undefined };
 
 /**
  * Shows on stderr how many are done, how many a second, and how long the rest will take. Writes
  * nothing where stderr is no terminal.
  * @param total how many there will be, where that is known
  */
-export function startProgress(label: string, total?: number, unit = 'events'): ProgressLine {
+export function startProgressBar(label: string, total?: number, unit = 'events'): ProgressBar {
   if (!process.stderr.isTTY) return SILENT;
   const started = performance.now();
   let done = 0;
@@ -31,7 +31,7 @@ export function startProgress(label: string, total?: number, unit = 'events'): P
       if (now - drawn < REDRAW_MS) return;
       drawn = now;
       process.stderr.write(
-        `\r\x1b[K${label}  ${progressOf(done, (now - started) / 1000, total ?? (part ? done / part : undefined), unit)}`,
+        `\r\x1b[K${label}  ${progressText(done, (now - started) / 1000, total ?? (part ? done / part : undefined), unit)}`,
       );
     },
     end: () => void process.stderr.write('\r\x1b[K'),
@@ -39,7 +39,7 @@ export function startProgress(label: string, total?: number, unit = 'events'): P
 }
 
 /** Such as `250,000 of 1,000,000 events  50,000/s  15s left`. */
-export function progressOf(done: number, seconds: number, total?: number, unit = 'events'): string {
+export function progressText(done: number, seconds: number, total?: number, unit = 'events'): string {
   const perSecond = done / seconds;
   const amount = total === undefined ? countOf(done, unit) : `${count(done)} of ${countOf(total, unit)}`;
   const left =

@@ -6,8 +6,8 @@ import {
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
 import { KeyledgerError } from '../../domain/errors.js';
-import { serializeEvent } from '../event-json.js';
 import { type AppendRequest, conflictError, type ExpectedRevision } from '../event-store.js';
+import { serializeEvent } from '../serialize-event.js';
 import { classifyError, TimeoutError } from './retry.js';
 
 /** So many appends, and characters of JSON, are on their way at most. */

@@ -1,5 +1,5 @@
-import { serializeEvent } from '../event-json.js';
 import { type AppendRequest, type AppendResult, conflictError, type NewEvent } from '../event-store.js';
+import { serializeEvent } from '../serialize-event.js';
 import type { EncodedAppend, EncodedEvent } from './writer.js';
 
 /** Characters of JSON after which a group is filled no further, so that it needs little memory. */

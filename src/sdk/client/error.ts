@@ -20,19 +20,19 @@ export class KeyledgerClientError extends Error {
   /** How long the service asks to wait (milliseconds). */
   readonly retryAfterMs: number | null;
 
-  constructor(status: number, code: string, message: string, facts: Facts = {}) {
-    super(message, 'cause' in facts ? { cause: facts.cause } : undefined);
+  constructor(status: number, code: string, message: string, details: ErrorDetails = {}) {
+    super(message, 'cause' in details ? { cause: details.cause } : undefined);
     this.name = 'KeyledgerClientError';
     this.status = status;
     this.code = code;
-    this.requestId = facts.requestId ?? null;
-    this.id = facts.id ?? null;
-    this.idempotencyKey = facts.idempotencyKey ?? null;
-    this.retryAfterMs = facts.retryAfterMs ?? null;
+    this.requestId = details.requestId ?? null;
+    this.id = details.id ?? null;
+    this.idempotencyKey = details.idempotencyKey ?? null;
+    this.retryAfterMs = details.retryAfterMs ?? null;
   }
 }
 
-type Facts = {
+type ErrorDetails = {
   readonly requestId?: string | null | undefined;
   readonly id?: string | undefined;
   readonly idempotencyKey?: string | undefined;

@@ -31,10 +31,10 @@ export function eventStreamParser(): (piece: Uint8Array) => Message[] {
     const lines = text.split(/\r\n|\r|\n/);
     lines[0] = begunLine + lines[0];
     begunLine = lines.pop() as string;
-    return lines.flatMap(take);
+    return lines.flatMap(parseLine);
   };
 
-  function take(line: string): Message[] {
+  function parseLine(line: string): Message[] {
     if (line === '') return dispatch();
     const colon = line.indexOf(':');
     const field = colon < 0 ? line : line.slice(0, colon);

@@ -2,8 +2,8 @@
 import { KeyledgerClientError } from './error.js';
 import type { KeyledgerEvent } from './event-types.js';
 import { followMessages } from './follow-messages.js';
-import { refuseOthers } from './only-known.js';
 import { query } from './paths.js';
+import { rejectUnknown } from './reject-unknown.js';
 import type { Open } from './transport.js';
 import type { EventsOptions } from './types.js';
 
@@ -21,7 +21,7 @@ export async function* followEvents(
   { after, repo, types, signal, ...others }: EventsOptions,
   silentMs = SILENT_MS,
 ): AsyncGenerator<KeyledgerEvent, void, void> {
-  refuseOthers(others);
+  rejectUnknown(others);
   const pathFrom = (position: string | undefined) =>
     `/events${query({ after: position, repo, type: types?.join() })}`;
   for await (const { event, data } of followMessages(open, pathFrom, { after, signal, silentMs })) {

@@ -1,12 +1,12 @@
 /** Any stream of the service, over as many connections as it takes. */
 import { KeyledgerClientError } from './error.js';
 import { eventStreamParser, type Message } from './event-stream-parser.js';
-import { isPassing, retryDelay, wait } from './retry.js';
+import { isRetryable, retryDelay, wait } from './retry.js';
 import type { Open, OpenStream } from './transport.js';
 
 /** What gives tokens may go by a clock that is behind: for so long after a stream that was accepted (milliseconds). */
-const PATIENCE_MS = 60_000;
-const FIRST_PATIENCE_MS = 1000;
+const TOKEN_RETRY_MS = 60_000;
+const FIRST_TOKEN_RETRY_MS = 1000;
 
 /** @property askedAt when the connection was asked for that brought it (performance.now()) */
 export type FollowedMessage = Message & { readonly askedAt: number };
@@ -35,12 +35,12 @@ export async function* followMessages(
   { after, signal, silentMs, onRetry }: FollowOptions,
 ): AsyncGenerator<FollowedMessage, void, void> {
   let id = after;
-  let patienceMs = FIRST_PATIENCE_MS;
+  let tokenRetryMs = FIRST_TOKEN_RETRY_MS;
   for (let failures = 0; ; ) {
     let retryAfterMs: number | null = null;
     try {
-      const { body, askedAt } = await open(pathFrom(id), signal, patienceMs);
-      patienceMs = PATIENCE_MS;
+      const { body, askedAt } = await open(pathFrom(id), signal, tokenRetryMs);
+      tokenRetryMs = TOKEN_RETRY_MS;
       for await (const message of messagesOf(body, signal, silentMs)) {
         if (message.event === 'end') break;
         // Of a mark, too: it is as far as the service has looked, and all before it has been handed over.
@@ -51,7 +51,7 @@ export async function* followMessages(
         yield { ...message, askedAt };
       }
     } catch (error) {
-      if (!(error instanceof KeyledgerClientError) || !mayPass(error)) throw error;
+      if (!(error instanceof KeyledgerClientError) || !isRetryableForStream(error)) throw error;
       retryAfterMs = error.retryAfterMs;
       onRetry?.(error);
     }
@@ -60,7 +60,8 @@ export async function* followMessages(
 }
 
 /** Whoever waits for events has time: for a service that has a fault, too. */
-const mayPass = (error: KeyledgerClientError): boolean => isPassing(error) || error.status >= 500;
+const isRetryableForStream = (error: KeyledgerClientError): boolean =>
+  isRetryable(error) || error.status >= 500;
 
 /** What one connection brings, until it ends, breaks or falls silent. */
 async function* messagesOf(

@@ -8,20 +8,20 @@
  */
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
 import { followEvents } from './events.js';
-import { refuseOthers } from './only-known.js';
 import { apiKeyPath, apiKeysPath, auditPath, query } from './paths.js';
+import { rejectUnknown } from './reject-unknown.js';
 import { type Call, createTransport } from './transport.js';
 import type {
+  Acknowledged,
   ApiKeyList,
   Client,
   ClientOptions,
   CreatedApiKey,
   Done,
   FoundApiKey,
-  Heard,
   Positioned,
   RotatedApiKey,
-  Verdict,
+  VerificationOutcome,
 } from './types.js';
 
 export type * from './audit-types.js';
@@ -33,7 +33,7 @@ export type * from './types.js';
 export function createClient(options: ClientOptions): Client {
   const { call, open } = createTransport(options);
 
-  async function change<T extends Positioned>(request: Call): Promise<T> {
+  async function mutate<T extends Positioned>(request: Call): Promise<T> {
     const { answer, headers } = await call<T>(request);
     return { ...answer, position: headers.get('keyledger-position') };
   }
@@ -48,8 +48,8 @@ export function createClient(options: ClientOptions): Client {
       { name, aiType, expiresAt, ...others },
       { idempotencyKey = globalThis.crypto.randomUUID(), signal, ...otherOptions } = {},
     ) => {
-      refuseOthers(others, otherOptions);
-      return change<CreatedApiKey>({
+      rejectUnknown(others, otherOptions);
+      return mutate<CreatedApiKey>({
         method: 'POST',
         path: apiKeysPath(repoId),
         body: { name, aiType, expiresAt: timeText(expiresAt) },
@@ -62,7 +62,7 @@ export function createClient(options: ClientOptions): Client {
       repoId,
       { include, status, aiType, limit, cursor, asOf, minPosition, signal, ...others } = {},
     ) => {
-      refuseOthers(others);
+      rejectUnknown(others);
       const filters = { include, status, aiType, limit, cursor, asOf: timeText(asOf) };
       return read<ApiKeyList>({
         method: 'GET',
@@ -73,7 +73,7 @@ export function createClient(options: ClientOptions): Client {
     },
 
     getRepoAiApiKey: async (repoId, apikeyId, { include, asOf, minPosition, signal, ...others } = {}) => {
-      refuseOthers(others);
+      rejectUnknown(others);
       return read<FoundApiKey>({
         method: 'GET',
         path: apiKeyPath(repoId, apikeyId) + query({ include, asOf: timeText(asOf) }),
@@ -88,8 +88,8 @@ export function createClient(options: ClientOptions): Client {
       { name, expiresAt, ...others },
       { signal, ...otherOptions } = {},
     ) => {
-      refuseOthers(others, otherOptions);
-      return change<Done>({
+      rejectUnknown(others, otherOptions);
+      return mutate<Done>({
         method: 'PUT',
         path: apiKeyPath(repoId, apikeyId),
         body: { name, expiresAt: timeText(expiresAt) },
@@ -98,8 +98,8 @@ export function createClient(options: ClientOptions): Client {
     },
 
     deleteRepoAiApiKey: async (repoId, apikeyId, { signal, ...others } = {}) => {
-      refuseOthers(others);
-      return change<Done>({ method: 'DELETE', path: apiKeyPath(repoId, apikeyId), signal });
+      rejectUnknown(others);
+      return mutate<Done>({ method: 'DELETE', path: apiKeyPath(repoId, apikeyId), signal });
     },
 
     rotateRepoAiApiKey: async (
@@ -108,8 +108,8 @@ export function createClient(options: ClientOptions): Client {
       { overlapSeconds, ...others } = {},
       { idempotencyKey = globalThis.crypto.randomUUID(), signal, ...otherOptions } = {},
     ) => {
-      refuseOthers(others, otherOptions);
-      return change<RotatedApiKey>({
+      rejectUnknown(others, otherOptions);
+      return mutate<RotatedApiKey>({
         method: 'POST',
         path: `${apiKeyPath(repoId, apikeyId)}/rotate`,
         body: { overlapSeconds },
@@ -124,8 +124,8 @@ export function createClient(options: ClientOptions): Client {
       { reason, ...others } = {},
       { signal, ...otherOptions } = {},
     ) => {
-      refuseOthers(others, otherOptions);
-      return change<Done>({
+      rejectUnknown(others, otherOptions);
+      return mutate<Done>({
         method: 'POST',
         path: `${apiKeyPath(repoId, apikeyId)}/suspend`,
         body: { reason },
@@ -134,12 +134,12 @@ export function createClient(options: ClientOptions): Client {
     },
 
     resumeRepoAiApiKey: async (repoId, apikeyId, { signal, ...others } = {}) => {
-      refuseOthers(others);
-      return change<Done>({ method: 'POST', path: `${apiKeyPath(repoId, apikeyId)}/resume`, signal });
+      rejectUnknown(others);
+      return mutate<Done>({ method: 'POST', path: `${apiKeyPath(repoId, apikeyId)}/resume`, signal });
     },
 
     getRepoAiApiKeyHistory: async (repoId, apikeyId, { signal, ...others } = {}) => {
-      refuseOthers(others);
+      rejectUnknown(others);
       return read<ApiKeyHistory>({
         method: 'GET',
         path: `${apiKeyPath(repoId, apikeyId)}/history`,
@@ -151,7 +151,7 @@ export function createClient(options: ClientOptions): Client {
       repoId,
       { from, to, types, actor, apikeyId, limit, cursor, signal, ...others } = {},
     ) => {
-      refuseOthers(others);
+      rejectUnknown(others);
       const filters = { from: timeText(from), to: timeText(to), type: types?.join(), actor, apikeyId };
       return read<AuditPage>({
         method: 'GET',
@@ -166,8 +166,8 @@ export function createClient(options: ClientOptions): Client {
     ) => {
       // The answer that gave the API key may be handed on as it is.
       const { success, id, position, ...unknown } = others as Partial<CreatedApiKey>;
-      refuseOthers(unknown, otherOptions);
-      const { answer, headers } = await call<Verdict>({
+      rejectUnknown(unknown, otherOptions);
+      const { answer, headers } = await call<VerificationOutcome>({
         method: 'POST',
         path: '/verify',
         body: { key, secret, repoId, aiType },
@@ -178,7 +178,7 @@ export function createClient(options: ClientOptions): Client {
     },
 
     revokeLeakedApiKey: async ({ key, secret }, { signal } = {}) =>
-      read<Heard>({
+      read<Acknowledged>({
         method: 'POST',
         path: '/revoke',
         body: { key, secret },

@@ -1,19 +1,19 @@
 import type { KeyledgerClientError } from './error.js';
 
-const FIRST_BACK_OFF_MS = 200;
-const LONGEST_BACK_OFF_MS = 10_000;
+const MIN_BACKOFF_MS = 200;
+const MAX_BACKOFF_MS = 10_000;
 /** The rate limit of the service counts by the minute, so it never asks for more. */
 const MAX_RETRY_AFTER_MS = 60_000;
 
 /** 408 and 425: the service has not taken the request, and asks for it again (RFC 9110, RFC 8470). */
-const PASSING_STATUSES = [408, 425, 429, 502, 503, 504];
+const RETRYABLE_STATUSES = [408, 425, 429, 502, 503, 504];
 const NO_ANSWER = ['NETWORK', 'TIMEOUT'];
 /**
  * May the next try fare better? Not with another 4xx, which is about the request, nor with 500, a
  * fault of the service that the same request meets again.
  */
-export const isPassing = ({ status, code }: KeyledgerClientError): boolean =>
-  PASSING_STATUSES.includes(status) || (status === 0 && NO_ANSWER.includes(code));
+export const isRetryable = ({ status, code }: KeyledgerClientError): boolean =>
+  RETRYABLE_STATUSES.includes(status) || (status === 0 && NO_ANSWER.includes(code));
 
 /**
  * Milliseconds to wait after a failed try: what the service asked for, a minute at most, and a random
@@ -22,8 +22,8 @@ export const isPassing = ({ status, code }: KeyledgerClientError): boolean =>
  * @param random from 0 to 1
  */
 export function retryDelay(attempt: number, retryAfterMs: number | null, random: number): number {
-  const backOff = Math.min(FIRST_BACK_OFF_MS * 2 ** (attempt - 1), LONGEST_BACK_OFF_MS);
-  return Math.min(retryAfterMs ?? 0, MAX_RETRY_AFTER_MS) + random * backOff;
+  const backoffMs = Math.min(MIN_BACKOFF_MS * 2 ** (attempt - 1), MAX_BACKOFF_MS);
+  return Math.min(retryAfterMs ?? 0, MAX_RETRY_AFTER_MS) + random * backoffMs;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** One call over HTTP: its tries, the limit of each, and what an answer means; and how a stream is opened. */
 import { KeyledgerClientError } from './error.js';
-import { refuseOthers } from './only-known.js';
-import { isPassing, parseRetryAfter, retryDelay, wait } from './retry.js';
+import { rejectUnknown } from './reject-unknown.js';
+import { isRetryable, parseRetryAfter, retryDelay, wait } from './retry.js';
 import { expiryPassed } from './token-expiry.js';
 import type { ClientOptions } from './types.js';
 
@@ -23,12 +23,16 @@ export type StreamBody = NonNullable<Response['body']>;
 export type OpenStream = { readonly body: StreamBody; readonly askedAt: number };
 /**
  * Opens an event stream. It is for the caller to cancel, and to open again when it ends.
- * @param patienceMs for how long tokens that are refused are asked for anew
+ * @param tokenRetryMs for how long tokens that are refused are asked for anew
  */
-export type Open = (path: string, signal: AbortSignal | undefined, patienceMs: number) => Promise<OpenStream>;
+export type Open = (
+  path: string,
+  signal: AbortSignal | undefined,
+  tokenRetryMs: number,
+) => Promise<OpenStream>;
 
 const EVENT_STREAM = 'text/event-stream';
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * What makes the calls of one client.
@@ -41,23 +45,23 @@ export function createTransport({
   timeoutMs = 10_000,
   ...others
 }: ClientOptions) {
-  refuseOthers(others);
+  rejectUnknown(others);
   const root = normalizeBaseUrl(baseUrl);
   if (!Number.isInteger(attempts) || attempts < 1) {
     throw new RangeError('attempts must be a whole number from 1 on');
   }
-  if (!(timeoutMs >= 1 && timeoutMs <= LONGEST_TIMER_MS)) {
-    throw new RangeError(`timeoutMs must be from 1 to ${LONGEST_TIMER_MS}`);
+  if (!(timeoutMs >= 1 && timeoutMs <= MAX_TIMER_MS)) {
+    throw new RangeError(`timeoutMs must be from 1 to ${MAX_TIMER_MS}`);
   }
 
   async function call<T>(request: Call): Promise<Answer<T>> {
     const body = request.body && JSON.stringify(request.body);
     for (let attempt = 1; ; attempt++) {
       try {
-        return await withinLimit(timeoutMs, request, (signal) => send<T>(request, body, signal));
+        return await withTimeout(timeoutMs, request, (signal) => send<T>(request, body, signal));
       } catch (error) {
         if (!(error instanceof KeyledgerClientError)) throw error;
-        if (!isPassing(error) || attempt === attempts) throw error;
+        if (!isRetryable(error) || attempt === attempts) throw error;
         await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), request.signal);
       }
     }
@@ -66,16 +70,16 @@ export function createTransport({
   async function open(
     path: string,
     signal: AbortSignal | undefined,
-    patienceMs: number,
+    tokenRetryMs: number,
   ): Promise<OpenStream> {
     const request: Call = { method: 'GET', path, signal };
-    const impatientAt = performance.now() + patienceMs;
+    const giveUpAt = performance.now() + tokenRetryMs;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await withinLimit(timeoutMs, request, (limit) => openOnce(request, limit));
+        return await withTimeout(timeoutMs, request, (limit) => openOnce(request, limit));
       } catch (error) {
         // A stream ends with its token: what gives tokens may take that one for good a while longer.
-        const mayBeOld = typeof token === 'function' && performance.now() < impatientAt;
+        const mayBeOld = typeof token === 'function' && performance.now() < giveUpAt;
         if (!(error instanceof KeyledgerClientError && error.status === 401 && mayBeOld)) throw error;
         await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), signal);
       }
@@ -91,13 +95,13 @@ export function createTransport({
     );
     const { ok, body, headers } = response;
     if (ok && body && headers.get('content-type')?.startsWith(EVENT_STREAM)) return { body, askedAt };
-    const answer = jsonObject(await unlessCut(response.text(), request, signal)) ?? {};
+    const answer = jsonObject(await mapNetworkError(response.text(), request, signal)) ?? {};
     throw failure(response, answer, request, sentToken);
   }
 
   async function send<T>(request: Call, body: string | undefined, signal: AbortSignal): Promise<Answer<T>> {
     const { response, sentToken } = await ask(request, body, new Headers(), signal);
-    const answer = jsonObject(await unlessCut(response.text(), request, signal));
+    const answer = jsonObject(await mapNetworkError(response.text(), request, signal));
     if (!response.ok || answer?.['success'] !== true) {
       throw failure(response, answer ?? {}, request, sentToken);
     }
@@ -113,14 +117,14 @@ export function createTransport({
     const { method, path, idempotencyKey, minPosition } = request;
     let sentToken: string | undefined;
     if (!request.withoutToken) {
-      sentToken = typeof token === 'function' ? await unlessAborted(token, signal) : token;
+      sentToken = typeof token === 'function' ? await rejectWhenAborted(token, signal) : token;
       headers.set('authorization', bearer(sentToken));
     }
     if (body !== undefined) headers.set('content-type', 'application/json');
     if (idempotencyKey !== undefined) headers.set('idempotency-key', idempotencyKey);
     if (minPosition !== undefined) headers.set('keyledger-min-position', minPosition);
     // A redirect would be followed with another method (302) or to somewhere the secret has no business.
-    const asked = {
+    const init = {
       method,
       headers,
       signal,
@@ -128,14 +132,14 @@ export function createTransport({
       ...(body === undefined ? {} : { body }),
     } as const;
     const askedAt = performance.now();
-    return { response: await unlessCut(fetch(root + path, asked), request, signal), askedAt, sentToken };
+    return { response: await mapNetworkError(fetch(root + path, init), request, signal), askedAt, sentToken };
   }
 
   return { call, open };
 }
 
 /** @throws KeyledgerClientError NETWORK */
-async function unlessCut<T>(
+async function mapNetworkError<T>(
   answering: Promise<T>,
   { idempotencyKey }: Call,
   signal: AbortSignal,
@@ -178,13 +182,13 @@ function failure(
   { idempotencyKey }: Call,
   sentToken: string | undefined,
 ): KeyledgerClientError {
-  const told = (field: string) => {
-    const value = answer[field];
+  const field = (name: string) => {
+    const value = answer[name];
     return typeof value === 'string' && value !== '' ? value : undefined;
   };
   const facts = {
-    requestId: told('requestId') ?? headers.get('x-request-id'),
-    id: told('id'),
+    requestId: field('requestId') ?? headers.get('x-request-id'),
+    id: field('id'),
     idempotencyKey,
     retryAfterMs: parseRetryAfter(headers.get('retry-after'), Date.now()),
   };
@@ -196,10 +200,10 @@ function failure(
     const message = `The answer (${status}) is none of Keyledger's; is baseUrl right?`;
     return new KeyledgerClientError(status, 'BAD_ANSWER', message, facts);
   }
-  const reason = told('message') ?? `The answer was ${status}, without a reason`;
+  const reason = field('message') ?? `The answer was ${status}, without a reason`;
   const expiredAt = status === 401 && sentToken !== undefined ? expiryPassed(sentToken) : undefined;
   const message = expiredAt === undefined ? reason : `${reason}: this one expired at ${expiredAt}`;
-  return new KeyledgerClientError(status, told('code') ?? `HTTP_${status}`, message, facts);
+  return new KeyledgerClientError(status, field('code') ?? `HTTP_${status}`, message, facts);
 }
 
 function jsonObject(text: string): Readonly<Record<string, unknown>> | undefined {
@@ -216,7 +220,7 @@ function jsonObject(text: string): Readonly<Record<string, unknown>> | undefined
  * instead of AbortSignal.any, which not every runtime has and some do not free.
  * @throws what the try throws, KeyledgerClientError TIMEOUT, or the reason of the caller's signal
  */
-async function withinLimit<T>(
+async function withTimeout<T>(
   ms: number,
   { signal, idempotencyKey }: Call,
   run: (signal: AbortSignal) => Promise<T>,
@@ -238,7 +242,7 @@ async function withinLimit<T>(
   }
 }
 
-function unlessAborted<T>(give: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
+function rejectWhenAborted<T>(give: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason));
     Promise.resolve(give()).then(resolve, reject);

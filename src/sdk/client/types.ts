@@ -148,12 +148,12 @@ export type ApiKeyList = {
 
 export type FoundApiKey = { readonly success: true; readonly apiKey: ApiKey };
 
-export type Heard = { readonly success: true; readonly message: string };
+export type Acknowledged = { readonly success: true; readonly message: string };
 
-export type Done = Positioned & Heard;
+export type Done = Positioned & Acknowledged;
 
 /** What a credential must be good for, if it matters. */
-export type Use = { readonly repoId?: string | undefined; readonly aiType?: AiType | undefined };
+export type Requirement = { readonly repoId?: string | undefined; readonly aiType?: AiType | undefined };
 
 export type InvalidReason =
   | 'MALFORMED'
@@ -166,7 +166,7 @@ export type InvalidReason =
   | 'WRONG_REPO'
   | 'WRONG_AI_TYPE';
 
-export type Verdict = (
+export type VerificationOutcome = (
   | {
       readonly success: true;
       readonly valid: true;
@@ -230,13 +230,13 @@ export type Client = {
   getRepoAiAudit(repoId: string, options?: AuditOptions): Promise<AuditPage>;
 
   /** A credential that is not valid is an answer and no error. */
-  verifyApiKey(credential: Credential & Use, options?: ReadOptions): Promise<Verdict>;
+  verifyApiKey(credential: Credential & Requirement, options?: ReadOptions): Promise<VerificationOutcome>;
 
   /**
    * For whoever found a credential: revokes its API key. The client's token is neither asked for nor
    * sent, and the answer does not tell whether the credential was good.
    */
-  revokeLeakedApiKey(credential: Credential, options?: CallOptions): Promise<Heard>;
+  revokeLeakedApiKey(credential: Credential, options?: CallOptions): Promise<Acknowledged>;
 
   /**
    * Every event of the caller's repositories, without end: for the loop of a subscriber. It connects when it is first

@@ -7,15 +7,15 @@ import { type InvalidReason, verifyCredential } from '../../projections/verify.j
 import type { ReplicaKey } from '../../subscribers/replica.js';
 import { KeyledgerClientError } from '../client/error.js';
 import { followMessages } from '../client/follow-messages.js';
-import { refuseOthers } from '../client/only-known.js';
 import { query } from '../client/paths.js';
-import { isPassing, retryDelay, wait } from '../client/retry.js';
+import { rejectUnknown } from '../client/reject-unknown.js';
+import { isRetryable, retryDelay, wait } from '../client/retry.js';
 import { createTransport } from '../client/transport.js';
 import type { AiType, ClientOptions } from '../client/types.js';
 import { deferred } from './deferred.js';
 import { FailureNotifier } from './failure-notifier.js';
-import { Freshness } from './freshness.js';
 import { type LastUse, LastUsedReporter } from './last-used-reporter.js';
+import { StalenessClock } from './staleness-clock.js';
 
 export { KeyledgerClientError } from '../client/error.js';
 
@@ -34,9 +34,9 @@ export type VerifierOptions = Pick<ClientOptions, 'baseUrl' | 'token'> & {
 };
 
 /** What a key must be good for, if it matters. */
-export type Use = { readonly repoId?: string | undefined; readonly aiType?: AiType | undefined };
+export type Requirement = { readonly repoId?: string | undefined; readonly aiType?: AiType | undefined };
 
-export type Verdict =
+export type VerificationOutcome =
   | {
       readonly valid: true;
       readonly apiKey: Pick<ReplicaKey, 'repoId' | 'name' | 'aiType' | 'expiresAt'> & { readonly id: string };
@@ -51,7 +51,7 @@ export type Verifier = {
    * @param secret secret_…
    * @throws TypeError a member of `use` that does not exist: a restriction must not be dropped
    */
-  verify(key: string | undefined, secret: string | undefined, use?: Use): Verdict;
+  verify(key: string | undefined, secret: string | undefined, requirement?: Requirement): VerificationOutcome;
   /**
    * Settles when everything is here that is needed to verify.
    * @throws KeyledgerClientError the service refuses to give it. It is asked again all the same: so may you
@@ -81,28 +81,28 @@ export function createVerifier({
   onError = () => undefined,
   ...others
 }: VerifierOptions): Verifier {
-  refuseOthers(others);
+  rejectUnknown(others);
   if (!(maxStaleness > 0)) throw new RangeError('maxStaleness must be a number of seconds above 0');
   if (typeof onError !== 'function') throw new TypeError('onError must be a function');
   return new ReplicaVerifier(createTransport({ baseUrl, token }), maxStaleness, onError);
 }
 
-const RESTRICTIONS: Readonly<Record<keyof Use, true>> = { repoId: true, aiType: true };
+const RESTRICTIONS: Readonly<Record<keyof Requirement, true>> = { repoId: true, aiType: true };
 
 /** The replica holds nothing but what its reader may see. */
-const everything = () => true;
+const seesEverything = () => true;
 
 type Transport = ReturnType<typeof createTransport>;
 type Begin = { readonly scope: string; readonly snapshot: boolean };
 /** In seconds; elapsed since the answer began. */
-type Mark = { readonly staleness: number | null; readonly elapsed: number };
+type Heartbeat = { readonly staleness: number | null; readonly elapsed: number };
 
 class ReplicaVerifier implements Verifier {
   readonly #transport: Transport;
   readonly #maxStaleness: number;
   readonly #failures: FailureNotifier;
   readonly #lastUsed: LastUsedReporter;
-  readonly #freshness = new Freshness();
+  readonly #stalenessClock = new StalenessClock();
   readonly #closing = new AbortController();
   #firstOutcome = deferred();
   #byAccessKey = new Map<string, ReplicaKey>();
@@ -117,19 +117,23 @@ class ReplicaVerifier implements Verifier {
     void this.#run();
   }
 
-  verify(key: string | undefined, secret: string | undefined, use: Use = {}): Verdict {
-    const { repoId, aiType } = use;
+  verify(
+    key: string | undefined,
+    secret: string | undefined,
+    requirement: Requirement = {},
+  ): VerificationOutcome {
+    const { repoId, aiType } = requirement;
     // Looked at one by one: a rest pattern would cost half of a verification.
-    for (const name in use) if (!(name in RESTRICTIONS)) refuseOthers({ [name]: true });
+    for (const name in requirement) if (!(name in RESTRICTIONS)) rejectUnknown({ [name]: true });
     if (this.staleness > this.#maxStaleness || this.#closing.signal.aborted) {
       return { valid: false, reason: 'STALE' };
     }
     const [accessKey, given] = [textOf(key), textOf(secret)];
-    const question = { accessKey, secret: given, repoId, aiType, sees: everything };
+    const request = { accessKey, secret: given, repoId, aiType, sees: seesEverything };
     const now = Date.now();
-    const verdict = verifyCredential(this.#byAccessKey.get(accessKey), question, now);
-    if (!verdict.valid) return verdict;
-    const { apiKeyId: id, name, expiresAt, ...found } = verdict.key;
+    const result = verifyCredential(this.#byAccessKey.get(accessKey), request, now);
+    if (!result.valid) return result;
+    const { apiKeyId: id, name, expiresAt, ...found } = result.key;
     this.#lastUsed.record(id, now);
     return { valid: true, apiKey: { id, repoId: found.repoId, name, aiType: found.aiType, expiresAt } };
   }
@@ -143,7 +147,7 @@ class ReplicaVerifier implements Verifier {
   }
 
   get staleness(): number {
-    return this.#freshness.staleness;
+    return this.#stalenessClock.staleness;
   }
 
   get failure(): Error | undefined {
@@ -175,7 +179,7 @@ class ReplicaVerifier implements Verifier {
         this.#failures.failed(this.#failure);
         // Positions of another log, or of events that are gone: from the beginning.
         if (error instanceof KeyledgerClientError && error.code === 'OTHER_LOG') this.#position = undefined;
-        else if (!(error instanceof KeyledgerClientError && isPassing(error))) this.#isRefused(error);
+        else if (!(error instanceof KeyledgerClientError && isRetryable(error))) this.#onRefused(error);
         await wait(retryDelay(++failures, null, Math.random()), signal).catch(() => undefined);
       }
     }
@@ -183,7 +187,7 @@ class ReplicaVerifier implements Verifier {
   }
 
   /** Whoever waits for the beginning is told; whoever asks after that waits for the next answer. */
-  #isRefused(error: unknown): void {
+  #onRefused(error: unknown): void {
     if (this.staleness !== Number.POSITIVE_INFINITY) return;
     const { reject } = this.#firstOutcome;
     this.#firstOutcome = deferred();
@@ -228,11 +232,11 @@ class ReplicaVerifier implements Verifier {
           break;
         case 'caught-up':
         case 'heartbeat': {
-          const { staleness, elapsed } = JSON.parse(data) as Mark;
+          const { staleness, elapsed } = JSON.parse(data) as Heartbeat;
           if (staleness === null) break;
           // Was sent that long after the answer began, which was not before it was asked for: the rest is delay.
           const delay = Math.max(0, (performance.now() - askedAt) / 1000 - elapsed);
-          this.#freshness.was(staleness + delay);
+          this.#stalenessClock.observe(staleness + delay);
           this.#firstOutcome.resolve();
           break;
         }

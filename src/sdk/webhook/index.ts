@@ -33,7 +33,7 @@ export function verifyWebhook(
     ),
   );
   let refusal: unknown;
-  for (const webhook of webhooksOf(secret)) {
+  for (const webhook of toVerifiers(secret)) {
     try {
       return webhook.verify(text, single) as WebhookBody;
     } catch (error) {
@@ -50,7 +50,7 @@ const SECRET_RULE = `must be the secret that the endpoint got when it was regist
 const SECRET = /^whsec_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$/;
 
 /** Every secret is checked, also where the first one has signed: a broken one shows before it is needed. */
-function webhooksOf(secret: string | readonly string[]): Webhook[] {
+function toVerifiers(secret: string | readonly string[]): Webhook[] {
   const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret];
   if (secrets.length === 0) throw new TypeError('The list of signing secrets is empty');
   return secrets.map((one, i) => {

@@ -1,9 +1,9 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { HistoryEntry } from '../../../audit/describe-event.js';
-import { readEntries } from '../../../audit/entries.js';
 import { parseBound } from '../../../audit/event-range.js';
 import { history } from '../../../audit/history.js';
+import { readEntries } from '../../../audit/read-entries.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';

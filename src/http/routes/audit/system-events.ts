@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { HistoryEntry } from '../../../audit/describe-event.js';
-import { readEntries } from '../../../audit/entries.js';
+import { readEntries } from '../../../audit/read-entries.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../../domain/ai-api-key.js';
 import { type Actor, permits } from '../../../domain/authorization.js';

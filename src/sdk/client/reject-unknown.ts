@@ -4,7 +4,7 @@
  * @param others what is left of each object when the known members are taken out
  * @throws TypeError names them
  */
-export function refuseOthers(...others: readonly object[]): void {
+export function rejectUnknown(...others: readonly object[]): void {
   const names = others.flatMap((one) => Object.keys(one));
   if (names.length > 0)
     throw new TypeError(`unknown: ${names.map((name) => JSON.stringify(name)).join(', ')}`);

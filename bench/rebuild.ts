@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
-import { isApiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
+import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { rebuild } from '../src/maintenance/rebuild.js';
 import { ApiKeyIndex } from '../src/projections/api-key-index.js';
 import { type ListItem, toListItem } from '../src/projections/list-item.js';
@@ -61,7 +61,7 @@ let events = 0;
 const index = new ApiKeyIndex();
 for await (const event of log.readAll()) {
   events++;
-  if (isApiKeyStream(event.stream)) index.apply(event);
+  if (apiKeyIdOf(event.stream) !== undefined) index.apply(event);
 }
 const items = [...index.entries()].map(toListItem);
 

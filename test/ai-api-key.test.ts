@@ -1,13 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import {
-  type AiApiKey,
-  type ApiKeyState,
-  apiKeyIdOf,
-  apiKeyStream,
-  evolveApiKey,
-} from '../src/domain/ai-api-key.js';
+import { type AiApiKey, type ApiKeyState, apiKeyStream, evolveApiKey } from '../src/domain/ai-api-key.js';
 import { IDEMPOTENCY_WINDOW_MS } from '../src/domain/idempotency.js';
+import { apiKeyIdOf } from '../src/event-store/streams.js';
 import {
   apiKeyId,
   at,

@@ -4,10 +4,11 @@ import fc from 'fast-check';
 import { type KeyAsOf, keyAsOf, listAsOf, repositoryAsOf } from '../src/audit/as-of.js';
 import { couldUse } from '../src/audit/could-use.js';
 import { type PointInTime, parsePointInTime } from '../src/audit/point-in-time.js';
-import { isApiKeyStream, statusAt } from '../src/domain/ai-api-key.js';
+import { statusAt } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { ApiKeyIndex } from '../src/projections/api-key-index.js';
 import { toListItem } from '../src/projections/list-item.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
@@ -40,7 +41,7 @@ async function checkPositions(log: EventStore, events: readonly RecordedEvent[],
   const prefix = new ApiKeyIndex();
   const lastEvents = new Map<string, string>();
   for (const recorded of events) {
-    if (isApiKeyStream(recorded.stream)) prefix.apply(recorded);
+    if (apiKeyIdOf(recorded.stream) !== undefined) prefix.apply(recorded);
     lastEvents.set(recorded.position, recorded.id);
     const moment = await parsePointInTime(recorded.position, log, Date.now());
     expect(moment).toEqual({ time: timeOf(recorded), position: recorded.position });
@@ -58,7 +59,8 @@ async function checkTimes(log: EventStore, events: readonly RecordedEvent[], lif
   for (const time of new Set(turns.flatMap((turn) => [turn - 1, turn]))) {
     const moment = { time };
     const then = new ApiKeyIndex();
-    for (const event of events) if (isApiKeyStream(event.stream) && timeOf(event) <= time) then.apply(event);
+    for (const event of events)
+      if (apiKeyIdOf(event.stream) !== undefined && timeOf(event) <= time) then.apply(event);
     for (const [key, states] of was) {
       const expected = states.findLast(({ since }) => since <= time);
       const found = await keyAsOf(log, key.answer.id, moment);

@@ -5,10 +5,6 @@ import { apiKeyAsOfView, keyAsOf, repositoryAsOf } from '../src/audit/as-of.js';
 import { couldUse } from '../src/audit/could-use.js';
 import { parsePointInTime } from '../src/audit/point-in-time.js';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
-import { deleteAiApiKey } from '../src/commands/api-keys/delete-ai-api-key.js';
-import { resumeAiApiKey } from '../src/commands/api-keys/resume-ai-api-key.js';
-import { suspendAiApiKey } from '../src/commands/api-keys/suspend-ai-api-key.js';
-import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
 import { recordAuditAccess } from '../src/commands/record-audit-access.js';
 import { type ApiKeyEvent, apiKeyStream } from '../src/domain/ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
@@ -16,6 +12,12 @@ import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/eve
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { makeAccessKey } from '../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
+import {
+  deleteAiApiKey,
+  resumeAiApiKey,
+  suspendAiApiKey,
+  updateAiApiKey,
+} from './support/fixtures/api-key-commands.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 
 const keyring = new Keyring(makeMasterKey('k1'));

@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
-import { apiKeyIdOf, apiKeyStream } from '../src/domain/ai-api-key.js';
-import { encode, occurredAtOf } from '../src/event-store/codec.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
+import { encode } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
+import { occurredAtOf } from '../src/event-store/peek-event.js';
 import type { Position } from '../src/event-store/position.js';
+import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { cloudEventLines, csvLines } from '../src/log-transfer/export-formats.js';
 import { all } from './support/contracts/event-store.js';
 import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';

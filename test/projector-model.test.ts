@@ -4,7 +4,6 @@ import fc from 'fast-check';
 import { pino } from 'pino';
 import { v4 as uuid } from 'uuid';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
-import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
@@ -13,6 +12,7 @@ import { Projector } from '../src/projections/projector.js';
 import { type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { eventually } from './support/assertions/eventually.js';
+import { updateAiApiKey } from './support/fixtures/api-key-commands.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 
 /**
@@ -109,7 +109,7 @@ it('what is said to be listed is listed, however slow the read model is, and wha
       };
       const check = async () => {
         for (const { apiKeyId, position } of changes) {
-          if (projector.unlistableBecause || isLost()) return;
+          if (!projector.status.list.ok || isLost()) return;
           if (!projector.readModelProgress.hasReached(position)) continue;
           const item = await readModel.get(repoId, apiKeyId);
           expect((item?.position ?? '') >= position).toBe(true);
@@ -124,7 +124,7 @@ it('what is said to be listed is listed, however slow the read model is, and wha
         }
         open();
         const end = await log.end();
-        await eventually(() => projector.readModelProgress.hasReached(end) && !projector.unlistableBecause);
+        await eventually(() => projector.readModelProgress.hasReached(end) && projector.status.list.ok);
         expect(isLost()).toBe(false);
         await check();
       } finally {

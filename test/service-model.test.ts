@@ -3,10 +3,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { loadConfig } from '../src/config.js';
-import { isApiKeyStream } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
 import type { Position } from '../src/event-store/position.js';
+import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { eventually } from './support/assertions/eventually.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 import {
@@ -276,7 +276,7 @@ class Run {
   }
 
   #isOurs({ stream, data }: RecordedEvent): boolean {
-    return isApiKeyStream(stream) && (data as { repoId?: unknown }).repoId === this.#repoId;
+    return apiKeyIdOf(stream) !== undefined && (data as { repoId?: unknown }).repoId === this.#repoId;
   }
 }
 

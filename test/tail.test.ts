@@ -156,7 +156,7 @@ describe('the tail', () => {
     const events = await all();
     const tail = new Tail(log);
     const take = (some: readonly RecordedEvent[], caughtUp: boolean) =>
-      tail.take({ events: some, position: (some.at(-1) as RecordedEvent).position, caughtUp }, new Set());
+      tail.publish({ events: some, position: (some.at(-1) as RecordedEvent).position, caughtUp }, new Set());
     // The second pushes the first out of memory, and a page of the log would reach beyond both.
     take(events.slice(0, 1100), false);
     take(events.slice(1100, 1110), false);
@@ -178,7 +178,7 @@ describe('the tail', () => {
     const take = (from: number, repoId: string) => {
       const some = events.slice(from, from + 1);
       const { position } = some[0] as RecordedEvent;
-      tail.take({ events: some, position, caughtUp: true }, new Set([repoId]));
+      tail.publish({ events: some, position, caughtUp: true }, new Set([repoId]));
       return position;
     };
     const first = take(0, 'mine');
@@ -200,10 +200,10 @@ describe('the tail', () => {
     const tail = new Tail(log);
     const events = (await all()).slice(0, 2);
     const [one, two] = events as [RecordedEvent, RecordedEvent];
-    tail.take({ events: [one], position: one.position, caughtUp: true }, new Set());
+    tail.publish({ events: [one], position: one.position, caughtUp: true }, new Set());
     const reader = tail.read(one.position, signal);
     await reader.next();
-    tail.take({ events: [two], position: two.position, caughtUp: true }, new Set());
+    tail.publish({ events: [two], position: two.position, caughtUp: true }, new Set());
     const next = reader.next();
     expect(tail.waiting).toBe(0);
     expect((await next).value).toMatchObject({ events: [two] });
@@ -216,7 +216,7 @@ describe('the tail', () => {
       for await (const _ of other.read(where === 'from the end' ? await log.end() : undefined, signal));
     });
     await eventually(() => other.waiting === readings.length);
-    other.break(new KeyledgerError('UNAVAILABLE'));
+    other.fail(new KeyledgerError('UNAVAILABLE'));
     for (const reading of [...readings, other.read(undefined, signal).next()]) {
       await expect(reading).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     }

@@ -28,7 +28,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'the id of a key is made from its Idempotency-Key',
     file: 'commands/api-keys/create-ai-api-key.js',
-    text: 'uuidV5(JSON.stringify([repoId, actor.issuer, actor.subject, idempotencyKey]), KEY_IDS)',
+    text: 'uuidV5(JSON.stringify([repoId, issuer, subject, idempotencyKey]), KEY_IDS)',
     instead: 'uuidV4()',
     ...onSqlite,
     noticedBy: 'idempotency',
@@ -68,7 +68,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'a verdict waits for the position that it must hold',
     file: 'projections/queries.js',
-    text: 'if (!(await this.#projector.indexProgress.waitFor(atLeast)))\n            throw new KeyledgerError',
+    text: 'if (!(await this.#projector.indexProgress.waitFor(position)))\n            throw new KeyledgerError',
     instead: 'if (false)\n            throw new KeyledgerError',
     ...onSqlite,
     noticedBy: 'reads',
@@ -124,7 +124,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'an instance ends when its log was restored',
     file: 'projections/projector.js',
-    text: 'if (!(await this.#isContinued()))',
+    text: 'if (!(await this.#logContinues()))',
     instead: 'if (false)',
     ...onEventStoreDb,
     noticedBy: 'reads',
@@ -132,7 +132,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'a subscription that breaks begins again',
     file: 'projections/projector.js',
-    text: "await this.#backOff('The subscription to the log broke', error, failures);",
+    text: "await backOff('The subscription to the log broke', error, failures, this.#logger, signal);",
     instead: 'return;',
     ...onEventStoreDb,
     noticedBy: 'read models',
@@ -140,7 +140,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'a log out of reach ends nothing',
     file: 'projections/projector.js',
-    text: "this.#logger.debug({ err: error }, 'The log does not say where it ends');",
+    text: "this.#logger.debug({ err: error }, 'The end of the log is unknown');",
     instead: 'throw error;',
     ...onEventStoreDb,
     noticedBy: 'ended by itself',

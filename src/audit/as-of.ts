@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
-import { apiKeyStream, evolveApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
+import { apiKeyStream, evolveApiKey } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import { apiKeyIdOf } from '../event-store/streams.js';
 import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import { apiKeyView, type ListItem, toListItem } from '../projections/list-item.js';
 import { type ListPage, type ListQuery, matchesFilter } from '../projections/queries.js';
@@ -116,7 +117,8 @@ const mayHaveExisted = ({ createdPosition }: ApiKeyEntry, { position }: PointInT
 /** Is this the first event of a key of the repository? It is said by the event, before it is known that it can be read. */
 async function startsKeyIn(repoId: string, recorded: RecordedEvent, log: EventStore): Promise<boolean> {
   const { stream, position, data, revision } = recorded;
-  if (!isApiKeyStream(stream) || (data as { repoId?: unknown } | null)?.repoId !== repoId) return false;
+  if (apiKeyIdOf(stream) === undefined || (data as { repoId?: unknown } | null)?.repoId !== repoId)
+    return false;
   if (revision === 0) return true;
   // The events before it are another repository's, or lost.
   for await (const first of log.readStream(stream)) return first.position === position;

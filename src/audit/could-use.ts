@@ -1,16 +1,9 @@
-import {
-  type ApiKeyState,
-  apiKeyIdOf,
-  apiKeyStream,
-  evolveApiKey,
-  isApiKeyStream,
-  type Status,
-  statusAt,
-} from '../domain/ai-api-key.js';
+import { type ApiKeyState, apiKeyStream, evolveApiKey, type Status, statusAt } from '../domain/ai-api-key.js';
 import type { Actor } from '../domain/authorization.js';
 import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { apiKeyIdOf } from '../event-store/streams.js';
 import { type ApiKeyEventAt, actorOf, eventsUpTo, type PointInTime } from './point-in-time.js';
 
 /** The event that decides. Actor is null if it cannot be read. */
@@ -84,8 +77,9 @@ export async function couldUse(
 /** The key with an access key. It is looked for in what events say before it is known whether they can be read. */
 async function findApiKeyId(log: EventStore, accessKey: string): Promise<string | undefined> {
   for await (const { stream, data } of log.readAll()) {
-    if (!isApiKeyStream(stream)) continue;
-    if ((data as { accessKey?: unknown } | null)?.accessKey === accessKey) return apiKeyIdOf(stream);
+    const apiKeyId = apiKeyIdOf(stream);
+    const created = data as { accessKey?: unknown } | null;
+    if (apiKeyId !== undefined && created?.accessKey === accessKey) return apiKeyId;
   }
   return undefined;
 }

@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import { apiKeyIdOf, apiKeyStream } from '../domain/ai-api-key.js';
+import { apiKeyStream } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
-import { webhookIdOf } from '../domain/webhook.js';
-import { occurredAtOf } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import { occurredAtOf } from '../event-store/peek-event.js';
 import { type Position, parsePosition } from '../event-store/position.js';
+import { classifyStream } from '../event-store/streams.js';
 import type { RangeBound } from '../projections/event-index.js';
 import { parseTime } from './point-in-time.js';
 
@@ -63,8 +63,9 @@ const WithApiKeyId = z.object({ apiKeyId: z.string() });
 async function resolveRepoId(log: EventStore, { stream, data }: RecordedEvent): Promise<string | undefined> {
   const said = WithRepoId.safeParse(data).data?.repoId;
   if (said !== undefined) return said;
-  const apiKeyId = apiKeyIdOf(stream) ?? WithApiKeyId.safeParse(data).data?.apiKeyId;
-  const about = webhookIdOf(stream) !== undefined ? stream : apiKeyId && apiKeyStream(apiKeyId);
+  const apiKeyId = WithApiKeyId.safeParse(data).data?.apiKeyId;
+  const isAccess = classifyStream(stream)?.kind === 'audit-access';
+  const about = isAccess ? apiKeyId && apiKeyStream(apiKeyId) : stream;
   if (!about) return undefined;
   for await (const first of log.readStream(about)) return WithRepoId.safeParse(first.data).data?.repoId;
   return undefined;

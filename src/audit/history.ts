@@ -2,30 +2,47 @@ import { type AiApiKey, apiKeyStream, evolveApiKey } from '../domain/ai-api-key.
 import { evolveWebhook, type Webhook, webhookStream } from '../domain/webhook.js';
 import { decodeApiKeyEvent, decodeAuditAccess, decodeWebhookEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import { classifyStream } from '../event-store/streams.js';
 import { eventDescriber, type FoldState, type HistoryEntry, INITIAL_FOLD } from './describe-event.js';
 
-/** Every event of a key, a deleted one too, oldest first; nothing if there is no such key. */
-export async function* history(log: EventStore, apiKeyId: string): AsyncIterable<HistoryEntry> {
-  let fold: FoldState<AiApiKey> = INITIAL_FOLD;
-  for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
-    const described = describeApiKeyEvent(fold, recorded);
-    fold = described.after;
-    yield described.entry;
+/** Every event of an API key, oldest first, also after its deletion; none if the log has no such key. */
+export const history = (log: EventStore, apiKeyId: string): AsyncIterable<HistoryEntry> =>
+  streamHistory(log, apiKeyStream(apiKeyId));
+
+/** Every event of a webhook, oldest first, also after its deletion; none if the log has no such webhook. */
+export const webhookHistory = (log: EventStore, webhookId: string): AsyncIterable<HistoryEntry> =>
+  streamHistory(log, webhookStream(webhookId));
+
+/** Every event of a stream of any kind, oldest first. */
+export async function* streamHistory(log: EventStore, stream: string): AsyncIterable<HistoryEntry> {
+  let fold: FoldState<unknown> = INITIAL_FOLD;
+  for await (const recorded of log.readStream(stream)) {
+    const { entry, after } = describeNext(fold, recorded);
+    fold = after;
+    yield entry;
   }
 }
 
-/** The same of a webhook. */
-export async function* webhookHistory(log: EventStore, webhookId: string): AsyncIterable<HistoryEntry> {
-  let fold: FoldState<Webhook> = INITIAL_FOLD;
-  for await (const recorded of log.readStream(webhookStream(webhookId))) {
-    const described = describeWebhookEvent(fold, recorded);
-    fold = described.after;
-    yield described.entry;
+/**
+ * Describes the next event of a stream of any kind.
+ * @param fold of the events before it in its stream
+ */
+export function describeNext(
+  fold: FoldState<unknown>,
+  recorded: RecordedEvent,
+): { readonly entry: HistoryEntry; readonly after: FoldState<unknown> } {
+  switch (classifyStream(recorded.stream)?.kind) {
+    case 'api-key':
+      return describeApiKeyEvent(fold as FoldState<AiApiKey>, recorded);
+    case 'webhook':
+      return describeWebhookEvent(fold as FoldState<Webhook>, recorded);
+    default:
+      return { entry: describeAuditAccess(recorded), after: fold };
   }
 }
 
 /** One event of a key's stream, and the key after it. */
-export const describeApiKeyEvent = eventDescriber({
+const describeApiKeyEvent = eventDescriber({
   decode: decodeApiKeyEvent,
   evolve: evolveApiKey,
   about: ({ data: { apiKeyId } }) => ({ apiKeyId }),
@@ -43,7 +60,7 @@ export const describeApiKeyEvent = eventDescriber({
 });
 
 /** One event of a webhook's stream, and the webhook after it. */
-export const describeWebhookEvent = eventDescriber({
+const describeWebhookEvent = eventDescriber({
   decode: decodeWebhookEvent,
   evolve: evolveWebhook,
   about: ({ data: { webhookId } }) => ({ apiKeyId: null, webhookId }),
@@ -62,16 +79,14 @@ export const describeWebhookEvent = eventDescriber({
   }),
 });
 
-/** Who looked, as the log has it. */
-export function describeAuditAccess(recorded: RecordedEvent): HistoryEntry {
-  const { id, revision, position, type, recordedAt } = recorded;
+function describeAuditAccess(recorded: RecordedEvent): HistoryEntry {
+  const { id, revision, position, type } = recorded;
   const event = decodeAuditAccess(recorded);
-  const where = { id, type, revision, position, changes: {} };
-  if (typeof event === 'string') {
-    const unknown = { at: recordedAt, actor: null, requestId: null, apiKeyId: null };
-    return { ...where, ...unknown, unreadable: event };
+  const where = { id, type, revision, position, changes: {}, at: event.occurredAt };
+  if (event.type === 'Unreadable') {
+    return { ...where, actor: null, requestId: null, apiKeyId: null, unreadable: event.reason };
   }
-  const { apiKeyId, access, query, from, verified } = event.data;
-  const { occurredAt: at, actor, requestId } = event;
-  return { ...where, at, actor, requestId, apiKeyId, accessed: { access, query, from, verified } };
+  const { actor, requestId, data } = event;
+  const { apiKeyId, access, query, from, verified } = data;
+  return { ...where, actor, requestId, apiKeyId, accessed: { access, query, from, verified } };
 }

@@ -1,16 +1,8 @@
 import { z } from 'zod';
-import { apiKeyIdOf } from '../domain/ai-api-key.js';
-import { isAuditAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
-import { webhookIdOf } from '../domain/webhook.js';
-import {
-  type DecodedApiKeyEvent,
-  decodeApiKeyEvent,
-  decodeAuditAccess,
-  decodeWebhookEvent,
-  firstRecordedAt,
-} from '../event-store/codec.js';
+import { type DecodedApiKeyEvent, decodeAny, decodeApiKeyEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import { firstRecordedAt } from '../event-store/peek-event.js';
 import { isPosition, type Position, parsePosition } from '../event-store/position.js';
 
 /** A moment of the past: what had happened by a time, or what the log held up to a position. */
@@ -55,7 +47,11 @@ async function pointInTimeAtPosition(text: string, log: EventStore, now: number)
   if (!isPosition(text)) throw invalid(POINT_IN_TIME_RULE);
   const position = parsePosition(text, log.logId);
   const recorded = await log.eventAt(position);
-  if (recorded) return { time: Math.min(Date.parse(occurredAt(recorded)), now), position: recorded.position };
+  if (recorded)
+    return {
+      time: Math.min(Date.parse(decodeAny(recorded).event.occurredAt), now),
+      position: recorded.position,
+    };
   if (await isBeginning(log, position)) return { time: 0, position };
   throw invalid('The log holds no event at this position');
 }
@@ -64,16 +60,6 @@ const POINT_IN_TIME_RULE =
   'The moment must be a time with its zone, such as 2030-01-31T12:00:00Z, or a position that Keyledger gave';
 
 const invalid = (message: string) => new KeyledgerError('INVALID_INPUT', { message });
-
-/** When an event occurred; when it was recorded, if this release cannot tell. */
-function occurredAt(recorded: RecordedEvent): string {
-  const { stream, revision, recordedAt } = recorded;
-  const event = isAuditAccessStream(stream)
-    ? decodeAuditAccess(recorded)
-    : (apiKeyIdOf(stream) && decodeApiKeyEvent(recorded, revision)) ||
-      (webhookIdOf(stream) && decodeWebhookEvent(recorded, revision));
-  return typeof event === 'object' ? event.occurredAt : recordedAt;
-}
 
 /** Does a position, at which there is no event, lie before the first one? */
 async function isBeginning(log: EventStore, position: Position): Promise<boolean> {

@@ -1,11 +1,9 @@
-import { type AiApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
-import { type Webhook, webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { RangeBound } from '../projections/event-index.js';
 import { type FoldState, type HistoryEntry, INITIAL_FOLD } from './describe-event.js';
 import { eventsInRange } from './event-range.js';
-import { describeApiKeyEvent, describeAuditAccess, describeWebhookEvent } from './history.js';
+import { describeNext } from './history.js';
 
 /** Which events are meant; all where nothing is said. */
 export type RepositoryQuery = {
@@ -27,19 +25,10 @@ export async function* repositoryHistory(
   { from, to, types, subject, apiKeyId }: RepositoryQuery,
   end: Position,
 ): AsyncIterable<HistoryEntry> {
-  const keys = new Map<string, FoldState<AiApiKey>>();
-  const webhooks = new Map<string, FoldState<Webhook>>();
+  const folds = new Map<string, FoldState<unknown>>();
   for await (const recorded of eventsInRange(log, { repoId, to }, end)) {
-    let entry: HistoryEntry;
-    if (isApiKeyStream(recorded.stream)) {
-      const described = describeApiKeyEvent(keys.get(recorded.stream) ?? INITIAL_FOLD, recorded);
-      keys.set(recorded.stream, described.after);
-      entry = described.entry;
-    } else if (webhookIdOf(recorded.stream) !== undefined) {
-      const described = describeWebhookEvent(webhooks.get(recorded.stream) ?? INITIAL_FOLD, recorded);
-      webhooks.set(recorded.stream, described.after);
-      entry = described.entry;
-    } else entry = describeAuditAccess(recorded);
+    const { entry, after } = describeNext(folds.get(recorded.stream) ?? INITIAL_FOLD, recorded);
+    if (entry.accessed === undefined) folds.set(recorded.stream, after);
     const matches =
       (from === undefined ||
         ('time' in from ? Date.parse(entry.at) >= from.time : entry.position > from.position)) &&

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
-import { apiKeyIdOf, apiKeyStream, isApiKeyId } from '../domain/ai-api-key.js';
+import { apiKeyStream, isApiKeyId } from '../domain/ai-api-key.js';
 import { fractionBefore } from '../event-store/position.js';
+import { apiKeyIdOf } from '../event-store/streams.js';
 import { type ProjectionStatus, projectionStatus } from '../maintenance/projection-status.js';
 import { inspectQuarantine, liftQuarantine, type Quarantined } from '../maintenance/quarantine.js';
 import { rebuild } from '../maintenance/rebuild.js';

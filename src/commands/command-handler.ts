@@ -1,7 +1,10 @@
 import { setTimeout } from 'node:timers/promises';
 import { v4 as uuidV4, v5 as uuidV5 } from 'uuid';
+import type { Occurred } from '../domain/ai-api-key.js';
 import type { Actor } from '../domain/authorization.js';
 import { KeyledgerError } from '../domain/errors.js';
+import type { EpochMs } from '../domain/time.js';
+import type { ImportOrigin } from '../domain/webhook.js';
 import { encode } from '../event-store/codec.js';
 import type { DomainEvent } from '../event-store/event-schemas.js';
 import type { EventStore, ExpectedRevision, RecordedEvent } from '../event-store/event-store.js';
@@ -10,86 +13,129 @@ import { keyedMutex } from './keyed-mutex.js';
 
 export type AppendOutcome = 'appended' | 'conflict';
 
-/** Who asked, under which request id, and the clock (milliseconds since 1970). */
+/** What every command needs: the log, the clock, the actor and the id of the request. */
 export type CommandContext = {
   readonly log: EventStore;
   readonly onAppend?: (outcome: AppendOutcome) => void;
-  readonly clock: () => number;
+  readonly clock: () => EpochMs;
   readonly actor: Actor;
   readonly requestId: string;
 };
 
-/** A kind of stream: what its events are, what they make, and which commands cause them. */
-export type Aggregate<Command, State, Decoded extends { readonly occurredAt: string }> = {
+/** How one kind of stream is named, decoded and folded, and how its commands are decided. */
+export type Aggregate<
+  Command,
+  State,
+  Event extends DomainEvent,
+  Decoded extends { readonly occurredAt: string },
+> = {
   readonly stream: (id: string) => string;
   readonly decode: (recorded: RecordedEvent, revision: number) => Decoded;
-  readonly evolve: (state: State | undefined, event: Decoded) => State;
-  readonly decide: (command: Command, state: State | undefined, now: string) => DomainEvent[];
+  readonly evolve: (state: State | undefined, event: Decoded | (Occurred<Event> & ImportOrigin)) => State;
+  readonly decide: (command: Command, state: State | undefined, now: string) => Event[];
 };
 
-/** What became of a command: the state before it, what it changed, the position of the stream's last event. */
+/** The state after a command, and the position of the stream's last event. Unchanged: the command caused no event. */
 export type CommandResult<State = unknown> = {
-  readonly before: State | undefined;
-  readonly changed: boolean;
+  readonly outcome: 'appended' | 'unchanged';
+  readonly state: State;
   readonly position: Position;
 };
 
-/** Other processes may win that many races for one stream. */
+/** Races for one stream that a command may lose against other processes. */
 const MAX_ATTEMPTS = 10;
-/** A command whose turn comes later than this is not begun: behind a log that does not answer, all fail together. */
+/** A command that waited longer for its turn is not started: while the log hangs, all fail together. */
 const QUEUE_TIMEOUT_MS = 3500;
-/** How often, and for how long at most, a log is asked for what it has refused an append by (milliseconds). */
-const VISIBILITY_POLL_MS = 10;
+/** How long, and how often, the handler looks for an event that the log has refused an append by. */
 const VISIBILITY_TIMEOUT_MS = 300;
+const VISIBILITY_POLL_MS = 10;
 const inOrder = keyedMutex();
 
+/** A command, or a function that builds it from the state that it is decided on. */
+type CommandOrBuilder<Command, State> = Command | ((state: State | undefined) => Command);
+
 /**
- * What handles the commands of an aggregate: load, decide, append; on a conflict load again and decide anew. Commands
- * append nowhere else.
- * @param buildCommand the command, given the state that it is decided on
- * @param load 'assume empty' decides on no state first: for streams that can hardly exist already
+ * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again. Nothing
+ * else appends domain events.
+ * @returns handles a command; `isNew`: the stream hardly exists yet, so decide before loading it
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */
 export const commandHandler =
-  <Command, State, Decoded extends { readonly occurredAt: string }>(
-    aggregate: Aggregate<Command, State, Decoded>,
+  <Command extends object, State, Event extends DomainEvent, Decoded extends { readonly occurredAt: string }>(
+    aggregate: Aggregate<Command, State, Event, Decoded>,
   ) =>
   (
     context: CommandContext,
     id: string,
-    buildCommand: (state: State | undefined) => Command,
-    load: 'load' | 'assume empty' = 'load',
+    command: CommandOrBuilder<Command, State>,
+    options: { readonly isNew?: boolean } = {},
   ): Promise<CommandResult<State>> => {
     const stream = aggregate.stream(id);
     const queuedAt = performance.now();
     return inOrder(context.log.logId + stream, () => {
       if (performance.now() - queuedAt > QUEUE_TIMEOUT_MS) throw new KeyledgerError('UNAVAILABLE');
-      return execute(context, aggregate, buildCommand, stream, load);
+      const load = () => loadStream(context.log, aggregate, stream);
+      return execute(context, aggregate, { stream, command, load, isNew: options.isNew === true });
     });
   };
 
-async function execute<Command, State, Decoded extends { readonly occurredAt: string }>(
+async function execute<
+  Command extends object,
+  State,
+  Event extends DomainEvent,
+  Decoded extends { readonly occurredAt: string },
+>(
   { log, clock, actor, requestId, onAppend }: CommandContext,
-  aggregate: Aggregate<Command, State, Decoded>,
-  buildCommand: (state: State | undefined) => Command,
-  stream: string,
-  load: 'load' | 'assume empty',
+  { decide, evolve }: Aggregate<Command, State, Event, Decoded>,
+  {
+    stream,
+    command,
+    load,
+    isNew,
+  }: {
+    readonly stream: string;
+    readonly command: CommandOrBuilder<Command, State>;
+    readonly load: () => Promise<LoadedStream<State>>;
+    readonly isNew: boolean;
+  },
 ): Promise<CommandResult<State>> {
   const commandId = uuidV4();
-  const cause = { actor, requestId, commandId };
-  let loaded: LoadedStream<State> = load === 'load' ? await loadStream(log, aggregate, stream) : NO_STREAM;
-  for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
+  const causation = { actor, requestId, commandId };
+  const build = typeof command === 'function' ? command : () => command;
+  let loaded: LoadedStream<State> = isNew ? NO_STREAM : await load();
+  for (let attempt = 1, assumed = isNew; attempt <= MAX_ATTEMPTS; attempt++) {
     const now = new Date(clock()).toISOString();
-    const decided = aggregate.decide(buildCommand(loaded.state), loaded.state, now);
-    if (decided.length === 0 && loaded.position) {
-      return { before: loaded.state, changed: false, position: loaded.position };
+    let decided: Event[];
+    try {
+      decided = decide(build(loaded.state), loaded.state, now);
+    } catch (error) {
+      // What a new stream refuses may repeat what an existing one did.
+      if (!assumed) throw error;
+      loaded = await load();
+      assumed = false;
+      continue;
+    }
+    const { state, position, revision } = loaded;
+    if (decided.length === 0) {
+      if (state === undefined || position === undefined) throw new KeyledgerError('UNAVAILABLE');
+      return { outcome: 'unchanged', state, position };
     }
     const occurredAt = maxTime(now, loaded.lastOccurredAt);
-    const events = decided.map((event, i) => encode(event, uuidV5(String(i), commandId), occurredAt, cause));
-    const result = await log.append(stream, events, loaded.revision);
+    const events = decided.map((event, i) =>
+      encode(event, uuidV5(String(i), commandId), occurredAt, causation),
+    );
+    const result = await log.append(stream, events, revision);
     onAppend?.(result.appended ? 'appended' : 'conflict');
-    if (result.appended) return { before: loaded.state, changed: true, position: result.position };
-    loaded = await reloadUntilVisible(result.actualRevision, () => loadStream(log, aggregate, stream));
+    if (result.appended) {
+      const made = { occurredAt, imported: false };
+      const after = decided.reduce<State | undefined>(
+        (folded, event) => evolve(folded, { ...event, ...made }),
+        state,
+      );
+      return { outcome: 'appended', state: after as State, position: result.position };
+    }
+    loaded = await reloadUntilVisible(result.actualRevision, load);
+    assumed = false;
   }
   throw new KeyledgerError('CONFLICT');
 }
@@ -103,25 +149,31 @@ type LoadedStream<State> = {
 
 const NO_STREAM = { state: undefined, revision: 'no-stream', lastOccurredAt: '' } as const;
 
-/** EventStoreDB refuses by what it is still writing, and shows it a little later: until then no race is lost. */
+/** EventStoreDB refuses an append by an event that it shows to readers only a little later: wait for it. */
 async function reloadUntilVisible<State>(
   actualRevision: ExpectedRevision,
-  read: () => Promise<LoadedStream<State>>,
+  load: () => Promise<LoadedStream<State>>,
 ): Promise<LoadedStream<State>> {
   const giveUpAt = performance.now() + VISIBILITY_TIMEOUT_MS;
   for (;;) {
-    const loaded = await read();
-    const isThere =
+    const loaded = await load();
+    const isVisible =
       actualRevision === 'no-stream' ||
       (loaded.revision !== 'no-stream' && loaded.revision >= actualRevision);
-    if (isThere || performance.now() > giveUpAt) return loaded;
+    if (isVisible || performance.now() > giveUpAt) return loaded;
     await setTimeout(VISIBILITY_POLL_MS);
   }
 }
 
 async function loadStream<State, Decoded extends { readonly occurredAt: string }>(
   log: EventStore,
-  { decode, evolve }: Pick<Aggregate<never, State, Decoded>, 'decode' | 'evolve'>,
+  {
+    decode,
+    evolve,
+  }: {
+    readonly decode: (recorded: RecordedEvent, revision: number) => Decoded;
+    readonly evolve: (state: State | undefined, event: Decoded) => State;
+  },
   stream: string,
 ): Promise<LoadedStream<State>> {
   let loaded: LoadedStream<State> = NO_STREAM;
@@ -137,5 +189,5 @@ async function loadStream<State, Decoded extends { readonly occurredAt: string }
   return loaded;
 }
 
-/** Of two RFC 3339 times in UTC with milliseconds, or ''. */
+/** The later of two RFC 3339 times in UTC with milliseconds, or of one and ''. */
 const maxTime = (a: string, b: string): string => (a > b ? a : b);

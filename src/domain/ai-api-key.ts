@@ -1,4 +1,6 @@
 import type { Idempotency, IdempotencyRecord } from './idempotency.js';
+import type { SealedSecret } from './sealed-secret.js';
+import { isUuid } from './uuid.js';
 
 /**
  * The aggregate: one AI API key, one stream. Top to bottom: stream, commands, events, state and
@@ -7,21 +9,12 @@ import type { Idempotency, IdempotencyRecord } from './idempotency.js';
 
 // --- Stream ---------------------------------------------------------------------------------
 
-/** What the names of these streams begin with. */
+/** Prefix of the names of these streams. */
 export const API_KEY_CATEGORY = 'aiApiKey-';
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-export const isApiKeyId = (text: string): boolean => UUID.test(text);
+export const isApiKeyId = isUuid;
 
 export const apiKeyStream = (apiKeyId: string): string => API_KEY_CATEGORY + apiKeyId;
-
-export const isApiKeyStream = (stream: string): boolean => apiKeyIdOf(stream) !== undefined;
-
-/** The key whose stream this is, or undefined if the name belongs to no key. */
-export function apiKeyIdOf(stream: string): string | undefined {
-  const id = stream.slice(API_KEY_CATEGORY.length);
-  return stream.startsWith(API_KEY_CATEGORY) && isApiKeyId(id) ? id : undefined;
-}
 
 // --- Commands -------------------------------------------------------------------------------
 
@@ -50,16 +43,13 @@ export type UpdateAiApiKey = ApiKeyRef & {
   readonly expiresAt?: string | null | undefined;
 };
 
-/** A new secret; the old one stays good for the overlap (seconds). */
-export type RotateAiApiKey = ApiKeyRef & {
-  readonly type: 'RotateAiApiKey';
-  /** What the secret is sealed for: one more than that of the state. */
-  readonly secretVersion: number;
-  readonly secretHash: string;
-  readonly sealedSecret: string;
-  readonly overlapSeconds: number;
-  readonly idempotency?: Idempotency | undefined;
-};
+/** Gives the key a new secret; the old one stays valid for the overlap (seconds). */
+export type RotateAiApiKey = ApiKeyRef &
+  SealedSecret & {
+    readonly type: 'RotateAiApiKey';
+    readonly overlapSeconds: number;
+    readonly idempotency?: Idempotency | undefined;
+  };
 
 export type SuspendAiApiKey = ApiKeyRef & {
   readonly type: 'SuspendAiApiKey';
@@ -91,11 +81,8 @@ export type ApiKeyCreated = EventOf<'ApiKeyCreated', Omit<CreateAiApiKey, 'type'
 export type ApiKeyRenamed = EventOf<'ApiKeyRenamed', { readonly name: string }>;
 export type ApiKeySecretRotated = EventOf<
   'ApiKeySecretRotated',
-  {
-    readonly secretVersion: number;
-    readonly secretHash: string;
-    readonly sealedSecret: string;
-    /** Until then the old secret is good too; null if it ended at once. */
+  SealedSecret & {
+    /** Until then the old secret is valid, too; null if it ended at once. */
     readonly overlapEndsAt: string | null;
     readonly idempotency?: Idempotency | undefined;
   }

@@ -4,11 +4,6 @@ export const AUDIT_ACCESS_CATEGORY = 'auditAccess-';
 
 export const auditAccessStream = (accessId: string): string => AUDIT_ACCESS_CATEGORY + accessId;
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-
-export const isAuditAccessStream = (stream: string): boolean =>
-  stream.startsWith(AUDIT_ACCESS_CATEGORY) && UUID.test(stream.slice(AUDIT_ACCESS_CATEGORY.length));
-
 export const AUDIT_ACCESS_KINDS = [
   'history',
   'audit',

@@ -1,5 +1,7 @@
 import type { Occurred } from './ai-api-key.js';
 import type { Idempotency, IdempotencyRecord } from './idempotency.js';
+import type { SealedSecret } from './sealed-secret.js';
+import { isUuid } from './uuid.js';
 
 /**
  * The other aggregate: one endpoint that is told of the events of a repository, one stream. Top to bottom as
@@ -8,21 +10,12 @@ import type { Idempotency, IdempotencyRecord } from './idempotency.js';
 
 // --- Stream ---------------------------------------------------------------------------------
 
-/** What the names of these streams begin with: a log may be shared with others, who have webhooks too. */
+/** Prefix of the names of these streams. It names Keyledger's key, because other services have webhooks, too. */
 export const WEBHOOK_CATEGORY = 'aiApiKeyWebhook-';
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-export const isWebhookId = (text: string): boolean => UUID.test(text);
+export const isWebhookId = isUuid;
 
 export const webhookStream = (webhookId: string): string => WEBHOOK_CATEGORY + webhookId;
-
-/** The endpoint whose stream this is, or undefined if the name belongs to none. */
-export function webhookIdOf(stream: string): string | undefined {
-  const id = stream.slice(WEBHOOK_CATEGORY.length);
-  return stream.startsWith(WEBHOOK_CATEGORY) && isWebhookId(id) ? id : undefined;
-}
-
-export const isWebhookStream = (stream: string): boolean => webhookIdOf(stream) !== undefined;
 
 // --- Commands -------------------------------------------------------------------------------
 
@@ -34,13 +27,6 @@ export type EndpointConfig = {
   readonly url: string;
   readonly types: readonly string[] | null;
   readonly description: string | null;
-};
-
-/** A signing secret at rest. */
-export type SealedSecret = {
-  readonly secretVersion: number;
-  readonly secretHash: string;
-  readonly sealedSecret: string;
 };
 
 export type RegisterWebhook = WebhookRef &

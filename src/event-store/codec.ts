@@ -1,13 +1,8 @@
 import { z } from 'zod';
-import { type ApiKeyEvent, apiKeyIdOf, type Occurred, type Unreadable } from '../domain/ai-api-key.js';
+import type { ApiKeyEvent, Occurred, Unreadable } from '../domain/ai-api-key.js';
 import type { AuditAccessed } from '../domain/audit-access.js';
 import type { Actor } from '../domain/authorization.js';
-import {
-  type ImportOrigin,
-  type UnreadableWebhook,
-  type WebhookEvent,
-  webhookIdOf,
-} from '../domain/webhook.js';
+import type { ImportOrigin, UnreadableWebhook, WebhookEvent } from '../domain/webhook.js';
 import {
   API_KEY_EVENT_SCHEMAS,
   AUDIT_ACCESS_SCHEMAS,
@@ -18,6 +13,8 @@ import {
   WEBHOOK_EVENT_SCHEMAS,
 } from './event-schemas.js';
 import type { NewEvent, RecordedEvent } from './event-store.js';
+import { firstRecordedAt, isImported, peekEvent } from './peek-event.js';
+import { classifyStream } from './streams.js';
 
 /** The boundary between the log's JSON and the domain's events. */
 
@@ -51,119 +48,122 @@ export function encode(event: DomainEvent, id: string, occurredAt: string, cause
 }
 
 type Caused = { readonly actor: Actor; readonly requestId: string };
+/** An event that this release cannot decode, and why. */
+type UnreadableEvent = Occurred<{
+  readonly type: 'Unreadable';
+  readonly reason: string;
+  readonly data: { readonly repoId?: string | undefined };
+}>;
 export type DecodedApiKeyEvent = Occurred<ApiKeyEvent> & Caused;
 export type DecodedWebhookEvent = Occurred<WebhookEvent> & Caused & ImportOrigin;
 export type DecodedAuditAccess = Occurred<AuditAccessed> & Caused;
 
 /**
- * The domain event that a recorded event holds; Unreadable, with the reason, if this release cannot
- * tell (unknown type or later version, wrong shape, another key's event in this key's stream, events
- * missing before it).
- * @param revision the one that must come next in its stream
- * @throws RangeError the stream belongs to no key
+ * Decodes an event of an API key's stream: the domain event, or `Unreadable` with the reason (unknown type, later
+ * schema version, wrong shape, data of another key, missing events before it).
+ * @param revision the revision that comes next in the stream
+ * @throws RangeError the stream is not that of an API key
  */
 export function decodeApiKeyEvent(
   recorded: RecordedEvent,
   revision: number,
 ): DecodedApiKeyEvent | Occurred<Unreadable> {
-  const apiKeyId = apiKeyIdOf(recorded.stream);
-  if (!apiKeyId) throw new RangeError(`${recorded.stream} is the stream of no key`);
-  const unreadable = (reason: string): Occurred<Unreadable> => ({
-    type: 'Unreadable',
-    reason,
-    data: { apiKeyId, repoId: RepoIdOnly.safeParse(recorded.data).data?.repoId },
-    occurredAt: firstRecordedAt(recorded),
-  });
-
-  if (recorded.revision !== revision) return unreadable(gapReason(recorded, revision));
-  const read = decodeWith<ApiKeyEvent>(API_KEY_EVENT_SCHEMAS, recorded);
-  if (typeof read === 'string') return unreadable(read);
-  if (read.data.apiKeyId !== apiKeyId) return unreadable(`data of another key, ${read.data.apiKeyId}`);
-  return read as DecodedApiKeyEvent;
+  const apiKeyId = idOf(recorded, 'api-key');
+  const event = decodeWith<ApiKeyEvent>(API_KEY_EVENT_SCHEMAS, recorded, revision);
+  if (event.type === 'Unreadable') return { ...event, data: { ...event.data, apiKeyId } };
+  if (event.data.apiKeyId === apiKeyId) return event as DecodedApiKeyEvent;
+  const { data, ...rest } = unreadable(recorded, `data of another key, ${event.data.apiKeyId}`);
+  return { ...rest, data: { ...data, apiKeyId } };
 }
 
 /**
- * The same for an event of a webhook's stream.
- * @throws RangeError the stream belongs to no webhook
+ * Decodes an event of a webhook's stream, as `decodeApiKeyEvent`.
+ * @throws RangeError the stream is not that of a webhook
  */
 export function decodeWebhookEvent(
   recorded: RecordedEvent,
   revision: number,
 ): DecodedWebhookEvent | (Occurred<UnreadableWebhook> & ImportOrigin) {
-  const webhookId = webhookIdOf(recorded.stream);
-  if (!webhookId) throw new RangeError(`${recorded.stream} is the stream of no webhook`);
+  const webhookId = idOf(recorded, 'webhook');
   const imported = isImported(recorded);
-  const unreadable = (reason: string): Occurred<UnreadableWebhook> & ImportOrigin => ({
-    type: 'Unreadable',
-    reason,
-    data: { webhookId, repoId: RepoIdOnly.safeParse(recorded.data).data?.repoId },
-    occurredAt: firstRecordedAt(recorded),
-    imported,
-  });
-
-  if (recorded.revision !== revision) return unreadable(gapReason(recorded, revision));
-  const read = decodeWith<WebhookEvent>(WEBHOOK_EVENT_SCHEMAS, recorded);
-  if (typeof read === 'string') return unreadable(read);
-  if (read.data.webhookId !== webhookId) return unreadable(`data of another webhook, ${read.data.webhookId}`);
-  return { ...read, imported } as DecodedWebhookEvent;
+  const event = decodeWith<WebhookEvent>(WEBHOOK_EVENT_SCHEMAS, recorded, revision);
+  if (event.type === 'Unreadable') return { ...event, data: { ...event.data, webhookId }, imported };
+  if (event.data.webhookId === webhookId) return { ...event, imported } as DecodedWebhookEvent;
+  const { data, ...rest } = unreadable(recorded, `data of another webhook, ${event.data.webhookId}`);
+  return { ...rest, data: { ...data, webhookId }, imported };
 }
 
-const gapReason = (recorded: RecordedEvent, revision: number) =>
-  `revision ${recorded.revision} instead of ${revision}`;
-
-/** Who looked at what; the reason if this release cannot tell. */
-export function decodeAuditAccess(recorded: RecordedEvent): DecodedAuditAccess | string {
-  const read = decodeWith<AuditAccessed>(AUDIT_ACCESS_SCHEMAS, recorded);
-  return typeof read === 'string' ? read : (read as DecodedAuditAccess);
+/** Decodes an access to the audit trail, or says why this release cannot. */
+export function decodeAuditAccess(recorded: RecordedEvent): DecodedAuditAccess | UnreadableEvent {
+  const event = decodeWith<AuditAccessed>(AUDIT_ACCESS_SCHEMAS, recorded, recorded.revision);
+  return event.type === 'Unreadable'
+    ? { ...event, occurredAt: recorded.recordedAt }
+    : (event as DecodedAuditAccess);
 }
 
-/** Type, data as of the latest version, and what is known of its cause; or why it cannot be read. */
+/** An event of any kind of stream, with what its stream records. */
+export type DecodedEvent =
+  | { readonly kind: 'api-key'; readonly id: string; readonly event: ReturnType<typeof decodeApiKeyEvent> }
+  | { readonly kind: 'webhook'; readonly id: string; readonly event: ReturnType<typeof decodeWebhookEvent> }
+  | {
+      readonly kind: 'audit-access';
+      readonly id: string;
+      readonly event: ReturnType<typeof decodeAuditAccess>;
+    };
+
+/**
+ * Decodes an event of any stream, as if no event before it were missing.
+ * @throws RangeError the stream is foreign
+ */
+export function decodeAny(recorded: RecordedEvent): DecodedEvent {
+  const { revision, stream } = recorded;
+  const ref = classifyStream(stream);
+  switch (ref?.kind) {
+    case 'api-key':
+      return { kind: ref.kind, id: ref.id, event: decodeApiKeyEvent(recorded, revision) };
+    case 'webhook':
+      return { kind: ref.kind, id: ref.id, event: decodeWebhookEvent(recorded, revision) };
+    case 'audit-access':
+      return { kind: ref.kind, id: ref.id, event: decodeAuditAccess(recorded) };
+    case undefined:
+      throw new RangeError(`${stream} is not a stream of Keyledger`);
+  }
+}
+
+function idOf({ stream }: RecordedEvent, kind: DecodedEvent['kind']): string {
+  const ref = classifyStream(stream);
+  if (ref?.kind === kind) return ref.id;
+  throw new RangeError(`${stream} is not the stream of ${kind === 'api-key' ? 'an API key' : 'a webhook'}`);
+}
+
+const unreadable = (recorded: RecordedEvent, reason: string): UnreadableEvent => ({
+  type: 'Unreadable',
+  reason,
+  data: { repoId: peekEvent(recorded).repoId },
+  occurredAt: firstRecordedAt(recorded),
+});
+
+/** Data of the latest schema version, time and causation; or why this release cannot read the event. */
 function decodeWith<E extends DomainEvent>(
   schemas: { readonly [T in E['type']]: unknown },
   recorded: RecordedEvent,
-) {
+  revision: number,
+): (Occurred<{ readonly type: E['type']; readonly data: E['data'] }> & Caused) | UnreadableEvent {
+  if (recorded.revision !== revision) {
+    return unreadable(recorded, `revision ${recorded.revision} instead of ${revision}`);
+  }
   const type = recorded.type as E['type'];
-  if (!Object.hasOwn(schemas, type)) return `unknown event type ${type}`;
+  if (!Object.hasOwn(schemas, type)) return unreadable(recorded, `unknown event type ${type}`);
   const schema = schemas[type] as EventSchema<E>;
   const metadata = Metadata.safeParse(recorded.metadata);
-  if (!metadata.success) return `metadata: ${z.prettifyError(metadata.error)}`;
+  if (!metadata.success) return unreadable(recorded, `metadata: ${z.prettifyError(metadata.error)}`);
   const { schemaVersion: version, occurredAt, actor, requestId } = metadata.data;
-  if (version > schemaVersionOf(type)) {
-    return `${type} of schema version ${version}; this release knows ${schemaVersionOf(type)}`;
+  const known = schemaVersionOf(type);
+  if (version > known) {
+    return unreadable(recorded, `${type} of schema version ${version}; this release knows ${known}`);
   }
-  const upcasters = schema.upcasters.slice(version - 1);
+  const upcasters = (schema.upcasters ?? []).slice(version - 1);
   const data = schema.data.safeParse(upcasters.reduce((older, upcast) => upcast(older), recorded.data));
-  if (!data.success) return `data: ${z.prettifyError(data.error)}`;
+  if (!data.success) return unreadable(recorded, `data: ${z.prettifyError(data.error)}`);
   return { type, data: data.data, occurredAt, actor, requestId };
 }
-
-const Imported = z.object({ importedFrom: z.object({ recordedAt: timestamp }) });
-
-const isImported = ({ metadata }: RecordedEvent): boolean =>
-  typeof metadata === 'object' && metadata !== null && 'importedFrom' in metadata;
-
-/** When the event came into the log, or into the first one if this is a copy: copies answer as it does. */
-export const firstRecordedAt = ({ metadata, recordedAt }: RecordedEvent): string =>
-  Imported.safeParse(metadata).data?.importedFrom.recordedAt ?? recordedAt;
-
-const OccurredAtOnly = z.object({ occurredAt: timestamp });
-
-/** When the event occurred, where that can be told of one that may be unreadable; else when it was recorded. */
-export const occurredAtOf = (recorded: RecordedEvent): string =>
-  OccurredAtOnly.safeParse(recorded.metadata).data?.occurredAt ?? firstRecordedAt(recorded);
-
-/** Who caused an event, and what it is about, where that can be told of one that may be unreadable. */
-export function peekEvent({ data, metadata }: RecordedEvent): {
-  readonly subject: string | undefined;
-  readonly apiKeyId: string | undefined;
-  readonly repoId: string | undefined;
-} {
-  const text = (value: unknown, field: string): string | undefined => {
-    const said = (value as Readonly<Record<string, unknown>> | null | undefined)?.[field];
-    return typeof said === 'string' ? said : undefined;
-  };
-  const actor = (metadata as { actor?: unknown } | null | undefined)?.actor;
-  return { subject: text(actor, 'subject'), apiKeyId: text(data, 'apiKeyId'), repoId: text(data, 'repoId') };
-}
-
-const RepoIdOnly = z.object({ repoId: z.string() });

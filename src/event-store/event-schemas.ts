@@ -1,18 +1,24 @@
 import { z } from 'zod';
-import { AI_TYPES, API_KEY_CATEGORY, type ApiKeyEvent, DELETION_REASONS } from '../domain/ai-api-key.js';
-import { AUDIT_ACCESS_CATEGORY, AUDIT_ACCESS_KINDS, type AuditAccessed } from '../domain/audit-access.js';
-import { PAUSE_CAUSES, WEBHOOK_CATEGORY, type WebhookEvent } from '../domain/webhook.js';
+import { AI_TYPES, type ApiKeyEvent, DELETION_REASONS } from '../domain/ai-api-key.js';
+import { AUDIT_ACCESS_KINDS, type AuditAccessed } from '../domain/audit-access.js';
+import { PAUSE_CAUSES, type WebhookEvent } from '../domain/webhook.js';
+
+export type DomainEvent = ApiKeyEvent | WebhookEvent | AuditAccessed;
 
 /**
- * One schema and one version for each type of event. A new shape is a new version; the upcaster at index n lifts data
- * of version n + 1 to version n + 2. It is given whatever JSON is there, and never throws: the schema
- * judges what comes out.
+ * Turns data of one schema version into data of the next. It receives whatever JSON the log holds and never throws:
+ * the schema validates its result.
  */
 type Upcaster = (data: unknown) => unknown;
-export type DomainEvent = ApiKeyEvent | WebhookEvent | AuditAccessed;
+
+/** How one type of event is stored. A new shape is a new version: one more upcaster. */
 export type EventSchema<E extends DomainEvent> = {
-  readonly upcasters: readonly Upcaster[];
+  /** The upcaster at index n turns version n + 1 into version n + 2. None: there is only version 1. */
+  readonly upcasters?: readonly Upcaster[];
+  /** Shape of the latest version. */
   readonly data: z.ZodType<E['data']>;
+  /** Fields that subscribers see. Each is named, so that a new secret field stays private. */
+  readonly publicFields: readonly (keyof E['data'])[];
 };
 type SchemasOf<E extends DomainEvent> = { readonly [T in E['type']]: EventSchema<Extract<E, { type: T }>> };
 
@@ -22,15 +28,16 @@ const secret = {
   sealedSecret: z.string(),
   idempotency: z.object({ keyHash: z.string(), requestHash: z.string() }).optional(),
 };
-/** Times are compared, so they have one width. */
+/** RFC 3339 in UTC, of one width, so that times compare as text. */
 export const timestamp = z.iso.datetime({ precision: 3 });
-const adding =
+const rotation = { ...secret, secretVersion: z.int().min(2), overlapEndsAt: timestamp.nullable() };
+const withDefaults =
   (fields: object): Upcaster =>
   (data) => ({ ...(data as object), ...fields });
 
 export const API_KEY_EVENT_SCHEMAS: SchemasOf<ApiKeyEvent> = {
   ApiKeyCreated: {
-    upcasters: [adding({ expiresAt: null })],
+    upcasters: [withDefaults({ expiresAt: null })],
     data: z.object({
       ...key,
       ...secret,
@@ -39,52 +46,58 @@ export const API_KEY_EVENT_SCHEMAS: SchemasOf<ApiKeyEvent> = {
       accessKey: z.string(),
       expiresAt: timestamp.nullable(),
     }),
+    publicFields: ['name', 'aiType', 'accessKey', 'expiresAt'],
   },
-  ApiKeyRenamed: { upcasters: [], data: z.object({ ...key, name: z.string() }) },
+  ApiKeyRenamed: { data: z.object({ ...key, name: z.string() }), publicFields: ['name'] },
   ApiKeySecretRotated: {
-    upcasters: [],
-    data: z.object({ ...key, ...secret, secretVersion: z.int().min(2), overlapEndsAt: timestamp.nullable() }),
+    data: z.object({ ...key, ...rotation }),
+    publicFields: ['secretVersion', 'overlapEndsAt'],
   },
-  ApiKeyExpiryChanged: { upcasters: [], data: z.object({ ...key, expiresAt: timestamp.nullable() }) },
-  ApiKeySuspended: { upcasters: [], data: z.object({ ...key, reason: z.string().nullable() }) },
-  ApiKeyResumed: { upcasters: [], data: z.object(key) },
+  ApiKeyExpiryChanged: {
+    data: z.object({ ...key, expiresAt: timestamp.nullable() }),
+    publicFields: ['expiresAt'],
+  },
+  ApiKeySuspended: { data: z.object({ ...key, reason: z.string().nullable() }), publicFields: ['reason'] },
+  ApiKeyResumed: { data: z.object(key), publicFields: [] },
   ApiKeyDeleted: {
-    upcasters: [adding({ reason: 'requested' })],
+    upcasters: [withDefaults({ reason: 'requested' })],
     data: z.object({ ...key, reason: z.enum(DELETION_REASONS) }),
+    publicFields: ['reason'],
   },
 };
 
 const webhook = { webhookId: z.string(), repoId: z.string() };
-const target = {
+const endpoint = {
   url: z.string(),
   types: z.array(z.string()).nullable(),
   description: z.string().nullable(),
 };
+const ENDPOINT_FIELDS = ['url', 'types', 'description'] as const;
 
 export const WEBHOOK_EVENT_SCHEMAS: SchemasOf<WebhookEvent> = {
-  WebhookRegistered: { upcasters: [], data: z.object({ ...webhook, ...target, ...secret }) },
-  WebhookChanged: { upcasters: [], data: z.object({ ...webhook, ...target }) },
+  WebhookRegistered: {
+    data: z.object({ ...webhook, ...endpoint, ...secret }),
+    publicFields: ENDPOINT_FIELDS,
+  },
+  WebhookChanged: { data: z.object({ ...webhook, ...endpoint }), publicFields: ENDPOINT_FIELDS },
   WebhookSecretRotated: {
-    upcasters: [],
-    data: z.object({
-      ...webhook,
-      ...secret,
-      secretVersion: z.int().min(2),
-      overlapEndsAt: timestamp.nullable(),
-    }),
+    data: z.object({ ...webhook, ...rotation }),
+    publicFields: ['secretVersion', 'overlapEndsAt'],
   },
   WebhookPaused: {
-    upcasters: [],
     data: z.object({ ...webhook, cause: z.enum(PAUSE_CAUSES), reason: z.string().nullable() }),
+    publicFields: ['cause', 'reason'],
   },
-  WebhookResumed: { upcasters: [], data: z.object(webhook) },
-  WebhookReplayed: { upcasters: [], data: z.object({ ...webhook, after: z.string().nullable() }) },
-  WebhookDeleted: { upcasters: [], data: z.object(webhook) },
+  WebhookResumed: { data: z.object(webhook), publicFields: [] },
+  WebhookReplayed: {
+    data: z.object({ ...webhook, after: z.string().nullable() }),
+    publicFields: ['after'],
+  },
+  WebhookDeleted: { data: z.object(webhook), publicFields: [] },
 };
 
 export const AUDIT_ACCESS_SCHEMAS: SchemasOf<AuditAccessed> = {
   AuditAccessed: {
-    upcasters: [],
     data: z.object({
       access: z.enum(AUDIT_ACCESS_KINDS),
       repoId: z.string().nullable(),
@@ -93,15 +106,27 @@ export const AUDIT_ACCESS_SCHEMAS: SchemasOf<AuditAccessed> = {
       from: z.string(),
       verified: z.boolean(),
     }),
+    publicFields: ['access', 'query', 'from', 'verified'],
   },
 };
 
-const ALL = { ...API_KEY_EVENT_SCHEMAS, ...WEBHOOK_EVENT_SCHEMAS, ...AUDIT_ACCESS_SCHEMAS };
-
-/** The latest version of a type of event: what is written. */
-export const schemaVersionOf = (type: DomainEvent['type']): number => ALL[type].upcasters.length + 1;
+const ALL: SchemasOf<DomainEvent> = {
+  ...API_KEY_EVENT_SCHEMAS,
+  ...WEBHOOK_EVENT_SCHEMAS,
+  ...AUDIT_ACCESS_SCHEMAS,
+};
 
 export const EVENT_TYPES: readonly string[] = Object.keys(ALL);
 
-/** What the names of all streams begin with: other streams of a server are nothing of ours. */
-export const STREAM_CATEGORIES = [API_KEY_CATEGORY, WEBHOOK_CATEGORY, AUDIT_ACCESS_CATEGORY];
+/** The latest schema version of a type of event: the one that is written. */
+export const schemaVersionOf = (type: DomainEvent['type']): number => (ALL[type].upcasters?.length ?? 0) + 1;
+
+/** Fields that the API names otherwise than the log. */
+const API_NAMES: Readonly<Record<string, string>> = { accessKey: 'key' };
+
+/** The public fields of an event, by their names in the API: no ids, no secret material, neither sealed nor hashed. */
+export function publicDataOf({ type, data }: DomainEvent): Readonly<Record<string, unknown>> {
+  const fields: readonly string[] = ALL[type].publicFields;
+  const values = data as Readonly<Record<string, unknown>>;
+  return Object.fromEntries(fields.map((field) => [API_NAMES[field] ?? field, values[field]]));
+}

@@ -17,8 +17,8 @@ import { authenticate, authorise, rateLimitKey } from './plugins/auth.js';
 import { shedLoad } from './plugins/load-shedding.js';
 import { collectPaths, refuseOtherMethods } from './plugins/method-not-allowed.js';
 import { refuseUnknownMembers } from './plugins/unknown-members.js';
-import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/api-keys/ai-api-keys.js';
-import { lifecycleRoutes } from './routes/api-keys/lifecycle.js';
+import { apiKeyCommandRoutes } from './routes/api-keys/commands.js';
+import { type ApiKeyQueryDependencies, apiKeyQueryRoutes } from './routes/api-keys/queries.js';
 import { auditRoutes } from './routes/audit/audit.js';
 import { type SystemEventDependencies, systemEventRoutes } from './routes/audit/system-events.js';
 import { healthRoutes } from './routes/health.js';
@@ -28,11 +28,11 @@ import { lastUsedRoutes } from './routes/verification/last-used.js';
 import { revokeRoutes } from './routes/verification/revoke.js';
 import { verifyRoutes } from './routes/verification/verify.js';
 import { verifyForwardRoutes } from './routes/verification/verify-forward.js';
+import { webhookCommandRoutes } from './routes/webhooks/commands.js';
 import { webhookDeliveryRoutes } from './routes/webhooks/deliveries.js';
-import { webhookLifecycleRoutes } from './routes/webhooks/lifecycle.js';
-import { webhookRoutes } from './routes/webhooks/webhooks.js';
+import { webhookQueryRoutes } from './routes/webhooks/queries.js';
 
-export type HttpDependencies = AiApiKeyDependencies &
+export type HttpDependencies = ApiKeyQueryDependencies &
   SystemEventDependencies & {
     readonly projector: Projector;
     readonly webhookDispatcher: WebhookDispatcher;
@@ -161,7 +161,7 @@ const managementApi =
     await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     if (settings.serveMetrics) serveMetrics(app, metrics);
-    await app.register(healthRoutes(() => projector.unreadyBecause));
+    await app.register(healthRoutes(() => reasonUnready(projector)));
     const onRefused = () => metrics.refused.inc();
     await app.register(async (api) => {
       api.addHook('onRequest', noStore);
@@ -169,12 +169,14 @@ const managementApi =
       api.addHook('onRequest', authenticate(verifyToken, countRefusal(metrics)));
       await limitRate(api, settings);
       api.addHook('preParsing', async (request) => authorise(request));
-      await api.register(aiApiKeyRoutes(dependencies));
-      await api.register(lifecycleRoutes(dependencies));
+      await api.register(apiKeyCommandRoutes(dependencies));
+      await api.register(apiKeyQueryRoutes(dependencies));
       await api.register(auditRoutes(dependencies));
       await api.register(systemEventRoutes(dependencies));
-      await api.register(webhookRoutes({ ...dependencies, webhookNetworks: settings.webhookNetworks }));
-      await api.register(webhookLifecycleRoutes(dependencies));
+      await api.register(
+        webhookCommandRoutes({ ...dependencies, webhookNetworks: settings.webhookNetworks }),
+      );
+      await api.register(webhookQueryRoutes(dependencies));
       await api.register(webhookDeliveryRoutes(dependencies));
       await api.register(eventRoutes({ ...dependencies, stopping }));
       await api.register(replicaRoutes({ ...dependencies, stopping }));
@@ -188,6 +190,11 @@ const managementApi =
     });
     refuseOtherMethods(app, paths);
   };
+
+/** Why the instance cannot take traffic; undefined if it can. */
+function reasonUnready({ status }: Projector): string | undefined {
+  return status.ready.ok ? undefined : status.ready.reason;
+}
 
 /** Aborted when the service stops: what has no end must not be waited for. */
 function shutdownSignal(app: FastifyInstance): AbortSignal {

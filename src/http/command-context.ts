@@ -1,8 +1,9 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { AppendOutcome, CommandContext } from '../commands/command-handler.js';
-import type { AuditContext } from '../commands/record-audit-access.js';
+import type { FastifyRequest } from 'fastify';
+import type { AppendOutcome } from '../commands/command-handler.js';
+import type { IssueContext } from '../commands/issue-secret.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
+import type { EpochMs } from '../domain/time.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { type Position, parsePosition } from '../event-store/position.js';
 import type { Queries } from '../projections/queries.js';
@@ -10,20 +11,20 @@ import type { Keyring } from '../security/keyring.js';
 import { callerOf } from './plugins/auth.js';
 import { clientAddress } from './plugins/client-address.js';
 
-/** What the routes that change something work with. */
+/** Dependencies of the routes that run commands. */
 export type CommandDependencies = {
   readonly log: EventStore;
   readonly keyring: Keyring;
   readonly queries: Queries;
-  readonly clock: () => number;
+  readonly clock: () => EpochMs;
   readonly onAppend: (outcome: AppendOutcome) => void;
 };
 
-/** The command's context of a request. @throws KeyledgerError UNAUTHENTICATED */
+/** The context of a command, from its request. @throws KeyledgerError UNAUTHENTICATED */
 export function commandContext(
   request: FastifyRequest,
   { log, keyring, clock, onAppend }: CommandDependencies,
-): CommandContext & AuditContext & { readonly keyring: Keyring } {
+): IssueContext {
   const { issuer, subject } = callerOf(request);
   const actor = { issuer, subject };
   return {
@@ -38,17 +39,7 @@ export function commandContext(
   };
 }
 
-/** A change waits for its own projection; whether that comes in time changes nothing of its success. */
-export async function awaitReadModel(
-  reply: FastifyReply,
-  queries: Queries,
-  position: Position,
-): Promise<void> {
-  reply.header('keyledger-position', position);
-  await queries.awaitReadModel(position);
-}
-
-/** @throws KeyledgerError KEY_NOT_FOUND: an id that cannot be one; NOT_FOUND: an address that ends in a slash */
+/** @throws KeyledgerError KEY_NOT_FOUND: no key can have this id; NOT_FOUND: the path ends in a slash */
 export function requireApiKeyId(apikeyId: string): string {
   if (apikeyId === '') throw new KeyledgerError('NOT_FOUND');
   if (!isApiKeyId(apikeyId)) throw new KeyledgerError('KEY_NOT_FOUND');
@@ -56,7 +47,7 @@ export function requireApiKeyId(apikeyId: string): string {
 }
 
 /**
- * What a read asks to be answered from.
+ * The minimum position of a read, from its headers.
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG
  */
 export function parseMinPosition(

@@ -1,13 +1,7 @@
-import { isAuditAccessStream } from '../domain/audit-access.js';
-import { webhookIdOf } from '../domain/webhook.js';
 import { cloudEvent } from '../event-store/cloud-event.js';
-import {
-  decodeApiKeyEvent,
-  decodeAuditAccess,
-  decodeWebhookEvent,
-  occurredAtOf,
-} from '../event-store/codec.js';
+import { decodeAny } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
+import { occurredAtOf } from '../event-store/peek-event.js';
 
 /**
  * Exports for auditors' tools. They hold no secret material, sealed or hashed: what they say of an event is
@@ -85,8 +79,8 @@ const locationColumns = (recorded: RecordedEvent): Row => {
 };
 
 function payloadColumns(recorded: RecordedEvent): Row {
-  const event = decodeReadable(recorded);
-  if (typeof event === 'string') return { unreadable: event };
+  const { event } = decodeAny(recorded);
+  if (event.type === 'Unreadable') return { unreadable: event.reason };
   const { actor, requestId } = event;
   const data: { readonly [name in (typeof PUBLIC_FIELDS)[number]]?: unknown } = event.data;
   const fields = PUBLIC_FIELDS.flatMap((name) => {
@@ -95,20 +89,4 @@ function payloadColumns(recorded: RecordedEvent): Row {
     return [[name, typeof cell === 'object' && cell !== null ? JSON.stringify(cell) : cell]];
   });
   return { actorIssuer: actor.issuer, actorSubject: actor.subject, requestId, ...Object.fromEntries(fields) };
-}
-
-/** The event, or why it cannot be read. */
-function decodeReadable(recorded: RecordedEvent) {
-  const { stream, revision } = recorded;
-  if (isAuditAccessStream(stream)) return decodeAuditAccess(recorded);
-  if (webhookIdOf(stream) !== undefined) {
-    const event = decodeWebhookEvent(recorded, revision);
-    return event.type === 'Unreadable' ? event.reason : event;
-  }
-  try {
-    const event = decodeApiKeyEvent(recorded, revision);
-    return event.type === 'Unreadable' ? event.reason : event;
-  } catch (error) {
-    return (error as Error).message;
-  }
 }

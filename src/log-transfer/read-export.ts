@@ -1,9 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { z } from 'zod';
-import { isApiKeyStream } from '../domain/ai-api-key.js';
-import { isAuditAccessStream } from '../domain/audit-access.js';
-import { webhookIdOf } from '../domain/webhook.js';
 import { MAX_EVENT_BYTES } from '../event-store/event-store.js';
+import { isKeyledgerStream } from '../event-store/streams.js';
 import { countOf } from '../quantity.js';
 import { ExportedEvent, FORMAT, Header, Trailer, VERSION } from './export.js';
 
@@ -131,7 +129,7 @@ function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
   }
   // Whoever made the export, nothing is written to streams that are not of this kind, such as settings of the server.
   const { stream } = data;
-  if (!isApiKeyStream(stream) && !isAuditAccessStream(stream) && webhookIdOf(stream) === undefined) {
+  if (!isKeyledgerStream(stream)) {
     throw new ExportError(`Line ${line} is of the stream ${data.stream}, which is none of Keyledger's`);
   }
   if (bytes > MAX_EVENT_BYTES && bytesOf(data) > MAX_EVENT_BYTES) {

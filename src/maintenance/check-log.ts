@@ -1,8 +1,7 @@
-import { isAuditAccessStream } from '../domain/audit-access.js';
-import { webhookIdOf } from '../domain/webhook.js';
 import { decodeAuditAccess, decodeWebhookEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { classifyStream } from '../event-store/streams.js';
 import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import { WebhookIndex } from '../projections/webhook-index.js';
 import { foldStep } from './fold-key.js';
@@ -66,20 +65,32 @@ function validateEvent(
   webhooks: WebhookIndex,
   recorded: RecordedEvent,
 ): string | undefined {
-  if (isAuditAccessStream(recorded.stream)) {
-    const access = decodeAuditAccess(recorded);
-    if (recorded.revision !== 0) return `revision ${recorded.revision} in a stream of one event`;
-    return typeof access === 'string' ? access : undefined;
+  const ref = classifyStream(recorded.stream);
+  switch (ref?.kind) {
+    case 'audit-access':
+      return validateAuditAccess(recorded);
+    case 'webhook':
+      return validateWebhookEvent(webhooks, ref.id, recorded);
+    default: {
+      const { entry, fault } = foldStep(entries.get(recorded.stream), recorded);
+      entries.set(recorded.stream, entry);
+      return fault;
+    }
   }
-  if (webhookIdOf(recorded.stream) !== undefined) return validateWebhookEvent(webhooks, recorded);
-  const before = entries.get(recorded.stream);
-  const { entry, fault } = foldStep(before, recorded);
-  entries.set(recorded.stream, entry);
-  return fault;
 }
 
-function validateWebhookEvent(webhooks: WebhookIndex, recorded: RecordedEvent): string | undefined {
-  const before = webhooks.entryOf(webhookIdOf(recorded.stream) ?? '');
+function validateAuditAccess(recorded: RecordedEvent): string | undefined {
+  if (recorded.revision !== 0) return `revision ${recorded.revision} in a stream of one event`;
+  const event = decodeAuditAccess(recorded);
+  return event.type === 'Unreadable' ? event.reason : undefined;
+}
+
+function validateWebhookEvent(
+  webhooks: WebhookIndex,
+  webhookId: string,
+  recorded: RecordedEvent,
+): string | undefined {
+  const before = webhooks.entryOf(webhookId);
   const event = decodeWebhookEvent(recorded, before ? before.revision + 1 : 0);
   const after = webhooks.apply(recorded);
   if (event.type === 'Unreadable') return event.reason;

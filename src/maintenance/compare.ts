@@ -3,7 +3,7 @@ import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import { type ListItem, toListItem } from '../projections/list-item.js';
-import { heldBy } from '../projections/read-model.js';
+import { logContains } from '../projections/read-model.js';
 import {
   type LiveGeneration,
   readLiveGeneration,
@@ -101,7 +101,7 @@ async function comparePartition(
     );
   }
   const differences: Difference[] = [];
-  if (!(await heldBy(log)(checkpoint))) {
+  if (!(await logContains(log, checkpoint))) {
     const difference = `${partition.live} names an event that the log does not hold at ${checkpoint.position}`;
     differences.push({ repoId: null, apiKeyId: null, difference });
   }

@@ -1,8 +1,8 @@
-import { isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { apiKeyIdOf } from '../event-store/streams.js';
 import { READ_MODEL_VERSION } from '../projections/list-item.js';
-import { heldBy } from '../projections/read-model.js';
+import { logContains } from '../projections/read-model.js';
 import { readLiveGeneration } from '../projections/redis/generations.js';
 import { generationSets, PARTITIONS, partitionKeys, versionRoot } from '../projections/redis/keys.js';
 import type { Connection } from '../redis/connection.js';
@@ -42,7 +42,7 @@ export async function projectionStatus(
     const [, quarantined] = generationSets(partition, generation);
     for (const id of await redis.smembers(quarantined)) ids.add(id);
     if (!checkpoint) continue;
-    isOfThisLog &&= await heldBy(log)(checkpoint);
+    isOfThisLog &&= await logContains(log, checkpoint);
     if (checkpoint.position > position) position = checkpoint.position;
   }
   const quarantined: Quarantined[] = [];
@@ -66,7 +66,7 @@ async function lagBehind(log: EventStore, position: Position | undefined, now: n
   let events = 0;
   let seconds = 0;
   for await (const { stream, recordedAt } of log.readAll(position)) {
-    if (!isApiKeyStream(stream)) continue;
+    if (apiKeyIdOf(stream) === undefined) continue;
     if (events++ === 0) seconds = Math.max(0, now - Date.parse(recordedAt)) / 1000;
   }
   return { events, seconds };

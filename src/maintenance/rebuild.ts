@@ -1,9 +1,9 @@
-import { isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { apiKeyIdOf } from '../event-store/streams.js';
 import { type ApiKeyEntry, evolveApiKeyEntry } from '../projections/api-key-index.js';
 import { type ListItem, toListItem } from '../projections/list-item.js';
-import { type Checkpoint, heldBy } from '../projections/read-model.js';
+import { type Checkpoint, logContains } from '../projections/read-model.js';
 import {
   beginGeneration,
   type LiveGeneration,
@@ -105,7 +105,7 @@ async function swapPartition(
   checkpoint: Checkpoint | undefined,
 ): Promise<SwapResult> {
   // One that the log does not hold is of another log, or of a later day of one that was restored.
-  const direction = live.checkpoint && (await heldBy(log)(live.checkpoint)) ? 'forward' : 'any';
+  const direction = live.checkpoint && (await logContains(log, live.checkpoint)) ? 'forward' : 'any';
   const own = checkpoint ? generation : '';
   const answer = await swapGeneration(redis, partition, own, live.generation, checkpoint, direction);
   if (answer === 'LOST') throw new GenerationLost();
@@ -136,7 +136,7 @@ class LogFold {
 
   async catchUp(): Promise<void> {
     for await (const event of this.#log.readAll(this.checkpoint?.position)) {
-      if (isApiKeyStream(event.stream)) {
+      if (apiKeyIdOf(event.stream) !== undefined) {
         this.#entries.set(event.stream, evolveApiKeyEntry(this.#entries.get(event.stream), event));
         this.#changed.add(event.stream);
       }

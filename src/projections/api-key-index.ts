@@ -1,7 +1,8 @@
-import { type AiApiKey, apiKeyIdOf, evolveApiKey, secretHashesAt } from '../domain/ai-api-key.js';
+import { type AiApiKey, evolveApiKey, secretHashesAt } from '../domain/ai-api-key.js';
 import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { apiKeyIdOf } from '../event-store/streams.js';
 import { hasHash } from '../security/credentials.js';
 import { type VerifyRequest, type VerifyResult, verifyCredential } from './verify.js';
 

@@ -1,7 +1,8 @@
-import { apiKeyStream, isApiKeyStream } from '../domain/ai-api-key.js';
-import { occurredAtOf, peekEvent } from '../event-store/codec.js';
+import { apiKeyStream } from '../domain/ai-api-key.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
+import { occurredAtOf, peekEvent } from '../event-store/peek-event.js';
 import { type Position, positionFromNumbers, positionNumbers } from '../event-store/position.js';
+import { apiKeyIdOf } from '../event-store/streams.js';
 import { Column, StringDictionary } from './columns.js';
 
 /** Where an event is, and what it is. */
@@ -77,7 +78,7 @@ export class EventIndex {
     const number = this.#streams.intern(stream);
     const aboutStream = apiKeyId === undefined ? NONE : apiKeyStream(apiKeyId);
     this.#stream.push(number);
-    this.#about.push(isApiKeyStream(stream) ? number : this.#streams.intern(aboutStream));
+    this.#about.push(apiKeyIdOf(stream) !== undefined ? number : this.#streams.intern(aboutStream));
     this.#revision.push(revision);
     this.#type.push(this.#types.intern(type));
     this.#subject.push(this.#subjects.intern(subject ?? NONE));

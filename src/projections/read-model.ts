@@ -5,11 +5,9 @@ import type { ListItem } from './list-item.js';
 /** How far a read model is: the last event that it holds. */
 export type Checkpoint = { readonly position: Position; readonly eventId: string };
 
-/** Does the log hold the event that a checkpoint names? Not if it is another log, or was restored from an older copy. */
-export const heldBy =
-  (log: EventStore) =>
-  async ({ position, eventId }: Checkpoint): Promise<boolean> =>
-    position.startsWith(`${log.logId}:`) && (await log.eventAt(position))?.id === eventId;
+/** Does the log hold the event of a checkpoint? Another log does not, nor one that was restored from an older copy. */
+export const logContains = async (log: EventStore, { position, eventId }: Checkpoint): Promise<boolean> =>
+  position.startsWith(`${log.logId}:`) && (await log.eventAt(position))?.id === eventId;
 
 /** Those of a list that were created before a position (without one, from the newest on). */
 export type ListRequest = {

@@ -41,7 +41,7 @@ export class Tail {
   #caughtUp = false;
   readonly #waiting = new Set<TailReader>();
   #ticking: NodeJS.Timeout | undefined;
-  #broken: KeyledgerError | undefined;
+  #failure: KeyledgerError | undefined;
 
   constructor(log: EventStore) {
     this.#log = log;
@@ -56,7 +56,7 @@ export class Tail {
    * A page that has just been folded.
    * @param repoIds the repositories that its events are about
    */
-  take(batch: EventBatch, repoIds: ReadonlySet<string>): void {
+  publish(batch: EventBatch, repoIds: ReadonlySet<string>): void {
     this.#end = batch.position;
     this.#caughtUp = batch.caughtUp;
     if (batch.events.length > 0) this.#recent.push(batch);
@@ -75,8 +75,8 @@ export class Tail {
   }
 
   /** Nothing will be folded any more: that ends whoever reads. */
-  break(because: KeyledgerError): void {
-    this.#broken = because;
+  fail(error: KeyledgerError): void {
+    this.#failure = error;
     this.#wakeAll();
   }
 
@@ -117,7 +117,7 @@ export class Tail {
     signal.addEventListener('abort', stop);
     try {
       while (!signal.aborted) {
-        if (this.#broken) throw this.#broken;
+        if (this.#failure) throw this.#failure;
         const { position } = reader;
         const end = this.#end;
         if (!this.#isRecent(position)) {
@@ -129,7 +129,7 @@ export class Tail {
         } else if (end === undefined || (position !== undefined && position >= end)) {
           if (position !== undefined) yield { events: [], position, caughtUp: this.#caughtUp };
           // Unless something came while the reader was busy with that.
-          if (this.#end === end && !this.#broken && !signal.aborted) await this.#waitForEvents(reader);
+          if (this.#end === end && !this.#failure && !signal.aborted) await this.#waitForEvents(reader);
         } else {
           reader.position = end;
           yield { events: this.#recentAfter(position), position: end, caughtUp: this.#caughtUp };

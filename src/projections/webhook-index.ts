@@ -1,7 +1,8 @@
-import { evolveWebhook, type Webhook, webhookIdOf } from '../domain/webhook.js';
+import { evolveWebhook, type Webhook } from '../domain/webhook.js';
 import { decodeWebhookEvent } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { classifyStream } from '../event-store/streams.js';
 
 export type WebhookEntry = {
   readonly webhook: Webhook;
@@ -35,8 +36,9 @@ export class WebhookIndex {
 
   /** Folds one event in. @returns the endpoint's entry after it; undefined if the stream is that of none */
   apply(recorded: RecordedEvent): WebhookEntry | undefined {
-    const id = webhookIdOf(recorded.stream);
-    if (id === undefined) return undefined;
+    const ref = classifyStream(recorded.stream);
+    if (ref?.kind !== 'webhook') return undefined;
+    const { id } = ref;
     const before = this.#entries.get(id);
     const entry = evolveWebhookEntry(before, recorded);
     this.#entries.set(id, entry);

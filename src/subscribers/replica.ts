@@ -1,8 +1,9 @@
 import { setImmediate } from 'node:timers/promises';
-import { type AiApiKey, apiKeyIdOf } from '../domain/ai-api-key.js';
+import type { AiApiKey } from '../domain/ai-api-key.js';
 import { type Caller, permits } from '../domain/authorization.js';
 import type { EventBatch } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { apiKeyIdOf } from '../event-store/streams.js';
 import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import type { Projector } from '../projections/projector.js';
 import { hashOf } from '../security/credentials.js';

@@ -1,29 +1,38 @@
-import { hashOf } from '../../security/credentials.js';
+import type { AiApiKey } from '../../domain/ai-api-key.js';
+import type { Position } from '../../event-store/position.js';
+import { hashOf, isAccessKey, isSecret } from '../../security/credentials.js';
 import { handleApiKeyCommand } from '../aggregates.js';
-import type { CommandContext, CommandResult } from '../command-handler.js';
+import type { CommandContext } from '../command-handler.js';
 
-/** Who revokes a leaked key: nobody but the holder of its secret, whoever that is. */
+/** Issuer of the actor that revokes a leaked key: anyone who holds its secret. */
 const SECRET_HOLDER_ISSUER = 'keyledger:holder';
 
+type Credential = { readonly accessKey: string; readonly secret: string };
+
 /**
- * Deletes a key, as leaked, for whoever proves to hold a secret of it that is good; else nothing happens.
- * @throws KeyledgerError what handleApiKeyCommand throws
+ * Deletes, as leaked, the API key whose valid secret the caller holds; any other credential changes nothing.
+ * @param find the key of a credential, as of a position of the log: this instance may not have seen the key yet, or
+ * the rotation that gave it this secret
+ * @returns a position of the log that holds the deletion; undefined for a malformed credential
+ * @throws KeyledgerError BEHIND, and what handleApiKeyCommand throws
  */
-export const revokeLeakedAiApiKey = (
+export async function revokeLeakedAiApiKey(
   context: Omit<CommandContext, 'actor'>,
-  {
+  find: (credential: Credential, minPosition: Position) => Promise<AiApiKey | undefined>,
+  credential: Credential,
+): Promise<Position | undefined> {
+  const { accessKey, secret } = credential;
+  if (!isAccessKey(accessKey) || !isSecret(secret)) return undefined;
+  const end = await context.log.end();
+  const key = await find(credential, end);
+  if (!key) return end;
+  const { apiKeyId, repoId } = key;
+  const actor = { issuer: SECRET_HOLDER_ISSUER, subject: apiKeyId };
+  const { position } = await handleApiKeyCommand({ ...context, actor }, apiKeyId, {
+    type: 'RevokeLeakedAiApiKey',
+    apiKeyId,
     repoId,
-    apiKeyId,
-    secret,
-  }: { readonly repoId: string; readonly apiKeyId: string; readonly secret: string },
-): Promise<CommandResult> =>
-  handleApiKeyCommand(
-    { ...context, actor: { issuer: SECRET_HOLDER_ISSUER, subject: apiKeyId } },
-    apiKeyId,
-    () => ({
-      type: 'RevokeLeakedAiApiKey',
-      apiKeyId,
-      repoId,
-      secretHash: hashOf(secret),
-    }),
-  );
+    secretHash: hashOf(secret),
+  });
+  return position;
+}

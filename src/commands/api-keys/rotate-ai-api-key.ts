@@ -1,19 +1,17 @@
-import { KeyledgerError } from '../../domain/errors.js';
-import { hashOf, makeSecret } from '../../security/credentials.js';
-import type { Keyring } from '../../security/keyring.js';
+import type { AiApiKey } from '../../domain/ai-api-key.js';
+import { makeSecret } from '../../security/credentials.js';
 import { handleApiKeyCommand } from '../aggregates.js';
-import type { CommandContext } from '../command-handler.js';
-import { type AuditContext, recordAuditAccess } from '../record-audit-access.js';
+import { type IssueContext, issueSecret, rotationIdempotency } from '../issue-secret.js';
 import type { IssuedKey } from './create-ai-api-key.js';
 
 /**
- * Gives a key a new secret; the old one stays good for so many seconds. With an idempotency key, which
- * counts for this key and caller, a repeat does not rotate again and gets the first answer.
- * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and
- * what handleApiKeyCommand throws
+ * Gives an API key a new secret; the old one stays valid for the overlap. With an Idempotency-Key, which counts for
+ * this key and caller, a repeat does not rotate again and gets the first answer.
+ * @throws KeyledgerError KEY_NOT_FOUND, KEY_QUARANTINED, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what
+ * handleApiKeyCommand throws
  */
 export async function rotateAiApiKey(
-  context: CommandContext & AuditContext & { readonly keyring: Keyring },
+  context: IssueContext,
   {
     repoId,
     apiKeyId,
@@ -26,38 +24,21 @@ export async function rotateAiApiKey(
     readonly idempotencyKey?: string | undefined;
   },
 ): Promise<IssuedKey> {
-  const { actor, keyring } = context;
-  const secret = makeSecret();
-  const idempotency =
-    idempotencyKey === undefined
-      ? undefined
-      : {
-          keyHash: hashOf(JSON.stringify(['rotate', actor.issuer, actor.subject, idempotencyKey])),
-          requestHash: hashOf(JSON.stringify([overlapSeconds])),
-        };
-  const { before, changed, position } = await handleApiKeyCommand(context, apiKeyId, (state) => {
-    const secretVersion = (state?.secretVersion ?? 0) + 1;
-    const sealedSecret = keyring.seal(secret, { apiKeyId, secretVersion });
-    const secretHash = hashOf(secret);
-    return {
-      type: 'RotateAiApiKey',
-      apiKeyId,
-      repoId,
-      secretVersion,
-      secretHash,
-      sealedSecret,
-      overlapSeconds,
-      idempotency,
-    };
+  const idempotency = rotationIdempotency(context, idempotencyKey, overlapSeconds);
+  const { state, secret, position } = await issueSecret<AiApiKey>(context, {
+    id: apiKeyId,
+    secret: makeSecret(),
+    sealContext: (secretVersion) => ({ apiKeyId, secretVersion }),
+    audited: { repoId, apiKeyId, query: {} },
+    handle: (sealed) =>
+      handleApiKeyCommand(context, apiKeyId, (before) => ({
+        type: 'RotateAiApiKey',
+        apiKeyId,
+        repoId,
+        ...sealed(before),
+        overlapSeconds,
+        idempotency,
+      })),
   });
-  // Only an existing key is rotated, so there is a state before.
-  if (!before) throw new KeyledgerError('INTERNAL');
-  const key = before.accessKey;
-  if (changed) return { id: apiKeyId, key, secret, position };
-
-  const { sealedSecret, secretVersion, secretHash } = before;
-  const first = keyring.open(sealedSecret, { apiKeyId, secretVersion }, secretHash);
-  if (first === undefined) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: apiKeyId } });
-  await recordAuditAccess(context, { access: 'repeated-secret', repoId, apiKeyId, query: {} });
-  return { id: apiKeyId, key, secret: first, position };
+  return { id: apiKeyId, key: state.accessKey, secret, position };
 }

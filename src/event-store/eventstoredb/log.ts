@@ -13,7 +13,6 @@ import {
   WrongExpectedVersionError,
 } from '@eventstore/db-client';
 import { KeyledgerError } from '../../domain/errors.js';
-import { STREAM_CATEGORIES } from '../event-schemas.js';
 import type {
   AppendRequest,
   AppendResult,
@@ -25,7 +24,7 @@ import type {
 } from '../event-store.js';
 import { hex16, makePosition, type Position, placeIn } from '../position.js';
 import { serializeEvent } from '../serialize-event.js';
-import { isKeyledgerStream, partitionForeign } from '../streams.js';
+import { isKeyledgerStream, partitionForeign, STREAM_CATEGORIES } from '../streams.js';
 import { appendBatched } from './bulk-append.js';
 import { type Connection, connectEventStoreDb } from './connection.js';
 import { disableGrpcCompression } from './disable-grpc-compression.js';

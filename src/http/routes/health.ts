@@ -8,10 +8,10 @@ const tags = ['Health'];
 
 /**
  * Live: the process answers. Ready: it may be given traffic, because its read side has caught up.
- * @param unreadyBecause why no traffic should be sent here; undefined if it may
+ * @param reasonUnready why no traffic should be sent here; undefined if it may
  */
 export const healthRoutes =
-  (unreadyBecause: () => string | undefined): FastifyPluginAsyncZod =>
+  (reasonUnready: () => string | undefined): FastifyPluginAsyncZod =>
   async (app) => {
     app.get(
       '/health/live',
@@ -38,7 +38,7 @@ export const healthRoutes =
         },
       },
       async () => {
-        const reason = unreadyBecause();
+        const reason = reasonUnready();
         if (reason) throw new KeyledgerError('UNAVAILABLE', { message: reason });
         return { success: true as const, status: 'ready' as const };
       },

@@ -29,7 +29,7 @@ export async function resolveStart(
   const end = await log.end();
   const asked =
     given === undefined || given === 'start' ? undefined : await resolveResumeToken(log, end, given);
-  await queries.awaitIndex(end);
+  await queries.requireIndex(end);
   return { after: given === undefined ? end : asked, end };
 }
 

@@ -1,47 +1,43 @@
 import { randomUUID } from 'node:crypto';
-import { setTimeout as wait } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
-import { type Webhook, webhookIdOf } from '../../domain/webhook.js';
-import type { RecordedEvent } from '../../event-store/event-store.js';
+import { sleep } from '../../back-off.js';
+import type { Webhook } from '../../domain/webhook.js';
+import { classifyStream } from '../../event-store/streams.js';
 import { hashOf } from '../../security/credentials.js';
+import { type DeliveryDependencies, openSigningSecrets } from './delivery-attempt.js';
 import type { Attempt, Cursor } from './delivery-store.js';
-import {
-  type DeliveryDependencies,
-  deliverToEndpoint,
-  openSigningSecrets,
-  type WorkerLease,
-} from './endpoint-worker.js';
+import { EndpointWorker } from './endpoint-worker.js';
 import type { DeliveryResult } from './sender.js';
 
-/** An instance that has not been heard of for so long is taken for dead. */
+/** An instance that has not renewed its presence for this long counts as dead. */
 const PRESENCE_TTL_MS = 5000;
-/** So long an endpoint waits after its instance was killed. A call that outlives its lease is broken off. */
+/** Lease TTL: how long an endpoint idles after its owner crashes. A call that outlives its lease is aborted. */
 const LEASE_TTL_MS = 6000;
-/** After a failure that is none of the endpoint's, such as that of the store. */
+/** Pause after a failure of the store or the log. */
 const RETRY_DELAY_MS = 1000;
-/** Endpoints are shared out anew so often, and when one of them changes. */
+/** Endpoints are rebalanced this often, and when one of them changes. */
 const REBALANCE_INTERVAL_MS = 1000;
-/** Whether the log has been folded is looked at so often. */
 const READY_POLL_MS = 100;
-/** Calls under way when the service stops have so long. */
+/** Time for calls under way to end when the service stops. */
 const STOP_TIMEOUT_MS = 3000;
 
-type Worker = {
+type Running = {
+  readonly worker: EndpointWorker;
   readonly stop: AbortController;
-  readonly cut: AbortController;
+  readonly abortCall: AbortController;
   readonly done: Promise<void>;
 };
 
 /**
- * Tells endpoints: those that this instance holds a lease of. The instances that live share them out among
- * themselves, each endpoint to the one whose hash with it is highest (rendezvous hashing).
+ * Runs a worker for each endpoint that this instance holds a lease of. The live instances divide the endpoints by
+ * rendezvous hashing: each endpoint belongs to the instance whose hash with it ranks first.
  */
 export class WebhookDispatcher {
   readonly #dependencies: DeliveryDependencies;
   readonly #logger: BaseLogger;
-  readonly #workers = new Map<string, Worker>();
+  readonly #workers = new Map<string, Running>();
   readonly #stop = new AbortController();
-  /** Leases are good until then (as performance.now). */
+  /** When the leases end (performance.now()). */
   #leasesHeldUntil = 0;
   #leaseTimer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
@@ -52,7 +48,10 @@ export class WebhookDispatcher {
   }
 
   start(): void {
-    this.#running = this.#run();
+    const unsubscribe = this.#dependencies.projector.onWebhookChanged((webhookId) =>
+      this.#workers.get(webhookId)?.worker.changed(),
+    );
+    this.#running = this.#run().finally(unsubscribe);
   }
 
   async stop(): Promise<void> {
@@ -71,8 +70,8 @@ export class WebhookDispatcher {
   }
 
   /**
-   * Calls an endpoint once, with an event of no log.
-   * @returns what it answered; undefined if its secret cannot be opened
+   * Calls an endpoint once with a WebhookPing, which is in no log.
+   * @returns undefined if the endpoint's secret cannot be opened
    */
   async ping(webhook: Webhook): Promise<DeliveryResult | undefined> {
     const { clock, keyring, sender, log } = this.#dependencies;
@@ -95,7 +94,7 @@ export class WebhookDispatcher {
     );
   }
 
-  /** How far an endpoint has been told, and its last calls, newest first. @throws Error the store is out of reach */
+  /** The cursor of an endpoint and its last attempts, newest first. @throws Error the store is unavailable */
   async deliveryStatus(
     webhookId: string,
   ): Promise<{ cursor: Cursor | undefined; attempts: readonly Attempt[] }> {
@@ -103,7 +102,7 @@ export class WebhookDispatcher {
     return { cursor: await store.cursor(webhookId), attempts: await store.attempts(webhookId) };
   }
 
-  /** How many endpoints this instance tells. */
+  /** Number of endpoints that this instance delivers to. */
   get activeEndpoints(): number {
     return this.#workers.size;
   }
@@ -111,62 +110,56 @@ export class WebhookDispatcher {
   async #run(): Promise<void> {
     const { projector } = this.#dependencies;
     const { signal } = this.#stop;
-    while (projector.unverifiableBecause !== undefined && !signal.aborted) {
-      await wait(READY_POLL_MS, undefined, { signal }).catch(() => undefined);
-    }
+    while (!projector.status.verify.ok && !signal.aborted) await sleep(READY_POLL_MS, signal);
     let { position } = projector.indexProgress;
     let rebalancedAt = Number.NEGATIVE_INFINITY;
     let failed = false;
     while (!signal.aborted) {
       try {
-        for await (const page of projector.tail.read(position, signal)) {
-          const changes = page.events.filter(({ stream }) => webhookIdOf(stream) !== undefined);
-          if (changes.length > 0 || performance.now() - rebalancedAt >= REBALANCE_INTERVAL_MS) {
+        for await (const batch of projector.tail.read(position, signal)) {
+          const changed = batch.events.flatMap(({ stream }) => webhookIdIn(stream) ?? []);
+          if (changed.length > 0 || performance.now() - rebalancedAt >= REBALANCE_INTERVAL_MS) {
             rebalancedAt = performance.now();
-            await this.#cleanUpDeleted(changes);
+            await this.#cleanUpDeleted(changed);
             await this.#rebalance();
             failed = false;
           }
-          position = page.position;
+          position = batch.position;
         }
       } catch (error) {
-        if (!failed)
-          this.#logger.warn(
-            { err: { message: (error as Error).message } },
-            'Webhooks wait: their cursors or the log are unavailable',
-          );
+        const err = { message: (error as Error).message };
+        if (!failed) {
+          this.#logger.warn({ err }, 'Webhook deliveries wait: the delivery store or the log is unavailable');
+        }
         failed = true;
-        await wait(RETRY_DELAY_MS, undefined, { signal }).catch(() => undefined);
+        await sleep(RETRY_DELAY_MS, signal);
       }
     }
   }
 
-  async #cleanUpDeleted(changes: readonly RecordedEvent[]): Promise<void> {
-    const { projector, store } = this.#dependencies;
-    for (const { stream } of changes) {
-      const webhook = projector.webhookIndex.entryOf(webhookIdOf(stream) ?? '')?.webhook;
-      if (webhook?.status === 'deleted') await store.deleteEndpoint(webhook.webhookId);
-    }
+  async #cleanUpDeleted(webhookIds: readonly string[]): Promise<void> {
+    const { store } = this.#dependencies;
+    for (const webhookId of webhookIds) if (this.#isDeleted(webhookId)) await store.deleteEndpoint(webhookId);
   }
 
   async #rebalance(): Promise<void> {
     const { projector, store, instance } = this.#dependencies;
     const active = [...projector.webhookIndex.entries()].filter(({ webhook }) => webhook.status === 'active');
     if (active.length === 0 && this.#workers.size === 0) return;
-    const began = performance.now();
+    const startedAt = performance.now();
     const instances = await store.heartbeat(instance, PRESENCE_TTL_MS);
     const own = new Set(
       active.map(({ webhook }) => webhook.webhookId).filter((id) => ownerOf(id, instances) === instance),
     );
-    // What another instance is to tell from now on is held until a call under way has ended.
-    const ending = [...this.#workers.keys()].filter((id) => !own.has(id) && !isDeleted(projector, id));
+    // An endpoint that moves to another instance stays leased until its call under way has ended.
+    const ending = [...this.#workers.keys()].filter((id) => !own.has(id) && !this.#isDeleted(id));
     const held = await store.acquireLeases(instance, [...own, ...ending], LEASE_TTL_MS);
-    this.#leasesHeldUntil = began + LEASE_TTL_MS;
+    this.#leasesHeldUntil = startedAt + LEASE_TTL_MS;
     clearTimeout(this.#leaseTimer);
     this.#leaseTimer = setTimeout(() => this.#abortCalls(), this.#leasesHeldUntil - performance.now());
-    for (const [id, { stop, cut }] of this.#workers) {
+    for (const [id, { stop, abortCall }] of this.#workers) {
       if (!own.has(id) || !held.has(id)) stop.abort();
-      if (!held.has(id)) cut.abort();
+      if (!held.has(id)) abortCall.abort();
     }
     const ended = ending.filter((id) => held.has(id) && !this.#workers.has(id));
     if (ended.length > 0) await store.releaseLeases(instance, ended);
@@ -174,51 +167,56 @@ export class WebhookDispatcher {
     for (const id of own) if (held.has(id) && !this.#workers.has(id)) this.#startWorker(id);
   }
 
-  /** Others go on at once. Out of reach: they go on when what this instance holds has run out. */
+  /** Lets other instances continue at once. Without it they wait until the leases of this one expire. */
   async #releaseAll(): Promise<void> {
     const { projector, store, instance } = this.#dependencies;
-    const kept = [...projector.webhookIndex.entries()].filter(({ webhook }) => webhook.status !== 'deleted');
-    if (kept.length === 0) return;
-    await store.releaseLeases(
-      instance,
-      kept.map(({ webhook }) => webhook.webhookId),
-    );
+    const webhooks = [...projector.webhookIndex.entries()].map(({ webhook }) => webhook);
+    const ids = webhooks.filter(({ status }) => status !== 'deleted').map(({ webhookId }) => webhookId);
+    if (ids.length === 0) return;
+    await store.releaseLeases(instance, ids);
     await store.heartbeat(instance, 0);
   }
 
   #startWorker(webhookId: string): void {
+    const [stop, abortCall] = [new AbortController(), new AbortController()];
+    const isHeld = () => performance.now() < this.#leasesHeldUntil;
+    const lease = { stop: stop.signal, abortCall: abortCall.signal, isHeld };
+    const worker = new EndpointWorker(this.#dependencies, webhookId, lease);
+    const done = this.#runWorker(worker, webhookId, stop.signal);
+    this.#workers.set(webhookId, { worker, stop, abortCall, done });
+  }
+
+  async #runWorker(worker: EndpointWorker, webhookId: string, stop: AbortSignal): Promise<void> {
     const { store, instance } = this.#dependencies;
-    const [stop, cut] = [new AbortController(), new AbortController()];
-    const mayCall = () => performance.now() < this.#leasesHeldUntil;
-    const lease: WorkerLease = { stop: stop.signal, abortCall: cut.signal, isHeld: mayCall };
-    const work = async () => {
-      try {
-        await deliverToEndpoint(this.#dependencies, webhookId, lease);
-        if (stop.signal.aborted) await store.releaseLeases(instance, [webhookId]);
-      } catch (error) {
-        const { expected, message } = error as { expected?: boolean; message?: string };
-        const trouble = 'A webhook could not be called; trying again';
-        if (expected) this.#logger.debug({ err: { message }, webhookId }, trouble);
-        else this.#logger.warn({ err: error, webhookId }, trouble);
-        await wait(RETRY_DELAY_MS, undefined, { signal: stop.signal }).catch(() => undefined);
-      } finally {
-        this.#workers.delete(webhookId);
-      }
-    };
-    this.#workers.set(webhookId, { stop, cut, done: work() });
+    try {
+      await worker.run();
+      if (stop.aborted) await store.releaseLeases(instance, [webhookId]);
+    } catch (error) {
+      const { expected, message } = error as { expected?: boolean; message?: string };
+      const what = 'A webhook could not be called; trying again';
+      if (expected) this.#logger.debug({ err: { message }, webhookId }, what);
+      else this.#logger.warn({ err: error, webhookId }, what);
+      await sleep(RETRY_DELAY_MS, stop);
+    } finally {
+      this.#workers.delete(webhookId);
+    }
+  }
+
+  #isDeleted(webhookId: string): boolean {
+    return this.#dependencies.projector.webhookIndex.entryOf(webhookId)?.webhook.status === 'deleted';
   }
 
   #abortCalls(): void {
-    for (const { cut } of this.#workers.values()) cut.abort();
+    for (const { abortCall } of this.#workers.values()) abortCall.abort();
   }
 }
 
-const isDeleted = (
-  { webhookIndex: webhooks }: DeliveryDependencies['projector'],
-  webhookId: string,
-): boolean => webhooks.entryOf(webhookId)?.webhook.status === 'deleted';
+function webhookIdIn(stream: string): string | undefined {
+  const ref = classifyStream(stream);
+  return ref?.kind === 'webhook' ? ref.id : undefined;
+}
 
-/** Everybody who knows the same instances says the same. */
+/** All instances that know of the same instances agree on the owner. */
 function ownerOf(webhookId: string, instances: readonly string[]): string | undefined {
   const rank = (instance: string) => hashOf(instance + webhookId);
   return [...instances].sort((a, b) => (rank(a) < rank(b) ? 1 : -1))[0];

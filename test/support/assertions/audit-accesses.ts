@@ -1,16 +1,17 @@
-import { isAuditAccessStream } from '../../../src/domain/audit-access.js';
 import { type DecodedAuditAccess, decodeAuditAccess } from '../../../src/event-store/codec.js';
 import type { EventStore } from '../../../src/event-store/event-store.js';
 import { openEventStore } from '../../../src/event-store/open.js';
+import { classifyStream } from '../../../src/event-store/streams.js';
 
 /** Who looked, as the log says: every AuditAccessed, oldest first. */
 export async function accessesIn(log: EventStore): Promise<DecodedAuditAccess[]> {
   const found: DecodedAuditAccess[] = [];
   for await (const recorded of log.readAll()) {
     // Other suites put events of other types into such streams of a server that they share.
-    if (!isAuditAccessStream(recorded.stream) || recorded.type !== 'AuditAccessed') continue;
+    if (classifyStream(recorded.stream)?.kind !== 'audit-access' || recorded.type !== 'AuditAccessed')
+      continue;
     const access = decodeAuditAccess(recorded);
-    if (typeof access === 'string') throw new Error(access);
+    if (access.type === 'Unreadable') throw new Error(access.reason);
     found.push(access);
   }
   return found;

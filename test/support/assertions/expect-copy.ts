@@ -1,8 +1,8 @@
 import { expect } from '@jest/globals';
 import type { HistoryEntry } from '../../../src/audit/describe-event.js';
 import { history } from '../../../src/audit/history.js';
-import { apiKeyIdOf } from '../../../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../../../src/event-store/event-store.js';
+import { apiKeyIdOf } from '../../../src/event-store/streams.js';
 import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
 import { type ListItem, toListItem } from '../../../src/projections/list-item.js';
 import { eventsIn, withLogAt } from '../fixtures/log-copies.js';

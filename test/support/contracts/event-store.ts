@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { v4 as uuid } from 'uuid';
 import { apiKeyStream } from '../../../src/domain/ai-api-key.js';
-import { STREAM_CATEGORIES } from '../../../src/event-store/event-schemas.js';
 import {
   type AppendRequest,
   type AppendResult,
@@ -13,6 +12,7 @@ import {
   type RecordedEvent,
 } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
+import { STREAM_CATEGORIES } from '../../../src/event-store/streams.js';
 
 const freshStream = () => apiKeyStream(uuid());
 const event = (data: object = {}, id = uuid()): NewEvent => ({

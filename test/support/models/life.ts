@@ -2,18 +2,22 @@ import { randomUUID } from 'node:crypto';
 import { expect } from '@jest/globals';
 import fc from 'fast-check';
 import { createAiApiKey } from '../../../src/commands/api-keys/create-ai-api-key.js';
-import { deleteAiApiKey } from '../../../src/commands/api-keys/delete-ai-api-key.js';
-import { resumeAiApiKey } from '../../../src/commands/api-keys/resume-ai-api-key.js';
-import { revokeLeakedAiApiKey } from '../../../src/commands/api-keys/revoke-leaked-ai-api-key.js';
 import { rotateAiApiKey } from '../../../src/commands/api-keys/rotate-ai-api-key.js';
-import { suspendAiApiKey } from '../../../src/commands/api-keys/suspend-ai-api-key.js';
-import { updateAiApiKey } from '../../../src/commands/api-keys/update-ai-api-key.js';
-import { apiKeyStream, isApiKeyStream } from '../../../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../../../src/domain/ai-api-key.js';
 import { decodeApiKeyEvent } from '../../../src/event-store/codec.js';
 import type { EventStore } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
+import { apiKeyIdOf } from '../../../src/event-store/streams.js';
 import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
+import { hashOf } from '../../../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../../../src/security/keyring.js';
+import {
+  deleteAiApiKey,
+  resumeAiApiKey,
+  revokeLeakedAiApiKey,
+  suspendAiApiKey,
+  updateAiApiKey,
+} from '../fixtures/api-key-commands.js';
 import { type Answer, classifyError, Model, type Outcome, type Request } from './lifecycle.js';
 
 /** Long ago: the log's own clock must not be before it. */
@@ -189,7 +193,7 @@ export class Life {
         await deleteAiApiKey(context, key);
         return undefined;
       case 'revoke':
-        await revokeLeakedAiApiKey(context, { ...key, secret: request.secret });
+        await revokeLeakedAiApiKey(context, { ...key, secretHash: hashOf(request.secret) });
         return undefined;
     }
   }
@@ -197,7 +201,7 @@ export class Life {
   /** Each secret that was ever given, of each key, is judged as the model judges it. */
   async #check(): Promise<void> {
     for await (const recorded of this.#log.readAll(this.#seen)) {
-      if (isApiKeyStream(recorded.stream)) this.index.apply(recorded);
+      if (apiKeyIdOf(recorded.stream) !== undefined) this.index.apply(recorded);
       this.#seen = recorded.position;
     }
     for (const key of this.model.keys) {

@@ -54,7 +54,7 @@ export async function getAsOf(
   const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
   const pointInTime = await parsePointInTime(asOf, log, clock());
-  if (atLeast !== undefined) await queries.awaitVerifyPosition(atLeast);
+  if (atLeast !== undefined) await queries.requirePosition(atLeast);
   await record(request, reply, dependencies, pointInTime, { repoId, apiKeyId });
   const key = await keyAsOf(log, apiKeyId, pointInTime);
   const isShown = key?.repoId === repoId && (key.status !== 'deleted' || include === 'deleted');

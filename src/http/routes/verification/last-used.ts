@@ -55,7 +55,7 @@ export const lastUsedRoutes =
       async (request) => {
         const caller = callerOf(request);
         // An instance that has not seen a key yet would ignore its use.
-        await queries.awaitIndex(parseMinPosition(request.headers, log));
+        await queries.requireIndex(parseMinPosition(request.headers, log));
         const now = clock();
         const mayReport = (id: string) => {
           const key = projector.apiKeyIndex.entryOf(id)?.key;

@@ -1,8 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { revokeLeakedAiApiKey } from '../../../commands/api-keys/revoke-leaked-ai-api-key.js';
-import { isAccessKey, isSecret } from '../../../security/credentials.js';
-import { awaitReadModel, type CommandDependencies } from '../../command-context.js';
+import type { CommandDependencies } from '../../command-context.js';
 import { BODY_RULE, Done, errors, TEXT_RULE } from '../../schemas.js';
 
 const RevokeBody = z.strictObject(
@@ -34,18 +33,14 @@ export const revokeRoutes =
       },
       async (request, reply) => {
         const { key: accessKey, secret } = request.body;
-        if (!isAccessKey(accessKey) || !isSecret(secret)) return SAME_ANSWER;
-        // This instance may not have seen the key yet, or the rotation that gave it this secret.
-        const end = await log.end();
-        await queries.awaitVerifyPosition(end);
-        const key = queries.findBySecret(accessKey, secret);
-        const { position } = key
-          ? await revokeLeakedAiApiKey(
-              { log, clock, onAppend, requestId: request.id },
-              { repoId: key.repoId, apiKeyId: key.apiKeyId, secret },
-            )
-          : { position: end };
-        await awaitReadModel(reply, queries, position);
+        const position = await revokeLeakedAiApiKey(
+          { log, clock, onAppend, requestId: request.id },
+          (credential, minPosition) => queries.findBySecret(credential, minPosition),
+          { accessKey, secret },
+        );
+        if (position === undefined) return SAME_ANSWER;
+        reply.header('keyledger-position', position);
+        await queries.awaitReadModel(position);
         return SAME_ANSWER;
       },
     );

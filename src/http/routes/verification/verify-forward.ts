@@ -53,16 +53,16 @@ export const verifyForwardRoutes =
       done(null);
     });
 
-    const answer = (request: FastifyRequest, reply: FastifyReply, query: Requirement): void => {
+    const answer = async (request: FastifyRequest, reply: FastifyReply, query: Requirement) => {
       const [accessKey, secret] = credentialOf(request);
-      const verdict = queries.verify({ accessKey, secret, ...query, sees: () => true });
-      if (!verdict.valid) throw refusalError(verdict.reason);
-      const { apiKeyId, repoId, aiType } = verdict.key;
+      const { result } = await queries.verify({ accessKey, secret, ...query, sees: () => true });
+      if (!result.valid) throw refusalError(result.reason);
+      const { apiKeyId, repoId, aiType } = result.key;
       const byProxy = requiredByProxy(request);
       if ((byProxy.repoId ?? repoId) !== repoId) throw refusalError('WRONG_REPO');
       if ((byProxy.aiType ?? aiType) !== aiType) throw refusalError('WRONG_AI_TYPE');
       lastUsedTracker.record(apiKeyId, clock());
-      reply
+      return reply
         .headers({
           'keyledger-key-id': apiKeyId,
           'keyledger-repo-id': repoId,

@@ -1,12 +1,11 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { permits } from '../../../domain/authorization.js';
 import type { EventStore } from '../../../event-store/event-store.js';
-import { parsePosition } from '../../../event-store/position.js';
 import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import type { Queries } from '../../../projections/queries.js';
 import { INVALID_REASONS } from '../../../projections/verify.js';
+import { parseMinPosition } from '../../command-context.js';
 import { callerOf } from '../../plugins/auth.js';
 import { AiType, BODY_RULE, errors, ReadHeaders, TEXT_RULE } from '../../schemas.js';
 
@@ -38,8 +37,6 @@ const Invalid = z.object({
   reason: z.enum(INVALID_REASONS).describe('The first of these that applies'),
 });
 
-type VerifyRequest = FastifyRequest<{ Body: z.infer<typeof VerifyBody> }>;
-
 export type VerifyDependencies = {
   readonly log: EventStore;
   readonly queries: Queries;
@@ -51,41 +48,34 @@ export type VerifyDependencies = {
 export const verifyRoutes =
   ({ log, queries, lastUsedTracker, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    const answer = (request: VerifyRequest, reply: FastifyReply): void => {
-      const { key: accessKey, secret, repoId, aiType } = request.body;
-      const caller = callerOf(request);
-      const sees = (repo: string) => permits(caller, repo, 'verify');
-      const verdict = queries.verify({ accessKey, secret, repoId, aiType, sees });
-      if (!verdict.valid) {
-        reply.send({ success: true, valid: false, reason: verdict.reason });
-        return;
-      }
-
-      const { apiKeyId: id, repoId: of, name, aiType: provider, expiresAt } = verdict.key;
-      lastUsedTracker.record(id, clock());
-      const apiKey = { id, repoId: of, name, aiType: provider, expiresAt };
-      reply.send({ success: true, valid: true, apiKey, position: queries.verifiedPosition });
-    };
-
     app.post(
       '/verify',
       {
         config: { permission: 'verify' },
         schema: {
           operationId: 'verifyApiKey',
-          summary: 'Is this API key good?',
+          summary: 'Verify an API key',
           tags: ['Verification'],
           headers: ReadHeaders,
           body: VerifyBody,
           response: { 200: z.discriminatedUnion('valid', [Valid, Invalid]), ...errors },
         },
       },
-      (request, reply) => {
-        const minimum = request.headers['keyledger-min-position'];
-        if (minimum === undefined) return answer(request, reply);
-        return queries
-          .awaitVerifyPosition(parsePosition(minimum, log.logId))
-          .then(() => answer(request, reply));
+      async (request) => {
+        const { key: accessKey, secret, repoId, aiType } = request.body;
+        const caller = callerOf(request);
+        const sees = (repo: string) => permits(caller, repo, 'verify');
+        const minPosition = parseMinPosition(request.headers, log);
+        const { result, position } = await queries.verify(
+          { accessKey, secret, repoId, aiType, sees },
+          minPosition,
+        );
+        if (!result.valid) return { success: true as const, valid: false as const, reason: result.reason };
+
+        const { apiKeyId: id, repoId: of, name, aiType: provider, expiresAt } = result.key;
+        lastUsedTracker.record(id, clock());
+        const apiKey = { id, repoId: of, name, aiType: provider, expiresAt };
+        return { success: true as const, valid: true as const, apiKey, position: position ?? '' };
       },
     );
   };

@@ -1,10 +1,7 @@
-import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { isWebhookId } from '../../../domain/webhook.js';
 import { EVENT_TYPES } from '../../../event-store/event-schemas.js';
-import type { Position } from '../../../event-store/position.js';
-import type { Queries } from '../../../projections/queries.js';
 import type { WebhookEntry, WebhookIndex } from '../../../projections/webhook-index.js';
 import { allowsHost, FORBIDDEN_ADDRESS, schemePolicies } from '../../../subscribers/webhooks/ssrf-guard.js';
 import { RepoParams } from '../../schemas.js';
@@ -67,10 +64,4 @@ export function requireWebhook(
     throw new KeyledgerError('WEBHOOK_NOT_FOUND');
   }
   return entry;
-}
-
-/** A change waits for its own projection; whether that comes in time changes nothing of its success. */
-export async function awaitIndex(reply: FastifyReply, queries: Queries, position: Position): Promise<void> {
-  reply.header('keyledger-position', position);
-  await queries.hasIndexed(position);
 }

@@ -1,41 +1,13 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { createAiApiKey } from '../../../commands/api-keys/create-ai-api-key.js';
-import { deleteAiApiKey } from '../../../commands/api-keys/delete-ai-api-key.js';
-import { updateAiApiKey } from '../../../commands/api-keys/update-ai-api-key.js';
 import type { Permission } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
 import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import { apiKeyView, type ListItem } from '../../../projections/list-item.js';
-import {
-  awaitReadModel,
-  type CommandDependencies,
-  commandContext,
-  parseMinPosition,
-  requireApiKeyId,
-} from '../../command-context.js';
-import {
-  AiType,
-  BODY_RULE,
-  Done,
-  ExpiresAt,
-  errors,
-  IdempotencyHeaders,
-  IssuedApiKey,
-  KeyParams,
-  Limit,
-  Name,
-  ReadHeaders,
-  RepoParams,
-  Status,
-} from '../../schemas.js';
+import { type CommandDependencies, parseMinPosition, requireApiKeyId } from '../../command-context.js';
+import { AiType, errors, KeyParams, Limit, ReadHeaders, RepoParams, Status } from '../../schemas.js';
 import { AsOf, getAsOf, listAsOf } from '../audit/as-of.js';
-
-const CreateBody = z.strictObject({ name: Name, aiType: AiType, expiresAt: ExpiresAt.optional() }, BODY_RULE);
-const UpdateBody = z
-  .strictObject({ name: Name.optional(), expiresAt: ExpiresAt.optional() }, BODY_RULE)
-  .nullish();
 
 const Include = z.enum(['deleted'], 'must be deleted').optional().describe('deleted: deleted keys too');
 const GetQuerystring = z.strictObject({ include: Include, asOf: AsOf });
@@ -80,41 +52,13 @@ const tags = ['API keys'];
 
 const readPermission = (query: object): Permission => ('asOf' in query ? 'as-of' : 'list');
 
-export type AiApiKeyDependencies = CommandDependencies & { readonly lastUsedTracker: LastUsedTracker };
+export type ApiKeyQueryDependencies = CommandDependencies & { readonly lastUsedTracker: LastUsedTracker };
 
-/** The calls on the keys of a repository. */
-export const aiApiKeyRoutes =
-  (dependencies: AiApiKeyDependencies): FastifyPluginAsyncZod =>
+/** The calls that read the API keys of a repository. */
+export const apiKeyQueryRoutes =
+  (dependencies: ApiKeyQueryDependencies): FastifyPluginAsyncZod =>
   async (app) => {
     const { log, queries, clock, lastUsedTracker } = dependencies;
-
-    app.post(
-      '/repo/:repoId/ai/apikey',
-      {
-        config: { permission: 'change', failure: 'Failed to create API key' },
-        schema: {
-          operationId: 'createRepoAiApiKey',
-          summary: 'Create an AI API key; its secret is in this answer only',
-          tags,
-          params: RepoParams,
-          headers: IdempotencyHeaders,
-          body: CreateBody,
-          response: { 201: IssuedApiKey, ...errors },
-        },
-      },
-      async (request, reply) => {
-        const { name, aiType, expiresAt = null } = request.body;
-        const { position, ...issued } = await createAiApiKey(commandContext(request, dependencies), {
-          repoId: request.params.repoId,
-          name,
-          aiType,
-          expiresAt,
-          idempotencyKey: request.headers['idempotency-key'],
-        });
-        await awaitReadModel(reply, queries, position);
-        return reply.code(201).send({ success: true, ...issued });
-      },
-    );
 
     app.get(
       '/repo/:repoId/ai/apikey',
@@ -186,55 +130,6 @@ export const aiApiKeyRoutes =
           success: true as const,
           apiKey: apiKeyResponse(item, await readLastUses(lastUsedTracker, [item]), clock()),
         };
-      },
-    );
-
-    app.put(
-      '/repo/:repoId/ai/apikey/:apikeyId',
-      {
-        config: { permission: 'change' },
-        schema: {
-          operationId: 'updateRepoAiApiKey',
-          summary: 'Rename an AI API key, or move its expiry',
-          tags,
-          params: KeyParams,
-          body: UpdateBody,
-          response: { 200: Done, ...errors },
-        },
-      },
-      async (request, reply) => {
-        const { repoId, apikeyId } = request.params;
-        const { changed, position } = await updateAiApiKey(commandContext(request, dependencies), {
-          repoId,
-          apiKeyId: requireApiKeyId(apikeyId),
-          name: request.body?.name,
-          expiresAt: request.body?.expiresAt,
-        });
-        await awaitReadModel(reply, queries, position);
-        return { success: true as const, message: changed ? 'API key updated' : 'API key unchanged' };
-      },
-    );
-
-    app.delete(
-      '/repo/:repoId/ai/apikey/:apikeyId',
-      {
-        config: { permission: 'change', bypassQueue: true },
-        schema: {
-          operationId: 'deleteRepoAiApiKey',
-          summary: 'Delete an AI API key for good',
-          tags,
-          params: KeyParams,
-          response: { 200: Done, ...errors },
-        },
-      },
-      async (request, reply) => {
-        const { repoId, apikeyId } = request.params;
-        const { position } = await deleteAiApiKey(commandContext(request, dependencies), {
-          repoId,
-          apiKeyId: requireApiKeyId(apikeyId),
-        });
-        await awaitReadModel(reply, queries, position);
-        return { success: true as const, message: 'API key deleted' };
       },
     );
   };

@@ -1,0 +1,73 @@
+import type { FastifyContextConfig, FastifyInstance, FastifyRequest } from 'fastify';
+import type { z } from 'zod';
+import type { Position } from '../event-store/position.js';
+import { type CommandDependencies, commandContext } from './command-context.js';
+import { Done, errors, IdempotencyHeaders } from './schemas.js';
+
+type Route<Params extends z.ZodType, Body extends z.ZodType> = {
+  readonly method: 'POST' | 'PUT' | 'DELETE';
+  readonly url: string;
+  readonly config?: FastifyContextConfig;
+  readonly operationId: string;
+  readonly summary: string;
+  readonly params: Params;
+  readonly body?: Body;
+  /** Does the call take an Idempotency-Key? */
+  readonly idempotent?: true;
+  /** Status and schema of success; default: 200 with a message. */
+  readonly success?: { readonly status: 200 | 201; readonly schema: z.ZodType };
+};
+
+type Mutation<Params, Body> = {
+  readonly context: ReturnType<typeof commandContext>;
+  readonly params: Params;
+  readonly body: Body;
+  readonly idempotencyKey: string | undefined;
+};
+
+/** What a mutation answers, beside `success` and the position of its event. */
+type Outcome = { readonly position: Position } & Readonly<Record<string, unknown>>;
+
+/**
+ * Makes routes that change something: each runs a command in the context of its request and answers with
+ * Keyledger-Position, once its projection holds the change. A projection that is late delays the answer by a second at
+ * most and does not make it fail.
+ * @param awaitProjection waits for the position of the change
+ */
+export const mutations =
+  (
+    app: FastifyInstance,
+    dependencies: CommandDependencies,
+    { tags, awaitProjection }: { tags: string[]; awaitProjection: (position: Position) => Promise<boolean> },
+  ) =>
+  <Params extends z.ZodType, Body extends z.ZodType = z.ZodUndefined>(
+    { method, url, config, operationId, summary, params, body, idempotent, success }: Route<Params, Body>,
+    run: (mutation: Mutation<z.infer<Params>, z.infer<Body>>) => Promise<Outcome>,
+  ): void => {
+    const { status, schema } = success ?? { status: 200, schema: Done };
+    app.route({
+      method,
+      url,
+      config: { permission: 'change', ...config },
+      schema: {
+        operationId,
+        summary,
+        tags,
+        params,
+        ...(idempotent ? { headers: IdempotencyHeaders } : {}),
+        ...(body ? { body } : {}),
+        response: { [status]: schema, ...errors },
+      },
+      handler: async (request: FastifyRequest, reply) => {
+        const { position, ...answer } = await run({
+          context: commandContext(request, dependencies),
+          params: request.params as z.infer<Params>,
+          body: request.body as z.infer<Body>,
+          idempotencyKey: request.headers['idempotency-key'] as string | undefined,
+        });
+        reply.header('keyledger-position', position);
+        await awaitProjection(position);
+        return reply.code(status).send({ success: true, ...answer });
+      },
+    });
+  };

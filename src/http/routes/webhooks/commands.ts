@@ -1,0 +1,169 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { handleWebhookCommand } from '../../../commands/aggregates.js';
+import { registerWebhook } from '../../../commands/webhooks/register-webhook.js';
+import { rotateWebhookSecret } from '../../../commands/webhooks/rotate-webhook-secret.js';
+import { isPosition } from '../../../event-store/position.js';
+import { resolveResumeToken } from '../../../event-store/resume-token.js';
+import type { CommandDependencies } from '../../command-context.js';
+import { mutations } from '../../mutation.js';
+import { BODY_RULE, OverlapSeconds, RepoParams, Text } from '../../schemas.js';
+import { IssuedWebhook, requireWebhookId, TypeList, WebhookParams, webhookUrl } from './schemas.js';
+
+const RotateBody = z.strictObject({ overlapSeconds: OverlapSeconds.optional() }, BODY_RULE).nullish();
+const PauseBody = z.strictObject({ reason: Text.optional() }, BODY_RULE).nullish();
+const AFTER_RULE = 'must be a position of this log, or start';
+const ReplayBody = z.strictObject(
+  {
+    after: z
+      .string(AFTER_RULE)
+      .refine((text) => text === 'start' || isPosition(text), AFTER_RULE)
+      .describe('The endpoint receives the events after this position again; `start`: all events'),
+  },
+  BODY_RULE,
+);
+
+/** The calls that change the webhooks of a repository. */
+export const webhookCommandRoutes =
+  (
+    dependencies: CommandDependencies & { readonly webhookNetworks: readonly string[] },
+  ): FastifyPluginAsyncZod =>
+  async (app) => {
+    const { queries, log, webhookNetworks } = dependencies;
+    const RegisterBody = z.strictObject(
+      { url: webhookUrl(webhookNetworks), types: TypeList.optional(), description: Text.nullish() },
+      BODY_RULE,
+    );
+    const ChangeBody = RegisterBody.partial().nullish();
+    const mutation = mutations(app, dependencies, {
+      tags: ['Webhooks'],
+      awaitProjection: (position) => queries.awaitIndex(position),
+    });
+
+    mutation(
+      {
+        method: 'POST',
+        url: '/repo/:repoId/webhook',
+        config: { failure: 'Failed to register webhook' },
+        operationId: 'registerRepoWebhook',
+        summary: 'Register an endpoint that receives events from now on; only this answer holds its secret',
+        params: RepoParams,
+        body: RegisterBody,
+        idempotent: true,
+        success: { status: 201, schema: IssuedWebhook },
+      },
+      ({ context, params: { repoId }, body: { url, types = null, description }, idempotencyKey }) =>
+        registerWebhook(context, { repoId, url, types, description: description || null, idempotencyKey }),
+    );
+
+    mutation(
+      {
+        method: 'PUT',
+        url: '/repo/:repoId/webhook/:webhookId',
+        operationId: 'changeRepoWebhook',
+        summary:
+          'Change the URL of an endpoint, or the event types that it receives (null: all but AuditAccessed)',
+        params: WebhookParams,
+        body: ChangeBody,
+      },
+      async ({ context, params: { repoId, ...params }, body }) => {
+        const webhookId = requireWebhookId(params.webhookId);
+        const { url, types, description: text } = body ?? {};
+        const description = text === undefined ? undefined : text || null;
+        const command = { type: 'ChangeWebhook', repoId, webhookId, url, types, description } as const;
+        const { outcome, position } = await handleWebhookCommand(context, webhookId, command);
+        return { position, message: outcome === 'appended' ? 'Webhook changed' : 'Nothing to change' };
+      },
+    );
+
+    mutation(
+      {
+        method: 'DELETE',
+        url: '/repo/:repoId/webhook/:webhookId',
+        operationId: 'deleteRepoWebhook',
+        summary: 'Delete an endpoint for good',
+        params: WebhookParams,
+      },
+      async ({ context, params: { repoId, ...params } }) => {
+        const webhookId = requireWebhookId(params.webhookId);
+        const command = { type: 'DeleteWebhook', repoId, webhookId } as const;
+        const { position } = await handleWebhookCommand(context, webhookId, command);
+        return { position, message: 'Webhook deleted' };
+      },
+    );
+
+    mutation(
+      {
+        method: 'POST',
+        url: '/repo/:repoId/webhook/:webhookId/rotate',
+        config: { failure: 'Failed to rotate the secret' },
+        operationId: 'rotateRepoWebhookSecret',
+        summary: 'Give an endpoint a new secret; the old one signs as well during the overlap',
+        params: WebhookParams,
+        body: RotateBody,
+        idempotent: true,
+        success: { status: 200, schema: IssuedWebhook },
+      },
+      ({ context, params: { repoId, ...params }, body, idempotencyKey }) => {
+        const webhookId = requireWebhookId(params.webhookId);
+        const overlapSeconds = body?.overlapSeconds ?? 0;
+        return rotateWebhookSecret(context, { repoId, webhookId, overlapSeconds, idempotencyKey });
+      },
+    );
+
+    mutation(
+      {
+        method: 'POST',
+        url: '/repo/:repoId/webhook/:webhookId/pause',
+        operationId: 'pauseRepoWebhook',
+        summary: 'Pause an endpoint until it is resumed; it keeps its position',
+        params: WebhookParams,
+        body: PauseBody,
+      },
+      async ({ context, params: { repoId, ...params }, body }) => {
+        const webhookId = requireWebhookId(params.webhookId);
+        const reason = body?.reason || null;
+        const command = { type: 'PauseWebhook', repoId, webhookId, cause: 'requested', reason } as const;
+        const { outcome, position } = await handleWebhookCommand(context, webhookId, command);
+        return {
+          position,
+          message: outcome === 'appended' ? 'Webhook paused' : 'Webhook was paused already',
+        };
+      },
+    );
+
+    mutation(
+      {
+        method: 'POST',
+        url: '/repo/:repoId/webhook/:webhookId/resume',
+        operationId: 'resumeRepoWebhook',
+        summary: 'Resume an endpoint at the position where it was paused',
+        params: WebhookParams,
+      },
+      async ({ context, params: { repoId, ...params } }) => {
+        const webhookId = requireWebhookId(params.webhookId);
+        const command = { type: 'ResumeWebhook', repoId, webhookId } as const;
+        const { outcome, position } = await handleWebhookCommand(context, webhookId, command);
+        return { position, message: outcome === 'appended' ? 'Webhook resumed' : 'Webhook was not paused' };
+      },
+    );
+
+    mutation(
+      {
+        method: 'POST',
+        url: '/repo/:repoId/webhook/:webhookId/replay',
+        operationId: 'replayRepoWebhook',
+        summary: 'Move an endpoint to a position, back or forward: it receives the events after it',
+        params: WebhookParams,
+        body: ReplayBody,
+      },
+      async ({ context, params: { repoId, ...params }, body }) => {
+        const after =
+          body.after === 'start' ? null : await resolveResumeToken(log, await log.end(), body.after);
+        const webhookId = requireWebhookId(params.webhookId);
+        const command = { type: 'ReplayWebhook', repoId, webhookId, after } as const;
+        const { position } = await handleWebhookCommand(context, webhookId, command);
+        return { position, message: 'Webhook set to this position' };
+      },
+    );
+  };

@@ -3,11 +3,11 @@ import { type DecodedAuditAccess, decodeAuditAccess } from '../../../src/event-s
 import type { EventStore } from '../../../src/event-store/event-store.js';
 import { openEventStore } from '../../../src/event-store/open.js';
 
-/** Who looked, as the log says: every AuditAccessed, oldest first. */
+/** All AuditAccessed events of a log, oldest first. */
 export async function accessesIn(log: EventStore): Promise<DecodedAuditAccess[]> {
   const found: DecodedAuditAccess[] = [];
   for await (const recorded of log.readAll()) {
-    // Other suites put events of other types into such streams of a server that they share.
+    // Suites that share a server append other event types to these streams.
     if (!isAuditAccessStream(recorded.stream) || recorded.type !== 'AuditAccessed') continue;
     const access = decodeAuditAccess(recorded);
     if (typeof access === 'string') throw new Error(access);
@@ -16,7 +16,7 @@ export async function accessesIn(log: EventStore): Promise<DecodedAuditAccess[]>
   return found;
 }
 
-/** The same of a service's log. */
+/** All AuditAccessed events of a service's log, oldest first. */
 export async function accessesOf({ EVENT_STORE_URL }: { readonly EVENT_STORE_URL: string }) {
   const failed = (error: Error) => {
     throw error;

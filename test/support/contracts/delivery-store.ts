@@ -10,7 +10,7 @@ import {
 } from '../../../src/subscribers/webhooks/delivery-store.js';
 import { eventually } from '../assertions/eventually.js';
 
-/** Longer than any test. */
+/** Lease TTL in milliseconds that outlives any test. */
 const LONG = 600_000;
 const SHORT = 20;
 
@@ -42,7 +42,7 @@ export const attemptAt = (place: number): Attempt => ({
   error: null,
 });
 
-/** What every store of cursors must do. `open` gives one over and over on the same data, as to several processes. */
+/** Contract of a delivery store. Each `open` returns another store on the same data, like another process. */
 export function describeDeliveryStore(name: string, open: (logId: string) => Promise<DeliveryStore>): void {
   describe(`${name} as a store of cursors`, () => {
     const logId = randomUUID();
@@ -273,7 +273,7 @@ const step = fc.record({
   which: fc.constantFrom(0 as const, 1 as const),
 });
 
-/** A store in which no lease ever runs out. */
+/** Model of a delivery store whose leases never expire. */
 class Model {
   readonly cursors = new Map<string, Cursor>();
   readonly attempts = new Map<string, readonly Attempt[]>();

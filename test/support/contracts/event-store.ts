@@ -30,7 +30,7 @@ export async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {
   return found;
 }
 
-/** Reads a subscription until enough has come, then ends it. */
+/** Reads a subscription until `enough` returns true, then ends it. */
 async function until(
   pages: AsyncIterable<EventBatch>,
   stop: AbortController,
@@ -46,8 +46,8 @@ async function until(
 }
 
 /**
- * What every log must do. The log may hold the events of others: a test looks at its own streams only.
- * @param open one store at a time is open in a process
+ * Contract of an event store. The log may hold foreign events: each test looks at its own streams only.
+ * @param open opens the log; a process has one store open at a time
  */
 export function describeEventStore(name: string, open: () => Promise<EventStore>): void {
   describe(`${name} as a log`, () => {

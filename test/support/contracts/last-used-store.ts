@@ -14,7 +14,9 @@ export async function inReach(store: LastUsedStore): Promise<LastUsedStore> {
   return store;
 }
 
-/** What every store of last uses must do. `open` gives one over and over on the same data, as to several processes. */
+/**
+ * Contract of a last-used store. Each `open` returns another store on the same data, like another process.
+ */
 export function describeUsageStore(name: string, open: () => Promise<LastUsedStore>): void {
   describe(`${name} as a store of last uses`, () => {
     let store: LastUsedStore;

@@ -23,7 +23,7 @@ const item = (apiKeyId: string, revision: number, change: Partial<ListItem> = {}
 });
 const deleted = { status: 'deleted', deletedAt: '2026-01-02T00:00:00.000Z' } as const;
 
-/** What every read model must do. `open` gives one that may hold the traces of an earlier test. */
+/** Contract of a read model. `open` may return one with data of an earlier test. */
 export function describeReadModel(name: string, open: () => Promise<ReadModel>): void {
   describe(`${name} as a read model`, () => {
     let model: ReadModel;

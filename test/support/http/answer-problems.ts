@@ -2,10 +2,10 @@ import { z } from 'zod';
 import type { RawAnswer } from './raw-client.js';
 import type { OpenApi, Operation } from './requests-from-openapi.js';
 
-/** What of a stack, or of where a program lies, must not be told. */
+/** Internals that no answer may disclose: stack traces, paths of the program, SQLite codes. */
 const INSIDES = /\.[jt]s:\d+|node_modules|\bat [\w.]+ \(|SQLITE_/;
 
-/** What is wrong with an answer, by the document of the service: nothing, unless it is a fault. */
+/** Deviations of an answer from the service's OpenAPI document; empty if there are none. */
 export function problemsOf(answer: RawAnswer, operation: Operation, document: OpenApi): string[] {
   const { status, headers, body } = answer;
   const told = `${status} ${body.slice(0, 500)}`;
@@ -25,7 +25,10 @@ export function problemsOf(answer: RawAnswer, operation: Operation, document: Op
   return problems;
 }
 
-/** Errors that Node or fastify find before there is a call have the envelope of all others, too. */
+/**
+ * Looks up the schema of a status, or of its class: Node and Fastify reject some requests before any route
+ * does.
+ */
 function schemaOf({ responses }: Operation, status: number): object | undefined {
   const response = responses[status] ?? responses[`${String(status)[0]}XX`];
   return response?.content?.['application/json']?.schema;

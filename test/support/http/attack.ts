@@ -7,16 +7,17 @@ import { bytesOf, type OpenApi, operationsOf, requestsTo } from './requests-from
 
 export type Target = {
   readonly url: string;
-  /** Each request bears one of them, or none. */
+  /** Each request carries one of these tokens, or none. */
   readonly tokens: readonly (string | undefined)[];
-  /** What there is for a call to find, and what no answer may tell. Asked before each call's turn. */
+  /** Called before each operation: values that exist, and secrets that no answer may disclose. */
   whatThereIs(): Promise<{ readonly known: KnownValues; readonly secrets: readonly string[] }>;
 };
 
 /**
- * Sends so many random requests to each call of the service's own document.
- * @returns every status that was answered
- * @throws Error which call answered what, and what is wrong with it
+ * Sends `runsACall` random requests to each operation of the service's own OpenAPI document.
+ * @returns every status that the service answered
+ * @throws Error an answer deviates from the document or discloses a secret: names the operation and the
+ * problem
  */
 export async function attack({ url, tokens, whatThereIs }: Target, runsACall: number): Promise<Set<number>> {
   const document = (await ask(`${url}/openapi.json`, 'GET')).json as unknown as OpenApi;
@@ -44,6 +45,6 @@ export async function attack({ url, tokens, whatThereIs }: Target, runsACall: nu
   return statuses;
 }
 
-/** A stream has no end: its head is enough. */
+/** Ends the exchange after the head, because a stream has no end. */
 export const isStream = (said: string) =>
   /^content-type: text\/event-stream/im.test(said) && said.includes('\r\n\r\n');

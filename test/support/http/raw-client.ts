@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 
-/** Talking to a server in bytes that need not be HTTP. */
+/** Client that sends bytes, which need not be HTTP. */
 
 export type RawAnswer = {
   readonly status: number;
@@ -8,7 +8,7 @@ export type RawAnswer = {
   readonly body: string;
 };
 
-/** How long a server may be silent before it counts as hanging (milliseconds). */
+/** Milliseconds of silence after which a server counts as hanging. */
 const SILENCE_MS = 10_000;
 
 export function connectTo(url: string): Socket {
@@ -17,9 +17,9 @@ export function connectTo(url: string): Socket {
 }
 
 /**
- * Sends bytes on a connection of its own and reads until the server ends it, or what it said is enough.
- * @returns what it said, a character a byte
- * @throws Error the server says nothing for ten seconds
+ * Sends bytes on a new connection and reads until the server ends it, or `isEnough` accepts what it sent.
+ * @returns the received bytes as latin1: one character a byte
+ * @throws Error the server sends nothing for ten seconds
  */
 export function exchange(
   url: string,
@@ -46,7 +46,7 @@ export function exchange(
   });
 }
 
-/** The answers that a server gave, in their order. Without a length an answer goes to the end. */
+/** Parses the answers of a server, in order. An answer without a length extends to the end. */
 export function answersIn(said: string): RawAnswer[] {
   const answers: RawAnswer[] = [];
   for (let rest = said; rest !== ''; ) {

@@ -11,7 +11,10 @@ import {
 } from '../fixtures/hostile-values.js';
 import { goodObject, goodValue, type JsonSchema, type KnownValues } from '../fixtures/schema-values.js';
 
-/** Requests to every call that an OpenAPI 3.1 document names, made from the document alone: good ones, and spoiled ones. */
+/**
+ * Valid and malformed requests to every operation of an OpenAPI 3.1 document, generated from the document
+ * alone.
+ */
 
 type Content = { readonly content?: { readonly 'application/json'?: { readonly schema: JsonSchema } } };
 type Parameter = {
@@ -52,7 +55,7 @@ export const operationsOf = ({ paths }: OpenApi): Operation[] =>
     })),
   );
 
-/** A request as it goes over the wire; text is a character a byte. */
+/** Request as sent on the wire; text holds one character a byte. */
 export type WireRequest = {
   readonly method: string;
   readonly target: string;
@@ -60,7 +63,7 @@ export type WireRequest = {
   readonly body: Buffer | undefined;
 };
 
-/** Requests to one call: each part is sometimes as the schema wants it, and sometimes anything but that. */
+/** Generates requests to one operation: each part either satisfies its schema or violates it. */
 export function requestsTo(operation: Operation, known: KnownValues): fc.Arbitrary<WireRequest> {
   const { method, path, parameters, body } = operation;
   const oneOf = ({ in: where, name, schema }: Parameter) => {
@@ -101,7 +104,7 @@ export function requestsTo(operation: Operation, known: KnownValues): fc.Arbitra
     });
 }
 
-/** The bytes of a request; the server is to end the connection with its answer. */
+/** Bytes of a request that has the server close the connection after its answer. */
 export function bytesOf({ method, target, headers, body }: WireRequest, token: string | undefined): Buffer {
   const lines = [
     `${method} ${target} HTTP/1.1`,
@@ -117,7 +120,7 @@ export function bytesOf({ method, target, headers, body }: WireRequest, token: s
 const oftenGood = <T>(good: fc.Arbitrary<T>, bad: fc.Arbitrary<T>): fc.Arbitrary<T> =>
   fc.oneof({ weight: 5, arbitrary: good }, { weight: 1, arbitrary: bad });
 
-/** UTF-8, a character a byte; what would be no header any more is left out. */
+/** UTF-8 as one character a byte, without control characters, which no header may hold. */
 const inHeader = (text: string): string => Buffer.from(text.replaceAll(/\p{Cc}/gu, '')).toString('latin1');
 
 function bodiesOf(schema: JsonSchema, known: KnownValues): fc.Arbitrary<Sent> {
@@ -133,7 +136,10 @@ function bodiesOf(schema: JsonSchema, known: KnownValues): fc.Arbitrary<Sent> {
   );
 }
 
-/** JSON with a good beginning: fields twice, of another type, unknown, or named like what every object has. */
+/**
+ * JSON of a valid object, spoiled by fields that are duplicate, of another type, unknown, or named like
+ * members of Object.prototype.
+ */
 function spoiledObject(schema: JsonSchema, known: KnownValues): fc.Arbitrary<string> {
   const names = Object.keys(schema.properties ?? {});
   const name = fc.constantFrom(...names, '__proto__', 'constructor', 'prototype', 'toString', '');

@@ -1,6 +1,6 @@
 /**
- * What a key's life must be, as simply as it can be said, and without a line of the code under test. The
- * secrets are those that the service gave; what is checked is which of them is good when.
+ * Model of a key's life, as simple as possible and without a line of the code under test. The secrets are
+ * those that the service issued; the model decides which of them is valid when.
  */
 export type Request = { readonly by: string; readonly idempotencyKey?: string | undefined } & (
   | { readonly do: 'create'; readonly repoId: string; readonly expiresAt: string | null }
@@ -16,7 +16,7 @@ export type Request = { readonly by: string; readonly idempotencyKey?: string | 
 );
 
 export type Answer = { readonly id: string; readonly key: string; readonly secret: string };
-/** An error of the table, the same answer as before, an answer with a new secret, or none with a secret. */
+/** An error code, the same answer as before, an answer with a new secret, or none with a secret. */
 export type Outcome = { error: string } | { again: Answer } | 'a new secret' | 'done';
 
 type Given = { request: string; answer: Answer; at: number; suspensions: number };
@@ -44,7 +44,10 @@ export class Model {
   /** By repository, caller and Idempotency-Key. */
   readonly #made = new Map<string, ModelKey>();
 
-  /** What the request must come to; the answer, if there was one, is that of the service. */
+  /**
+   * Outcome that a request must have.
+   * @param answer the service's answer, undefined if it gave none
+   */
   apply(request: Request, now: number, answer: Answer | undefined): Outcome {
     if (request.do === 'create') return this.#create(request, now, answer);
     const { key } = request;
@@ -146,7 +149,7 @@ function changed(key: ModelKey, now: number): Outcome {
 const isGood = ({ current, old }: ModelKey, secret: string, now: number): boolean =>
   secret === current || (secret === old?.secret && now < old.until);
 
-/** What must be said of a credential that is asked of nobody but its own key. */
+/** Verification result for a credential, by its own key. */
 export function classifyError(key: ModelKey, secret: string, now: number): string {
   if (!isGood(key, secret, now)) return 'BAD_SECRET';
   if (key.deleted) return 'DELETED';

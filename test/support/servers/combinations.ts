@@ -30,7 +30,10 @@ async function withRedis(log: Promise<Parts>): Promise<Parts> {
   };
 }
 
-/** Whoever listens here has the configured EventStoreDB to itself; the suites may be in several processes. */
+/**
+ * Port that serves as a lock on the configured EventStoreDB across processes: its listener has the log to
+ * itself.
+ */
 const ALONE_PORT = 47_113;
 
 async function alone(): Promise<Server> {
@@ -46,7 +49,7 @@ async function alone(): Promise<Server> {
   }
 }
 
-/** Every combination of log and read model that can be run here: the end-to-end suite runs on each. */
+/** Combinations of log and read model that this machine can run; the end-to-end suite runs on each. */
 export const combinations: readonly Combination[] = [
   { name: 'SQLite and memory', start: onSqlite },
   ...(redisSource ? [{ name: 'SQLite and Redis', start: () => withRedis(onSqlite()) }] : []),
@@ -57,8 +60,8 @@ export const combinations: readonly Combination[] = [
 ];
 
 /**
- * The same for suites whose services act on all that a log holds, as by calling its webhooks: where suites share
- * a log, one test at a time.
+ * The same combinations, one test at a time where suites share a log: for suites whose services act on all
+ * that a log holds, such as calling its webhooks.
  */
 export const combinationsAlone: readonly Combination[] = combinations.map(({ name, start }) => ({
   name,

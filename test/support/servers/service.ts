@@ -12,7 +12,7 @@ export type Answer = {
   readonly text: string;
   readonly json: Json;
 };
-/** A JSON object whose shape the test states. */
+/** JSON object whose shape the test states. */
 export type Json = { readonly [field: string]: unknown };
 export type Ask = { token?: string; body?: unknown; headers?: Record<string, string> };
 
@@ -28,7 +28,10 @@ export type Running = {
 
 const output = new LogOutput(1);
 
-/** The whole service in this process, on a free port, over a log of its own; its lists may be out of reach. */
+/**
+ * Starts the whole service in this process, on a free port, over a new log.
+ * @param readyWith `no lists`: do not wait for the read model, which may be unavailable
+ */
 export async function runService(
   settings: NodeJS.ProcessEnv = {},
   readyWith: 'lists' | 'no lists' = 'lists',
@@ -67,7 +70,7 @@ export function tokenFor(
   return mintToken({ ...tokens, key }, { subject, grants, claim: JWT_REPOS_CLAIM, ttlSeconds }, Date.now());
 }
 
-/** A body that is no text is sent as JSON. */
+/** Sends a request; a body that is not a string is sent as JSON. */
 export async function ask(
   url: string,
   method: string,

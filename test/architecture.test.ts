@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 
-/** The arrows of docs/architecture.md: the other rooms, and files of the root, that each room of src may import. */
+/** The arrows of docs/architecture.md: folders, and files of the root, that each folder of src may import. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   domain: [],
   security: ['domain'],
@@ -107,7 +107,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'sdk/webhook': ['sdk/client'],
   'sdk/verifier': ['sdk/client', 'projections', 'subscribers'],
 };
-/** Files that put rooms together: which of its adapters or parts a room uses is decided here alone. */
+/** Composition: files that choose which adapters or parts of a folder to use. */
 const MAY_ALSO_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'event-store/open.ts': ['event-store/sqlite', 'event-store/eventstoredb'],
   'projections/open.ts': ['projections/redis'],
@@ -125,7 +125,7 @@ const WITHOUT_PACKAGES = ['domain', 'sdk/client'];
 const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) =>
   file.endsWith('.ts'),
 );
-/** Of a file of the root, which is no room: the file itself. */
+/** Folder of a file; a file of the root stands for itself. */
 const roomOf = (file: string) => (file.includes('/') ? dirname(file) : file);
 const imports = files.flatMap((file) =>
   [...readFileSync(join('src', file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map(

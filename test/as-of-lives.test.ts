@@ -14,12 +14,12 @@ import { freshFolder } from './support/fixtures/temp-folder.js';
 import { Life, step } from './support/models/life.js';
 import type { ModelKey } from './support/models/lifecycle.js';
 
-/** What the model said of a key since a time. */
+/** State of a key in the model, valid since a time. */
 type Was = Pick<ModelKey, 'name' | 'expiresAt' | 'suspended' | 'deleted'> & { readonly since: number };
 
 const timeOf = ({ metadata }: RecordedEvent) => Date.parse((metadata as { occurredAt: string }).occurredAt);
 
-/** Every key of a repository, as each of the three ways to ask tells it. */
+/** Every key of a repository, as each of the three queries returns it. */
 async function asOf(log: EventStore, index: ApiKeyIndex, repoId: string, moment: PointInTime) {
   const whole = await repositoryAsOf(log, repoId, moment);
   const one = await Promise.all(whole.map(({ apiKeyId }) => keyAsOf(log, apiKeyId, moment)));
@@ -81,7 +81,7 @@ async function checkTimes(log: EventStore, events: readonly RecordedEvent[], lif
   }
 }
 
-/** With the log cut off before the event that decides, it would have been decided otherwise, and after it never was. */
+/** Asserts that the deciding event changes the status, and that no later event does. */
 async function checkDecision(
   log: EventStore,
   { answer }: ModelKey,

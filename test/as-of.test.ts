@@ -60,7 +60,7 @@ const stream = async (apiKeyId: string) => {
   for await (const event of log.readStream(apiKeyStream(apiKeyId))) events.push(event);
   return events;
 };
-/** Appends an event as it is, which no command would. */
+/** Appends an event that no command would produce. */
 async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<RecordedEvent> {
   const { length } = await stream(apiKeyId);
   const whole = { id: uuid(), type: 'ApiKeyFrozen', data: { apiKeyId, repoId }, metadata: {}, ...event };

@@ -32,7 +32,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
     const { json } = await ask('POST', keysOf(repoId), { name, aiType: 'AWS' });
     return json as { id: string; key: string; secret: string };
   };
-  /** A key that everything happened to. */
+  /** A key that has undergone every change. */
   const lived = async (repoId: string) => {
     const made = await create(repoId);
     const one = `${keysOf(repoId)}/${made.id}`;
@@ -268,7 +268,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
 
   describe('POST /systemevent', () => {
     const systemEvents = (body: object, token = admin) => ask('POST', '/systemevent', body, token);
-    /** Who may audit one repository only. */
+    /** Token of an auditor of a single repository. */
     const auditorOf = (repoId: string) => service.token('auditor', repoId, 'eve');
     const page = { skip: 0, take: 100 };
 

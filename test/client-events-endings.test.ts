@@ -133,7 +133,10 @@ describe('the events of a client go on', () => {
 });
 
 describe('the connection of a client is closed', () => {
-  /** Streams on. @returns whether it has begun, and whether the client has closed it */
+  /**
+   * Passes a stream through.
+   * @returns whether it has begun, and whether the client has closed it
+   */
   function watched() {
     const seen = { begun: false, closed: false };
     const mishap: Mishap = async (response, _, stream) => {

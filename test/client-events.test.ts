@@ -40,13 +40,13 @@ afterEach(() => {
   for (const stop of stops.splice(0)) stop();
 });
 
-/** Without the proxy between. */
+/** Creates a key without the proxy in between. */
 const create = (name: string, repo = repoId) =>
   createClient({ baseUrl: service.url, token }).createRepoAiApiKey(repo, { ...key, name });
 const LAST = 'the last';
 const nameOf = ({ data }: KeyledgerEvent) => data['name'] as string;
 
-/** The names of what comes, up to and with the last. */
+/** Names of the keys in these events, up to and including the last. */
 async function namesUntilLast(events: AsyncIterable<KeyledgerEvent>): Promise<string[]> {
   const names: string[] = [];
   for await (const event of events) {
@@ -219,7 +219,7 @@ describe('the events of a client', () => {
     for (let taken = 1; taken <= 3; taken++) {
       expect((await events.next()).value.position).toBe(String(taken));
       for (let turn = 0; turn < 2000; turn++) await setImmediate();
-      // What is on its way is in the buffers of sockets.
+      // The rest is in socket buffers.
       expect(given * size).toBeLessThan(30_000_000);
     }
     await events.return?.();

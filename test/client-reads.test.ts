@@ -107,7 +107,7 @@ describe('a verification', () => {
     proxy.mishaps = [json(200, valid, { 'keyledger-staleness': '0.5', 'keyledger-position': 'log:4' })];
     const verdict = await client().verifyApiKey(credential, { minPosition: 'log:2' });
     expect(verdict).toEqual({ ...valid, staleness: 0.5 });
-    // @ts-expect-error: what a verdict holds depends on what it is
+    // @ts-expect-error: the fields of a verification result depend on `valid`
     expect(verdict.reason).toBeUndefined();
     const known: [string, string] | undefined = verdict.valid
       ? [verdict.apiKey.name, verdict.position]

@@ -52,7 +52,7 @@ const SURVIVED: Readonly<Record<string, Mishap>> = {
   'a proxy has only its early data (425)': page(425),
 };
 
-/** Exactly one key is there, and what the client holds is the first answer of the service. */
+/** Asserts that exactly one key exists, and that the client holds the service's first answer. */
 async function expectOneKey(mishaps: readonly Mishap[], options: Partial<ClientOptions> = {}): Promise<void> {
   proxy.mishaps = [...mishaps];
   const created = await client(options).createRepoAiApiKey(repoId, key);

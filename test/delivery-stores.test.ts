@@ -22,7 +22,7 @@ const logId = randomUUID();
 let warnings: string[] = [];
 const logger = pino({ level: 'warn' }, { write: (line) => void warnings.push(JSON.parse(line).msg) });
 
-/** Takes a lease and saves. */
+/** Acquires a lease and saves. */
 async function put(store: DeliveryStore, id: string, place = 1): Promise<void> {
   expect(await store.acquireLeases('a', [id], LONG)).toEqual(new Set([id]));
   expect(await store.save('a', id, cursorAt(place), attemptAt(place))).toBe(true);

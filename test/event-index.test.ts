@@ -130,7 +130,7 @@ describe('the journal', () => {
     fc.assert(
       fc.property(stretches, asked, place, (made, { sees, types, after: behind, isBetween }, placeOf) => {
         const eventIndex = new EventIndex();
-        // Every other place holds an event: a reader may go on from one that holds none.
+        // Events take every other place only: a reader may resume at a place without an event.
         const at = (i: number) => makePosition(LOG, placeOf(2 * i + 2));
         const events = made.flatMap(({ length, ...one }) => Array(length).fill(one) as (typeof one)[]);
         for (const [i, { repoId, type }] of events.entries()) {

@@ -22,7 +22,10 @@ afterEach(async () => {
   await app.close();
 });
 
-/** A server with one route, which answers with a stream. @returns where it is */
+/**
+ * Starts a server whose only route answers with a stream.
+ * @returns its URL
+ */
 async function serve(answer: (reply: FastifyReply) => Promise<unknown>): Promise<string> {
   app = fastify();
   app.get('/', async (_, reply) => {
@@ -40,7 +43,7 @@ const marks = (everyMs: number, age = 0): HeartbeatSource => ({
   resumeTokenAt: async (position) => `${position}.`,
 });
 
-/** A reader that reads nothing until it is told to. */
+/** A client that reads nothing until the test resumes it. */
 async function deafReader(): Promise<Socket> {
   const { port } = app.server.address() as AddressInfo;
   const socket = connect(port, '127.0.0.1').pause();
@@ -116,7 +119,7 @@ describe('an event stream', () => {
     await eventually(() => over !== undefined);
     await over;
     await eventually(() => held > 0);
-    // Beyond what is held here, only what the kernel takes for a socket has been asked for.
+    // Beyond the buffer of the service, only the kernel's socket buffers have requested data.
     expect(held).toBeLessThan(300_000);
     expect(given).toBeLessThan(20_000_000);
 

@@ -16,17 +16,17 @@ import {
 } from './support/servers/eventstoredb-server.js';
 import { TcpProxy } from './support/servers/tcp-proxy.js';
 
-/** What a caller is promised, and a little for the test itself (milliseconds). */
+/** Milliseconds that a caller is promised, and some tolerance for the test. */
 const SOON = 5000;
 const unexpected = (error: Error) => {
   throw error;
 };
-/** Of streams that others have limited in a database that tests share. */
+/** Ignores warnings about streams that other tests have limited in a shared database. */
 const warned = () => {};
 const freshStream = () => apiKeyStream(uuid());
 const event = (): NewEvent => ({ id: uuid(), type: 'Tested', data: {}, metadata: {} });
 const revisionsOf = (events: RecordedEvent[]) => events.map(({ revision }) => revision);
-/** A promise's error code, and how long it took, in milliseconds. */
+/** Error code of a promise, and its duration in milliseconds. */
 async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms: number }> {
   const start = performance.now();
   const code = await promise.then(

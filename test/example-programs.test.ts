@@ -20,7 +20,10 @@ afterEach(async () => {
   await service.stop();
 });
 
-/** Runs an example until it listens. @returns its address, and what it prints */
+/**
+ * Runs an example until it listens.
+ * @returns its URL, and what it prints
+ */
 async function run(name: string, environment: NodeJS.ProcessEnv) {
   const child = spawn(process.execPath, [`examples/${name}`], {
     env: { PATH: process.env['PATH'], PORT: '0', ...environment },

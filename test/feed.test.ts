@@ -30,7 +30,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     for (const reading of readings.splice(0)) reading.close();
   });
 
-  /** A repository of a test's own, and what an admin of it does there. */
+  /** A repository for one test, and an admin's calls in it. */
   async function repository(repoId: string = randomUUID()) {
     const token = await service.token('admin', repoId);
     const keys = `/repo/${repoId}/ai/apikey`;
@@ -48,7 +48,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     readings.push(reading);
     return reading;
   };
-  /** Everything that there is, up to the caught-up mark. */
+  /** All messages up to the caught-up mark, without heartbeats. */
   const readAll = async (query: string, token: string, headers: Record<string, string> = {}) => {
     const reading = await read(query, token, headers);
     await eventually(() => reading.messages.some(({ event }) => event === 'caught-up'));

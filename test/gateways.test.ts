@@ -36,7 +36,7 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
   let network: TcpProxy;
   let gateway: Nginx;
 
-  /** Notes what Keyledger is asked, seen from inside of this process. */
+  /** Records forwarded requests as Keyledger receives them, in this process. */
   const noteAsked = (message: unknown) => {
     const { request, socket } = message as { request: IncomingMessage; socket: Socket };
     const { url = '', headers } = request;

@@ -25,7 +25,7 @@ afterAll(async () => {
 const make = async (path: string, body: object): Promise<Json> =>
   (await child.ask('POST', path, { token: admin, body })).json;
 
-/** A key and a webhook, made anew: whatever came before may have deleted the last ones. */
+/** A new key and a new webhook: earlier requests may have deleted the last ones. */
 async function whatThereIs() {
   const key = await make('/repo/shop/ai/apikey', { name: 'search', aiType: 'OPENAI' });
   const webhook = await make('/repo/shop/webhook', { url: 'https://hooks.invalid/hook' });
@@ -58,12 +58,12 @@ async function whatThereIs() {
 
 it('whatever is sent to any call gets an answer as the document says it, without secrets, and harms nobody', async () => {
   const others = await Promise.all([...ROLES, 'nobody'].map((role) => child.token(role)));
-  // Who may do most gets furthest.
+  // The most powerful token reaches the most code.
   const tokens = [undefined, 'no.token.atall', ...others, admin, admin, admin, admin];
   const statuses = await attack({ url: child.url, tokens, whatThereIs }, RUNS_A_CALL);
   expect([...statuses]).toEqual(expect.arrayContaining([200, 201, 400, 401, 403, 404, 413, 415]));
   expect((await child.ask('GET', '/health/ready')).status).toBe(200);
-  // What was acknowledged can be read.
+  // The service can read every event that it has acknowledged.
   const metrics = (await child.ask('GET', '/metrics')).text.split('\n');
   expect(metrics.filter((line) => line.startsWith('keyledger_quarantined'))).toEqual([
     'keyledger_quarantined_streams 0',
@@ -114,7 +114,7 @@ it.each(['9999-12-31T23:59:59-00:01', '0000-01-01T00:00:00+00:01'])(
   },
 );
 
-/** In this process, whose objects are looked at. */
+/** Runs in this process, whose objects the test inspects. */
 let service: Running | undefined;
 afterEach(() => service?.stop());
 

@@ -118,7 +118,7 @@ describe('requests behind each other on one connection', () => {
     const body = creation('before garbage');
     const first = create(token, body, [`Content-Length: ${body.length}`]);
     const answers = await answersTo(child, `${first}GARBAGE\r\n\r\n`);
-    // It was taken: its answer may be lost, but is never another's.
+    // The service accepted the request: its answer may be lost, but never belongs to another.
     for (const { status } of answers.slice(0, 1)) expect(status).toBe(201);
     await eventually(async () => (await namesOf(child, token)).includes('before garbage'));
   });

@@ -129,7 +129,7 @@ describe.each(combinations)('on $name', ({ start }) => {
             body: { name: 'x', aiType: 'AWS' },
           },
         );
-        // A URL parser resolves %2e and %2e%2e before they are sent: then there is no such address.
+        // A URL parser resolves %2e and %2e%2e before it sends the request: no route has such a path.
         if (repoId.startsWith('.')) expect(answer.status).toBe(404);
         else expectError(answer, 400, 'INVALID_INPUT', /^repoId: must be 1 to 128/);
       },

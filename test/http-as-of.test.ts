@@ -56,7 +56,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     keys = `/repo/${repoId}/ai/apikey`;
   });
 
-  /** A change, and its position. */
+  /** Makes a change and returns its position. */
   const change = async (method: string, path: string, what?: unknown) => {
     const { status, json, headers } = await service.ask(method, path, { token: admin, body: what });
     expect(status).toBeLessThan(300);
@@ -66,7 +66,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
   const create = (more: object = {}) => change('POST', keys, { ...body, ...more });
   const look = (path: string, asOf: string, query = '', token = auditor, headers = {}) =>
     service.ask('GET', `${path}?asOf=${encodeURIComponent(asOf)}&${query}`, { token, headers });
-  /** A key as the plain call shows it, without what is not in the log. */
+  /** A key as the plain call returns it, without fields that are not in the log. */
   const plain = async (path: string) => {
     const { json } = await service.ask('GET', `${path}?include=deleted`, { token: admin });
     const { lastUsedAt: _, ...rest } = json['apiKey'] as Json;
@@ -152,7 +152,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     await change('DELETE', made[3]?.path ?? '');
     await change('POST', `${made[4]?.path}/suspend`);
     const { position } = await change('DELETE', made[6]?.path ?? '');
-    // What comes after must change nothing.
+    // Later changes must not affect these answers.
     for (const one of made.slice(10)) await change('DELETE', one.path);
     await create();
     const ids = made.map(({ id }) => id).reverse();
@@ -256,7 +256,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     expect(seen).toMatchObject([
       { actor, data: { apiKeyId: null, query: { asOf: position, status: 'active', limit: 5 } } },
       { actor, data: { apiKeyId: id, query: { asOf: time } } },
-      // That there was no such key is an answer, too.
+      // The audit records an answer that no such key existed, too.
       { actor, data: { apiKeyId: id, query: { asOf: minus(time, 3_600_000) } } },
     ]);
     for (const { data } of seen) {

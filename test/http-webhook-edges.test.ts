@@ -26,7 +26,7 @@ const history = async (id: string) => {
 };
 const positionOf = (answer: Answer) => answer.headers.get('keyledger-position') ?? '';
 
-/** Each route with an endpoint in its path, and a good request; the deletion is the last. */
+/** Each route with an endpoint in its path, and a valid request; the deletion comes last. */
 const routes: readonly [string, string, Json?][] = [
   ['GET', ''],
   ['GET', '/deliveries'],

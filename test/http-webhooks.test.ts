@@ -155,7 +155,7 @@ describe('an Idempotency-Key', () => {
     expect((await accessesOf(service.config)).length).toBe(0);
     await ask('PUT', `${hooks}/${id}`, { url: 'https://v2.example/' });
     await ask('POST', `${hooks}/${id}/pause`);
-    // The types as they are kept, and an address as it is understood.
+    // Types in the order of storage, and the URL in its normal form.
     const sameRequest = { url: 'https://HOOKS.example/keys', types: ['ApiKeyCreated', 'ApiKeyDeleted'] };
     const repeated = await again(sameRequest);
     expect([repeated.status, repeated.text]).toEqual([201, first.text]);

@@ -154,7 +154,10 @@ whereRedisCanBeStopped('Redis', () => {
   });
   afterEach(() => redis.stop('SIGKILL'));
 
-  /** Creates and lists until told to stop; every list that is answered must hold all that was acknowledged before it. */
+  /**
+   * Creates and lists until stopped; every list must hold all creations that were acknowledged before its
+   * request.
+   */
   async function load(children: readonly Child[], token: string, during: () => Promise<void>) {
     const acknowledged: unknown[] = [];
     const wrong: unknown[] = [];

@@ -190,7 +190,7 @@ describe.each(setUps)('where tokens are checked with $name', ({ key, header, sig
 
 describe('a shared secret', () => {
   it('is for its own algorithm only', async () => {
-    // Long enough for each of them.
+    // Long enough for each of these algorithms.
     const secret = SECRET.repeat(2);
     const verify = async (token: string) => verifierWith(new TextEncoder().encode(secret))(token);
     expect(await verify(jwt({ alg: 'HS256' }, good, hmac(secret)))).toMatchObject({ subject: 'ada' });

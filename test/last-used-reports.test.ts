@@ -160,7 +160,7 @@ describe('the last use of a key', () => {
 });
 
 describe('reports', () => {
-  /** Takes as many reports as the test says, and keeps them. */
+  /** Receives reports, and fails when the test says so. */
   function receiver() {
     const batches: (readonly LastUse[])[] = [];
     const errors: string[] = [];

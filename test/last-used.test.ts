@@ -28,7 +28,7 @@ const start = (store: LastUsedStore, intervalMs: number) => {
   return lastUsedTracker;
 };
 const sqlite = () => openSqliteLastUsedStore(file, logger);
-/** The SQLite store, and what it is given; `during` is called with each batch while it is being written. */
+/** The SQLite store, and the batches it receives; it calls `during` with each batch while writing it. */
 function watched(during: (batch: readonly LastUse[]) => void = () => undefined) {
   const store = sqlite();
   const batches: (readonly LastUse[])[] = [];
@@ -39,7 +39,7 @@ function watched(during: (batch: readonly LastUse[]) => void = () => undefined) 
   };
   return { batches, store: { write, read: store.read.bind(store), close: store.close.bind(store) } };
 }
-/** What the file holds, as another process sees it. */
+/** Content of the file, as another process reads it. */
 async function written(ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const store = sqlite();
   try {

@@ -18,7 +18,7 @@ const url = place.urlOf('log.db');
 const exported = (...args: string[]) => place.run('log.db', ['export', ...args]);
 const linesOf = (text: string) => text.trimEnd().split('\n');
 type Line = Omit<RecordedEvent, 'position'> & { position: string };
-/** The events of an export, after a look at what is around them. */
+/** Events of an export, after checks of its header and its trailer. */
 function eventsOf(text: string): Line[] {
   const lines = linesOf(text);
   const trailer = JSON.parse(lines.pop() as string);

@@ -27,7 +27,7 @@ let whole: Buffer;
 let events: RecordedEvent[];
 let files = 0;
 const fresh = (extension: string) => `${++files}.${extension}`;
-/** A file with this content. */
+/** Writes a file with this content. */
 const fileOf = (content: Buffer | string, extension = 'ndjson') => {
   const path = place.at(fresh(extension));
   writeFileSync(path, content);

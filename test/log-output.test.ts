@@ -7,7 +7,7 @@ import { eventually } from './support/assertions/eventually.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 
-/** Log output that cannot be written costs log lines and nothing else. */
+/** An output that cannot be written costs log lines and nothing else. */
 
 let folder: ReturnType<typeof freshFolder>;
 let child: ChildProcess | undefined;
@@ -30,7 +30,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** The service, which logs each request, with an output from which the test need not read where it listens. */
+/** Starts the service, which logs each request, on a port that the test need not read from the output. */
 async function serve(stdio: StdioOptions) {
   const port = await freePort();
   const env = { PATH: process.env['PATH'], DATA_DIR: folder.path, PORT: String(port), LOG_LEVEL: 'info' };
@@ -52,7 +52,7 @@ async function serve(stdio: StdioOptions) {
   };
 }
 
-/** Requests whose log lines have some 700 bytes each: 2,500 are more than what waits for the output. */
+/** Requests whose log lines have some 700 bytes each: 2,500 exceed the buffer of the output. */
 async function request(url: string, count: number): Promise<void> {
   for (let sent = 0; sent < count; sent++) {
     const answer = await fetch(`${url}/${'long'.repeat(750)}`);

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 
-/** The package as another project gets it: made in a clean copy of this one, and installed from the file. */
+/** The package as another project installs it: packed from a clean copy of this project. */
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 const name = `keyledger-${version}.tgz`;
@@ -31,7 +31,11 @@ const env = {
 };
 let service: ChildProcess | undefined;
 
-/** Runs to its end. @returns what it printed @throws Error it failed */
+/**
+ * Runs a command to its end.
+ * @returns what it printed
+ * @throws Error the command failed
+ */
 function run(folder: string, command: string, ...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(command, args, { cwd: folder, env, encoding: 'utf8' });
   if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${status}\n${stdout}\n${stderr}`);
@@ -40,7 +44,7 @@ function run(folder: string, command: string, ...args: string[]): string {
 
 beforeAll(() => {
   for (const folder of [source, project, empty, cache]) mkdirSync(folder);
-  // What npm has downloaded before is used again; what this test installs stays in its own folder.
+  // Reuses npm's downloads; what this test installs stays in its own folder.
   const downloads = spawnSync('npm', ['config', 'get', 'cache'], { encoding: 'utf8' }).stdout.trim();
   mkdirSync(join(downloads, '_cacache'), { recursive: true });
   symlinkSync(join(downloads, '_cacache'), join(cache, '_cacache'));

@@ -233,7 +233,7 @@ describe('SIGTERM', () => {
   it('does not wait for connections that have no request under way', async () => {
     const child = await serve();
     const socket = connect(Number(new URL(child.url).port), '127.0.0.1');
-    // It is cut off with bytes unread, which may reach it as a reset.
+    // The service cuts it off with bytes unread, which may reach the client as a reset.
     socket.on('error', () => undefined);
     await once(socket, 'connect');
     socket.write('GET /health/live HTTP/1.1\r\nHost');

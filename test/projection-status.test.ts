@@ -43,7 +43,7 @@ const create = async () => {
 };
 const shown = async (id: string) =>
   (await service.ask('GET', `${keys}/${id}`, { token: admin })).json['apiKey'] as Json;
-/** An event that no release can read. */
+/** Appends an event that no release can read. */
 const quarantine = async (apiKeyId: string) => {
   const event = { id: randomUUID(), type: 'ApiKeyLent', data: { apiKeyId, repoId: 'shop' }, metadata: {} };
   expect(await log.append(apiKeyStream(apiKeyId), [event], 0)).toMatchObject({ appended: true });
@@ -139,7 +139,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     } finally {
       await redis.config('SET', 'min-replicas-to-write', 0);
     }
-    // Else what waits for Redis would write over what comes next.
+    // Otherwise writes that wait for Redis would overwrite the next lines.
     await eventually(async () => ((await status())['lag'] as Json)['events'] === 0);
     const [live] = await redis.keys(`${prefix}:*:live`);
     await redis.hset((live ?? '').replace(/live$/, 'generations'), 'half', Date.now());
@@ -171,7 +171,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     expect(stderr).not.toContain('hidden');
   });
 
-  /** A key as an older release has left it: in quarantine, though this one reads all of its stream. */
+  /** A key that an older release left in quarantine, though this release reads all of its stream. */
   const leftInQuarantine = async () => {
     const id = await create();
     const [items = ''] = await redis.keys(`${prefix}:*:items:shop`);

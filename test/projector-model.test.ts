@@ -16,11 +16,11 @@ import { eventually } from './support/assertions/eventually.js';
 import { freshFolder } from './support/fixtures/temp-folder.js';
 
 /**
- * The projector over a read model each of whose writes waits until it is let go, while the log grows, and may fail or
- * lose all that was there. The model: what the projector says to be listed is listed.
+ * The projector over a read model whose writes each wait until the test settles them, while the log grows; a
+ * write may fail or lose all data. The model: what the projector reports as listed is listed.
  */
 
-/** What becomes of the write that waits, if one does. */
+/** Outcome of the waiting write, if there is one. */
 type Fate = 'done' | 'failed' | 'lost';
 type Step =
   | { readonly do: 'create' }
@@ -50,7 +50,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** A read model in memory whose writes wait to be told what becomes of them. */
+/** A read model in memory whose writes wait for the test to decide their outcome. */
 function heldReadModel() {
   const inner = memoryReadModel();
   const waiting: ((fate: Fate) => void)[] = [];
@@ -73,7 +73,7 @@ function heldReadModel() {
   const readModel: ReadModel = { ...inner, apply: held(inner.apply), restore: held(restore) };
   return {
     readModel,
-    /** A read would say so. */
+    /** Whether reads would report a loss. */
     isLost: () => isLost,
     letGo: (fate: Fate) => waiting.shift()?.(fate),
     open: () => {

@@ -35,7 +35,7 @@ const openLog = async (name: string) => {
   closing.push(() => opened.close());
   return opened;
 };
-/** What projectors said of the log. */
+/** Log failures that projectors reported. */
 const failures: Error[] = [];
 const logFailed = (error: Error) => void failures.push(error);
 const readsOf = new WeakMap<Projector, Queries>();
@@ -60,7 +60,7 @@ const create = (name: string) =>
 const names = async () => (await listed(readModel)).map(({ name }) => name);
 const everything = { includeDeleted: false, before: undefined, size: 1000 };
 const listed = (model: ReadModel) => model.list(repoId, everything);
-/** The names that a list shows. */
+/** Names of the keys in a list. */
 const list = async (one: Projector, atLeast?: Position) => {
   const page = await readsOf.get(one)?.list(repoId, { includeDeleted: false }, atLeast);
   return page?.items.map(({ name }) => name);
@@ -70,7 +70,7 @@ const verdict = (one: Projector, accessKey: string, secret: string) =>
 const caughtUp = async (one = projector) =>
   expect(await one.readModelProgress.waitFor(await log.end())).toBe(true);
 
-/** Appends an event that this release did not write. */
+/** Appends an event that this release does not write. */
 async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
   let last = -1;
   for await (const { revision } of log.readStream(apiKeyStream(apiKeyId))) last = revision;
@@ -389,7 +389,7 @@ describe('verification', () => {
   });
 });
 
-/** The log with some of its calls replaced. */
+/** The log with some of its methods replaced. */
 const passing = (through: EventStore, change: Partial<EventStore>): EventStore => ({
   logId: through.logId,
   append: (...args) => through.append(...args),

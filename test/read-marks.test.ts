@@ -11,7 +11,7 @@ import { type RedisServer, redisSource, startRedis } from './support/servers/red
 
 const logger = pino({ level: 'silent' });
 
-/** What every store of read marks must do. */
+/** Contract of a store of read marks. */
 function describeReadMarks(name: string, open: () => ReadMarks): void {
   describe(`${name} as a store of read marks`, () => {
     let store: ReadMarks;

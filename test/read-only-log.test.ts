@@ -14,7 +14,7 @@ const READ_ONLY = /log\.db is a read-only copy: it does not record that you look
 let service: Running;
 let key: { readonly id: string; readonly key: string };
 let events: number;
-/** Copies, each in a folder of its own: all that a running service has, and what a clean end leaves. */
+/** Copies of a log, each in a folder of its own: one of a running service, and one after a clean stop. */
 let number = 0;
 let folder: string;
 let live: string;
@@ -60,18 +60,18 @@ const run = (command: string, args: readonly string[], more: object = {}): Ran =
 const keyledger: Run = (...args) => run(process.execPath, [CLI, ...args]);
 
 const isRoot = process.getuid?.() === 0;
-/** Without the rights of root, for whom permissions do not count. */
+/** Runs without the rights of root, who ignores permissions. */
 const asUser: Run = (...args) =>
   run(process.execPath, [CLI, ...args], isRoot ? { uid: 65534, gid: 65534 } : {});
 
-/** Takes the permission to write from everybody. */
+/** Revokes everyone's permission to write. */
 const protect = () => {
   for (const name of readdirSync(folder)) chmodSync(join(folder, name), 0o444);
   chmodSync(folder, 0o555);
 };
 const canMount = spawnSync('unshare', ['--mount', 'true']).status === 0;
 const MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"';
-/** Sees the folder of the copy as a medium that is read-only. */
+/** Runs with the copy's folder on a read-only mount. */
 const onReadOnlyMount: Run = (...args) =>
   run('unshare', ['--mount', 'sh', '-c', MOUNT, folder, process.execPath, resolve(CLI), ...args]);
 

@@ -42,7 +42,7 @@ const keysOf = async (model: ReadModel): Promise<ListItem[]> => {
   }
 };
 
-/** Each at one moment, as Redis itself would do it. KEYS[1]: what the keys begin with. */
+/** Lua scripts: each acts atomically, like Redis itself. KEYS[1] is the prefix of the keys. */
 const EMPTY = `for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do redis.call('DEL', key) end`;
 const SAVE = `
 local saved = {}

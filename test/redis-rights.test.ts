@@ -12,7 +12,7 @@ import { describeReadModel } from './support/contracts/read-model.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 import { type Json, runService } from './support/servers/service.js';
 
-/** The rights that docs/operations.md shows are enough; what the log says of a Redis that refuses. */
+/** The rights that docs/operations.md shows suffice; the log explains when Redis denies one. */
 
 const [, RIGHTS = ''] =
   /```redis\n(ACL SETUSER keyledger [^\n]*)\n```/.exec(readFileSync('docs/operations.md', 'utf8')) ?? [];

@@ -33,8 +33,8 @@ it('there is a fixture of this release and of the first', () => {
 });
 
 /**
- * What a release answered is in what this one answers; fields may have been added. Last uses are not in the log: a release
- * that knew of none said null, and this one says nothing.
+ * Matches an answer that contains all that the release answered; fields may have been added. Last uses are
+ * not in the log: a release without them answered null, and this one omits them.
  */
 const containing = (answer: unknown): unknown => {
   if (Array.isArray(answer)) return answer.map(containing);
@@ -107,7 +107,7 @@ describe.each(releases)('what release %s wrote', (release) => {
           body,
           headers: { 'idempotency-key': idempotencyKey },
         });
-      // For 15 minutes with the same secret, which matters to who has just made the fixture.
+      // The same secret for 15 minutes, which matters right after the fixture was made.
       const { status, json } = await again(request);
       expect(json).toMatchObject(status === 201 ? given : { code: 'IDEMPOTENCY_KEY_USED', id: given.id });
       expect(await again({ ...request, name: 'another' })).toMatchObject({ status: 422 });

@@ -21,7 +21,10 @@ function copyLog(from: string, to: string): void {
   }
 }
 
-/** Given a log that two keys were made in, then copied, then one more made; it is restored, and goes on differently. */
+/**
+ * Given a log with two keys, copied before a third one; an operator restores the copy, and it continues
+ * differently.
+ */
 describe('subscribers of a log that was restored from an older copy and has outgrown them', () => {
   const folder = freshFolder();
   const [data, copy] = [join(folder.path, 'data'), join(folder.path, 'copy')];
@@ -53,7 +56,7 @@ describe('subscribers of a log that was restored from an older copy and has outg
   afterEach(async () => {
     await service.end('SIGKILL');
   });
-  /** Nobody reaches the service before its log has gone on. */
+  /** Restores on another port, so that no client reaches the service before its log has continued. */
   const restore = async () => {
     await service.end('SIGTERM');
     copyLog(copy, data);

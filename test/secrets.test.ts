@@ -16,7 +16,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** Each route of the document with a good request and bad ones, where it has been driven. */
+/** Operations that the test has called, each with a valid request and invalid ones. */
 const driven = new Set<string>();
 
 it('no plaintext secret is anywhere but in the answer that made it', async () => {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from '@jest/globals';
 
-/** The table of risks in docs/security.md: each row by its risk. */
+/** Rows of the table of risks in docs/security.md, by risk. */
 const rows = readFileSync('docs/security.md', 'utf8')
   .split('\n')
   .flatMap((line) => [[/^\| (API\d+) /.exec(line)?.[1], line] as const])

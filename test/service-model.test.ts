@@ -21,10 +21,10 @@ import { combinations } from './support/servers/combinations.js';
 import type { Answer, Json } from './support/servers/service.js';
 
 /**
- * Random clients of one repository at the same time, at two instances of the service. The log is the witness: each of
- * its events names its request, and so says in which order what was done was done. Each answer must be what the model
- * says after as many of these commits as may have been there while it was made: all that had been answered before
- * it was asked for, and none that was asked for after it was given.
+ * Random concurrent clients of one repository, at two instances of the service. The log is the witness: each
+ * event names its request, which orders the changes. Each answer must be that of the model after a number of
+ * commits that was possible while the request ran: no fewer than were answered before it began, and none that
+ * began after it ended.
  */
 
 type Do<Name extends string, Rest = object> = { readonly do: Name } & Rest;
@@ -34,7 +34,7 @@ type Change =
   | Do<'rotate', OnKey & { readonly idempotencyKey: string | undefined; readonly overlapSeconds: number }>
   | Do<'update', OnKey & { readonly name: string; readonly expiresAt: string | null }>
   | Do<'suspend' | 'resume' | 'delete', OnKey>;
-/** `fresh`: whatever has been answered must be seen. */
+/** `fresh`: the read must see all that has been answered. */
 type Read =
   | Do<'verify', OnKey & { readonly secret: number; readonly fresh: boolean }>
   | Do<'list', { readonly fresh: boolean }>
@@ -48,7 +48,8 @@ const HOUR = 3600;
 /** The model's clock stands still: nothing expires and no overlap ends while the clients run. */
 const NOW = Date.now();
 
-// Mostly the key that is there from the beginning, made with x: what is done to one key at once is of interest.
+// Favours the key that exists from the beginning, created with x: concurrent changes of one key are of
+// interest.
 const key = fc.oneof(fc.constant(0), fc.nat(5));
 const idempotencyKey = fc.constantFrom(undefined, 'x', 'x', 'y');
 const expiresAt = fc.constantFrom(null, null, FUTURE, PAST);
@@ -75,12 +76,12 @@ const client: fc.Arbitrary<Client> = fc.record({
 });
 const clients = fc.array(client, { minLength: 2, maxLength: 4 });
 
-/** What was asked and answered, and when: by a clock that counts the beginnings and the ends of requests. */
+/** A request and its answer, with both times by a clock that counts the beginnings and ends of requests. */
 type Asked = {
   readonly id: string;
   readonly by: string;
   readonly step: Step;
-  /** The key that it is about, and the secret that is verified. */
+  /** Key of the request, and the secret to verify. */
   readonly keyId: string;
   readonly secret: string;
   readonly began: number;
@@ -93,10 +94,10 @@ class Run {
   readonly #instances: readonly Child[];
   readonly #tokens: ReadonlyMap<string, string>;
   readonly #repoId = randomUUID();
-  /** What creations and rotations gave. */
+  /** What creations and rotations issued. */
   readonly #given: Given[] = [];
   #clock = 0;
-  /** The furthest that any answer has told of. */
+  /** Latest position in any answer. */
   #position = '';
   #events: readonly RecordedEvent[] = [];
   /** Requests that changed something, in the order of the log. */
@@ -174,27 +175,27 @@ class Run {
     }
   }
 
-  /** Where nobody was told what became of a change, as by a log that is too slow, there is nothing to compare. */
+  /** False if the outcome of a change is unknown, as with a slow log: then there is nothing to compare. */
   get isTold(): boolean {
     return (
       this.#given.length > 0 && this.asked.every(({ answer }) => answer.json['code'] !== 'OUTCOME_UNKNOWN')
     );
   }
 
-  /** Is each answer one that the model gives, too? */
+  /** Asserts that each answer is one that the model gives, too. */
   async check(log: EventStore, start: Position): Promise<void> {
     const events: RecordedEvent[] = [];
     for await (const event of log.readAll(start)) if (this.#isOurs(event)) events.push(event);
     this.#events = events;
     const ids = events.map(requestOf).filter((id, n, all) => id !== all[n - 1]);
-    // What a request changed, it changed at once, and nobody else changed anything.
+    // A request makes its changes in one append, and only these requests change anything.
     expect(new Set(ids).size).toBe(ids.length);
     this.#commits = ids.map((id) => this.asked.find((one) => one.id === id) as Asked);
     expect(this.#commits).not.toContain(undefined);
     for (const one of this.asked) this.#checkAnswer(one);
   }
 
-  /** In the end both instances show the same, and judge each secret alike. */
+  /** In the end both instances list the same keys, and verify each secret alike. */
   async checkEnd(): Promise<void> {
     for (const at of [0, 1] as const) {
       const [known] = this.#given;
@@ -226,7 +227,7 @@ class Run {
     const most = later < 0 ? count : later;
     const own = this.#commits.indexOf(one);
     if (own >= 0) expect([own >= least, own < most]).toEqual([true, true]);
-    // Not done, or not told: it may be tried again.
+    // Not done, or not answered: the client may retry it.
     const isRefused = own < 0 && ['UNAVAILABLE', 'BEHIND'].includes(String(one.answer.json['code']));
     const from = 'fresh' in one.step && !one.step.fresh ? 0 : least;
     const places = own >= 0 ? [own] : Array.from({ length: most - from + 1 }, (_, n) => from + n);
@@ -238,7 +239,7 @@ class Run {
     );
   }
 
-  /** Is the answer that of the model after so many commits? */
+  /** Whether the answer is that of the model after `commits` commits. */
   #isExplained(one: Asked, commits: number): boolean {
     const { step, answer } = one;
     const model = this.#after(commits);
@@ -282,7 +283,7 @@ class Run {
 
 const requestOf = ({ metadata }: RecordedEvent) => (metadata as { readonly requestId: string }).requestId;
 
-/** What the model says of a change; `isDone`: with the secret that it gave. */
+/** Outcome of a change in the model; `isDone`: with the secret that the service issued. */
 function applied(model: Model, { step, by, keyId, answer }: Asked, isDone: boolean): Outcome {
   const given = isDone ? givenIn(answer) : undefined;
   if (step.do === 'create') return model.apply({ ...step, by, repoId: '' }, NOW, given);

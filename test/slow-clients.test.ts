@@ -44,7 +44,7 @@ describe('who is slow', () => {
     const sockets = Array.from({ length: MANY }, () => connectTo(child.url).resume());
     for (const socket of sockets) socket.write('GARBAGE\r\n\r\n');
     await Promise.all(sockets.map(over));
-    // Our side stays open.
+    // The client's side stays open.
     await eventually(async () => (await connections()) < MANY);
     for (const socket of sockets) socket.destroy();
   });
@@ -81,10 +81,10 @@ describe('who is slow', () => {
   });
 });
 
-/** More connections than those by which we ask. */
+/** More connections than the test's own requests use. */
 const MANY = 20;
 
-/** How many connections the service holds, ours among them. */
+/** Number of connections that the service holds, including the test's. */
 async function connections(): Promise<number> {
   const { text } = await child.ask('GET', '/metrics');
   return Number(/nodejs_active_resources\{type="TCPSocketWrap"\} (\d+)/.exec(text)?.[1]);

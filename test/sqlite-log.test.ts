@@ -30,7 +30,7 @@ const unexpected = (error: Error) => {
 const event = (id = uuid()) => ({ id, type: 'Tested', data: {}, metadata: {} });
 
 const WRITER = 'dist/test/support/processes/sqlite-log-writer.js';
-/** Runs the writing process, and gives what it has said so far. */
+/** Starts the writing process and collects its output. */
 function run(command: string, ...args: string[]) {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   children.push(child);
@@ -148,7 +148,7 @@ describe('the disk', () => {
     other.exec('BEGIN IMMEDIATE');
     const append = () =>
       log.append(apiKeyStream(uuid()), [event()], 'no-stream').catch((error: Error) => String(error.cause));
-    // The first is a group of its own, and the others would be three more.
+    // The first is a group of its own; the others would form three more.
     const outcomes = await Promise.all(Array.from({ length: 2500 }, append));
     other.close();
     expect(outcomes[0]).toContain('database is locked');

@@ -18,7 +18,7 @@ const answering = (head: string) => (socket: Socket) => {
   socket.on('data', () => socket.write(`HTTP/1.1 204 No Content\r\n${head}\r\n`));
 };
 
-/** What nobody may be sent to, each as a resolver writes it. */
+/** Addresses that no endpoint may have, in the forms that a resolver returns. */
 const NOT_PUBLIC: readonly (readonly [string, readonly string[]])[] = [
   ['this host', ['0.0.0.0', '0.1.2.3', '::']],
   ['loopback', ['127.0.0.1', '127.255.255.254', '::1']],
@@ -92,7 +92,7 @@ const post = async (sender: WebhookSender, url: string) => {
   return { status, error };
 };
 
-/** A resolver: the addresses of each question, in turn; the last ones ever after. */
+/** A resolver that returns these addresses, one list a question, and then repeats the last list. */
 function resolver(
   ...answers: readonly (readonly string[])[]
 ): LookupFunction & { readonly asked: () => number } {
@@ -176,7 +176,7 @@ describe('addresses', () => {
       const sender = make([], resolver(['127.0.0.1']));
       expect(await post(sender, `https://${host}:${trap.port}/`)).toEqual(REFUSED);
     }
-    // Not every machine knows this one; none may be led to itself.
+    // Not every machine resolves this name; none may reach itself through it.
     expect((await post(make([]), `https://localhost.:${trap.port}/`)).status).toBeNull();
     expect(trap.connections).toBe(0);
   });

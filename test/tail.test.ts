@@ -26,7 +26,7 @@ beforeAll(async () => {
   log = await openSqliteLog(join(folder.path, 'log.db'), fail);
   projector = new Projector(log, memoryReadModel(), pino({ level: 'silent' }), Date.now, fail);
   projector.start();
-  // More than is kept in memory, so that there is a behind.
+  // Exceeds what the tail keeps in memory, so that readers can fall behind it.
   await write(3000);
 });
 afterAll(async () => {
@@ -36,7 +36,7 @@ afterAll(async () => {
 });
 
 let written = 0;
-/** One event each in keys of their own: every 700th is of repository b, all others are of a. */
+/** Appends one event each to new keys: every 700th is of repository b, all others are of a. */
 async function write(count: number): Promise<void> {
   const one = () => {
     const apiKeyId = randomUUID();
@@ -63,20 +63,20 @@ const plans: fc.Arbitrary<Plan[]> = fc.array(
   fc.record({
     from,
     sees: fc.constantFrom<string[]>(['a', 'b'], ['a'], ['b'], []),
-    /** How slow it is: turns of the event loop that it takes for a page. */
+    /** Turns of the event loop that the reader spends on a batch. */
     turns: fc.constantFrom(0, 0, 1, 20),
   }),
   { minLength: 1, maxLength: 5 },
 );
 
-/** Where a reader begins, and how many events are before that. */
+/** Position at which a reader starts, and the number of events before it. */
 function beginning(plan: From, events: readonly RecordedEvent[]) {
   if (plan === 'start') return { after: undefined, before: 0 };
   const before = plan === 'end' ? events.length : Math.ceil(plan.part * events.length) || 1;
   return { after: (events[before - 1] as RecordedEvent).position, before };
 }
 
-/** Reads as planned until it is aborted. */
+/** Reads as planned until aborted. */
 function reader({ sees, turns }: Plan, after: Position | undefined, signal: AbortSignal) {
   const state = { told: [] as string[], reached: after ?? '' };
   const query = { after, sees: (repoId: string) => sees.includes(repoId), types: undefined };
@@ -157,7 +157,7 @@ describe('the tail', () => {
     const tail = new Tail(log);
     const take = (some: readonly RecordedEvent[], caughtUp: boolean) =>
       tail.take({ events: some, position: (some.at(-1) as RecordedEvent).position, caughtUp }, new Set());
-    // The second pushes the first out of memory, and a page of the log would reach beyond both.
+    // The second evicts the first from memory, and a batch of the log would extend beyond both.
     take(events.slice(0, 1100), false);
     take(events.slice(1100, 1110), false);
     const told: RecordedEvent[] = [];

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => service.stop());
 
-/** What a request with these lines of headers gets. */
+/** Status of a request with these header lines. */
 async function statusOf(lines: readonly string[], target = KEYS): Promise<number | undefined> {
   const head = [`GET ${target} HTTP/1.1`, 'Host: x', 'Connection: close', ...lines, '', ''].join('\r\n');
   return answersIn(await exchange(service.url, head))[0]?.status;
@@ -67,7 +67,7 @@ describe('a token', () => {
 });
 
 describe('what a token grants', () => {
-  /** What its bearer gets in a repository. */
+  /** Status of a list in a repository with a token of these grants. */
   const listIn = async (repoId: string, grants: object) => {
     const bearer = await tokenFor(service.config, grants, 'ada');
     return statusOf([`Authorization: Bearer ${bearer}`], `/repo/${repoId}/ai/apikey`);

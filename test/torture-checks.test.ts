@@ -17,14 +17,14 @@ import { GUARDS } from '../torture/guards.js';
 import type { Answer, Call, Era, Reading } from '../torture/history.js';
 import { FAULTS, type FaultKind, scheduleOf } from '../torture/schedule.js';
 
-/** What the torture would say of a history: given a log and calls, then what is wrong with them. */
+/** The torture's checks on a made-up history: given a log and calls, then the violations. */
 
 const keyring = new Keyring(makeMasterKey('k1'));
 const id = '0b7f3c1e-6f0a-4c57-9d3a-2f1f8f3d9a10';
 const key = 'FB_AI_key';
 const positionOf = (place: number) => `log:${String(place).padStart(4, '0')}` as Position;
 
-/** A log of one key: its creation, and what the calls named here caused. */
+/** Log of one key: its creation, and the events that these calls caused. */
 function logOf(
   ...causes: readonly (readonly [requestId: string, type: string, data?: object])[]
 ): RecordedEvent[] {
@@ -49,7 +49,7 @@ const renaming = (requestId: string, name: string) => [requestId, 'ApiKeyRenamed
 
 type Said = Partial<Call> & Pick<Call, 'id' | 'kind'>;
 
-/** Calls that follow one another, each a second long, unless they say otherwise. */
+/** Sequential calls, each a second long unless it states otherwise. */
 const callsOf = (...said: readonly Said[]): Call[] =>
   said.map((one, number) => ({
     repoId: 'shop',

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from '@jest/globals';
 import { COMMAND_VARIABLE } from '../torture/logs.js';
 
-/** Starts a server that prints its environment, as the torture does, in a process with these variables. */
+/** Environment of a server that the torture starts from a process with these variables. */
 function environmentOfServer(variables: Readonly<Record<string, string>>): object {
   const server = 'console.log(JSON.stringify(process.env)); setInterval(() => undefined, 1000)';
   const program = `

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { type OpenApi, type Operation, operationsOf } from './support/http/requests-from-openapi.js';
 import { type Ask, type Json, type Running, runService } from './support/servers/service.js';
 
-/** A misspelt member that is dropped in silence has the opposite effect of what its author meant. */
+/** A misspelt member that the service silently drops has the opposite effect of what its author meant. */
 
 let service: Running;
 let admin: string;

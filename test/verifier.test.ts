@@ -188,7 +188,7 @@ describe('a verifier', () => {
     const before = one.position;
     const later = await create();
     await eventually(() => one.position !== before);
-    // Until the next mark comes: what it says is fresh, but not when it comes.
+    // Waits for the next mark: its content is fresh, but it arrives late.
     let last = one.staleness;
     await eventually(() => {
       const isFresher = one.staleness < last;

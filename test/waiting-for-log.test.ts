@@ -12,7 +12,7 @@ import { eventStoreDbSource, startEventStoreDb } from './support/servers/eventst
 import { freePort } from './support/servers/redis-server.js';
 import { TcpProxy } from './support/servers/tcp-proxy.js';
 
-/** A service whose log is not there when it starts. */
+/** A service whose log is unavailable when it starts. */
 
 let folder: ReturnType<typeof freshFolder>;
 let child: ChildProcess | undefined;

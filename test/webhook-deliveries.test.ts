@@ -13,7 +13,7 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
   let service: Running;
   let receiver: Receiver;
   let token: string;
-  /** Logs are shared by suites: a repository of its own for each test. */
+  /** A repository of its own for each test, because suites share logs. */
   let keys: string;
   let hooks: string;
   beforeEach(async () => {

@@ -24,7 +24,7 @@ type Event = Parameters<typeof encode>[0];
 const cause = { actor: { issuer: 'test', subject: 'ada' }, requestId: 'r', commandId: 'c' };
 const place = (revision: number) => `log:${revision}` as Position;
 
-/** An event of the endpoint's stream as the log has it; its position is that of its revision. */
+/** Event of the endpoint's stream as the log records it; its position is that of its revision. */
 function recorded(event: Event, revision: number): RecordedEvent {
   const { id, type, data, metadata } = encode(event, `event ${revision}`, T0, cause);
   const stream = webhookStream(webhookId);

@@ -63,14 +63,14 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     }
     return ids;
   }
-  /** Which keys an endpoint was told of, call by call. */
+  /** Keys whose events an endpoint received, call by call. */
   const told = (path: string) =>
     receiver.calls
       .filter((call) => call.path === path)
       .map(({ event }) => (event as unknown as { subject: string }).subject);
   const everywhere = (paths: readonly string[], ids: readonly string[]) =>
     eventually(() => paths.every((path) => new Set(told(path)).size === ids.length));
-  /** How often a service has called endpoints. */
+  /** Number of webhook calls that an instance has made. */
   async function callsOf(child: Child): Promise<number> {
     const { text } = await child.ask('GET', '/metrics');
     return [...text.matchAll(/^keyledger_webhook_calls_total\{[^}]*\} (\d+)$/gm)].reduce(
@@ -78,7 +78,10 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
       0,
     );
   }
-  /** Each key in its order; a call tells of the newest again, or of the next. */
+  /**
+   * Asserts that an endpoint received each key in order; a call repeats the newest event, or delivers the
+   * next.
+   */
   function expectInOrder(path: string, ids: readonly string[]): void {
     const places = told(path).map((id) => ids.indexOf(id));
     const steps = places.map((place, n) => place - (places[n - 1] ?? -1));
@@ -138,7 +141,7 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     const began = performance.now();
     const two = await serve();
     ids.push(...(await createKeys(two, 1)));
-    // Longer than a lease, and shorter than a call may take.
+    // Longer than a lease, and shorter than the timeout of a call.
     await eventually(() => performance.now() - began > 7500);
     expect(receiver.calls).toHaveLength(paths.length);
     for (const release of letGo) release();

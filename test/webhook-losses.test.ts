@@ -65,7 +65,7 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
   const webhook = async (id: string) => (await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json;
   const deliveries = async (id: string) => (await ask('GET', `${hooks}/${id}/deliveries`)).json;
 
-  /** What befalls a SQLite file that is removed, or a Redis that is emptied. */
+  /** Loses the cursors, as when someone removes the SQLite file or flushes Redis. */
   async function loseCursors(): Promise<void> {
     const { READ_MODEL_URL: url, REDIS_PREFIX: prefix } = parts.settings;
     if (url === undefined) {

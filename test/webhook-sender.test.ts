@@ -33,13 +33,13 @@ afterEach(async () => {
 const post = (url: string, more: { secrets?: string[]; body?: string; at?: number } = {}, by = sender) =>
   by.send({ url, id: 'msg_1', body, secrets: [secret], ...more }, more.at ?? now, going.signal);
 
-/** Posts to a server that does this with each connection. */
+/** Posts to a server that handles each connection this way. */
 async function postTo(onConnection: (socket: Socket) => void, by = sender): Promise<DeliveryResult> {
   server = await startRawServer(onConnection);
   return post(`http://127.0.0.1:${server.port}/hook`, {}, by);
 }
 
-/** Posts with a deadline that is soon over. */
+/** Posts with a short timeout. */
 async function postSoon(onConnection: (socket: Socket) => void): Promise<DeliveryResult> {
   const hasty = new WebhookSender(LOOPBACK, 150);
   const answer = await postTo(onConnection, hasty);

@@ -2,7 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import { v4 as uuid } from 'uuid';
 import type { Answer, Asked, Call, CallKind } from './history.js';
 
-/** A client gives up then (milliseconds): longer than any call may take. */
+/** Timeout of a client, longer than any call may take (milliseconds). */
 const PATIENCE_MS = 30_000;
 const TRIES = 6;
 const LONGEST_PAUSE_MS = 40;
@@ -10,7 +10,7 @@ const LONGEST_PAUSE_MS = 40;
 const KEYS_A_REPOSITORY = 40;
 const OVERLAP_SECONDS = 30 * 86_400;
 
-/** In percent. */
+/** Share of each call in percent. */
 const WHAT_IS_DONE: Readonly<Record<CallKind, number>> = {
   create: 14,
   rename: 14,
@@ -27,14 +27,14 @@ type Key = {
   readonly id: string;
   readonly repoId: string;
   readonly key: string;
-  /** Every secret that it was given. */
+  /** Every secret ever issued for the key. */
   readonly secrets: string[];
 };
 
-/** Waits until calls may begin. */
+/** Holds calls back until they may begin. */
 export type Gate = { pass(): Promise<void> };
 
-/** Clients who call two instances, all at the same few keys, and repeat what they got no answer to. */
+/** Concurrent clients of two instances that change the same few keys, and repeat calls without an answer. */
 export class Clients {
   readonly #urls: readonly [string, string];
   readonly #tokens: { readonly admin: string; readonly verifier: string };
@@ -47,7 +47,7 @@ export class Clients {
   #made = 0;
   #latest: string | undefined;
 
-  /** @param done told of each call that has ended */
+  /** @param done called with each call that has ended */
   constructor(
     urls: readonly [string, string],
     tokens: { readonly admin: string; readonly verifier: string },
@@ -66,13 +66,13 @@ export class Clients {
     return this.#underWay;
   }
 
-  /** One of the keys that there should be. */
+  /** A random key that should exist. */
   someKey(): { readonly apiKeyId: string; readonly repoId: string } | undefined {
     const key = this.#one(this.#alive);
     return key && { apiKeyId: key.id, repoId: key.repoId };
   }
 
-  /** What was known of positions means nothing any more. */
+  /** Drops the latest position, after the log was restored. */
   forgetPositions(): void {
     this.#latest = undefined;
   }
@@ -155,7 +155,7 @@ export class Clients {
     if (answer?.status === 200) key.secrets.push(String(answer.body['secret']));
   }
 
-  /** Repeats until there is an answer that says whether it is done; now and then asks both instances at once. */
+  /** Repeats a change until an answer settles its outcome; sometimes calls both instances at once. */
   async #change(asked: Asked, signal: AbortSignal): Promise<Answer | undefined> {
     for (let tries = 1; tries <= TRIES && !signal.aborted; tries++) {
       await this.#gate.pass();
@@ -198,7 +198,7 @@ export class Clients {
   }
 }
 
-/** Nothing is to be learned by asking again. */
+/** Whether a repeat would bring nothing new. */
 const isFinal = (answer: Answer | undefined): answer is Answer => answer !== undefined && answer.status < 500;
 
 const METHODS: Readonly<Record<CallKind, string>> = {
@@ -228,7 +228,7 @@ function bodyOf({ kind, name, overlapSeconds, key, secret }: Asked): object | un
   return kind === 'verify' ? { key, secret } : undefined;
 }
 
-/** One request; undefined if no whole answer came. */
+/** Sends one request; undefined if no complete answer arrived. */
 export async function send(
   url: string,
   token: string,
@@ -266,7 +266,7 @@ export async function send(
 
 type Body = Answer['body'] & { readonly apiKeys?: readonly { readonly [field: string]: unknown }[] };
 
-/** Of lists only what is checked: there are many. */
+/** Keeps only the checked fields of lists, which are many. */
 function shortened(body: Body): Answer['body'] {
   if (!body.apiKeys) return body;
   return { apiKeys: body.apiKeys.map(({ id, name, status }) => ({ id, name, status })) };

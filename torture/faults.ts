@@ -7,15 +7,15 @@ import { Locks } from './locks.js';
 import { FAULTS, type Fault, type FaultKind } from './schedule.js';
 import { type Link, type SetUp, type World, withLogOf } from './world.js';
 
-/** What can be done only in the run as a whole. */
+/** Actions that need the run as a whole. */
 export type Surroundings = {
-  /** Lets nobody call, looks at what has been so far, puts the copy of the log in its place, and goes on. */
+  /** Holds back all calls, checks everything so far, restores the copy of the log, and continues. */
   restoreLog(meanwhile: 'killed' | 'running'): Promise<void>;
-  /** A key that there is, if there is one. */
+  /** An existing key, if there is one. */
   someKey(): { readonly apiKeyId: string; readonly repoId: string } | undefined;
 };
 
-/** Which kinds can happen in this set-up, and why others can't. */
+/** Kinds of faults that are possible with this set-up, and why others are not. */
 export function possibleFaults({ log, readModel }: SetUp): {
   readonly kinds: FaultKind[];
   readonly without: string | undefined;
@@ -30,9 +30,9 @@ export function possibleFaults({ log, readModel }: SetUp): {
 }
 
 /**
- * Does all that the schedule says.
- * @param told what has been done, and when
- * @param signal what has not begun by then is left out
+ * Inflicts the faults of a schedule.
+ * @param told called with each fault and its times, when it has ended
+ * @param signal aborts: faults that have not begun are skipped
  */
 export async function inflictAll(
   schedule: readonly Fault[],
@@ -65,7 +65,7 @@ export async function inflictAll(
   await Promise.all(underWay);
 }
 
-/** Faults that do not go together have a lock in common. */
+/** Locks of a fault: those that cannot coincide share a lock. */
 function heldFor({ kind, instance }: Fault): string[] {
   if (kind === 'log restored') return ['log', 'Redis', 'service 0', 'service 1', 'log 0', 'log 1'];
   if (kind === 'event that nobody can read') return ['log'];
@@ -80,7 +80,10 @@ type Mend = () => Promise<void>;
 const CLOCK_BY_MS = 2 * 3_600_000;
 const DELAY_BY_MS = 400;
 
-/** Begins a fault. @returns what ends it, if it lasts */
+/**
+ * Begins a fault.
+ * @returns the function that ends it, if it lasts
+ */
 async function inflict(
   { kind, instance, size }: Fault,
   world: World,
@@ -130,7 +133,7 @@ function stopped(process: { signal(signal: NodeJS.Signals): void }): Mend {
   return async () => process.signal('SIGCONT');
 }
 
-/** A way is cut off, slow, or leads nowhere without a word. */
+/** Cuts off, delays or freezes a link. */
 async function cut(kind: string, world: World, instance: 0 | 1, size: number): Promise<Mend> {
   const [way, how] = kind.split(/ (.*)/) as [Link, string];
   const proxy = world.links[way]?.[instance];
@@ -141,7 +144,7 @@ async function cut(kind: string, world: World, instance: 0 | 1, size: number): P
   }
   if (how === 'half-open') {
     proxy.freeze();
-    // What hung so long is reset, as a router does that has forgotten it, or goes on.
+    // Either resets the frozen connections, as a router does that has lost them, or continues them.
     return async () => {
       proxy.thaw();
       if (size < 0.5) await proxy.cut();
@@ -151,7 +154,7 @@ async function cut(kind: string, world: World, instance: 0 | 1, size: number): P
   return async () => void (await proxy.start());
 }
 
-/** System calls of a process fail as on a bad or full disk. */
+/** Makes system calls of a process fail as on a bad or full disk. */
 async function failing(pid: number | undefined, calls: string, error: string): Promise<Mend | undefined> {
   if (pid === undefined) return undefined;
   const inject = [`trace=${calls}`, `inject=${calls}:error=${error}`].flatMap((rule) => ['-e', rule]);
@@ -169,7 +172,10 @@ async function failing(pid: number | undefined, calls: string, error: string): P
   };
 }
 
-/** As a later release might write it: the key is in quarantine from then on. Nothing is, while the log is out of reach. */
+/**
+ * Appends an event of a later release, which puts the key in quarantine. Appends nothing while the log is
+ * unavailable.
+ */
 async function writeUnreadable(world: World, key: ReturnType<Surroundings['someKey']>): Promise<void> {
   if (!key) return;
   const { apiKeyId, repoId } = key;
@@ -194,5 +200,5 @@ async function writeUnreadable(world: World, key: ReturnType<Surroundings['someK
   });
 }
 
-/** What the request id of such an event begins with. */
+/** Prefix of the request id of such an event. */
 export const UNREADABLE = 'unreadable-';

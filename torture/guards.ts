@@ -1,9 +1,9 @@
 import type { SetUp } from './world.js';
 
-/** A guard of the service, how it is taken out of the built code, and which check of the torture must notice. */
+/** Guard of the service: how to take it out of the built code, and which check of the torture must notice. */
 export type Guard = {
   readonly guard: string;
-  /** In dist/src. The text must be there exactly once. */
+  /** File in dist/src. It must contain the text exactly once. */
   readonly file: string;
   readonly text: string;
   readonly instead: string;

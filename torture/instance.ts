@@ -7,19 +7,19 @@ import { setTimeout } from 'node:timers/promises';
 const SET_CLOCK = new URL('set-clock.js', import.meta.url).href;
 const RESTART_MS = 200;
 
-/** An end that was not by us. */
+/** Exit of an instance that the torture did not cause. */
 export type Death = {
   readonly instance: 0 | 1;
   /** Times of performance.now(). */
   readonly startedAt: number;
   readonly at: number;
-  /** Did it serve before? */
+  /** Whether the instance had served before. */
   readonly served: boolean;
   readonly how: string;
   readonly lastWords: string;
 };
 
-/** `keyledger serve` as a process that is started again whenever it ends, as by a service manager. */
+/** `keyledger serve` as a process that restarts whenever it exits, as under a service manager. */
 export class Instance {
   readonly url: string;
   readonly #number: 0 | 1;
@@ -30,7 +30,7 @@ export class Instance {
   #output = '';
   #isWanted = false;
 
-  /** @param died told of each end, but for those by kill */
+  /** @param died called on each exit that the torture did not cause */
   constructor(
     folder: string,
     number: 0 | 1,
@@ -52,7 +52,7 @@ export class Instance {
     this.setClock(0);
   }
 
-  /** Everything that it has printed in all its lives. */
+  /** Output of all its processes. */
   get output(): string {
     return this.#output;
   }
@@ -91,12 +91,12 @@ export class Instance {
     this.#process?.kill(signal);
   }
 
-  /** Ends it for now. */
+  /** Kills the process without a restart. */
   async kill(): Promise<void> {
     await this.#end('SIGKILL');
   }
 
-  /** @returns the exit code; null if it had to be killed, or had ended */
+  /** @returns the exit code; null if the process had to be killed, or had exited before */
   async stop(patienceMs: number): Promise<number | null> {
     const killed = new AbortController();
     const tooLate = setTimeout(patienceMs, undefined, { signal: killed.signal }).then(

@@ -13,8 +13,8 @@ import { scheduleOf } from './schedule.js';
 import { endWorld, makeWorld, type SetUp } from './world.js';
 
 /**
- * Clients use two instances while everything that they stand on fails, one thing and another; afterwards what they were
- * answered is compared with what the log holds: docs/reliability.md.
+ * Clients use two instances while everything that these depend on fails, one thing after the other; then the
+ * torture compares their answers with the log: docs/reliability.md.
  */
 const options = new Command('npm run torture --')
   .description('Uses the service while all that it stands on fails, and checks every answer')
@@ -37,7 +37,7 @@ const options = new Command('npm run torture --')
   }>();
 
 const CLIENTS = 12;
-/** What is left to be answered when the last fault has ended (milliseconds). */
+/** Time for recovery after the last fault has ended (milliseconds). */
 const RECOVERY_MS = 60_000;
 
 function positive(text: string): number {

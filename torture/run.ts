@@ -17,26 +17,26 @@ import { type Call, type Era, HistoryFile, type Inflicted, type Reading, type Vi
 import { Subscriber } from './subscribers.js';
 import { untilReady, type World, withLogOf } from './world.js';
 
-/** A service that is told to stop does so within this (milliseconds). */
+/** Time for an instance to stop after SIGTERM (milliseconds). */
 const STOP_MS = 15_000;
-/** So long an instance may take to see that its log was restored (milliseconds). */
+/** Time for an instance to notice that its log was restored (milliseconds). */
 const NOTICE_MS = 20_000;
 const NUMBERS = [0, 1] as const;
 
 export type Result = {
-  /** How often what was answered, such as `create 201`. */
+  /** Number of answers by kind and outcome, such as `create 201`. */
   readonly calls: Readonly<Record<string, number>>;
   readonly faults: Readonly<Record<string, number>>;
   readonly eras: number;
-  /** In the log at the end. */
+  /** Events in the log at the end. */
   readonly events: number;
-  /** By all readers of the feed together. */
+  /** Events that all readers of the feed received together. */
   readonly heard: number;
   readonly slowestMs: number;
   readonly violations: readonly Violation[];
 };
 
-/** Clients and readers of the feed at work on a world, all that they were answered, and what is wrong with it. */
+/** Clients and readers of the feed at work on a world, their answers, and the violations in these. */
 export class Run implements Surroundings {
   readonly #world: World;
   readonly #clients: Clients;
@@ -45,7 +45,7 @@ export class Run implements Surroundings {
   readonly #ended = new AbortController();
   readonly #violated = new AbortController();
   #working: Promise<void> = Promise.resolve();
-  /** Calls may begin when it is open. */
+  /** Settles when calls may begin. */
   #gate: Promise<void> = Promise.resolve();
   #calls: Call[] = [];
   #readings: Reading[] = [];
@@ -84,7 +84,7 @@ export class Run implements Surroundings {
     return run;
   }
 
-  /** Aborted as soon as something is found: what comes after would say little. */
+  /** Aborts on the first violation: later ones would say little. */
   get violated(): AbortSignal {
     return this.#violated.signal;
   }
@@ -99,8 +99,8 @@ export class Run implements Surroundings {
   }
 
   /**
-   * An era ends, and another begins with the copy. The instances are killed in the middle of what they do; or, where
-   * the log is a server, they go on and have to notice.
+   * Ends the era and begins another with the copy. The torture kills the instances in the middle of their
+   * work; or, where the log is a server, they continue and have to notice.
    */
   async restoreLog(meanwhile: 'killed' | 'running'): Promise<void> {
     const { instances, log, deaths } = this.#world;
@@ -125,7 +125,7 @@ export class Run implements Surroundings {
     open?.();
   }
 
-  /** Everything is well again: all that is left is answered, and looked at. */
+  /** Ends all faults, waits for the remaining answers, and checks them. */
   async finish(patienceMs: number): Promise<Result> {
     const { instances, redis, log, deaths } = this.#world;
     for (const instance of instances) instance.setClock(0);
@@ -186,7 +186,7 @@ export class Run implements Surroundings {
     this.#counts[said] = (this.#counts[said] ?? 0) + 1;
   }
 
-  /** Compares all that was answered since the last restoration with the log. */
+  /** Compares all answers since the last restoration with the log. */
   async #endEra(how: 'restored' | 'last'): Promise<{ events: readonly RecordedEvent[]; lives: Lives }> {
     const events = await this.#events();
     if (how === 'last') await this.#untilHeard(events.at(-1)?.id);
@@ -243,7 +243,7 @@ export class Run implements Surroundings {
   }
 }
 
-/** Whoever does not notice in time is found out by what it answers. */
+/** Waits for the instances to notice; if one does not, its answers are violations. */
 async function noticed(isNoticed: () => boolean): Promise<void> {
   const giveUpAt = performance.now() + NOTICE_MS;
   while (!isNoticed() && performance.now() < giveUpAt) await setTimeout(50);

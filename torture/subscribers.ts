@@ -4,10 +4,10 @@ import { createClient, KeyledgerClientError } from '../src/sdk/client/index.js';
 import type { Reading } from './history.js';
 
 const PAUSE_MS = 200;
-/** AuditAccessed too, which a reader gets only by name. */
+/** Includes AuditAccessed, which a reader receives only by name. */
 const EVERY_TYPE = EVENT_TYPES;
 
-/** A reader of the feed by the client that everybody uses: it goes on behind what it has heard. */
+/** Reader of the feed with the SDK's client; it resumes after the last event that it received. */
 export class Subscriber {
   readonly #client;
   readonly #reader: string;
@@ -17,19 +17,19 @@ export class Subscriber {
   #stopping = new AbortController();
   #stopped: Promise<void> = Promise.resolve();
 
-  /** @param done told of each reading that has ended */
+  /** @param done called with each reading that has ended */
   constructor(reader: string, url: string, token: string, done: (reading: Reading) => void) {
     this.#reader = reader;
     this.#client = createClient({ baseUrl: url, token });
     this.#done = done;
   }
 
-  /** The id of the last event that it has heard in this reading. */
+  /** Id of the last event received in this reading. */
   get latest(): string | undefined {
     return this.#events.at(-1)?.id;
   }
 
-  /** Begins where it ended, at first with the log's first event. */
+  /** Resumes where the last reading ended, at first with the log's first event. */
   start(): void {
     this.#stopping = new AbortController();
     this.#stopped = this.#readOn(this.#stopping.signal);
@@ -40,7 +40,7 @@ export class Subscriber {
     await this.#stopped;
   }
 
-  /** Whoever is refused begins anew. */
+  /** Reads until aborted; starts again from the first event after a refusal. */
   async #readOn(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.#events = [];
@@ -52,7 +52,7 @@ export class Subscriber {
     }
   }
 
-  /** @returns the code of what it was refused with */
+  /** @returns the error code of a refusal */
   async #read(signal: AbortSignal): Promise<string | undefined> {
     try {
       const options = { after: this.#after ?? 'start', types: EVERY_TYPE, signal };

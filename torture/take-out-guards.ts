@@ -8,8 +8,9 @@ import { GUARDS, type Guard } from './guards.js';
 import { eventStoreDbCommand } from './logs.js';
 
 /**
- * Does the torture notice? Takes each guard out of a copy of the built service, one at a time, and tortures that for two
- * minutes: the check that is to notice must find something. `npm run torture:guards [-- part of a guard's name]`.
+ * Checks that the torture notices: takes each guard out of a copy of the built service, one at a time, and
+ * tortures the copy for two minutes; the guard's check must find a violation. `npm run torture:guards [--
+ * part of a guard's name]`.
  */
 const MINUTES = 2;
 const SEED = 8;
@@ -30,7 +31,7 @@ async function main(part = ''): Promise<void> {
   process.exitCode = missed > 0 ? 1 : 0;
 }
 
-/** @returns how many violations each check found */
+/** @returns the number of violations by check */
 async function tortureWithout(guard: Guard): Promise<Record<string, number>> {
   const folder = mkdtempSync(join(tmpdir(), 'keyledger-without-'));
   try {

@@ -2,10 +2,11 @@ import { type Call, type Era, saysNothing } from '../history.js';
 import type { KeyState, Lives, Moment } from './lives.js';
 
 /**
- * Each key is a register (https://jepsen.io/consistency/models/linearizable): one order of its changes must explain
- * every answer, and be the order of what was answered before the next was asked. The log says which order: a change
- * takes its place there, and what changed nothing must have seen the key as it was at a place not before all that had
- * been answered already. The earliest such place is taken, which leaves the most room to what follows.
+ * Each key is a register (https://jepsen.io/consistency/models/linearizable): one order of its changes must
+ * explain every answer, and must keep the order of calls that ended before others began. The log states the
+ * order: a change has its place there, and a call that changed nothing must have seen the key at a place no
+ * earlier than all that had been answered before. The check picks the earliest such place, which constrains
+ * later calls least.
  */
 export function checkChanges(era: Era, lives: Lives): string[] {
   const found: string[] = [];
@@ -20,7 +21,7 @@ export function checkChanges(era: Era, lives: Lives): string[] {
 
 const CHANGES = ['create', 'rename', 'rotate', 'suspend', 'resume', 'delete'];
 
-/** Of each key the calls that change it, with those that have no answer if they did. */
+/** Calls that change each key, including those without an answer that caused an event. */
 function callsByKey({ calls }: Era, lives: Lives): Map<string, Call[]> {
   const caused = new Map<string, string>();
   for (const [apiKeyId, life] of lives) for (const { requestId } of life) caused.set(requestId, apiKeyId);
@@ -36,7 +37,7 @@ function callsByKey({ calls }: Era, lives: Lives): Map<string, Call[]> {
   return byKey;
 }
 
-/** @param restored places of the log before this one were there when the calls began */
+/** @param restored number of log entries that existed before the calls began */
 function checkKey(calls: readonly Call[], life: readonly Moment[], restored: number): string[] {
   const found: string[] = [];
   const caused = new Map(life.map(({ requestId }, revision) => [requestId, revision]));
@@ -78,7 +79,7 @@ function firstFrom(
   return undefined;
 }
 
-/** What is wrong with an event and the answer to the call that caused it. */
+/** Contradiction between an event and the answer to the call that caused it, if any. */
 function wrongCause(
   { kind, name, answer }: Call,
   moment: Moment,
@@ -103,7 +104,10 @@ const CAUSED: Readonly<Record<string, string>> = {
   delete: 'ApiKeyDeleted',
 };
 
-/** Could a call that caused nothing be answered so by the key as it was after a revision? -1 is before its creation. */
+/**
+ * Whether the state after a revision explains the answer to a call without an event; -1 is before the
+ * creation.
+ */
 function explains({ kind, name, answer }: Call, life: readonly Moment[], revision: number): boolean {
   const moment = life[revision];
   const status = moment?.state.status;
@@ -124,11 +128,11 @@ function explains({ kind, name, answer }: Call, life: readonly Moment[], revisio
     return moment.state.name === name && status !== 'deleted' && status !== 'unavailable';
   if (kind === 'suspend') return status === 'suspended';
   if (kind === 'resume') return status === 'active';
-  // A repeat: what it gives is compared with the first answer elsewhere.
+  // A repeat: the idempotency check compares its answer with the first.
   return (kind === 'create' || kind === 'rotate') && (status === 'active' || status === 'suspended');
 }
 
-/** Every event behind those that were restored was asked for, and by whom: nothing comes from nowhere, or twice. */
+/** Every event after the restored ones belongs to a call, and each call caused at most one. */
 function checkCauses({ calls, restored }: Era, lives: Lives): string[] {
   const asked = new Set(calls.map(({ id }) => id));
   const found: string[] = [];

@@ -1,6 +1,9 @@
 import type { Era } from '../history.js';
 
-/** Whoever reads the feed hears every event once and in order, and is refused only where it was at an event that is gone. */
+/**
+ * Each reader receives every event once and in order, and is refused only if the log no longer holds the
+ * event it was at.
+ */
 export function checkFeed({ readings, events }: Era, isLast: boolean): string[] {
   const found: string[] = [];
   const placeOf = new Map(events.map(({ id }, place) => [id, place]));

@@ -1,19 +1,19 @@
 import type { RecordedEvent } from '../../src/event-store/event-store.js';
 import { UNREADABLE } from '../faults.js';
 
-/** What a key is after an event, as simply as it can be said. */
+/** State of a key after an event, as simple as possible. */
 export type KeyState = {
   readonly repoId: string;
   readonly name: string;
   readonly status: 'active' | 'suspended' | 'deleted' | 'unavailable';
-  /** Of the access key and of each secret that is good, while the status is active. */
+  /** Access key, and hashes of the secrets that are valid while the status is active. */
   readonly accessKey: string;
   readonly hashes: readonly string[];
 };
 
-/** An event in the life of a key, and what the key is since then. */
+/** Event in the life of a key, and the state of the key after it. */
 export type Moment = {
-  /** Which one it is of all events of the log, from 0 on. */
+  /** Index among all events of the log, from 0. */
   readonly place: number;
   readonly position: string;
   readonly requestId: string;
@@ -22,7 +22,7 @@ export type Moment = {
   readonly state: KeyState;
 };
 
-/** Of every key that the log holds all that happened to it. */
+/** Life of every key in the log. */
 export type Lives = ReadonlyMap<string, readonly Moment[]>;
 
 const STREAM = 'aiApiKey-';
@@ -43,7 +43,7 @@ export function livesIn(events: readonly RecordedEvent[]): Lives {
   return lives;
 }
 
-/** The rules of the life of a key, written down a second time: the checks do not trust the code that they check. */
+/** The rules for a key's life, written a second time: the checks do not trust the code that they check. */
 function next(
   before: KeyState | undefined,
   type: string,

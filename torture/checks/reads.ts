@@ -2,12 +2,13 @@ import { hashOf } from '../../src/security/credentials.js';
 import { type Call, type Era, saysNothing } from '../history.js';
 import type { KeyState, Lives, Moment } from './lives.js';
 
-/** Places in the log, both included: what a read has seen is known to be one of them. */
+/** Places in the log, both inclusive, one of which a read has seen. */
 type Span = readonly [from: number, to: number];
 
 /**
- * Every list, key and verdict is that of one place in the log: not before the position that was asked for, not before
- * what had been answered longer ago than the staleness that it owns up to, and not after its own end.
+ * Every list, key and verification result is that of one place in the log: not before the requested minimum
+ * position, not before what had been answered longer ago than the staleness in the answer, and not after the
+ * end of the log.
  */
 export function checkReads(era: Era, lives: Lives): string[] {
   const placeOf = new Map(era.events.map(({ position }, place) => [position as string, place]));
@@ -42,12 +43,12 @@ export function checkReads(era: Era, lives: Lives): string[] {
   return found;
 }
 
-/** What is told is rounded to a tenth of a second. */
+/** The service rounds staleness to a tenth of a second. */
 const ROUNDING_S = 0.1;
-/** An answer that says nothing of how old it is may be as old as it likes. */
+/** An answer without a staleness may be of any age. */
 const staleOf = ({ answer }: Call) => (answer?.staleness ?? Number.POSITIVE_INFINITY) + ROUNDING_S;
 
-/** Of a moment the last place in the log that had been answered for by then. */
+/** Last place in the log whose event had been acknowledged by a point in time. */
 function knownSince({ calls, restored }: Era, lives: Lives): (at: number) => number {
   const placeOf = new Map([...lives.values()].flat().map(({ requestId, place }) => [requestId, place]));
   const answered = calls
@@ -70,7 +71,7 @@ function knownSince({ calls, restored }: Era, lives: Lives): (at: number) => num
   };
 }
 
-/** The spans in which a key, after its creation or (with 'absent') before it too, was as the test says. */
+/** Spans in which the state of a key satisfies `holds`; before its creation the state is undefined. */
 function spansWhere(
   life: readonly Moment[],
   holds: (state: KeyState | undefined) => boolean,

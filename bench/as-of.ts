@@ -13,7 +13,7 @@ import { start } from './servers.js';
 
 /**
  * The list of a repository of 1,000 keys, created and renamed among those of others, as of a time and as of a
- * position near the end of the log, beside the plain list: over HTTP, one after the other.
+ * position near the end of the log, beside the plain list: sequential requests over HTTP.
  */
 const EVENTS = Number(process.argv.find((arg) => /^\d+$/.test(arg)) ?? 100_000);
 const KEYS = 1_000;
@@ -26,7 +26,10 @@ const environment = { DATA_DIR: folder, PORT: '0', LOG_LEVEL: 'warn', RATE_LIMIT
 const config = loadConfig(environment);
 const cause = { actor: { issuer: 'bench', subject: 'bench' }, requestId: 'bench', commandId: 'bench' };
 
-/** Keys with two events each, of which every so manyth is of the repository that is asked about. @returns a position near the end */
+/**
+ * Appends keys with two events each; those of the measured repository are spread evenly among others.
+ * @returns a position near the end
+ */
 async function fill(): Promise<string> {
   const log = await openSqliteLog(config.EVENT_STORE_URL.replace('sqlite:', ''), (error) => {
     throw error;

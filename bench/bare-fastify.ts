@@ -1,7 +1,10 @@
 import type { AddressInfo } from 'node:net';
 import { fastify } from 'fastify';
 
-/** The least that a creation, or a verification, can be done with: the same body, validated; an answer of the same size; no logic. */
+/**
+ * Baseline for a creation or a verification: validates the same body and answers with the same size, without
+ * logic.
+ */
 const app = fastify();
 const answer = {
   success: true,

@@ -5,16 +5,16 @@ import { load, post } from './load.js';
 import { services } from './service.js';
 
 /**
- * The change feed: memory of idle readers; events that readers get who leave at random and come back; the service's
- * memory while one reader never reads. The log is that of EVENT_STORE_URL, or the default.
+ * The change feed: memory of idle readers; events that readers receive who disconnect at random and resume;
+ * the service's memory while one reader never reads. The log is that of EVENT_STORE_URL, or the default.
  */
 const IDLE = 1_000;
 const EVENTS = 100_000;
 const READERS = 5;
 const CREATORS = 32;
-/** Events after which a reader leaves: random, up to this. */
+/** Maximum number of events after which a reader disconnects; the actual number is random. */
 const STAYS = 5_000;
-/** For so long one reader does not read: it is cut off before that. */
+/** Milliseconds that one reader does not read; the service disconnects it earlier. */
 const STUCK_MS = 45_000;
 const json = process.argv.includes('--json');
 const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
@@ -34,7 +34,7 @@ async function memoryOf(): Promise<{ readonly rss: number; readonly heap: number
   return { rss: value('process_resident_memory_bytes'), heap };
 }
 
-/** What is used settles when garbage has been collected: the least of some looks. */
+/** Memory after garbage collection: the minimum of several samples. */
 async function settledMemory() {
   let least = await memoryOf();
   for (let i = 0; i < 30; i++) {
@@ -53,7 +53,7 @@ function openFeed(query: string): Promise<Socket> {
   });
 }
 
-/** Reads the feed from its first event, leaving at random, until it has so many events. */
+/** Reads the feed from its first event, disconnecting at random, until it has `count` events. */
 async function readWithBreaks(
   count: number,
 ): Promise<{ readonly ids: string[]; readonly connections: number }> {
@@ -91,7 +91,7 @@ async function readWithBreaks(
   return { ids, connections };
 }
 
-/** The log's own order, by pages. */
+/** Ids of all events in log order, read in pages. */
 async function everyEvent(): Promise<string[]> {
   const ids: string[] = [];
   for (let after = 'start'; ; ) {

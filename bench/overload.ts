@@ -5,12 +5,12 @@ import { offer } from './open-loop.js';
 import { percentile, services } from './service.js';
 
 /**
- * Ten times the requests that an instance can answer, sent at that rate over thousands of connections, whether answers
- * come or not: creations, lists of 2000 keys, and verifications. The log is that of EVENT_STORE_URL.
+ * Ten times the requests that an instance can answer, sent at a fixed rate over thousands of connections:
+ * creations, lists of 2000 keys, and verifications. The log is that of EVENT_STORE_URL.
  */
 const [CONNECTIONS, SECONDS, TIMES] = [4000, 10, 10];
 const KEYS = 2000;
-/** How many are asked to find out what can be done in a second, 64 at a time. */
+/** Number of requests that measure capacity, 64 in flight. */
 const TRIAL = { creations: 20_000, lists: 500, verifications: 20_000 };
 const LOOK_MS = 50;
 const json = process.argv.includes('--json');

@@ -6,8 +6,8 @@ import { load, post } from './load.js';
 import { services } from './service.js';
 
 /**
- * Webhooks: calls a second of one endpoint beside a bare loop of POSTs over one connection; then the service is killed
- * with -9 again and again while it tells an endpoint that fails a third of its calls.
+ * Webhooks: calls a second to one endpoint beside a bare loop of POSTs over one connection; then repeated
+ * kill -9 of the service while it delivers to an endpoint that fails a third of its calls.
  */
 const CALLS = 5_000;
 const EVENTS = 300;
@@ -52,7 +52,7 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await setTimeout(5);
 }
 
-/** Every event of a repository, in the order of the log. */
+/** Every event of a repository, in log order. */
 async function eventsOf(repoId: string): Promise<string[]> {
   const response = await fetch(
     `${service.url}/events?after=start&limit=1000&repo=${repoId}&type=ApiKeyCreated`,

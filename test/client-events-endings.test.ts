@@ -47,7 +47,7 @@ describe('the events of a client end with an error', () => {
     const expired = await tokenFor(config, { '*': 'admin' }, 'ada', -60);
     const error = await errorOf(next({}, { token: expired }));
     expect(error).toMatchObject({ status: 401, code: 'UNAUTHENTICATED' });
-    expect(error.message).toMatch(/^A valid bearer token is required: this one expired at \d{4}-/);
+    expect(error.message).toMatch(/^A valid bearer token is required: the token expired at \d{4}-/);
   });
 
   it('when the caller may not', async () => {
@@ -64,7 +64,7 @@ describe('the events of a client end with an error', () => {
 
   it.each<[string, Mishap, number, string]>([
     ['there is no service', page(404), 404, 'HTTP_404'],
-    ['the service is at another address', page(308, { location: '/' }), 308, 'REDIRECTED'],
+    ['the service redirects to another URL', page(308, { location: '/' }), 308, 'REDIRECTED'],
     ['a page answers', page(200), 200, 'BAD_ANSWER'],
     ['the stream is another one', ended, 200, 'BAD_ANSWER'],
   ])('when %s', async (_, mishap, status, code) => {

@@ -192,7 +192,7 @@ describe('an error of the client', () => {
     expect(await errorOf(client({ attempts: 1 }).getRepoAiApiKeys(repoId))).toMatchObject({
       status: 502,
       code: 'HTTP_502',
-      message: 'The answer was 502, without a reason',
+      message: 'The service answered 502 without a reason',
       requestId: 'of-the-proxy',
       id: null,
       idempotencyKey: null,
@@ -204,7 +204,7 @@ describe('an error of the client', () => {
     expect(await errorOf(client().getRepoAiApiKeys(repoId))).toMatchObject({
       status: 500,
       code: 'HTTP_500',
-      message: 'The answer was 500, without a reason',
+      message: 'The service answered 500 without a reason',
       requestId: null,
     });
   });

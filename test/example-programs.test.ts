@@ -55,7 +55,7 @@ const create = async () => {
 it('the gateway says that its token has expired', async () => {
   const token = await tokenFor(service.config, { shop: 'replica' }, 'gateway', 3);
   const { printed } = await run('gateway.mjs', { BASE_URL: service.url, TOKEN: token });
-  await eventually(() => /this one expired at /.test(printed()));
+  await eventually(() => /the token expired at /.test(printed()));
 });
 
 it('the gateway reports when a key was last used before it ends', async () => {

@@ -158,7 +158,7 @@ describe('a verifier', () => {
     await one.ready();
     await eventually(() => one.failure !== undefined && errors.length > 0);
     expect(errors).toMatchObject([
-      { status: 401, message: expect.stringMatching(/: this one expired at 2/) },
+      { status: 401, message: expect.stringMatching(/: the token expired at 2/) },
     ]);
     expect(one.failure).toBe(errors[0]);
   });

@@ -11,7 +11,7 @@ import { jsonText, print, printError, terminalText } from './terminal-text.js';
 
 const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position';
 
-/** `keyledger audit as-of` and `keyledger audit could-use`: what was so at a moment. */
+/** `keyledger audit as-of` and `keyledger audit could-use`: the state at a point in time. */
 export function addAsOfCommands(audit: Command): void {
   audit
     .command('as-of')
@@ -54,7 +54,7 @@ async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Prom
 }
 
 function printTable(raw: readonly (readonly string[])[]): void {
-  // Escaped first: a column is as wide as what is shown.
+  // Escapes first, because a column is as wide as the text that it shows.
   const rows = raw.map((row) => row.map(terminalText));
   const widths = rows.reduce<number[]>(
     (widest, row) => row.map((cell, i) => Math.max(cell.length, widest[i] ?? 0)),
@@ -74,7 +74,7 @@ async function auditCouldUse(
   accessKey: string,
   { at, json }: { readonly at: string; readonly json?: boolean },
 ): Promise<void> {
-  // Not quoted: it may be a secret by mistake.
+  // Does not quote the argument: it may be a secret by mistake.
   if (!isAccessKey(accessKey)) throw new Error('This is not an access key: it begins with FB_AI_');
   await withLog(async (log) => {
     const pointInTime = await parsePointInTime(at, log, Date.now());

@@ -10,10 +10,10 @@ import { jsonText, print } from './terminal-text.js';
 
 const EXIT_CODES = { equal: 0, drift: 1, 'could not tell': 2 } as const;
 
-/** Says one thing that was found: as text, or as a line of JSON. */
+/** Prints one finding, as text or as a line of JSON. */
 type Report = (facts: object, text: string) => void;
 
-/** `keyledger audit verify`: is the log sound, and is what Redis serves what the log says? Sets the exit code. */
+/** `keyledger audit verify`: checks the log, and compares what Redis serves with it. Sets the exit code. */
 export async function auditVerify({ json }: { json?: boolean }): Promise<void> {
   const report: Report = (facts, text) => print(json ? jsonText(facts) : text);
   let verdict: keyof typeof EXIT_CODES = 'could not tell';

@@ -11,7 +11,7 @@ import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
 import { jsonText, print } from './terminal-text.js';
 
-/** `keyledger audit`: what the log says. */
+/** `keyledger audit`: queries of the log. */
 export function addAuditCommands(program: Command): void {
   const audit = program.command('audit').description('what the log says');
 

@@ -6,15 +6,14 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
 import { terminalLines } from './terminal-text.js';
 
-/** Files of exports hold sealed secrets. */
+/** Exports contain sealed secrets. */
 const OWNER_ONLY = 0o600;
 const READ_BYTES = 256 * 1024;
 const GZIP = Buffer.from([0x1f, 0x8b]);
 
 /**
- * Writes a file that is there when it is whole, and on the disk, and not before; it takes the place of an
- * older one.
- * @throws Error it cannot be written; an older one is as it was
+ * Writes a file that appears only when it is complete and on the disk; it replaces an existing one.
+ * @throws Error the file cannot be written; an existing one stays unchanged
  */
 export async function writeFileAtomic(
   file: string,
@@ -53,15 +52,15 @@ async function writeTo(handle: FileHandle, bytes: AsyncIterable<Buffer>): Promis
   for await (const chunk of bytes) await handle.writeFile(chunk);
 }
 
-/** A renamed file is found after a power cut once its folder is on the disk. */
+/** Syncs a folder: a renamed file survives a power failure only after its folder is on the disk. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder);
   await handle.sync().finally(() => handle.close());
 }
 
 /**
- * Writes to stdout, as fast as it is read. A terminal gets unsafe characters escaped.
- * @throws Error with the code EPIPE when the reader has gone; stdout is a terminal, for which gzip is none
+ * Writes to stdout, as fast as the reader consumes. Escapes unsafe characters on a terminal.
+ * @throws Error with the code EPIPE when the reader has stopped; gzip on a terminal
  */
 export async function writeOut(
   chunks: AsyncIterable<Buffer>,
@@ -79,17 +78,17 @@ async function* forTerminal(chunks: AsyncIterable<Buffer>): AsyncIterable<string
   for await (const chunk of chunks) yield terminalLines(decoder.decode(chunk, { stream: true }));
 }
 
-/** A file that can be read several times, from its beginning. */
+/** File that can be read repeatedly from its beginning. */
 export type Source = {
-  /** Its bytes, unpacked if they are gzipped. */
+  /** Its bytes, decompressed if they are gzipped. */
   read(): AsyncIterable<Buffer>;
   close(): Promise<void>;
 };
 
 /**
- * Opens a file, or stdin ('-'). What can be read once only, such as a pipe, is copied to a file in the
- * folder for temporary files first, which has no name any more while it is read.
- * @throws Error there is no such file
+ * Opens a file, or stdin ('-'). Copies a source that is readable only once, such as a pipe, to a file in the
+ * folder for temporary files, and unlinks this file before reading it.
+ * @throws Error the file does not exist
  */
 export async function openSource(file: string): Promise<Source> {
   if (file === '-') return sourceOf(await spooled(process.stdin));
@@ -153,7 +152,7 @@ async function* unpacked(bytes: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
       `The gzip is damaged or cut off, or something follows behind its end: ${(error as Error).message}`,
     );
   }
-  // At zeros behind its end gunzip stops reading, and says nothing.
+  // gunzip stops silently at zeros after its end.
   if (fed > gunzip.bytesWritten) throw new Error('Something follows behind the end of the gzip');
   await feeding;
 }

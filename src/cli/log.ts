@@ -16,7 +16,7 @@ import { jsonText, print, printError } from './terminal-text.js';
 
 const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
 
-/** `keyledger log`: copies of the log. */
+/** `keyledger log`: export and import of the log. */
 export function addLogCommands(program: Command): void {
   const log = program.command('log').description('copies of the log');
 
@@ -138,7 +138,7 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
   }
 }
 
-/** Nothing is written before the whole export has been looked at. */
+/** Checks the whole export before anything is written. */
 async function checkSource(source: Source) {
   const progress = startProgressBar('Checking');
   try {

@@ -14,7 +14,7 @@ const IN_MEMORY =
 
 type Json = { readonly json?: boolean };
 
-/** `keyledger projection`: what lists are served from. */
+/** `keyledger projection`: the read model that serves lists. */
 export function addProjectionCommands(program: Command): void {
   const projection = program.command('projection').description('what lists are served from');
 

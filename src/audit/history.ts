@@ -4,7 +4,7 @@ import { decodeApiKeyEvent, decodeAuditAccess, decodeWebhookEvent } from '../eve
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { eventDescriber, type FoldState, type HistoryEntry, INITIAL_FOLD } from './describe-event.js';
 
-/** Every event of a key, a deleted one too, oldest first; nothing if there is no such key. */
+/** Every event of a key, including a deleted one, oldest first; empty if no such key exists. */
 export async function* history(log: EventStore, apiKeyId: string): AsyncIterable<HistoryEntry> {
   let fold: FoldState<AiApiKey> = INITIAL_FOLD;
   for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
@@ -14,7 +14,7 @@ export async function* history(log: EventStore, apiKeyId: string): AsyncIterable
   }
 }
 
-/** The same of a webhook. */
+/** Every event of a webhook, oldest first; empty if no such webhook exists. */
 export async function* webhookHistory(log: EventStore, webhookId: string): AsyncIterable<HistoryEntry> {
   let fold: FoldState<Webhook> = INITIAL_FOLD;
   for await (const recorded of log.readStream(webhookStream(webhookId))) {
@@ -24,7 +24,7 @@ export async function* webhookHistory(log: EventStore, webhookId: string): Async
   }
 }
 
-/** One event of a key's stream, and the key after it. */
+/** Describes one event of a key's stream, and returns the key after it. */
 export const describeApiKeyEvent = eventDescriber({
   decode: decodeApiKeyEvent,
   evolve: evolveApiKey,
@@ -37,12 +37,12 @@ export const describeApiKeyEvent = eventDescriber({
     status: key?.status ?? null,
     expiresAt: key?.expiresAt ?? null,
     secretVersion: key?.secretVersion ?? null,
-    /** Until then the secret before this one is good too. */
+    /** The previous secret stays valid until then. */
     overlapEndsAt: key?.oldSecret?.goodUntil ?? null,
   }),
 });
 
-/** One event of a webhook's stream, and the webhook after it. */
+/** Describes one event of a webhook's stream, and returns the webhook after it. */
 export const describeWebhookEvent = eventDescriber({
   decode: decodeWebhookEvent,
   evolve: evolveWebhook,
@@ -55,14 +55,14 @@ export const describeWebhookEvent = eventDescriber({
     status: webhook?.status ?? null,
     pausedBecause: webhook?.pausedBecause?.cause ?? null,
     secretVersion: webhook?.secretVersion ?? null,
-    /** Until then the secret before this one signs too. */
+    /** The previous secret also signs until then. */
     overlapEndsAt: webhook?.oldSecret?.goodUntil ?? null,
-    /** What a replay set it back to. */
+    /** Position to which a replay reset the endpoint. */
     replayedAfter: webhook?.replayedAfter ?? null,
   }),
 });
 
-/** Who looked, as the log has it. */
+/** Describes an audit access. */
 export function describeAuditAccess(recorded: RecordedEvent): HistoryEntry {
   const { id, revision, position, type, recordedAt } = recorded;
   const event = decodeAuditAccess(recorded);

@@ -7,19 +7,19 @@ import { MAX_EVENT_BYTES } from '../event-store/event-store.js';
 import { countOf } from '../quantity.js';
 import { ExportedEvent, FORMAT, Header, Trailer, VERSION } from './export.js';
 
-/** Bytes of a line; an event of MAX_EVENT_BYTES with its names around it is far shorter. */
+/** Maximum bytes of a line; an event of MAX_EVENT_BYTES with its field names is far shorter. */
 const MAX_LINE_BYTES = 2 * MAX_EVENT_BYTES;
 const LINE_FEED = 0x0a;
 
-/** Why a file is no export that could be imported. */
+/** The file is not an export that can be imported. */
 export class ExportError extends Error {}
 
-/** An export while it is read. */
+/** An export that is being read. */
 export type Export = {
   readonly header: Header;
   /**
-   * Throws at the first line that is wrong, and behind the last event if the export is not whole. To be
-   * read once, to its end or with `return`.
+   * Throws at the first invalid line, and after the last event if the export is incomplete. Read it once, to
+   * its end or with `return`.
    * @throws ExportError
    */
   readonly events: AsyncGenerator<ExportedEvent>;
@@ -27,8 +27,8 @@ export type Export = {
 
 /**
  * Reads an export in constant memory.
- * @param bytes the NDJSON, unpacked
- * @throws ExportError this is none, or of a later release
+ * @param bytes the decompressed NDJSON
+ * @throws ExportError the file is not an export, or one of a later release
  */
 export async function readExport(bytes: AsyncIterable<Buffer>): Promise<Export> {
   const hash = createHash('sha256');
@@ -45,9 +45,9 @@ export async function readExport(bytes: AsyncIterable<Buffer>): Promise<Export> 
 }
 
 /**
- * Reads an export to its end, and so finds out whether it is whole and unchanged.
- * @param onEvent told of each event
- * @throws ExportError what is wrong with it
+ * Reads an export to its end, which shows whether it is complete and unchanged.
+ * @param onEvent called with each event
+ * @throws ExportError what is wrong with the export
  */
 export async function checkExport(
   bytes: AsyncIterable<Buffer>,
@@ -109,7 +109,10 @@ async function* parseEvents(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGen
   }
 }
 
-/** A line, or what is no whole line. @throws the bytes cannot be read */
+/**
+ * Whether another line follows, complete or not.
+ * @throws the bytes cannot be read
+ */
 async function hasMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
   try {
     return !(await lines.next()).done;
@@ -119,7 +122,10 @@ async function hasMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
   }
 }
 
-/** Told before it is parsed: to find out that an event is no trailer takes longer than all else. */
+/**
+ * Tells events from the trailer before validation: validating each event as a trailer would take longer than
+ * all else.
+ */
 const isEvent = (json: unknown): boolean => Object.hasOwn(Object(json), 'stream');
 
 function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
@@ -129,7 +135,7 @@ function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
       `Line ${line} is no event: ${json === undefined ? 'no JSON' : oneLineProblems(error)}`,
     );
   }
-  // Whoever made the export, nothing is written to streams that are not of this kind, such as settings of the server.
+  // Protects other streams, such as the server's settings, from any export, whatever its origin.
   const { stream } = data;
   if (!isApiKeyStream(stream) && !isAuditAccessStream(stream) && webhookIdOf(stream) === undefined) {
     throw new ExportError(`Line ${line} is of the stream ${data.stream}, which is none of Keyledger's`);
@@ -140,14 +146,14 @@ function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
   return data;
 }
 
-/** On one line. */
+/** Problems on one line. */
 const oneLineProblems = (error: z.ZodError): string => z.prettifyError(error).replaceAll(/\s*\n\s*/g, ' ');
 
-/** What MAX_EVENT_BYTES is a limit of. */
+/** Size in bytes that MAX_EVENT_BYTES limits. */
 export const bytesOf = ({ data, metadata }: { data: unknown; metadata: unknown }): number =>
   Buffer.byteLength(JSON.stringify(data)) + Buffer.byteLength(JSON.stringify(metadata));
 
-/** The lines, each with its line feed. */
+/** Lines, each with its line feed. */
 async function* splitLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let parts: Buffer[] = [];
   let length = 0;
@@ -169,7 +175,7 @@ async function* splitLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer>
   if (length > 0) throw new ExportError('The export is cut off: its last line has no end');
 }
 
-/** Undefined if it is no JSON. */
+/** Undefined if the line is not JSON. */
 function parseJson(line: Buffer): unknown {
   try {
     return JSON.parse(line.toString());

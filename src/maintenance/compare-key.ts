@@ -9,12 +9,12 @@ import { foldKey } from './fold-key.js';
 type Key = { readonly repoId: string; readonly apiKeyId: string };
 
 /**
- * What the read model has of one key otherwise than the log. All of it is read at one moment, and compared with
- * the fold of the key's stream up to the revision that is stored; and that must not be before the position
- * which the read model says it has reached. So neither a read model that is behind nor one that is
- * ahead of an earlier look differs.
- * @param members where the lists were seen to have the key, if it should not be there
- * @param read what is stored of the key, and whether the lists have it at this place
+ * Differences between the read model and the log for one key. Reads everything that Redis stores of the key
+ * atomically, and compares it with the fold of the key's stream up to the stored revision, which must not
+ * precede the position that the read model claims to have reached. So a read model that lags does not differ,
+ * nor one that is ahead of an earlier look at the log.
+ * @param members members of the lists that were found for the key, including unexpected ones
+ * @param read reads what Redis stores of the key, and whether the lists contain this member
  */
 export async function compareKey(
   log: EventStore,
@@ -32,7 +32,7 @@ export async function compareKey(
     if (inAll || inList) differences.push(`the lists have it at ${other}, where no key begins`);
   }
   const { document, live, inAll, inList, isQuarantined } = stored;
-  // Read after what is stored, so whatever that holds is here.
+  // Read the log after Redis, so that it includes whatever Redis holds.
   const entries = await foldedEntries(log, apiKeyId);
   const reached = entries.findLast(({ position }) => position <= (live.checkpoint?.position ?? ''));
   const isHere = reached !== undefined && reached.key.repoId === repoId;

@@ -107,12 +107,12 @@ it('the package has types', () => {
   writeFileSync(
     join(project, 'use.ts'),
     `import { type ApiKey, type Client, createClient } from 'keyledger/client';
-     import { createVerifier, type Verdict } from 'keyledger/verifier';
+     import { createVerifier, type VerificationOutcome } from 'keyledger/verifier';
      import { verifyWebhook, type WebhookBody } from 'keyledger/webhook';
      export const client: Client = createClient({ baseUrl: 'http://localhost', token: async () => 'x' });
      export const names = async (): Promise<string[]> =>
        (await client.getRepoAiApiKeys('demo')).apiKeys.map(({ name }: ApiKey) => name);
-     export const verdict: Verdict = createVerifier({ baseUrl: 'http://localhost', token: 'x' }).verify('a', 'b');
+     export const result: VerificationOutcome = createVerifier({ baseUrl: 'http://localhost', token: 'x' }).verify('a', 'b');
      export const event: WebhookBody = verifyWebhook({}, '', 'x');
      // @ts-expect-error An API key is for a provider that there is.
      client.createRepoAiApiKey('demo', { name: 'x', aiType: 'NONE' });`,

@@ -251,7 +251,7 @@ describe('a file', () => {
     const nowhere = exported('--output', place.at('no/such/folder'));
     expect([nowhere.code, nowhere.stderr]).toEqual([1, expect.stringContaining('ENOENT')]);
     const device = exported('--output', '/dev/null');
-    expect([device.code, device.stderr]).toEqual([1, expect.stringContaining('no regular file')]);
+    expect([device.code, device.stderr]).toEqual([1, expect.stringContaining('not a regular file')]);
     expect(statSync('/dev/null').isCharacterDevice()).toBe(true);
   });
 });

@@ -172,7 +172,7 @@ describe('a tool whose output cannot be written', () => {
       },
     );
     closeSync(full);
-    expect(stderr).toMatch(/^keyledger: standard output cannot be written: ENOSPC.*\n$/);
+    expect(stderr).toMatch(/^keyledger: cannot write to standard output: ENOSPC.*\n$/);
     expect(status).toBe(1);
   });
 });
@@ -353,8 +353,8 @@ describe('keyledger token', () => {
     [['--repo', 'x', '--role', 'admin', '--ttl', '1 year'], /90s, 15m, 1h or 7d/],
     [['--repo', 'owner/name', '--role', 'admin'], /must be 1 to 128 of letters, digits/],
     [['--repo', '', '--role', 'admin'], /must be 1 to 128 of letters, digits/],
-    [['--repo', 'a', '--repo', 'b', '--role', 'admin'], /option '--repo <id>' is given twice/],
-    [['--repo', 'a', '--role', 'admin', '--role', 'viewer'], /option '--role <role>' is given twice/],
+    [['--repo', 'a', '--repo', 'b', '--role', 'admin'], /option '--repo <id>' is repeated/],
+    [['--repo', 'a', '--role', 'admin', '--role', 'viewer'], /option '--role <role>' is repeated/],
     [['--repo', 'a', '--role', 'admin', '--subject', ''], /must have a character, and no control character/],
     [['--repo', 'a', '--role', 'admin', '--subject', 'a\nb'], /no control character/],
   ])('refuses %j and says what is right', (args, message) => {
@@ -428,7 +428,7 @@ describe('keyledger audit history', () => {
     );
     expect(cli(['audit', 'events', '--repo', 'shop', '--type', 'x'])).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('one or several of'),
+      stderr: expect.stringContaining('one or more of'),
     });
     expect(cli(['audit', 'events', '--repo', 'shop', '--from', 'x'])).toMatchObject({
       status: 1,
@@ -448,7 +448,7 @@ describe('keyledger audit history', () => {
     await (await serve()).end('SIGTERM');
     expect(cli(['audit', 'history', randomUUID()])).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('There is no key'),
+      stderr: expect.stringContaining('holds no key or webhook'),
     });
     expect(cli(['audit', 'history', 'x'])).toMatchObject({
       status: 1,

@@ -154,7 +154,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     const { status: code, stdout } = await cli('rebuild');
     expect({ code, stdout }).toEqual({
       code: 0,
-      stdout: expect.stringMatching(/^Generation \S+ is served: 1 key of 1 event, in 1s/),
+      stdout: expect.stringMatching(/^Generation \S+ is live: 1 key of 1 event, in 1s/),
     });
     const [generation] = /\d{8}T\d{6}Z-\w{8}/.exec(stdout) ?? [];
     expect(Object.keys((await status())['generations'] as Json)).toEqual([generation]);

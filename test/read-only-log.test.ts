@@ -10,7 +10,7 @@ import { type Running, runService } from './support/servers/service.js';
 
 const home = freshFolder();
 const keys = '/repo/shop/ai/apikey';
-const READ_ONLY = /log\.db is a read-only copy: it does not record that you look at it\n/;
+const READ_ONLY = /log\.db is a read-only copy: it does not record this access\n/;
 let service: Running;
 let key: { readonly id: string; readonly key: string };
 let events: number;
@@ -88,7 +88,7 @@ describe.each(media)('a copy of a log %s', (_, makeReadOnly, run) => {
     const before = content();
     const now = new Date().toISOString();
     const looks: [args: string[], says: RegExp][] = [
-      [['audit', 'verify'], /The log holds 3 events of 3 keys .*\nVerdict: equal\n$/s],
+      [['audit', 'verify'], /The log holds 3 events of 3 keys .*\nResult: equal\n$/s],
       [['audit', 'history', key.id], /ApiKeyCreated/],
       [['audit', 'events', '--repo', 'shop'], /^(.*ApiKeyCreated.*\n){3}$/],
       [['audit', 'as-of', '--repo', 'shop', '--at', now], /(.*AWS.*\n){3}$/],

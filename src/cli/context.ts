@@ -50,9 +50,7 @@ export async function withLog<T>(
   const { EVENT_STORE_URL, EVENT_STORE_PREFIX: prefix } = settings;
   const isThere = !isSqliteUrl(EVENT_STORE_URL) || existsSync(sqliteFile(EVENT_STORE_URL));
   if (!isThere && purpose === 'to read') {
-    throw new Error(
-      `There is no log at ${sqliteFile(EVENT_STORE_URL)}; DATA_DIR or EVENT_STORE_URL says where it is`,
-    );
+    throw new Error(`There is no log at ${sqliteFile(EVENT_STORE_URL)}; set DATA_DIR or EVENT_STORE_URL`);
   }
   const logFailed = ({ message }: Error) => {
     printError(`keyledger: ${message}`);
@@ -62,7 +60,7 @@ export async function withLog<T>(
   const options = { onFatal: logFailed, warn: printError, purpose, prefix, wait };
   const log = await openEventStore(EVENT_STORE_URL, options);
   if (log.readOnly) {
-    printError(`${sqliteFile(EVENT_STORE_URL)} is a read-only copy: it does not record that you look at it`);
+    printError(`${sqliteFile(EVENT_STORE_URL)} is a read-only copy: it does not record this access`);
   }
   try {
     return await use(log, settings);
@@ -74,7 +72,7 @@ export async function withLog<T>(
 /** Ends a command whose output fails: its reader has stopped, such as `head`, or the disk is full. */
 export function endWhenOutputFails(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(BROKEN_PIPE);
-  printError(`keyledger: standard output cannot be written: ${error.message}`);
+  printError(`keyledger: cannot write to standard output: ${error.message}`);
   process.exit(1);
 }
 
@@ -102,7 +100,7 @@ export async function withRedis<T>(
     if (name === 'ReplyError') throw new Error(describeRedisProblem(READ_MODEL_URL, message));
     if (!CONNECTION_LOST.test(message)) throw error;
     const where = redactUrl(READ_MODEL_URL);
-    throw new Error(`Redis at ${where} does not answer any more: ${message}. Run it again when it does`);
+    throw new Error(`Redis at ${where} no longer answers: ${message}. Run the command again when it does`);
   } finally {
     redis.disconnect();
   }

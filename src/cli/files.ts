@@ -22,7 +22,7 @@ export async function writeFileAtomic(
 ): Promise<void> {
   const found = statSync(file, { throwIfNoEntry: false });
   if (found && !found.isFile())
-    throw new Error(`${file} is no regular file; without --output it goes to stdout`);
+    throw new Error(`${file} is not a regular file; omit --output to write to stdout`);
   const draft = join(dirname(file), `.${basename(file)}.${process.pid}.part`);
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const abandon = (signal: (typeof signals)[number]) => {
@@ -67,7 +67,8 @@ export async function writeOut(
   options: { readonly gzip: boolean },
 ): Promise<void> {
   const stdout = process.stdout;
-  if (options.gzip && stdout.isTTY) throw new Error('A gzip is nothing for a terminal; use --output <file>');
+  if (options.gzip && stdout.isTTY)
+    throw new Error('stdout is a terminal, which cannot show gzip; use --output <file>');
   await (options.gzip
     ? pipeline(chunks, createGzip(), stdout, { end: false })
     : pipeline(stdout.isTTY ? forTerminal(chunks) : chunks, stdout, { end: false }));
@@ -149,10 +150,10 @@ async function* unpacked(bytes: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
     yield* gunzip;
   } catch (error) {
     throw new Error(
-      `The gzip is damaged or cut off, or something follows behind its end: ${(error as Error).message}`,
+      `The gzip is damaged or truncated, or data follows after its end: ${(error as Error).message}`,
     );
   }
   // gunzip stops silently at zeros after its end.
-  if (fed > gunzip.bytesWritten) throw new Error('Something follows behind the end of the gzip');
+  if (fed > gunzip.bytesWritten) throw new Error('Data follows after the end of the gzip');
   await feeding;
 }

@@ -16,7 +16,7 @@ export function refuseRepeatedOptions(command: Command): void {
   for (const option of command.options) {
     let count = 0;
     command.on(`option:${option.name()}`, () => {
-      if (++count > 1) command.error(`error: option '${option.flags}' is given twice`);
+      if (++count > 1) command.error(`error: option '${option.flags}' is repeated`);
     });
   }
   command.commands.forEach(refuseRepeatedOptions);

@@ -67,7 +67,7 @@ afterAll(async () => {
     expect(readFileSync(back, 'utf8').split('\n')).toHaveLength(again.length + 3);
 
     const refused = place.run(url, ['import', file]);
-    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('it has gone on since') });
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('it has grown since') });
   },
   120_000,
 );

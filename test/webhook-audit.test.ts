@@ -65,7 +65,7 @@ describe('the audit tools', () => {
     const faults = jsonLines(stdout).filter(({ fault }) => fault !== undefined);
     expect(faults.map(({ stream, fault }) => [stream, fault])).toEqual([
       [webhookStream(broken), 'unknown event type WebhookBlessed'],
-      [webhookStream(senseless), 'WebhookResumed makes no sense where it stands'],
+      [webhookStream(senseless), 'WebhookResumed is impossible at this point of the stream'],
     ]);
     expect(stdout).not.toContain(sound);
   });

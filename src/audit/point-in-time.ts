@@ -40,7 +40,7 @@ const Time = z.iso.datetime({ offset: true });
 export async function parsePointInTime(text: string, log: EventStore, now: number): Promise<PointInTime> {
   const time = parseTime(text);
   if (time === undefined) return pointInTimeAtPosition(text, log, now);
-  if (time > now) throw invalid('The moment must not be in the future');
+  if (time > now) throw invalid('The point in time must not be in the future');
   return { time, askedAt: now };
 }
 
@@ -68,7 +68,7 @@ async function pointInTimeAtPosition(text: string, log: EventStore, now: number)
 }
 
 const POINT_IN_TIME_RULE =
-  'The moment must be a time with its zone, such as 2030-01-31T12:00:00Z, or a position that Keyledger gave';
+  'The point in time must be a time with its zone, such as 2030-01-31T12:00:00Z, or a position from Keyledger';
 
 const invalid = (message: string) => new KeyledgerError('INVALID_INPUT', { message });
 

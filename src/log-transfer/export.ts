@@ -25,7 +25,7 @@ export const Header = z.object({
 export type Header = z.infer<typeof Header>;
 
 /** Any JSON value. */
-const Json = z.unknown().refine((value) => value !== undefined, 'must be there');
+const Json = z.unknown().refine((value) => value !== undefined, 'is missing');
 
 /** Position and time of recording are those of the exported log. */
 export const ExportedEvent = z.object({

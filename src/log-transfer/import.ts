@@ -62,12 +62,12 @@ async function skipExisting(
     const { value: exported, done } = await events.next();
     if (done) {
       throw new ContentMismatchError(
-        `The log holds ${existing === 1 ? 'the only event' : `all ${countOf(existing, 'events')}`} of this export, and behind them others, the first of them ${describeEvent(logged)}: it has gone on since. Nothing was written`,
+        `The log holds ${existing === 1 ? 'the only event' : `all ${countOf(existing, 'events')}`} of this export and later ones, the first of them ${describeEvent(logged)}: it has grown since. Nothing was written`,
       );
     }
     if (!isSame(logged, exported)) {
       throw new ContentMismatchError(
-        `The log holds something else than the beginning of this export: its event ${existing + 1} is ${describeEvent(logged)}, that of the export ${describeEvent(exported)}. Nothing was written; take an empty log`,
+        `The log does not hold the beginning of this export: its event ${existing + 1} is ${describeEvent(logged)}, that of the export ${describeEvent(exported)}. Nothing was written; import into an empty log`,
       );
     }
     existing++;

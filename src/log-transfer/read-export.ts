@@ -66,15 +66,15 @@ function parseHeader(line: Buffer | undefined): Header {
   if (!line) throw new ExportError('The file is empty');
   const json = parseJson(line) as { format?: unknown; version?: unknown } | null | undefined;
   if (typeof json !== 'object' || json?.format !== FORMAT) {
-    throw new ExportError('This is no export of a log: its first line is not the header of one');
+    throw new ExportError('This is not an export of a log: its first line is not a header');
   }
   if (json.version !== VERSION) {
     throw new ExportError(
-      `This export has format version ${JSON.stringify(json.version)}, and this release knows ${VERSION}: take the release that made it`,
+      `This export has format version ${JSON.stringify(json.version)}, but this release reads only version ${VERSION}: use the release that made it`,
     );
   }
   const header = Header.safeParse(json);
-  if (!header.success) throw new ExportError(`The header is wrong: ${oneLineProblems(header.error)}`);
+  if (!header.success) throw new ExportError(`The header is invalid: ${oneLineProblems(header.error)}`);
   return header.data;
 }
 
@@ -86,15 +86,15 @@ async function* parseEvents(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGen
       const trailer = isEvent(json) ? undefined : Trailer.safeParse(json).data;
       if (trailer) {
         if (trailer.sha256 !== hash.digest('hex')) {
-          throw new ExportError('The export was changed: its SHA-256 is not that of its last line');
+          throw new ExportError('The export was changed: its SHA-256 differs from that in its last line');
         }
         if (trailer.events !== events) {
           throw new ExportError(
-            `The export holds ${countOf(events, 'events')}, and its last line says ${trailer.events}`,
+            `The export holds ${countOf(events, 'events')}, but its last line says ${trailer.events}`,
           );
         }
         if (await hasMore(lines))
-          throw new ExportError(`Something follows behind the end of the export, line ${events + 3}`);
+          throw new ExportError(`Data follows after the end of the export, in line ${events + 3}`);
         return;
       }
       events++;
@@ -102,7 +102,7 @@ async function* parseEvents(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGen
       yield parseEvent(json, events + 1, line.length);
     }
     throw new ExportError(
-      `The export is cut off behind ${countOf(events, 'events')}: its last line is missing`,
+      `The export is truncated after ${countOf(events, 'events')}: its last line is missing`,
     );
   } finally {
     await lines.return(undefined);
@@ -132,13 +132,13 @@ function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
   const { success, data, error } = ExportedEvent.safeParse(json);
   if (!success) {
     throw new ExportError(
-      `Line ${line} is no event: ${json === undefined ? 'no JSON' : oneLineProblems(error)}`,
+      `Line ${line} is not an event: ${json === undefined ? 'not JSON' : oneLineProblems(error)}`,
     );
   }
   // Protects other streams, such as the server's settings, from any export, whatever its origin.
   const { stream } = data;
   if (!isApiKeyStream(stream) && !isAuditAccessStream(stream) && webhookIdOf(stream) === undefined) {
-    throw new ExportError(`Line ${line} is of the stream ${data.stream}, which is none of Keyledger's`);
+    throw new ExportError(`Line ${line} is of the stream ${data.stream}, which does not belong to Keyledger`);
   }
   if (bytes > MAX_EVENT_BYTES && bytesOf(data) > MAX_EVENT_BYTES) {
     throw new ExportError(`The event of line ${line} is larger than ${MAX_EVENT_BYTES} bytes`);
@@ -170,9 +170,9 @@ async function* splitLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer>
     parts.push(chunk.subarray(start));
     length += chunk.length - start;
     if (length > MAX_LINE_BYTES)
-      throw new ExportError('This is no export of a log: it holds a line without an end');
+      throw new ExportError('This is not an export of a log: it contains an endless line');
   }
-  if (length > 0) throw new ExportError('The export is cut off: its last line has no end');
+  if (length > 0) throw new ExportError('The export is truncated: its last line is incomplete');
 }
 
 /** Undefined if the line is not JSON. */

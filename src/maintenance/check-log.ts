@@ -51,9 +51,10 @@ export async function checkLog(
       const { stream, revision, type } = recorded;
       found({ stream, revision, position: recorded.position, type, fault });
     };
-    if (ids.has(recorded.id)) reportFault(`its id ${recorded.id} is that of another event too`);
+    if (ids.has(recorded.id)) reportFault(`its id ${recorded.id} is also that of another event`);
     ids.add(recorded.id);
-    if (position !== undefined && recorded.position <= position) reportFault(`it comes after ${position}`);
+    if (position !== undefined && recorded.position <= position)
+      reportFault(`its position does not follow ${position}`);
     reportFault(validateEvent(entries, webhooks, recorded));
     position = recorded.position;
     events++;
@@ -89,5 +90,5 @@ function validateWebhookEvent(webhooks: WebhookIndex, recorded: RecordedEvent): 
   const after = webhooks.apply(recorded);
   if (event.type === 'Unreadable') return event.reason;
   const breaks = after?.webhook.status === 'unavailable' && before?.webhook.status !== 'unavailable';
-  return breaks ? `${event.type} makes no sense where it stands` : undefined;
+  return breaks ? `${event.type} is impossible at this point of the stream` : undefined;
 }

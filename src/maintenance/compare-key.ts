@@ -29,7 +29,7 @@ export async function compareKey(
   for (const other of members) {
     if (other === member) continue;
     const { inAll, inList } = await read(other);
-    if (inAll || inList) differences.push(`the lists have it at ${other}, where no key begins`);
+    if (inAll || inList) differences.push(`the lists contain it at ${other}, which is not its creation`);
   }
   const { document, live, inAll, inList, isQuarantined } = stored;
   // Read the log after Redis, so that it includes whatever Redis holds.
@@ -44,7 +44,7 @@ export async function compareKey(
   if (!entry)
     return [...differences, `the log holds no revision ${document.slice(0, 20).split(' ')[0]} of it`];
   if (entry.key.repoId !== repoId) {
-    return [...differences, `by the log it is in the repository ${entry.key.repoId}`];
+    return [...differences, `the log has it in the repository ${entry.key.repoId}`];
   }
   if (reached && revision < reached.revision) {
     differences.push(
@@ -55,7 +55,7 @@ export async function compareKey(
   if (document !== toDocument(item)) differences.push(...differingFields(document, item));
   if (!inAll) differences.push('the list of all keys lacks it');
   if (inList !== (item.status !== 'deleted')) {
-    differences.push(inList ? 'it is deleted, and listed' : 'the list lacks it');
+    differences.push(inList ? 'it is deleted, but the list contains it' : 'the list lacks it');
   }
   if (isQuarantined !== (item.status === 'unavailable')) {
     differences.push(isQuarantined ? 'it is marked as quarantined' : 'it is not marked as quarantined');
@@ -73,12 +73,12 @@ async function foldedEntries(log: EventStore, apiKeyId: string): Promise<ApiKeyE
 
 function differingFields(document: string, item: ListItem): string[] {
   const stored = parseStored(document);
-  if (!stored) return ['its document is no JSON object'];
+  if (!stored) return ['its document is not a JSON object'];
   const names = new Set([...Object.keys(item), ...Object.keys(stored)]) as Set<keyof ListItem>;
   const differing = [...names].filter((name) => stored[name] !== item[name]);
-  if (differing.length === 0) return ['its document is written otherwise'];
+  if (differing.length === 0) return ['its document is formatted differently'];
   return differing.map(
-    (name) => `${name} is ${JSON.stringify(stored[name])}; by the log ${JSON.stringify(item[name])}`,
+    (name) => `${name} is ${JSON.stringify(stored[name])}, in the log ${JSON.stringify(item[name])}`,
   );
 }
 

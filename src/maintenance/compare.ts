@@ -66,7 +66,7 @@ export async function compare(
   for (const [number, [partition, generations]] of [...repositories].entries()) {
     const items = expected.get(number) ?? [];
     for (let attempt = 1; ; attempt++) {
-      if (attempt > ATTEMPTS) throw new InconclusiveError('The read model is being rebuilt again and again');
+      if (attempt > ATTEMPTS) throw new InconclusiveError('Rebuilds keep replacing the read model');
       const live = await readLiveGeneration(redis, partition);
       const stored = generations.get(live.generation) ?? [];
       const mine = await comparePartition(log, redis, partition, live, items, stored);
@@ -80,7 +80,7 @@ export async function compare(
     passed(items.length);
   }
   for (const key of unknown)
-    found({ repoId: null, apiKeyId: null, difference: `nobody knows the key ${key}` });
+    found({ repoId: null, apiKeyId: null, difference: `Redis has the unknown key ${key}` });
   return { keys, differences: differences + unknown.length, position: position || undefined };
 }
 
@@ -100,7 +100,7 @@ async function comparePartition(
   if (!checkpoint) {
     if (items.length === 0 && generation === '') return [];
     throw new InconclusiveError(
-      `The read model holds nothing of ${countOf(items.length, 'keys')}, and says so: start the service, or run projection rebuild`,
+      `The read model holds none of ${countOf(items.length, 'keys')} yet: start the service, or run projection rebuild`,
     );
   }
   const differences: Difference[] = [];
@@ -123,7 +123,7 @@ async function comparePartition(
     differences.push({
       repoId: null,
       apiKeyId: id,
-      difference: 'it is in quarantine, and the log holds no such key',
+      difference: 'it is in quarantine, but the log holds no such key',
     });
   }
   for (const repoId of new Set([...byRepository.keys(), ...stored])) {

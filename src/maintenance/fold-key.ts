@@ -30,6 +30,6 @@ export function foldStep(before: ApiKeyEntry | undefined, recorded: RecordedEven
   const entry = nextApiKeyEntry(before, recorded, event);
   if (event.type === 'Unreadable') return { recorded, entry, fault: event.reason };
   const breaks = entry.key.status === 'unavailable' && before?.key.status !== 'unavailable';
-  const fault = breaks ? `${event.type} makes no sense where it stands` : undefined;
+  const fault = breaks ? `${event.type} is impossible at this point of the stream` : undefined;
   return { recorded, entry, fault };
 }

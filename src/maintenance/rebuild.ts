@@ -116,7 +116,7 @@ async function swapPartition(
 /** The generation is lost: Redis was flushed, or restored from older data. */
 export class GenerationLost extends Error {
   constructor() {
-    super('Redis has lost the new generation; what it serves was not touched. Run it again');
+    super('Redis has lost the new generation; the live one is unchanged. Run the rebuild again');
     this.name = 'GenerationLost';
   }
 }

@@ -97,11 +97,11 @@ try {
   const ms = Object.fromEntries(Object.entries(rounds).map(([side, values]) => [side, median(values)]));
   if (json) console.log(JSON.stringify({ events: EVENTS, keys: KEYS, ms, rounds }));
   else {
-    const shown = (side: string) =>
+    const formatMedian = (side: string) =>
       `${ms[side]?.toFixed(1)} ms (max ${Math.max(...(rounds[side] ?? [])).toFixed(1)})`;
     console.log(`a list of ${KEYS} keys, in a log of ${EVENTS} events, the median of ${ROUNDS} rounds`);
     console.log(
-      `plain ${shown('plain')}   as of a time ${shown('time')}   as of a position ${shown('position')}`,
+      `plain ${formatMedian('plain')}   as of a time ${formatMedian('time')}   as of a position ${formatMedian('position')}`,
     );
   }
 } finally {

@@ -15,7 +15,7 @@ const CREATORS = 32;
 /** Maximum number of events after which a reader disconnects; the actual number is random. */
 const STAYS = 5_000;
 /** Milliseconds that one reader does not read; the service disconnects it earlier. */
-const STUCK_MS = 45_000;
+const STALL_MS = 45_000;
 const json = process.argv.includes('--json');
 const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
 const MIB = 1024 * 1024;
@@ -35,7 +35,7 @@ async function memoryOf(): Promise<{ readonly rss: number; readonly heap: number
 }
 
 /** Memory after garbage collection: the minimum of several samples. */
-async function settledMemory() {
+async function memoryAfterGc() {
   let least = await memoryOf();
   for (let i = 0; i < 30; i++) {
     await setTimeout(200);
@@ -54,7 +54,7 @@ function openFeed(query: string): Promise<Socket> {
 }
 
 /** Reads the feed from its first event, disconnecting at random, until it has `count` events. */
-async function readWithBreaks(
+async function readWithReconnects(
   count: number,
 ): Promise<{ readonly ids: string[]; readonly connections: number }> {
   const ids: string[] = [];
@@ -109,9 +109,9 @@ try {
   progress(`${IDLE} idle readers`);
   const warm = await Promise.all(Array.from({ length: 50 }, () => openFeed('')));
   for (const socket of warm) socket.destroy();
-  const before = await settledMemory();
+  const before = await memoryAfterGc();
   const idle = await Promise.all(Array.from({ length: IDLE }, () => openFeed('')));
-  const after = await settledMemory();
+  const after = await memoryAfterGc();
   for (const socket of idle) socket.destroy();
   const perIdle = {
     rssKiB: ((after.rss - before.rss) * 1024) / IDLE,
@@ -125,14 +125,14 @@ try {
   });
   const [{ seconds }, ...readers] = await Promise.all([
     load(service.url, new Array<Buffer>(EVENTS).fill(creation), CREATORS),
-    ...Array.from({ length: READERS }, () => readWithBreaks(EVENTS)),
+    ...Array.from({ length: READERS }, () => readWithReconnects(EVENTS)),
   ]);
   const readInSeconds = (performance.now() - began) / 1000;
   const truth = await everyEvent();
   const stuck = await openFeed('?after=start');
   stuck.pause();
   const memory: { seconds: number; rss: number; heap: number }[] = [];
-  for (const until = performance.now() + STUCK_MS; performance.now() < until; await setTimeout(5000)) {
+  for (const until = performance.now() + STALL_MS; performance.now() < until; await setTimeout(5000)) {
     const { rss, heap } = await memoryOf();
     memory.push({ seconds: memory.length * 5, rss: Math.round(rss), heap: Math.round(heap) });
     progress(`a reader that never reads: ${rss.toFixed(0)} MiB`);

@@ -29,7 +29,7 @@ const SPAN_MS = 180 * DAY_MS;
 type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: ApiKeyState };
 
 /** Appends that make a log of at least `total` events, in order. */
-export function* madeUp(total: number): Iterable<AppendRequest> {
+export function* generateAppends(total: number): Iterable<AppendRequest> {
   const random = seeded(1);
   const below = (n: number) => Math.floor(random() * n);
   const chance = (percent: number) => random() * 100 < percent;
@@ -150,7 +150,7 @@ async function main(target: string | undefined, total: number): Promise<void> {
   let written = 0;
   const progress = startProgressBar('Making', total);
   async function* counted() {
-    for (const append of madeUp(total)) {
+    for (const append of generateAppends(total)) {
       yield append;
       written += append.events.length;
       progress.add(append.events.length);

@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 export type Answer = { readonly status: number; readonly ms: number; readonly body: string };
 
 /** Outcome of requests sent at a fixed rate, whether or not answers arrive. */
-export type Offered = {
+export type RateResult = {
   /** Number of requests due, and of those sent; the rest found every connection busy. */
   readonly due: number;
   readonly sent: number;
@@ -19,11 +19,11 @@ const TICK_MS = 5;
  * Opens connections, then sends requests at a fixed rate regardless of latency, each over a connection
  * without another request in flight. Ends when all answers have arrived.
  */
-export async function offer(
+export async function sendAtRate(
   url: string,
   nextRequest: () => Buffer,
   { perSecond, seconds, connections }: { perSecond: number; seconds: number; connections: number },
-): Promise<Offered> {
+): Promise<RateResult> {
   const idle = await Promise.all(Array.from({ length: connections }, () => openCaller(url)));
   const all = [...idle];
   const answers: Answer[] = [];

@@ -55,7 +55,7 @@ async function remove(): Promise<void> {
 }
 
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] as number;
-const shown = (value: number) => Math.round(value).toLocaleString('en');
+const formatCount = (value: number) => Math.round(value).toLocaleString('en');
 
 let events = 0;
 const index = new ApiKeyIndex();
@@ -87,10 +87,12 @@ const [reading, writing, rebuilding] = [
   median(times.writing),
   median(times.rebuilding),
 ];
-console.log(`${shown(events)} events, ${shown(items.length)} keys, medians of ${ROUNDS} rounds`);
-console.log(`bare readAll            ${shown(events / reading)} events/s (${reading.toFixed(1)} s)`);
-console.log(`Redis pipeline by hand  ${shown(events / writing)} events/s (${writing.toFixed(1)} s)`);
-console.log(`rebuild                 ${shown(events / rebuilding)} events/s (${rebuilding.toFixed(1)} s)`);
+console.log(`${formatCount(events)} events, ${formatCount(items.length)} keys, medians of ${ROUNDS} rounds`);
+console.log(`bare readAll            ${formatCount(events / reading)} events/s (${reading.toFixed(1)} s)`);
+console.log(`Redis pipeline by hand  ${formatCount(events / writing)} events/s (${writing.toFixed(1)} s)`);
+console.log(
+  `rebuild                 ${formatCount(events / rebuilding)} events/s (${rebuilding.toFixed(1)} s)`,
+);
 console.log(`ratio to the slower     ${(Math.max(reading, writing) / rebuilding).toFixed(2)}`);
 redis.disconnect();
 await log.close();

@@ -22,15 +22,15 @@ describe('what cannot be written down first', () => {
   afterAll(() => service.stop());
 
   const one = () => `${keys}/${created['id']}`;
-  const told = (method: string, path: string, more: object = {}) =>
+  const ask = (method: string, path: string, more: object = {}) =>
     service.ask(method, path, { token: tokens.auditor, ...more });
   const answers: [string, () => ReturnType<Running['ask']>][] = [
-    ['the history of a key', () => told('GET', `${one()}/history`)],
-    ['the events of a repository', () => told('GET', '/repo/shop/ai/audit')],
-    ['system events', () => told('POST', '/systemevent', { body: { skip: 0, take: 10 } })],
-    ['a list as of a moment', () => told('GET', `${keys}?${asOf}`)],
-    ['a key as of a moment', () => told('GET', `${one()}?${asOf}`)],
-    ['a secret again', () => told('POST', keys, { token: tokens.admin, body, headers: once })],
+    ['the history of a key', () => ask('GET', `${one()}/history`)],
+    ['the events of a repository', () => ask('GET', '/repo/shop/ai/audit')],
+    ['system events', () => ask('POST', '/systemevent', { body: { skip: 0, take: 10 } })],
+    ['a list as of a moment', () => ask('GET', `${keys}?${asOf}`)],
+    ['a key as of a moment', () => ask('GET', `${one()}?${asOf}`)],
+    ['a secret again', () => ask('POST', keys, { token: tokens.admin, body, headers: once })],
   ];
 
   it.each(answers)('is told while the log takes it: %s', async (_, ask) => {
@@ -55,7 +55,7 @@ describe('what cannot be written down first', () => {
     });
 
     it('and what is not written down goes on', async () => {
-      for (const path of [keys, one()]) expect((await told('GET', path)).status).toBe(200);
+      for (const path of [keys, one()]) expect((await ask('GET', path)).status).toBe(200);
     });
   });
 });

@@ -10,9 +10,9 @@ import {
   key,
   proxy,
   repoId,
+  resetClientAndProxy,
   runClientAndService,
   service,
-  startAnew,
   token,
 } from './support/servers/client-and-service.js';
 import {
@@ -72,7 +72,7 @@ describe('a creation makes one key and gives the secret of the first answer', ()
     const mishaps = fc.array(fc.constantFrom(...Object.values(SURVIVED)), { minLength: 2, maxLength: 3 });
     await fc.assert(
       fc.asyncProperty(mishaps, async (order) => {
-        startAnew();
+        resetClientAndProxy();
         await expectOneKey(order);
       }),
       { numRuns: 10, endOnFailure: true },
@@ -233,11 +233,16 @@ describe('an abort by the caller', () => {
 
   it('ends the asking for a token', async () => {
     const stop = new AbortController();
-    const giveToken = () => {
+    const tokenFunction = () => {
       stop.abort(reason);
       return new Promise<string>(() => undefined);
     };
-    const call = client({ token: giveToken }).updateRepoAiApiKey(repoId, 'k', {}, { signal: stop.signal });
+    const call = client({ token: tokenFunction }).updateRepoAiApiKey(
+      repoId,
+      'k',
+      {},
+      { signal: stop.signal },
+    );
     await expect(call).rejects.toBe(reason);
   });
 

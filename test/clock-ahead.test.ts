@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { loadConfig } from '../src/config.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, CLI, spawnService } from './support/servers/child-service.js';
 import { type Json, tokenFor } from './support/servers/service.js';
 
@@ -15,12 +15,12 @@ import { type Json, tokenFor } from './support/servers/service.js';
 const DAY_MS = 86_400_000;
 const keys = '/repo/shop/ai/apikey';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let child: Child;
 let clockFile: string;
 let token: string;
 beforeEach(async () => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   clockFile = join(folder.path, 'clock');
   writeFileSync(clockFile, '0');
   child = await spawnService(folder.path, {

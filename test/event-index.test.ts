@@ -37,8 +37,8 @@ const lives = fc.array(happening, { maxLength: 30 }).map((all) =>
       metadata: isBroken ? 'no-stream' : { occurredAt, actor: { issuer: 'x', subject } },
       recordedAt: new Date(start + 500).toISOString(),
     };
-    const told = isBroken ? { subject: '', at: start + 500 } : { subject, at: start + at * 1000 };
-    return { recorded, repoId, key, ...told };
+    const details = isBroken ? { subject: '', at: start + 500 } : { subject, at: start + at * 1000 };
+    return { recorded, repoId, key, ...details };
   }),
 );
 const bound = (made: readonly Made[]) =>
@@ -148,8 +148,8 @@ describe('the journal', () => {
         );
         const next = found < 0 ? events.length : found;
         const expected = next - first < 500 ? undefined : at(next - 1);
-        const given = eventIndex.skipTo(after, (repoId) => sees.includes(repoId), types && new Set(types));
-        expect(given).toBe(expected);
+        const skipped = eventIndex.skipTo(after, (repoId) => sees.includes(repoId), types && new Set(types));
+        expect(skipped).toBe(expected);
       }),
       { numRuns: 500 },
     );

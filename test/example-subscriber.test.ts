@@ -4,12 +4,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Running, runService } from './support/servers/service.js';
 
 let service: Running;
 let token: string;
-const folder = freshFolder();
+const folder = temporaryFolder();
 const running: { end(signal: NodeJS.Signals): Promise<unknown> }[] = [];
 beforeAll(async () => {
   service = await runService();

@@ -37,7 +37,7 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
   let gateway: Nginx;
 
   /** Records forwarded requests as Keyledger receives them, in this process. */
-  const noteAsked = (message: unknown) => {
+  const recordRequest = (message: unknown) => {
     const { request, socket } = message as { request: IncomingMessage; socket: Socket };
     const { url = '', headers } = request;
     if (url.startsWith('/verify/forward')) asked.push({ url, headers, socket });
@@ -55,10 +55,10 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
     network = new TcpProxy({ host: '127.0.0.1', port: Number(new URL(service.url).port) });
     const port = await network.start();
     gateway = await startNginx(`127.0.0.1:${port}`, addressOf(application));
-    subscribe('http.server.request.start', noteAsked);
+    subscribe('http.server.request.start', recordRequest);
   });
   afterAll(async () => {
-    unsubscribe('http.server.request.start', noteAsked);
+    unsubscribe('http.server.request.start', recordRequest);
     await network?.stop();
     await gateway?.stop();
     application?.close();

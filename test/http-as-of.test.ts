@@ -18,7 +18,7 @@ import { WebhookSender } from '../src/subscribers/webhooks/sender.js';
 import { openSqliteDeliveryStore } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
 import { accessesIn, accessesOf } from './support/assertions/audit-accesses.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { combinations } from './support/servers/combinations.js';
 import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
 
@@ -91,13 +91,15 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     });
     expect(first.headers.get('keyledger-as-of')).toBe(created.position);
     expect(first.headers.get('cache-control')).toBe('no-store');
-    for (const [moment, is] of [
+    for (const [pointInTime, is] of [
       [renamed, { name: 'find', status: 'active', position: renamed.position }],
       [other, { name: 'find', status: 'active', position: renamed.position }],
       [suspended, { name: 'find', status: 'suspended', position: suspended.position }],
     ] as const) {
-      expect((await look(created.path, moment.position)).json['apiKey']).toMatchObject(is);
-      expect(keysIn(await look(keys, moment.position)).find(({ id }) => id === created.id)).toMatchObject(is);
+      expect((await look(created.path, pointInTime.position)).json['apiKey']).toMatchObject(is);
+      expect(
+        keysIn(await look(keys, pointInTime.position)).find(({ id }) => id === created.id),
+      ).toMatchObject(is);
     }
     expect(idsIn(await look(keys, created.position))).toEqual([created.id]);
     expect(idsIn(await look(keys, other.position))).toEqual([other.id, created.id]);
@@ -137,7 +139,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     const { path, position } = await create({ expiresAt });
     await eventually(() => Date.now() > Date.parse(expiresAt));
     const later = await change('PUT', path, { name: 'find' });
-    const statusAt = async (moment: string) => (await look(path, moment)).json['apiKey'];
+    const statusAt = async (pointInTime: string) => (await look(path, pointInTime)).json['apiKey'];
     expect(await statusAt(minus(expiresAt, 1))).toMatchObject({ status: 'active', position });
     expect(await statusAt(expiresAt)).toMatchObject({ status: 'expired', position });
     expect(await statusAt(position)).toMatchObject({ status: 'active' });
@@ -282,7 +284,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
 
 describe('an instance that is behind', () => {
   it('says so, instead of leaving out a key that it has not seen', async () => {
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     const fail = (error: Error) => {
       throw error;
     };

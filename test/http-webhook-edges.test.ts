@@ -90,7 +90,7 @@ describe('the routes of an endpoint', () => {
     }
     expect(await history(id)).toEqual(['WebhookRegistered']);
     expect(await statuses(`${hooks}/${id}`, token)).toEqual(all(200));
-    const told = [
+    const expectedHistory = [
       'WebhookRegistered',
       'WebhookChanged',
       'WebhookPaused',
@@ -99,10 +99,10 @@ describe('the routes of an endpoint', () => {
       'WebhookReplayed',
       'WebhookDeleted',
     ];
-    expect(await history(id)).toEqual(told);
+    expect(await history(id)).toEqual(expectedHistory);
     const afterwards = routes.map(([, path]) => (path === '/history' ? 200 : 404));
     expect(await statuses(`${hooks}/${id}`, token)).toEqual(afterwards);
-    expect(await history(id)).toEqual(told);
+    expect(await history(id)).toEqual(expectedHistory);
   });
 
   it.each([

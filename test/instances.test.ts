@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import { combinations } from './support/servers/combinations.js';
 import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
@@ -10,11 +10,11 @@ import type { Answer, Json } from './support/servers/service.js';
 
 const body = { name: 'search', aiType: 'OPENAI' };
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let keys: string;
 const children: Child[] = [];
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   keys = `/repo/${randomUUID()}/ai/apikey`;
 });
 afterEach(async () => {
@@ -106,8 +106,8 @@ describe.each(combinations)('two instances on $name', ({ start }) => {
       const credential = { 'x-api-key': json['key'] as string, 'x-api-secret': json['secret'] as string };
       expect((await two.ask('GET', '/verify/forward', { headers: credential })).status).toBe(200);
       await two.end('SIGTERM');
-      const [shown] = (await list(one, token)).json['apiKeys'] as Json[];
-      expect(shown?.['lastUsedAt']).toMatch(/:00\.000Z$/);
+      const [listedKey] = (await list(one, token)).json['apiKeys'] as Json[];
+      expect(listedKey?.['lastUsedAt']).toMatch(/:00\.000Z$/);
     } finally {
       await parts.stop();
     }
@@ -250,7 +250,7 @@ whereRedisCanBeStopped('Redis', () => {
     const token = await first.token('admin');
     await create(first, token);
     await first.end('SIGTERM');
-    const other = freshFolder();
+    const other = temporaryFolder();
     const second = await spawnService(other.path, { ...settings, RATE_LIMIT: '0' });
     children.push(second);
     const its = await second.token('admin');

@@ -22,7 +22,7 @@ import {
   rsa,
   SECRET,
   serveKeys,
-  setUps,
+  tokenConfigurations,
   verifierWith,
   weak,
 } from './support/fixtures/jwt.js';
@@ -33,7 +33,7 @@ beforeAll(async () => {
 });
 afterAll(() => void keys.close());
 
-describe.each(setUps)('where tokens are checked with $name', ({ key, header, sign }) => {
+describe.each(tokenConfigurations)('where tokens are checked with $name', ({ key, header, sign }) => {
   const callerOf = async (token: string) => verifierWith(key(keys))(token);
   const refused = (token: string) =>
     expect(callerOf(token)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });

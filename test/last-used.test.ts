@@ -10,13 +10,13 @@ import { LastUsedTracker } from '../src/last-used/last-used-tracker.js';
 import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
 import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { eventually } from './support/assertions/eventually.js';
-import { inReach } from './support/contracts/last-used-store.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { untilAvailable } from './support/contracts/last-used-store.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const at = Date.UTC(2026, 0, 1);
 const HOUR = 3_600_000;
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let file: string;
 let said: string[];
 const started: LastUsedTracker[] = [];
@@ -50,7 +50,7 @@ async function written(ids: readonly string[]): Promise<ReadonlyMap<string, numb
 }
 
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   file = join(folder.path, 'usage.db');
   said = [];
 });
@@ -237,9 +237,9 @@ whereRedisCanBeStopped('Redis', () => {
   afterEach(() => redis.stop('SIGKILL'));
 
   it('that was killed and is back, empty, gets what was used meanwhile', async () => {
-    const lastUsedTracker = start(await inReach(openRedisLastUsedStore(redis.url, 'test')), 5);
+    const lastUsedTracker = start(await untilAvailable(openRedisLastUsedStore(redis.url, 'test')), 5);
     lastUsedTracker.record('before', at);
-    const admin = await inReach(openRedisLastUsedStore(redis.url, 'test'));
+    const admin = await untilAvailable(openRedisLastUsedStore(redis.url, 'test'));
     await eventually(async () => (await admin.read(['before'])).has('before'));
     await redis.stop('SIGKILL');
     lastUsedTracker.record('a', at);
@@ -248,7 +248,7 @@ whereRedisCanBeStopped('Redis', () => {
     lastUsedTracker.record('a', at + 1);
     redis = await startRedis(port);
     await eventually(() => said.length > 1);
-    await inReach(admin);
+    await untilAvailable(admin);
     expect(await admin.read(['a'])).toEqual(new Map([['a', at + 1]]));
     expect(await lastUsedTracker.lastUsed(['a', 'before'])).toEqual(new Map([['a', at + 1]]));
     expect(said).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
@@ -256,7 +256,7 @@ whereRedisCanBeStopped('Redis', () => {
   });
 
   it('that does not answer does not hold the stop up', async () => {
-    const lastUsedTracker = start(await inReach(openRedisLastUsedStore(redis.url, 'test')), HOUR);
+    const lastUsedTracker = start(await untilAvailable(openRedisLastUsedStore(redis.url, 'test')), HOUR);
     for (let n = 0; n < 5_000; n++) lastUsedTracker.record(`key-${n}`, at);
     const admin = new Redis(redis.url);
     await admin.client('PAUSE', HOUR);

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { load, post } from '../bench/load.js';
-import { offer, openCaller } from '../bench/open-loop.js';
+import { openCaller, sendAtRate } from '../bench/open-loop.js';
 import { createBulkhead } from '../src/http/plugins/load-shedding.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import type { Json } from './support/servers/service.js';
 
@@ -24,13 +24,13 @@ const CONNECTIONS = 2000;
 const TOO_MANY = 7000;
 const TOO_MUCH = 'Not done: too much is under way; try again';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let service: Child;
 let authorization: string;
 let create: Buffer;
 
 beforeEach(async () => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   service = await spawnService(folder.path, { RATE_LIMIT: '0', LOG_LEVEL: 'warn' });
   authorization = `Bearer ${await service.token('admin')}`;
   create = post(service.url, PATH, { authorization }, { name: 'search', aiType: 'OPENAI' });
@@ -100,7 +100,7 @@ it('room is had by so many, waited for by so many, and beyond that refused at on
 it('ten times more creations than can be done are done or refused, and what is refused is not done', async () => {
   await makeKeys(500);
   const before = await listed();
-  const offered = await offer(service.url, () => create, {
+  const offered = await sendAtRate(service.url, () => create, {
     perSecond: 50_000,
     seconds: 2,
     connections: CONNECTIONS,
@@ -122,7 +122,7 @@ it('a log that answers nothing holds up no more than there is room for; the rest
   const memory = residentMiB();
   const lock = lockLog();
   let peak = 0;
-  const flood = offer(service.url, () => create, {
+  const flood = sendAtRate(service.url, () => create, {
     perSecond: 20_000,
     seconds: 3,
     connections: CONNECTIONS * 2,

@@ -10,10 +10,16 @@ import { occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { accessesOf } from './support/assertions/audit-accesses.js';
 import { eventually } from './support/assertions/eventually.js';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
+import {
+  eventsAt,
+  fill,
+  logCopyWorkspace,
+  unreadableEvents,
+  withLogAt,
+} from './support/fixtures/log-copies.js';
 
 const REPO = 'repository-1';
-const place = copyingPlace();
+const place = logCopyWorkspace();
 const url = place.urlOf('log.db');
 const exported = (...args: string[]) => place.run('log.db', ['export', ...args]);
 const linesOf = (text: string) => text.trimEnd().split('\n');
@@ -34,8 +40,8 @@ function eventsOf(text: string): Line[] {
 
 beforeAll(async () => {
   await withLogAt(url, async (log) => {
-    await fill(log, 3000, oddities(REPO));
-    const [someKey] = oddities(REPO);
+    await fill(log, 3000, unreadableEvents(REPO));
+    const [someKey] = unreadableEvents(REPO);
     const apiKeyId = (someKey as { stream: string }).stream.slice(9);
     await log.append(someKey?.stream as string, someKey?.events ?? [], 'no-stream');
     await recordAuditAccess(commandLine(log), { access: 'history', repoId: null, apiKeyId, query: {} });

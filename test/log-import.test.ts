@@ -12,16 +12,16 @@ import { readExport } from '../src/log-transfer/read-export.js';
 import { eventually } from './support/assertions/eventually.js';
 import { answersOf, expectCopy } from './support/assertions/expect-copy.js';
 import {
-  copyingPlace,
   eventsAt,
   exportOf,
   fill,
-  oddities,
+  logCopyWorkspace,
+  unreadableEvents,
   withLogAt,
 } from './support/fixtures/log-copies.js';
 
 const EVENTS = 5000;
-const place = copyingPlace();
+const place = logCopyWorkspace();
 const original = place.urlOf('log.db');
 let whole: Buffer;
 let events: RecordedEvent[];
@@ -35,7 +35,7 @@ const fileOf = (content: Buffer | string, extension = 'ndjson') => {
 };
 
 beforeAll(async () => {
-  await withLogAt(original, (log) => fill(log, EVENTS, oddities('shop')));
+  await withLogAt(original, (log) => fill(log, EVENTS, unreadableEvents('shop')));
   expect(place.run('log.db', ['export', '--output', place.at('whole.ndjson')]).code).toBe(0);
   whole = readFileSync(place.at('whole.ndjson'));
   events = await eventsAt(original);
@@ -276,7 +276,7 @@ describe('a log that holds something else', () => {
 describe('an import that kill -9 ends', () => {
   it('is finished when it is run again, wherever it was', async () => {
     const [target, file] = [place.at('killed.db'), place.at('big.ndjson')];
-    await withLogAt(place.urlOf('big.db'), (log) => fill(log, 30_000, oddities('shop')));
+    await withLogAt(place.urlOf('big.db'), (log) => fill(log, 30_000, unreadableEvents('shop')));
     expect(place.run('big.db', ['export', '--output', file]).code).toBe(0);
     const total = (await eventsAt(place.urlOf('big.db'))).length;
     const held = () => {

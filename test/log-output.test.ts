@@ -4,15 +4,15 @@ import { closeSync, openSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 
 /** An output that cannot be written costs log lines and nothing else. */
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let child: ChildProcess | undefined;
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
 });
 afterEach(async () => {
   if (child?.exitCode === null) {

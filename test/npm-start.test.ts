@@ -13,10 +13,10 @@ import {
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 /** A newly installed project. */
-const home = freshFolder();
+const home = temporaryFolder();
 const project = join(home.path, 'project');
 const data = join(home.path, 'data');
 const env = { PATH: process.env['PATH'], HOME: home.path, PORT: '0', DATA_DIR: data, LOG_LEVEL: 'warn' };

@@ -4,13 +4,13 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'nod
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 /** The package as another project installs it: packed from a clean copy of this project. */
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 const name = `keyledger-${version}.tgz`;
-const home = freshFolder();
+const home = temporaryFolder();
 const [source, project, empty] = ['source', 'project', 'empty'].map((folder) => join(home.path, folder)) as [
   string,
   string,

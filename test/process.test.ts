@@ -7,14 +7,14 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, CLI, spawnService } from './support/servers/child-service.js';
 import type { Json } from './support/servers/service.js';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let children: Child[] = [];
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   children = [];
 });
 afterEach(async () => {

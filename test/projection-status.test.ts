@@ -41,13 +41,13 @@ const create = async () => {
   const made = await service.ask('POST', keys, { token: admin, body: { name: 'search', aiType: 'AWS' } });
   return made.json['id'] as string;
 };
-const shown = async (id: string) =>
+const fetchKey = async (id: string) =>
   (await service.ask('GET', `${keys}/${id}`, { token: admin })).json['apiKey'] as Json;
 /** Appends an event that no release can read. */
 const quarantine = async (apiKeyId: string) => {
   const event = { id: randomUUID(), type: 'ApiKeyLent', data: { apiKeyId, repoId: 'shop' }, metadata: {} };
   expect(await log.append(apiKeyStream(apiKeyId), [event], 0)).toMatchObject({ appended: true });
-  await eventually(async () => (await shown(apiKeyId))['status'] === 'unavailable');
+  await eventually(async () => (await fetchKey(apiKeyId))['status'] === 'unavailable');
 };
 
 describe('keyledger projection, with the read model in memory', () => {
@@ -178,7 +178,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     const document = (await redis.hget(items, id)) ?? '';
     await redis.hset(items, id, document.replace('"active"', '"unavailable"'));
     await redis.sadd(items.replace('items:shop', 'quarantined'), id);
-    expect(await shown(id)).toMatchObject({ status: 'unavailable' });
+    expect(await fetchKey(id)).toMatchObject({ status: 'unavailable' });
     return id;
   };
 
@@ -187,7 +187,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     expect((await cli('status')).stdout).toContain(`keyledger projection release ${apiKeyStream(id)}`);
     const { status: code, stdout } = await cli('release', apiKeyStream(id));
     expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/is active/) });
-    expect(await shown(id)).toMatchObject({ status: 'active' });
+    expect(await fetchKey(id)).toMatchObject({ status: 'active' });
     expect(await status()).toMatchObject({ quarantined: [] });
     expect(await differencesBetween(log, redis, prefix)).toEqual([]);
   });
@@ -199,7 +199,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
       status: 1,
       stderr: expect.stringMatching(/stays in quarantine: ApiKeyLent/),
     });
-    expect(await shown(id)).toMatchObject({ status: 'unavailable' });
+    expect(await fetchKey(id)).toMatchObject({ status: 'unavailable' });
   });
 
   it('is released by an instance that can read it when it starts', async () => {
@@ -207,7 +207,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     const { EVENT_STORE_URL } = service.config;
     const next = await runService({ READ_MODEL_URL: server.url, REDIS_PREFIX: prefix, EVENT_STORE_URL });
     await next.stop();
-    expect(await shown(id)).toMatchObject({ status: 'active' });
+    expect(await fetchKey(id)).toMatchObject({ status: 'active' });
     expect(await differencesBetween(log, redis, prefix)).toEqual([]);
   });
 });

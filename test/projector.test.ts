@@ -16,13 +16,13 @@ import { Queries } from '../src/projections/queries.js';
 import { heldBy, type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 const logger = pino({ level: 'silent' });
 const keyring = new Keyring(makeMasterKey('k1'));
 const repoId = 'shop';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let log: EventStore;
 let readModel: ReadModel;
 let projector: Projector;
@@ -71,18 +71,18 @@ const caughtUp = async (one = projector) =>
   expect(await one.readModelProgress.waitFor(await log.end())).toBe(true);
 
 /** Appends an event that this release does not write. */
-async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
+async function appendRaw(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
   let last = -1;
   for await (const { revision } of log.readStream(apiKeyStream(apiKeyId))) last = revision;
-  const planted = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId, repoId }, metadata: {}, ...event };
-  await log.append(apiKeyStream(apiKeyId), [planted], last < 0 ? 'no-stream' : last);
+  const rawEvent = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId, repoId }, metadata: {}, ...event };
+  await log.append(apiKeyStream(apiKeyId), [rawEvent], last < 0 ? 'no-stream' : last);
 }
 const laterDeletion = {
   metadata: { schemaVersion: 99, occurredAt: '2030-01-01T00:00:00.000Z', by: 'a later release' },
 };
 
 beforeEach(async () => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   log = await openLog('log.db');
   readModel = memoryReadModel();
   projector = startProjector(log, readModel);
@@ -147,7 +147,7 @@ describe('an event that cannot be decoded', () => {
   it('fails closed: a broken deletion of a later version leaves a key that is neither good nor sound, and deletable', async () => {
     const broken = await create('broken');
     const sound = await create('sound');
-    await plant(broken.id, laterDeletion);
+    await appendRaw(broken.id, laterDeletion);
     await updateAiApiKey(context(), { repoId, apiKeyId: sound.id, name: 'still sound' });
     await caughtUp();
 
@@ -174,7 +174,10 @@ describe('an event that cannot be decoded', () => {
 
   it('at the start of a stream is listed as unavailable and can be deleted', async () => {
     const apiKeyId = uuid();
-    await plant(apiKeyId, { type: 'ApiKeyCreated', data: { apiKeyId, repoId, key: 'of a later release' } });
+    await appendRaw(apiKeyId, {
+      type: 'ApiKeyCreated',
+      data: { apiKeyId, repoId, key: 'of a later release' },
+    });
     await caughtUp();
     expect(await listed(readModel)).toMatchObject([
       { apiKeyId, status: 'unavailable', name: '(unreadable)' },
@@ -209,11 +212,11 @@ describe('a read model that is not in this process', () => {
     await projector.stop();
     readModel = memoryReadModel();
     let down = true;
-    const moody: ReadModel = {
+    const flakyReadModel: ReadModel = {
       ...readModel,
       restore: (...all) => (down ? Promise.reject(new Error('gone')) : readModel.restore(...all)),
     };
-    const next = startProjector(log, moody);
+    const next = startProjector(log, flakyReadModel);
     const a = await create('a');
     await eventually(() => verdict(next, a.key, a.secret).valid);
     await eventually(() => next.unreadyBecause === undefined);
@@ -253,7 +256,7 @@ describe('a read model that is not in this process', () => {
   it('that loses everything is never served as empty, and is restored', async () => {
     await projector.stop();
     let lost = false;
-    const fragile: ReadModel = {
+    const lossyReadModel: ReadModel = {
       ...readModel,
       list: (...all) => (lost ? Promise.reject(new ReadModelLost()) : readModel.list(...all)),
       restore: async (...all) => {
@@ -261,7 +264,7 @@ describe('a read model that is not in this process', () => {
         await readModel.restore(...all);
       },
     };
-    const next = startProjector(log, fragile);
+    const next = startProjector(log, lossyReadModel);
     await create('a');
     await caughtUp(next);
     await readModel.restore([], undefined, async () => false);
@@ -274,7 +277,7 @@ describe('a read model that is not in this process', () => {
   it('that loses everything while it is written to is restored whole', async () => {
     await projector.stop();
     let lost = false;
-    const fragile: ReadModel = {
+    const lossyReadModel: ReadModel = {
       ...readModel,
       apply: async (...batch) => {
         if (lost) throw new ReadModelLost();
@@ -285,7 +288,7 @@ describe('a read model that is not in this process', () => {
         await readModel.restore(...all);
       },
     };
-    const next = startProjector(log, fragile);
+    const next = startProjector(log, lossyReadModel);
     await create('a');
     await caughtUp(next);
     await readModel.restore([], undefined, async () => false);
@@ -313,7 +316,7 @@ describe('staleness', () => {
     await projector.stop();
     let now = 0;
     let silent = false;
-    const quiet: EventStore = passing(log, {
+    const quiet: EventStore = withMethods(log, {
       end: () => (silent ? Promise.reject(new Error('silent')) : log.end()),
     });
     const next = new Projector(quiet, readModel, logger, () => now, logFailed);
@@ -345,7 +348,7 @@ describe('verification', () => {
     const held = new Promise<void>((resolve) => {
       goOn = resolve;
     });
-    const halfway = passing(log, {
+    const halfway = withMethods(log, {
       async *subscribe(after, signal) {
         for await (const page of log.subscribe(after, signal)) {
           const [first] = page.events;
@@ -370,7 +373,7 @@ describe('verification', () => {
     const { key, secret } = await create('a');
     let now = Date.now();
     let silent = false;
-    const quiet = passing(log, {
+    const quiet = withMethods(log, {
       end: () => (silent ? Promise.reject(new Error('silent')) : log.end()),
     });
     const { next, queries } = readsFrom(quiet, () => now, 300);
@@ -390,7 +393,7 @@ describe('verification', () => {
 });
 
 /** The log with some of its methods replaced. */
-const passing = (through: EventStore, change: Partial<EventStore>): EventStore => ({
+const withMethods = (through: EventStore, change: Partial<EventStore>): EventStore => ({
   logId: through.logId,
   append: (...args) => through.append(...args),
   bulkAppend: (appends) => through.bulkAppend(appends),
@@ -411,7 +414,7 @@ describe('a log that breaks', () => {
       await create('b');
       let breakDown = new AbortController();
       let isRestored = false;
-      const source = passing(log, {
+      const source = withMethods(log, {
         async *subscribe(after, signal) {
           yield* log.subscribe(after, AbortSignal.any([signal, breakDown.signal]));
         },
@@ -447,7 +450,7 @@ describe('a log that breaks', () => {
   it('is subscribed to again where it was left, without a gap and without a repeat', async () => {
     await projector.stop();
     let breaks = 3;
-    const breaking = passing(log, {
+    const breaking = withMethods(log, {
       async *subscribe(after, signal) {
         for await (const page of log.subscribe(after, signal)) {
           yield page;

@@ -4,11 +4,11 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { eventsAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 import { type Running, runService } from './support/servers/service.js';
 
-const home = freshFolder();
+const home = temporaryFolder();
 const keys = '/repo/shop/ai/apikey';
 const READ_ONLY = /log\.db is a read-only copy: it does not record this access\n/;
 let service: Running;

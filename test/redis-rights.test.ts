@@ -6,8 +6,11 @@ import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { openRedisDeliveryStore } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { eventually } from './support/assertions/eventually.js';
-import { describeDeliveryStore, inReach } from './support/contracts/delivery-store.js';
-import { describeUsageStore, inReach as usageInReach } from './support/contracts/last-used-store.js';
+import { describeDeliveryStore, untilAvailable } from './support/contracts/delivery-store.js';
+import {
+  describeLastUsedStore,
+  untilAvailable as usageInReach,
+} from './support/contracts/last-used-store.js';
 import { describeReadModel } from './support/contracts/read-model.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 import { type Json, runService } from './support/servers/service.js';
@@ -49,11 +52,11 @@ whereThereIsRedis('a Redis', () => {
       return model;
     };
     describeReadModel('Redis with the least rights', () => ready(`keyledger:rights-${Math.random()}`));
-    describeUsageStore('Redis with the least rights', () =>
+    describeLastUsedStore('Redis with the least rights', () =>
       usageInReach(openRedisLastUsedStore(url, 'keyledger:rights')),
     );
     describeDeliveryStore('Redis with the least rights', (log) =>
-      inReach(openRedisDeliveryStore(url, 'keyledger:rights', log)),
+      untilAvailable(openRedisDeliveryStore(url, 'keyledger:rights', log)),
     );
 
     it('serves lists, last uses and read marks, and is refused nothing', async () => {

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { loadConfig } from '../src/config.js';
-import { copyingPlace, eventsAt, withLogAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { eventsAt, logCopyWorkspace, withLogAt } from './support/fixtures/log-copies.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, CLI, spawnService } from './support/servers/child-service.js';
 import type { Json } from './support/servers/service.js';
 
@@ -49,8 +49,8 @@ describe.each(releases)('what release %s wrote', (release) => {
   const at = (name: string) => join(HOME, release, name);
   const expected = JSON.parse(readFileSync(at('expected.json'), 'utf8')) as Expected;
   const hasExport = existsSync(at('export.ndjson'));
-  const folder = freshFolder();
-  const place = copyingPlace();
+  const folder = temporaryFolder();
+  const place = logCopyWorkspace();
   let service: Child;
   let admin: string;
 
@@ -159,7 +159,7 @@ describe.each(releases)('what release %s wrote', (release) => {
   });
 
   (hasExport ? it : it.skip)('its export makes a log that answers the same', async () => {
-    const copy = freshFolder();
+    const copy = temporaryFolder();
     const file = join(copy.path, 'keyledger.db');
     const { code, stderr } = place.run('copy.db', ['import', at('export.ndjson')]);
     expect([code, stderr]).toEqual([0, '']);

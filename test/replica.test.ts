@@ -90,10 +90,10 @@ describe('the replica feed', () => {
     const fresh = await create('fresh');
     const messages = await follow(`?after=${from}`);
     expect(begin(messages).data['snapshot']).toBe(false);
-    const told = new Map(keysOf(messages).map((key) => [key['apiKeyId'], key]));
-    expect([...told.keys()].sort()).toEqual([changed.id, fresh.id].sort());
-    expect(told.get(changed.id)).toMatchObject({ name: 'renamed', status: 'suspended' });
-    expect(told.has(kept.id)).toBe(false);
+    const received = new Map(keysOf(messages).map((key) => [key['apiKeyId'], key]));
+    expect([...received.keys()].sort()).toEqual([changed.id, fresh.id].sort());
+    expect(received.get(changed.id)).toMatchObject({ name: 'renamed', status: 'suspended' });
+    expect(received.has(kept.id)).toBe(false);
   });
 
   it('tells by its scope whether the same repositories may be followed', async () => {
@@ -145,8 +145,8 @@ describe('the replica feed', () => {
     await log.append(apiKeyStream(id), [unknown(), ...Array.from({ length: 1500 }, unknown)], 0);
     await log.close();
     await create('another');
-    const told = keysOf(await follow(`?after=${after}`));
-    expect(told.filter(({ apiKeyId }) => apiKeyId === id).at(-1)?.['status']).toBe('unavailable');
+    const received = keysOf(await follow(`?after=${after}`));
+    expect(received.filter(({ apiKeyId }) => apiKeyId === id).at(-1)?.['status']).toBe('unavailable');
   });
 
   it('is for replicas only, and for positions of this log only', async () => {

@@ -7,7 +7,7 @@ import { resolveResumeToken, resumeTokenOf } from '../src/event-store/resume-tok
 import { createVerifier } from '../src/sdk/verifier/index.js';
 import { eventually } from './support/assertions/eventually.js';
 import { eventsIn, withLogAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { eventsOf, readStream } from './support/http/event-stream.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 
@@ -26,7 +26,7 @@ function copyLog(from: string, to: string): void {
  * differently.
  */
 describe('subscribers of a log that was restored from an older copy and has outgrown them', () => {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const [data, copy] = [join(folder.path, 'data'), join(folder.path, 'copy')];
   let service: Child;
   let port = '0';
@@ -70,14 +70,14 @@ describe('subscribers of a log that was restored from an older copy and has outg
 
   it('are told so by the feed, wherever they were: at an event that is gone, or past one that was not for them', async () => {
     const token = await service.token('admin');
-    const told = await readStream(`${service.url}/events?after=start`, token);
+    const reading = await readStream(`${service.url}/events?after=start`, token);
     const other = await readStream(`${service.url}/events?after=start&type=ApiKeyDeleted`, token);
     await eventually(() =>
-      [told, other].every(({ messages }) => messages.some(({ event }) => event === 'caught-up')),
+      [reading, other].every(({ messages }) => messages.some(({ event }) => event === 'caught-up')),
     );
-    const [kept] = eventsOf(told.messages);
-    const gone = [told, other].map(({ messages }) => messages.at(-1)?.id);
-    for (const { close } of [told, other]) close();
+    const [kept] = eventsOf(reading.messages);
+    const gone = [reading, other].map(({ messages }) => messages.at(-1)?.id);
+    for (const { close } of [reading, other]) close();
     await restore();
     const accepts = (after: unknown) =>
       service.ask('GET', `/events?after=${after}`, { token, headers: { accept: 'application/json' } });
@@ -112,7 +112,7 @@ describe('subscribers of a log that was restored from an older copy and has outg
 });
 
 describe('a bookmark', () => {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const withLog = <T>(use: (...given: Parameters<Parameters<typeof withLogAt<T>>[1]>) => Promise<T>) =>
     withLogAt(`sqlite:${join(folder.path, `${randomUUID()}.db`)}`, use);
   const event = () => ({ id: randomUUID(), type: 'Tested', data: {}, metadata: {} });

@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import type { Answer, Json } from './support/servers/service.js';
 
-const folder = freshFolder();
+const folder = temporaryFolder();
 let child: Child;
 beforeAll(async () => {
   child = await spawnService(folder.path, { LOG_LEVEL: 'trace', RATE_LIMIT: '0' });

@@ -8,13 +8,13 @@ import type { EventStore, RecordedEvent } from '../src/event-store/event-store.j
 import { openEventStore } from '../src/event-store/open.js';
 import type { Position } from '../src/event-store/position.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import {
-  classifyError,
-  type Answer as Given,
+  type Answer as IssuedAnswer,
   Model,
   type Outcome,
   type Request,
+  verificationResult,
 } from './support/models/lifecycle.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import { combinations } from './support/servers/combinations.js';
@@ -95,7 +95,7 @@ class Run {
   readonly #tokens: ReadonlyMap<string, string>;
   readonly #repoId = randomUUID();
   /** What creations and rotations issued. */
-  readonly #given: Given[] = [];
+  readonly #issued: IssuedAnswer[] = [];
   #clock = 0;
   /** Latest position in any answer. */
   #position = '';
@@ -108,9 +108,9 @@ class Run {
     this.#tokens = tokens;
   }
 
-  async take(all: readonly Client[]): Promise<void> {
+  async execute(all: readonly Client[]): Promise<void> {
     await this.#ask('ada', 0, { do: 'create', idempotencyKey: 'x', expiresAt: null });
-    if (!this.isTold) return;
+    if (!this.areOutcomesKnown) return;
     await Promise.all(
       all.map(async ({ by, at, steps }) => {
         for (const one of steps) await this.#ask(by, at, one);
@@ -120,20 +120,20 @@ class Run {
 
   async #ask(by: string, at: 0 | 1, step: Step): Promise<void> {
     const id = `${this.#repoId}-${this.asked.length}-${randomUUID().slice(0, 8)}`;
-    const known = [...new Map(this.#given.map((given) => [given.id, given])).values()];
+    const known = [...new Map(this.#issued.map((issued) => [issued.id, issued])).values()];
     const about = known[('key' in step ? step.key : 0) % known.length];
-    const { secret = '' } = this.#given[('secret' in step ? step.secret : 0) % this.#given.length] ?? {};
+    const { secret = '' } = this.#issued[('secret' in step ? step.secret : 0) % this.#issued.length] ?? {};
     const keyId = about?.id ?? '';
     const began = this.#clock++;
     const answer = await this.#send(at, id, by, step, { id: keyId, key: about?.key ?? '', secret });
     this.asked.push({ id, by, step, keyId, secret, began, ended: this.#clock++, answer });
     const position = answer.headers.get('keyledger-position') ?? '';
     if (position > this.#position) this.#position = position;
-    const given = givenIn(answer);
-    if (given && !this.#given.some((other) => other.secret === given.secret)) this.#given.push(given);
+    const issued = issuedIn(answer);
+    if (issued && !this.#issued.some((other) => other.secret === issued.secret)) this.#issued.push(issued);
   }
 
-  #send(at: 0 | 1, id: string, by: string, step: Step, about: Given): Promise<Answer> {
+  #send(at: 0 | 1, id: string, by: string, step: Step, about: IssuedAnswer): Promise<Answer> {
     const instance = this.#instances[at] as Child;
     const keys = `/repo/${this.#repoId}/ai/apikey`;
     const one = `${keys}/${about.id}`;
@@ -176,9 +176,9 @@ class Run {
   }
 
   /** False if the outcome of a change is unknown, as with a slow log: then there is nothing to compare. */
-  get isTold(): boolean {
+  get areOutcomesKnown(): boolean {
     return (
-      this.#given.length > 0 && this.asked.every(({ answer }) => answer.json['code'] !== 'OUTCOME_UNKNOWN')
+      this.#issued.length > 0 && this.asked.every(({ answer }) => answer.json['code'] !== 'OUTCOME_UNKNOWN')
     );
   }
 
@@ -198,8 +198,8 @@ class Run {
   /** In the end both instances list the same keys, and verify each secret alike. */
   async checkEnd(): Promise<void> {
     for (const at of [0, 1] as const) {
-      const [known] = this.#given;
-      const settled = async (step: Read, about: Given) => {
+      const [known] = this.#issued;
+      const settled = async (step: Read, about: IssuedAnswer) => {
         let answer: Answer | undefined;
         await eventually(async () => {
           answer = await this.#send(at, randomUUID(), 'ada', step, about);
@@ -208,13 +208,13 @@ class Run {
         return answer as Answer;
       };
       const model = this.#after(this.#commits.length);
-      const nothing: Given = { id: '', key: '', secret: '' };
+      const nothing: IssuedAnswer = { id: '', key: '', secret: '' };
       expect(listIn(await settled({ do: 'list', fresh: true }, known ?? nothing))).toEqual(listOf(model));
       for (const key of model.keys) {
-        for (const { secret } of this.#given) {
+        for (const { secret } of this.#issued) {
           const verify: Read = { do: 'verify', key: 0, secret: 0, fresh: true };
           const answer = await settled(verify, { ...key.answer, secret });
-          expect(verdictIn(answer)).toBe(classifyError(key, secret, NOW));
+          expect(resultIn(answer)).toBe(verificationResult(key, secret, NOW));
         }
       }
     }
@@ -248,15 +248,15 @@ class Run {
       case 'list':
         return answer.status === 200 && isDeepStrictEqual(listIn(answer), listOf(model));
       case 'verify':
-        return verdictIn(answer) === (key ? classifyError(key, one.secret, NOW) : 'UNKNOWN');
+        return resultIn(answer) === (key ? verificationResult(key, one.secret, NOW) : 'UNKNOWN');
       case 'history': {
         const then = new Set(this.#commits.slice(0, commits).map(({ id }) => id));
         const events = this.#events.filter(
           (event) => event.stream.endsWith(one.keyId) && then.has(requestOf(event)),
         );
-        const told = (answer.json['events'] as Json[] | undefined)?.map(({ id }) => id);
+        const eventIds = (answer.json['events'] as Json[] | undefined)?.map(({ id }) => id);
         return isDeepStrictEqual(
-          told,
+          eventIds,
           events.map(({ id }) => id),
         );
       }
@@ -285,23 +285,23 @@ const requestOf = ({ metadata }: RecordedEvent) => (metadata as { readonly reque
 
 /** Outcome of a change in the model; `isDone`: with the secret that the service issued. */
 function applied(model: Model, { step, by, keyId, answer }: Asked, isDone: boolean): Outcome {
-  const given = isDone ? givenIn(answer) : undefined;
-  if (step.do === 'create') return model.apply({ ...step, by, repoId: '' }, NOW, given);
+  const issued = isDone ? issuedIn(answer) : undefined;
+  if (step.do === 'create') return model.apply({ ...step, by, repoId: '' }, NOW, issued);
   const key = model.keys.find((one) => one.answer.id === keyId);
-  return key ? model.apply({ ...step, by, key } as Request, NOW, given) : { error: 'KEY_NOT_FOUND' };
+  return key ? model.apply({ ...step, by, key } as Request, NOW, issued) : { error: 'KEY_NOT_FOUND' };
 }
 
 function outcomeIn(answer: Answer, isDone: boolean): Outcome {
-  const given = givenIn(answer);
+  const issued = issuedIn(answer);
   if (answer.status >= 400) return { error: String(answer.json['code']) };
-  return given ? (isDone ? 'a new secret' : { again: given }) : 'done';
+  return issued ? (isDone ? 'a new secret' : { again: issued }) : 'done';
 }
 
-function givenIn({ json: { id, key, secret } }: Answer): Given | undefined {
-  return secret === undefined ? undefined : ({ id, key, secret } as Given);
+function issuedIn({ json: { id, key, secret } }: Answer): IssuedAnswer | undefined {
+  return secret === undefined ? undefined : ({ id, key, secret } as IssuedAnswer);
 }
 
-const verdictIn = ({ json }: Answer) => (json['valid'] === true ? 'valid' : json['reason']);
+const resultIn = ({ json }: Answer) => (json['valid'] === true ? 'valid' : json['reason']);
 
 const listIn = ({ json }: Answer) =>
   (json['apiKeys'] as Json[] | undefined)?.map(({ id, key, name, status, expiresAt }) => ({
@@ -325,13 +325,13 @@ const listOf = ({ keys }: Model) =>
     .reverse();
 
 describe.each(combinations)('clients of two instances on $name', ({ start }) => {
-  let folder: ReturnType<typeof freshFolder>;
+  let folder: ReturnType<typeof temporaryFolder>;
   let parts: Awaited<ReturnType<typeof start>>;
   let instances: readonly Child[] = [];
   let tokens: ReadonlyMap<string, string>;
   let log: EventStore;
   beforeAll(async () => {
-    folder = freshFolder();
+    folder = temporaryFolder();
     parts = await start();
     const settings = { RATE_LIMIT: '0', ...parts.settings };
     const first = await spawnService(folder.path, settings);
@@ -365,8 +365,8 @@ describe.each(combinations)('clients of two instances on $name', ({ start }) => 
       fc.asyncProperty(clients, async (all) => {
         const start = await log.end();
         const run = new Run(instances, tokens);
-        await run.take(all);
-        if (!run.isTold) return;
+        await run.execute(all);
+        if (!run.areOutcomesKnown) return;
         await run.check(log, start);
         await run.checkEnd();
       }),

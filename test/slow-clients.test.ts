@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { answersIn, connectTo } from './support/http/raw-client.js';
 import { create, creation, LIVE, namesOf, over, refusalOf } from './support/http/wire.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 
-const folder = freshFolder();
+const folder = temporaryFolder();
 let child: Child;
 let token: string;
 beforeAll(async () => {

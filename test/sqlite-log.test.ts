@@ -12,10 +12,10 @@ import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { openLogFile } from '../src/event-store/sqlite/schema.js';
 import { eventually } from './support/assertions/eventually.js';
 import { all, describeEventStore } from './support/contracts/event-store.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { describeEventStoreModel } from './support/models/event-store.js';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let file: string;
 const opened: EventStore[] = [];
 const children: ChildProcess[] = [];
@@ -45,7 +45,7 @@ function run(command: string, ...args: string[]) {
 const idsIn = async (log: EventStore) => (await all(log.readAll())).map(({ id }) => id);
 
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   file = join(folder.path, 'log.db');
 });
 afterEach(async () => {
@@ -55,7 +55,7 @@ afterEach(async () => {
 });
 
 describe('the contract', () => {
-  const home = freshFolder();
+  const home = temporaryFolder();
   describeEventStore('SQLite', () => openSqliteLog(join(home.path, 'log.db'), unexpected));
   describeEventStoreModel('SQLite', () => openSqliteLog(join(home.path, 'log.db'), unexpected));
 });

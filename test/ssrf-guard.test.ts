@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { WebhookSender } from '../src/subscribers/webhooks/sender.js';
 import { isPublic } from '../src/subscribers/webhooks/ssrf-guard.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type RawServer, startRawServer } from './support/servers/raw-server.js';
 import { selfSigned } from './support/servers/self-signed.js';
 
@@ -133,11 +133,11 @@ describe('addresses', () => {
       const [a = 0, b = 0, c = 0, d = 0] = address.split('.').map(Number);
       return `${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
     };
-    const dresses = ['::', '::ffff:', '::ffff:0:', '64:ff9b::', '64:ff9b:1::', '2002:', '2001::'];
+    const prefixes = ['::', '::ffff:', '::ffff:0:', '64:ff9b::', '64:ff9b:1::', '2002:', '2001::'];
     fc.assert(
-      fc.property(fc.ipV4(), fc.constantFrom(...dresses), (address, dress) => {
-        const rest = dress === '2002:' ? '::1' : '';
-        const text = new URL(`http://[${dress}${hex(address)}${rest}]/`).hostname.slice(1, -1);
+      fc.property(fc.ipV4(), fc.constantFrom(...prefixes), (address, prefix) => {
+        const rest = prefix === '2002:' ? '::1' : '';
+        const text = new URL(`http://[${prefix}${hex(address)}${rest}]/`).hostname.slice(1, -1);
         expect([text, isPublic(text)]).toEqual([text, false]);
       }),
       { numRuns: 1000 },
@@ -270,7 +270,7 @@ describe('over https', () => {
   });
 
   it('a server that the machine trusts is called by the name in its certificate only', async () => {
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     const trusted = join(folder.path, 'trusted.pem');
     writeFileSync(trusted, selfSigned.cert);
     const script = `

@@ -83,8 +83,8 @@ it('the bill of materials holds every package of such an installation, with lice
     'CycloneDX',
     expect.objectContaining({ name: 'keyledger', type: 'application' }),
   ]);
-  const told = components.map(({ purl }) => decodeURIComponent(purl.slice('pkg:npm/'.length)));
-  expect([...new Set(told)].sort()).toEqual([...new Set(production.map(nameOf))].sort());
+  const listed = components.map(({ purl }) => decodeURIComponent(purl.slice('pkg:npm/'.length)));
+  expect([...new Set(listed)].sort()).toEqual([...new Set(production.map(nameOf))].sort());
   expect(components.filter(({ licenses, hashes }) => !licenses?.length || !hashes?.length)).toEqual([]);
 });
 

@@ -8,7 +8,7 @@ import { jsonText, terminalLines, terminalText } from '../src/cli/terminal-text.
 import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { makeAccessKey } from '../src/security/credentials.js';
 import { withLogAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 
 /** Code points that must reach no terminal: controls, bidirectional overrides, and invisible ones. */
@@ -76,7 +76,7 @@ describe('text for a terminal', () => {
 });
 
 describe('the command line on a log with hostile names', () => {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const url = `sqlite:${join(folder.path, 'log.db')}`;
   const [apiKeyId, accessKey] = [uuid(), makeAccessKey()];
   beforeAll(async () => {

@@ -322,7 +322,7 @@ describe('reads', () => {
 
 describe('a reader of the feed', () => {
   const events = logOf(creation, renaming('r', 'b'), ['d', 'ApiKeyDeleted']);
-  const bookmark = ({ position, id: eventId }: RecordedEvent) => `${position}.${eventId.slice(0, 8)}`;
+  const resumeToken = ({ position, id: eventId }: RecordedEvent) => `${position}.${eventId.slice(0, 8)}`;
   const heard = (...places: number[]) =>
     places.map((place) => ({ id: (events[place] as RecordedEvent).id, position: positionOf(place) }));
   const reading = (more: Partial<Reading>): Reading => ({
@@ -335,7 +335,7 @@ describe('a reader of the feed', () => {
   const check = (...readings: Reading[]) => checkFeed(eraOf(events, [], readings), true);
 
   it('who hears all, in whatever pieces, is content', () => {
-    const after = bookmark(events[0] as RecordedEvent);
+    const after = resumeToken(events[0] as RecordedEvent);
     expect(check(reading({ events: heard(0) }), reading({ after, events: heard(1, 2) }))).toEqual([]);
     expect(
       check(reading({ after: 'gone', error: 'OTHER_LOG' }), reading({ events: heard(0, 1, 2) })),
@@ -350,7 +350,7 @@ describe('a reader of the feed', () => {
     ['goes on behind what is gone', { after: 'gone', events: heard(2) }, /the event that it was at is gone/],
     [
       'is refused though nothing is gone',
-      { after: bookmark(events[1] as RecordedEvent), error: 'OTHER_LOG' },
+      { after: resumeToken(events[1] as RecordedEvent), error: 'OTHER_LOG' },
       /refused, though the log holds/,
     ],
     ['is refused for something else', { error: 'FORBIDDEN' }, /refused with FORBIDDEN/],

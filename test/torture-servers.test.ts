@@ -22,8 +22,12 @@ function environmentOfServer(variables: Readonly<Record<string, string>>): objec
 describe('a server that the torture starts', () => {
   it('gets no variable that it could take for an option', () => {
     const options = { EVENTSTORE_COMMAND: 'x', EVENTSTORE_TEST_URL: 'x', KURRENTDB_X: 'x', REDIS_URL: 'x' };
-    const given = environmentOfServer({ ...options, [COMMAND_VARIABLE]: 'x', NODE_OPTIONS: '--no-warnings' });
-    expect(given).toEqual({ PATH: process.env['PATH'] });
+    const environment = environmentOfServer({
+      ...options,
+      [COMMAND_VARIABLE]: 'x',
+      NODE_OPTIONS: '--no-warnings',
+    });
+    expect(environment).toEqual({ PATH: process.env['PATH'] });
   });
 
   it('is named by a variable that EventStoreDB and KurrentDB do not read', () => {

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { createVerifier, type Verifier, type VerifierOptions } from '../src/sdk/verifier/index.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { spawnService } from './support/servers/child-service.js';
 import { combinations } from './support/servers/combinations.js';
 import { type Json, type Running, runService, tokenFor } from './support/servers/service.js';
@@ -233,7 +233,7 @@ describe('a verifier', () => {
 
 describe('a verifier whose service goes away', () => {
   it('goes on from what it knows, and refuses when that is too old; back again it is right again', async () => {
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     let child = await spawnService(folder.path);
     const token = await child.token('admin');
     const body = { name: 'search', aiType: 'OPENAI' };
@@ -262,7 +262,7 @@ describe('a verifier whose service goes away', () => {
   });
 
   it('over another log forgets the keys of the one before', async () => {
-    const [first, second] = [freshFolder(), freshFolder()];
+    const [first, second] = [temporaryFolder(), temporaryFolder()];
     let child = await spawnService(first.path, { JWT_SECRET: 'x'.repeat(40) });
     const body = { name: 'search', aiType: 'OPENAI' };
     const create = async () => {

@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook as Verifier } from 'standardwebhooks';
 import { eventually } from './support/assertions/eventually.js';
-import { combinationsAlone } from './support/servers/combinations.js';
+import { exclusiveCombinations } from './support/servers/combinations.js';
 import { type Receiver, startReceiver } from './support/servers/receiver.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
 const ALLOW = { WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' };
 
-describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
+describe.each(exclusiveCombinations)('webhooks on $name', ({ start }) => {
   let parts: Awaited<ReturnType<typeof start>>;
   let service: Running;
   let receiver: Receiver;
@@ -88,9 +88,9 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
       expect(text).not.toContain('ealed');
       expect(text).not.toContain('Hash');
     }
-    const { deliveries: shown, toldTo, failing } = await deliveries(id);
-    expect(shown).toHaveLength(4);
-    expect(shown).toMatchObject([{ type: 'ApiKeyDeleted', status: 204, error: null }, {}, {}, {}]);
+    const { deliveries: attempts, toldTo, failing } = await deliveries(id);
+    expect(attempts).toHaveLength(4);
+    expect(attempts).toMatchObject([{ type: 'ApiKeyDeleted', status: 204, error: null }, {}, {}, {}]);
     expect([toldTo, failing]).toEqual([receiver.calls[3]?.event.position, null]);
   });
 
@@ -139,8 +139,8 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
     await eventually(() => receiver.calls.length >= 4);
     expect(subjects()).toEqual([ids[0], ids[0], ids[0], ids[1]]);
     expect(new Set(receiver.calls.slice(0, 3).map(({ headers }) => headers['webhook-id'])).size).toBe(1);
-    const { deliveries: shown } = await deliveries(id);
-    expect((shown as Json[]).map(({ status }) => status)).toEqual([200, 200, 500, 500]);
+    const { deliveries: attempts } = await deliveries(id);
+    expect((attempts as Json[]).map(({ status }) => status)).toEqual([200, 200, 500, 500]);
   });
 
   it('that fail delay no other, and say so', async () => {

@@ -40,7 +40,7 @@ async function postTo(onConnection: (socket: Socket) => void, by = sender): Prom
 }
 
 /** Posts with a short timeout. */
-async function postSoon(onConnection: (socket: Socket) => void): Promise<DeliveryResult> {
+async function postWithShortTimeout(onConnection: (socket: Socket) => void): Promise<DeliveryResult> {
   const hasty = new WebhookSender(LOOPBACK, 150);
   const answer = await postTo(onConnection, hasty);
   await eventually(() => server?.open === 0);
@@ -173,7 +173,7 @@ describe('an answer', () => {
     ['is only ever announced', '', 'HTTP/1.1 103 Early Hints\r\n\r\n'],
     ['never comes', '', ''],
   ])('that %s is waited for until the deadline', async (_, head, drop) => {
-    const answer = await postSoon((socket) => {
+    const answer = await postWithShortTimeout((socket) => {
       once(socket, head);
       const dripping = setInterval(() => socket.write(drop), 5);
       socket.on('close', () => clearInterval(dripping));
@@ -209,7 +209,7 @@ describe('an answer', () => {
   });
 
   it('that would speak another protocol is a failure', async () => {
-    const answer = await postSoon((socket) =>
+    const answer = await postWithShortTimeout((socket) =>
       once(socket, 'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: diary\r\n\r\nDear'),
     );
     expect(answer).toMatchObject({ status: 101, error: null });

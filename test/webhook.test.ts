@@ -302,10 +302,10 @@ describe('whatever happens', () => {
           const events = decideWebhook(command, state, new Date(now).toISOString());
           state = events.reduce<Webhook>((before, event) => evolveWebhook(before, at(event)), state);
         }
-        const moment = now + later * 1000;
+        const time = now + later * 1000;
         const newest = rotations.length + 1;
-        expect(signingSecretsAt(state, moment).map(({ secretVersion }) => secretVersion)).toEqual(
-          moment < overlapEnds ? [newest, newest - 1] : [newest],
+        expect(signingSecretsAt(state, time).map(({ secretVersion }) => secretVersion)).toEqual(
+          time < overlapEnds ? [newest, newest - 1] : [newest],
         );
       }),
     );

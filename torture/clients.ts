@@ -3,7 +3,7 @@ import { v4 as uuid } from 'uuid';
 import type { Answer, Asked, Call, CallKind } from './history.js';
 
 /** Timeout of a client, longer than any call may take (milliseconds). */
-const PATIENCE_MS = 30_000;
+const CALL_TIMEOUT_MS = 30_000;
 const TRIES = 6;
 const LONGEST_PAUSE_MS = 40;
 /** Repositories change, so that lists stay short. */
@@ -11,7 +11,7 @@ const KEYS_A_REPOSITORY = 40;
 const OVERLAP_SECONDS = 30 * 86_400;
 
 /** Share of each call in percent. */
-const WHAT_IS_DONE: Readonly<Record<CallKind, number>> = {
+const CALL_PERCENTAGES: Readonly<Record<CallKind, number>> = {
   create: 14,
   rename: 14,
   rotate: 8,
@@ -89,8 +89,8 @@ export class Clients {
   }
 
   /** @returns false if an instance creates no key in time */
-  async untilCreated(instance: 0 | 1, patienceMs: number): Promise<boolean> {
-    const giveUpAt = performance.now() + patienceMs;
+  async untilCreated(instance: 0 | 1, timeoutMs: number): Promise<boolean> {
+    const giveUpAt = performance.now() + timeoutMs;
     const asked: Asked = { kind: 'create', repoId: 'recovered', idempotencyKey: uuid(), name: uuid() };
     while ((await this.#call(asked, instance))?.status !== 201) {
       if (performance.now() > giveUpAt) return false;
@@ -101,7 +101,7 @@ export class Clients {
 
   async #doSomething(signal: AbortSignal): Promise<void> {
     let percent = this.#random() * 100;
-    const kinds = Object.entries(WHAT_IS_DONE) as [CallKind, number][];
+    const kinds = Object.entries(CALL_PERCENTAGES) as [CallKind, number][];
     const [kind] = kinds.find(([, part]) => {
       percent -= part;
       return percent < 0;
@@ -115,7 +115,7 @@ export class Clients {
       case 'rotate':
         return this.#rotate(key, signal);
       case 'delete':
-        if ((await this.#change({ kind, repoId, apiKeyId }, signal))?.status === 200) this.#bury(key);
+        if ((await this.#change({ kind, repoId, apiKeyId }, signal))?.status === 200) this.#retire(key);
         return;
       case 'suspend':
       case 'resume':
@@ -140,7 +140,7 @@ export class Clients {
     const { id, key, secret } = answer?.body ?? {};
     if (answer?.status !== 201) return;
     this.#alive.push({ id: String(id), repoId, key: String(key), secrets: [String(secret)] });
-    if (this.#alive.length > KEYS_A_REPOSITORY) this.#bury(this.#alive[0] as Key);
+    if (this.#alive.length > KEYS_A_REPOSITORY) this.#retire(this.#alive[0] as Key);
   }
 
   async #rotate(key: Key, signal: AbortSignal): Promise<void> {
@@ -171,7 +171,7 @@ export class Clients {
     return undefined;
   }
 
-  #bury(key: Key): void {
+  #retire(key: Key): void {
     const place = this.#alive.indexOf(key);
     if (place >= 0) this.#alive.splice(place, 1);
     this.#dead.push(key);
@@ -248,7 +248,7 @@ export async function send(
       method: METHODS[asked.kind],
       headers,
       ...(body ? { body: JSON.stringify(body) } : {}),
-      signal: AbortSignal.timeout(PATIENCE_MS),
+      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
     const said = shortened((await response.json()) as Answer['body']);
     const staleness = response.headers.get('keyledger-staleness');

@@ -8,7 +8,7 @@ import { FAULTS, type Fault, type FaultKind } from './schedule.js';
 import { type Link, type SetUp, type World, withLogOf } from './world.js';
 
 /** Actions that need the run as a whole. */
-export type Surroundings = {
+export type RunActions = {
   /** Holds back all calls, checks everything so far, restores the copy of the log, and continues. */
   restoreLog(meanwhile: 'killed' | 'running'): Promise<void>;
   /** An existing key, if there is one. */
@@ -37,8 +37,8 @@ export function possibleFaults({ log, readModel }: SetUp): {
 export async function inflictAll(
   schedule: readonly Fault[],
   world: World,
-  surroundings: Surroundings,
-  told: (fault: Inflicted) => void,
+  surroundings: RunActions,
+  onInflicted: (fault: Inflicted) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const locks = new Locks();
@@ -52,21 +52,21 @@ export async function inflictAll(
       await locks.hold(['log'], () => world.log.copy());
       await setTimeout(fault.forMs);
     }
-    await locks.hold(heldFor(fault), async () => {
+    await locks.hold(locksOf(fault), async () => {
       const from = performance.now();
-      const mend = await inflict(fault, world, surroundings);
-      if (mend) {
+      const endFault = await inflict(fault, world, surroundings);
+      if (endFault) {
         await setTimeout(fault.forMs);
-        await mend();
+        await endFault();
       }
-      told({ kind: fault.kind, instance: fault.instance, from, to: performance.now() });
+      onInflicted({ kind: fault.kind, instance: fault.instance, from, to: performance.now() });
     });
   });
   await Promise.all(underWay);
 }
 
 /** Locks of a fault: those that cannot coincide share a lock. */
-function heldFor({ kind, instance }: Fault): string[] {
+function locksOf({ kind, instance }: Fault): string[] {
   if (kind === 'log restored') return ['log', 'Redis', 'service 0', 'service 1', 'log 0', 'log 1'];
   if (kind === 'event that nobody can read') return ['log'];
   if (kind === 'disk full' || kind === 'fsync fails') return [`service ${instance}`];
@@ -75,7 +75,7 @@ function heldFor({ kind, instance }: Fault): string[] {
   return [isOfAll.includes(kind) ? part : `${part} ${instance}`];
 }
 
-type Mend = () => Promise<void>;
+type EndFault = () => Promise<void>;
 
 const CLOCK_BY_MS = 2 * 3_600_000;
 const DELAY_BY_MS = 400;
@@ -87,8 +87,8 @@ const DELAY_BY_MS = 400;
 async function inflict(
   { kind, instance, size }: Fault,
   world: World,
-  surroundings: Surroundings,
-): Promise<Mend | undefined> {
+  surroundings: RunActions,
+): Promise<EndFault | undefined> {
   const service = world.instances[instance];
   const { redis, log } = world;
   switch (kind) {
@@ -128,13 +128,13 @@ async function inflict(
   }
 }
 
-function stopped(process: { signal(signal: NodeJS.Signals): void }): Mend {
+function stopped(process: { signal(signal: NodeJS.Signals): void }): EndFault {
   process.signal('SIGSTOP');
   return async () => process.signal('SIGCONT');
 }
 
 /** Cuts off, delays or freezes a link. */
-async function cut(kind: string, world: World, instance: 0 | 1, size: number): Promise<Mend> {
+async function cut(kind: string, world: World, instance: 0 | 1, size: number): Promise<EndFault> {
   const [way, how] = kind.split(/ (.*)/) as [Link, string];
   const proxy = world.links[way]?.[instance];
   if (!proxy) throw new Error(`There is no way to ${way}`);
@@ -155,7 +155,7 @@ async function cut(kind: string, world: World, instance: 0 | 1, size: number): P
 }
 
 /** Makes system calls of a process fail as on a bad or full disk. */
-async function failing(pid: number | undefined, calls: string, error: string): Promise<Mend | undefined> {
+async function failing(pid: number | undefined, calls: string, error: string): Promise<EndFault | undefined> {
   if (pid === undefined) return undefined;
   const inject = [`trace=${calls}`, `inject=${calls}:error=${error}`].flatMap((rule) => ['-e', rule]);
   const tracer: ChildProcess = spawn(
@@ -176,7 +176,7 @@ async function failing(pid: number | undefined, calls: string, error: string): P
  * Appends an event of a later release, which puts the key in quarantine. Appends nothing while the log is
  * unavailable.
  */
-async function writeUnreadable(world: World, key: ReturnType<Surroundings['someKey']>): Promise<void> {
+async function writeUnreadable(world: World, key: ReturnType<RunActions['someKey']>): Promise<void> {
   if (!key) return;
   const { apiKeyId, repoId } = key;
   const id = uuid();

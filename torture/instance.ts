@@ -97,9 +97,9 @@ export class Instance {
   }
 
   /** @returns the exit code; null if the process had to be killed, or had exited before */
-  async stop(patienceMs: number): Promise<number | null> {
+  async stop(timeoutMs: number): Promise<number | null> {
     const killed = new AbortController();
-    const tooLate = setTimeout(patienceMs, undefined, { signal: killed.signal }).then(
+    const tooLate = setTimeout(timeoutMs, undefined, { signal: killed.signal }).then(
       () => this.kill(),
       () => undefined,
     );

@@ -74,11 +74,11 @@ try {
   const run = await Run.begin(world, seeded(seed + 1), CLIENTS);
   const schedule = scheduleOf(seed, minutes, kinds);
   const progress = startProgressBar('Torturing', schedule.length, 'faults');
-  const told = (fault: Inflicted) => {
+  const onInflicted = (fault: Inflicted) => {
     run.inflicted(fault);
     progress.add(1);
   };
-  await inflictAll(schedule, world, run, told, run.violated);
+  await inflictAll(schedule, world, run, onInflicted, run.violated);
   progress.end();
   const result = await run.finish(RECOVERY_MS);
   isRight = result.violations.length === 0;

@@ -12,15 +12,15 @@ import { checkReadModels } from './checks/read-models.js';
 import { checkReads } from './checks/reads.js';
 import { checkFiles, checkOutputs } from './checks/secrets.js';
 import { Clients } from './clients.js';
-import type { Surroundings } from './faults.js';
+import type { RunActions } from './faults.js';
 import { type Call, type Era, HistoryFile, type Inflicted, type Reading, type Violation } from './history.js';
 import { Subscriber } from './subscribers.js';
 import { untilReady, type World, withLogOf } from './world.js';
 
 /** Time for an instance to stop after SIGTERM (milliseconds). */
-const STOP_MS = 15_000;
+const STOP_TIMEOUT_MS = 15_000;
 /** Time for an instance to notice that its log was restored (milliseconds). */
-const NOTICE_MS = 20_000;
+const NOTICE_TIMEOUT_MS = 20_000;
 const NUMBERS = [0, 1] as const;
 
 export type Result = {
@@ -37,7 +37,7 @@ export type Result = {
 };
 
 /** Clients and readers of the feed at work on a world, their answers, and the violations in these. */
-export class Run implements Surroundings {
+export class Run implements RunActions {
   readonly #world: World;
   readonly #clients: Clients;
   readonly #subscribers: readonly Subscriber[];
@@ -119,20 +119,21 @@ export class Run implements Surroundings {
       this.#found('copy', ['what was restored is not the beginning of the log']);
     }
     if (meanwhile === 'killed') for (const instance of instances) instance.start();
-    else if (this.#restored.length < before.length) await noticed(() => deaths.length >= deathsBefore + 2);
+    else if (this.#restored.length < before.length)
+      await untilNoticed(() => deaths.length >= deathsBefore + 2);
     for (const subscriber of this.#subscribers) subscriber.start();
     this.#clients.forgetPositions();
     open?.();
   }
 
   /** Ends all faults, waits for the remaining answers, and checks them. */
-  async finish(patienceMs: number): Promise<Result> {
+  async finish(recoveryTimeoutMs: number): Promise<Result> {
     const { instances, redis, log, deaths } = this.#world;
     for (const instance of instances) instance.setClock(0);
-    if (!(await untilReady(this.#world, patienceMs))) this.#found('recovery', ['not ready in time']);
+    if (!(await untilReady(this.#world, recoveryTimeoutMs))) this.#found('recovery', ['not ready in time']);
     for (const number of NUMBERS) {
-      if (await this.#clients.untilCreated(number, patienceMs)) continue;
-      this.#found('recovery', [`instance ${number} created nothing in ${patienceMs} ms`]);
+      if (await this.#clients.untilCreated(number, recoveryTimeoutMs)) continue;
+      this.#found('recovery', [`instance ${number} created nothing in ${recoveryTimeoutMs} ms`]);
     }
     this.#ended.abort();
     await this.#working;
@@ -143,7 +144,7 @@ export class Run implements Surroundings {
       instances.map(async ({ url }) => (await fetch(`${url}/metrics`)).text()),
     );
     for (const number of NUMBERS) {
-      const code = await instances[number].stop(STOP_MS);
+      const code = await instances[number].stop(STOP_TIMEOUT_MS);
       if (code !== 0) this.#found('stop', [`instance ${number} did not stop as it was told: ${code}`]);
     }
     this.#found('ended by itself', checkDeaths(deaths, this.#faults));
@@ -189,7 +190,7 @@ export class Run implements Surroundings {
   /** Compares all answers since the last restoration with the log. */
   async #endEra(how: 'restored' | 'last'): Promise<{ events: readonly RecordedEvent[]; lives: Lives }> {
     const events = await this.#events();
-    if (how === 'last') await this.#untilHeard(events.at(-1)?.id);
+    if (how === 'last') await this.#untilReceived(events.at(-1)?.id);
     for (const subscriber of this.#subscribers) await subscriber.stop();
     const era: Era = {
       calls: this.#calls,
@@ -215,7 +216,7 @@ export class Run implements Surroundings {
     return { events, lives };
   }
 
-  async #untilHeard(id: string | undefined): Promise<void> {
+  async #untilReceived(id: string | undefined): Promise<void> {
     const giveUpAt = performance.now() + 30_000;
     for (const subscriber of this.#subscribers) {
       while (subscriber.latest !== id && performance.now() < giveUpAt) await setTimeout(50);
@@ -244,8 +245,8 @@ export class Run implements Surroundings {
 }
 
 /** Waits for the instances to notice; if one does not, its answers are violations. */
-async function noticed(isNoticed: () => boolean): Promise<void> {
-  const giveUpAt = performance.now() + NOTICE_MS;
+async function untilNoticed(isNoticed: () => boolean): Promise<void> {
+  const giveUpAt = performance.now() + NOTICE_TIMEOUT_MS;
   while (!isNoticed() && performance.now() < giveUpAt) await setTimeout(50);
 }
 

@@ -16,9 +16,9 @@ function read(): number {
 }
 
 class WrongDate extends RealDate {
-  constructor(...given: [] | ConstructorParameters<typeof RealDate>) {
-    if (given.length === 0) super(WrongDate.now());
-    else super(...given);
+  constructor(...args: [] | ConstructorParameters<typeof RealDate>) {
+    if (args.length === 0) super(WrongDate.now());
+    else super(...args);
   }
 
   static override now(): number {

@@ -96,8 +96,8 @@ async function twoProxies([one, other]: Two<number>): Promise<{
 }
 
 /** @returns false if an instance is not ready in time */
-export async function untilReady({ instances }: World, patienceMs: number): Promise<boolean> {
-  const giveUpAt = performance.now() + patienceMs;
+export async function untilReady({ instances }: World, timeoutMs: number): Promise<boolean> {
+  const giveUpAt = performance.now() + timeoutMs;
   for (const { url } of instances) {
     while (!(await isReady(url))) {
       if (performance.now() > giveUpAt) return false;

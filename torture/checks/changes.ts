@@ -1,5 +1,5 @@
 import { type Call, type Era, saysNothing } from '../history.js';
-import type { KeyState, Lives, Moment } from './lives.js';
+import type { KeyState, LifeEvent, Lives } from './lives.js';
 
 /**
  * Each key is a register (https://jepsen.io/consistency/models/linearizable): one order of its changes must
@@ -38,7 +38,7 @@ function callsByKey({ calls }: Era, lives: Lives): Map<string, Call[]> {
 }
 
 /** @param restored number of log entries that existed before the calls began */
-function checkKey(calls: readonly Call[], life: readonly Moment[], restored: number): string[] {
+function checkKey(calls: readonly Call[], life: readonly LifeEvent[], restored: number): string[] {
   const found: string[] = [];
   const caused = new Map(life.map(({ requestId }, revision) => [requestId, revision]));
   const begun = [...calls].sort((a, b) => a.startedAt - b.startedAt);
@@ -57,7 +57,7 @@ function checkKey(calls: readonly Call[], life: readonly Moment[], restored: num
       if (revision <= earliest) {
         found.push(`${said} and has revision ${revision}, but ${earliest} had been seen before it began`);
       }
-      const wrong = wrongCause(call, life[revision] as Moment, life[revision - 1]?.state);
+      const wrong = wrongCause(call, life[revision] as LifeEvent, life[revision - 1]?.state);
       if (wrong) found.push(`${said}: ${wrong}`);
       continue;
     }
@@ -72,7 +72,7 @@ function checkKey(calls: readonly Call[], life: readonly Moment[], restored: num
 
 function firstFrom(
   from: number,
-  life: readonly Moment[],
+  life: readonly LifeEvent[],
   holds: (at: number) => boolean,
 ): number | undefined {
   for (let at = from; at < life.length; at++) if (holds(at)) return at;
@@ -82,10 +82,10 @@ function firstFrom(
 /** Contradiction between an event and the answer to the call that caused it, if any. */
 function wrongCause(
   { kind, name, answer }: Call,
-  moment: Moment,
+  event: LifeEvent,
   before: KeyState | undefined,
 ): string | undefined {
-  const { type, data, position } = moment;
+  const { type, data, position } = event;
   if (type !== CAUSED[kind]) return `it caused ${type}`;
   if (name !== undefined && data['name'] !== name) return `the event names it ${data['name']}`;
   if (before?.status === 'deleted') return 'the key was deleted before';
@@ -108,24 +108,23 @@ const CAUSED: Readonly<Record<string, string>> = {
  * Whether the state after a revision explains the answer to a call without an event; -1 is before the
  * creation.
  */
-function explains({ kind, name, answer }: Call, life: readonly Moment[], revision: number): boolean {
-  const moment = life[revision];
-  const status = moment?.state.status;
+function explains({ kind, name, answer }: Call, life: readonly LifeEvent[], revision: number): boolean {
+  const event = life[revision];
+  const status = event?.state.status;
   if (answer?.status === 404) return status === undefined || status === 'deleted';
   switch (answer?.code) {
     case 'KEY_QUARANTINED':
       return status === 'unavailable';
     case 'IDEMPOTENCY_KEY_USED':
     case 'CONFLICT':
-      return moment !== undefined;
+      return event !== undefined;
     case undefined:
       break;
     default:
       return false;
   }
-  if (!moment || answer?.position !== moment.position) return false;
-  if (kind === 'rename')
-    return moment.state.name === name && status !== 'deleted' && status !== 'unavailable';
+  if (!event || answer?.position !== event.position) return false;
+  if (kind === 'rename') return event.state.name === name && status !== 'deleted' && status !== 'unavailable';
   if (kind === 'suspend') return status === 'suspended';
   if (kind === 'resume') return status === 'active';
   // A repeat: the idempotency check compares its answer with the first.

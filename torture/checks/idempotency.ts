@@ -9,14 +9,14 @@ import type { Lives } from './lives.js';
  */
 export function checkIdempotency({ calls }: Era, lives: Lives, keyring: Keyring): string[] {
   const found: string[] = [];
-  const events = new Map([...lives.values()].flat().map((moment) => [moment.requestId, moment] as const));
+  const events = new Map([...lives.values()].flat().map((event) => [event.requestId, event] as const));
   for (const [idempotencyKey, tries] of triesIn(calls)) {
     const say = (what: string) => found.push(`Idempotency-Key ${idempotencyKey}: ${what}`);
     const caused = tries.flatMap(({ id }) => events.get(id) ?? []);
     if (caused.length > 1) say(`${caused.length} events`);
     const answers = tries.flatMap(({ answer }) => (answer && answer.status < 300 ? [answer.body] : []));
-    const given = new Set(answers.map(({ id, key, secret }) => `${id} ${key} ${secret}`));
-    if (given.size > 1) say(`${given.size} different answers`);
+    const secrets = new Set(answers.map(({ id, key, secret }) => `${id} ${key} ${secret}`));
+    if (secrets.size > 1) say(`${secrets.size} different answers`);
     const [first] = answers;
     const [event] = caused;
     if (!first || !event) continue;

@@ -5,7 +5,7 @@ import type { FaultKind } from '../schedule.js';
 /** Limit for the answer to any call, whatever is unavailable (milliseconds). */
 export const LIMIT_MS = 10_000;
 /** Additional time that a slowed process needs to catch up (milliseconds). */
-const AFTER_MS = 2000;
+const CATCH_UP_MS = 2000;
 
 /** Faults during which the instance, or the network to it, can answer no client. */
 const SILENCING: readonly FaultKind[] = [
@@ -27,7 +27,7 @@ export function checkHangs(calls: readonly Call[], faults: readonly Inflicted[])
       .filter((fault) => fault.instance === instance)
       .map(({ from, to }) => Math.min(to, endedAt) - Math.max(from, startedAt))
       .filter((ms) => ms > 0)
-      .reduce((sum, ms) => sum + ms + AFTER_MS, 0);
+      .reduce((sum, ms) => sum + ms + CATCH_UP_MS, 0);
     if (took > LIMIT_MS + silentFor) {
       found.push(`${kind} (${id}) took ${Math.round(took)} ms, answered ${answer?.status ?? 'nothing'}`);
     }
@@ -60,7 +60,7 @@ const EXPECTED = [
 /** EX_SOFTWARE: the disk is no longer reliable, or the log is no longer the same. */
 const LOG_FAILED = 'exit 70';
 /** Time in which such an instance answers its requests before it exits (milliseconds). */
-const FAREWELL_MS = 10_000;
+const DRAIN_TIMEOUT_MS = 10_000;
 const LOG_FAULTS: readonly FaultKind[] = [
   'log killed',
   'log stopped',
@@ -78,7 +78,10 @@ export function checkDeaths(deaths: readonly Death[], faults: readonly Inflicted
     faults.some((fault) => kinds.includes(fault.kind) && fault.from < to && fault.to > from);
   return deaths
     .filter(({ how, served, startedAt, at }) => {
-      if (how === LOG_FAILED && during(['fsync fails', 'disk full', 'log restored'], at - FAREWELL_MS, at))
+      if (
+        how === LOG_FAILED &&
+        during(['fsync fails', 'disk full', 'log restored'], at - DRAIN_TIMEOUT_MS, at)
+      )
         return false;
       return served || !during(LOG_FAULTS, startedAt, at);
     })

@@ -12,7 +12,7 @@ export type KeyState = {
 };
 
 /** Event in the life of a key, and the state of the key after it. */
-export type Moment = {
+export type LifeEvent = {
   /** Index among all events of the log, from 0. */
   readonly place: number;
   readonly position: string;
@@ -23,12 +23,12 @@ export type Moment = {
 };
 
 /** Life of every key in the log. */
-export type Lives = ReadonlyMap<string, readonly Moment[]>;
+export type Lives = ReadonlyMap<string, readonly LifeEvent[]>;
 
 const STREAM = 'aiApiKey-';
 
 export function livesIn(events: readonly RecordedEvent[]): Lives {
-  const lives = new Map<string, Moment[]>();
+  const lives = new Map<string, LifeEvent[]>();
   for (const [place, event] of events.entries()) {
     if (!event.stream.startsWith(STREAM)) continue;
     const id = event.stream.slice(STREAM.length);
@@ -36,7 +36,7 @@ export function livesIn(events: readonly RecordedEvent[]): Lives {
     lives.set(id, life);
     const { requestId } = event.metadata as { requestId: string };
     const { position, type } = event;
-    const data = event.data as Moment['data'];
+    const data = event.data as LifeEvent['data'];
     const state = next(life.at(-1)?.state, type, data, requestId.startsWith(UNREADABLE));
     life.push({ place, position, requestId, type, data, state });
   }
@@ -47,7 +47,7 @@ export function livesIn(events: readonly RecordedEvent[]): Lives {
 function next(
   before: KeyState | undefined,
   type: string,
-  data: Moment['data'],
+  data: LifeEvent['data'],
   isUnreadable: boolean,
 ): KeyState {
   const text = (field: string) => String(data[field]);

@@ -5,7 +5,7 @@ import type { World } from '../world.js';
 import type { Lives } from './lives.js';
 
 /** Time for a read model to recover from any fault (milliseconds). */
-const PATIENCE_MS = 60_000;
+const RECOVERY_TIMEOUT_MS = 60_000;
 
 /** In the end both instances list what the log says, and Redis holds the same. */
 export async function checkReadModels(world: World, lives: Lives, end: string): Promise<string[]> {
@@ -48,7 +48,7 @@ function expectedLists(lives: Lives): Map<string, Set<string>> {
 /** @returns the list, or why there is none */
 async function listOf(url: string, token: string, minPosition: string): Promise<Set<string> | string> {
   const headers = { authorization: `Bearer ${token}`, 'keyledger-min-position': minPosition };
-  const giveUpAt = performance.now() + PATIENCE_MS;
+  const giveUpAt = performance.now() + RECOVERY_TIMEOUT_MS;
   for (;;) {
     const response = await fetch(url, { headers }).catch(() => undefined);
     const answer = (await response?.json().catch(() => undefined)) as { apiKeys?: Shown[]; code?: string };

@@ -7,7 +7,7 @@ import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
 import { type ListItem, toListItem } from '../../../src/projections/list-item.js';
 import { eventsIn, withLogAt } from '../fixtures/log-copies.js';
 
-const KEYS_LOOKED_AT = 40;
+const SAMPLED_KEYS = 40;
 
 /** Answers that a log and its copy share: lists and the histories of some keys, without positions. */
 export const answersOf = (url: string) => withLogAt(url, answersIn);
@@ -17,7 +17,7 @@ async function answersIn(log: EventStore) {
   for await (const recorded of log.readAll()) if (apiKeyIdOf(recorded.stream)) index.apply(recorded);
   const items = [...index.entries()].map(toListItem);
   const lists = items.map(({ position: _, createdPosition: __, ...item }: ListItem) => item);
-  const looked = [...items.slice(0, KEYS_LOOKED_AT), ...items.slice(-KEYS_LOOKED_AT)];
+  const looked = [...items.slice(0, SAMPLED_KEYS), ...items.slice(-SAMPLED_KEYS)];
   const histories: Omit<HistoryEntry, 'position'>[] = [];
   for (const { apiKeyId } of looked) {
     for await (const { position: _, ...entry } of history(log, apiKeyId)) histories.push(entry);

@@ -15,7 +15,7 @@ const LONG = 600_000;
 const SHORT = 20;
 
 /** Waits until a store can be read. */
-export async function inReach(store: DeliveryStore): Promise<DeliveryStore> {
+export async function untilAvailable(store: DeliveryStore): Promise<DeliveryStore> {
   await eventually(() =>
     store.cursor('any').then(
       () => true,

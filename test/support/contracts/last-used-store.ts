@@ -4,7 +4,7 @@ import type { LastUsedStore } from '../../../src/last-used/last-used-store.js';
 import { eventually } from '../assertions/eventually.js';
 
 /** Waits until a store can be read. */
-export async function inReach(store: LastUsedStore): Promise<LastUsedStore> {
+export async function untilAvailable(store: LastUsedStore): Promise<LastUsedStore> {
   await eventually(() =>
     store.read(['any']).then(
       () => true,
@@ -17,7 +17,7 @@ export async function inReach(store: LastUsedStore): Promise<LastUsedStore> {
 /**
  * Contract of a last-used store. Each `open` returns another store on the same data, like another process.
  */
-export function describeUsageStore(name: string, open: () => Promise<LastUsedStore>): void {
+export function describeLastUsedStore(name: string, open: () => Promise<LastUsedStore>): void {
   describe(`${name} as a store of last uses`, () => {
     let store: LastUsedStore;
     let other: LastUsedStore;

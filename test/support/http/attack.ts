@@ -10,20 +10,23 @@ export type Target = {
   /** Each request carries one of these tokens, or none. */
   readonly tokens: readonly (string | undefined)[];
   /** Called before each operation: values that exist, and secrets that no answer may disclose. */
-  whatThereIs(): Promise<{ readonly known: KnownValues; readonly secrets: readonly string[] }>;
+  currentValues(): Promise<{ readonly known: KnownValues; readonly secrets: readonly string[] }>;
 };
 
 /**
- * Sends `runsACall` random requests to each operation of the service's own OpenAPI document.
+ * Sends `runsPerOperation` random requests to each operation of the service's own OpenAPI document.
  * @returns every status that the service answered
  * @throws Error an answer deviates from the document or discloses a secret: names the operation and the
  * problem
  */
-export async function attack({ url, tokens, whatThereIs }: Target, runsACall: number): Promise<Set<number>> {
+export async function attack(
+  { url, tokens, currentValues }: Target,
+  runsPerOperation: number,
+): Promise<Set<number>> {
   const document = (await ask(`${url}/openapi.json`, 'GET')).json as unknown as OpenApi;
   const statuses = new Set<number>();
   for (const operation of operationsOf(document)) {
-    const { known, secrets } = await whatThereIs();
+    const { known, secrets } = await currentValues();
     const property = fc.asyncProperty(
       requestsTo(operation, known),
       fc.constantFrom(...tokens),
@@ -40,7 +43,7 @@ export async function attack({ url, tokens, whatThereIs }: Target, runsACall: nu
         statuses.add(answer.status);
       },
     );
-    await fc.assert(property, { numRuns: runsACall, includeErrorInReport: true });
+    await fc.assert(property, { numRuns: runsPerOperation, includeErrorInReport: true });
   }
   return statuses;
 }

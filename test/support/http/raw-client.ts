@@ -9,7 +9,7 @@ export type RawAnswer = {
 };
 
 /** Milliseconds of silence after which a server counts as hanging. */
-const SILENCE_MS = 10_000;
+const SILENCE_TIMEOUT_MS = 10_000;
 
 export function connectTo(url: string): Socket {
   const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true });
@@ -33,9 +33,9 @@ export function exchange(
       socket.destroy();
       resolve(said);
     };
-    socket.setTimeout(SILENCE_MS, () => {
+    socket.setTimeout(SILENCE_TIMEOUT_MS, () => {
       socket.destroy();
-      reject(new Error(`No end of the answer after ${SILENCE_MS} ms, only: ${JSON.stringify(said)}`));
+      reject(new Error(`No end of the answer after ${SILENCE_TIMEOUT_MS} ms, only: ${JSON.stringify(said)}`));
     });
     socket.on('data', (piece) => {
       said += piece.toString('latin1');

@@ -9,7 +9,7 @@ import {
   NO_BODY,
   type Sent,
 } from '../fixtures/hostile-values.js';
-import { goodObject, goodValue, type JsonSchema, type KnownValues } from '../fixtures/schema-values.js';
+import { type JsonSchema, type KnownValues, validObject, validValue } from '../fixtures/schema-values.js';
 
 /**
  * Valid and malformed requests to every operation of an OpenAPI 3.1 document, generated from the document
@@ -68,8 +68,8 @@ export function requestsTo(operation: Operation, known: KnownValues): fc.Arbitra
   const { method, path, parameters, body } = operation;
   const oneOf = ({ in: where, name, schema }: Parameter) => {
     const written = where === 'header' ? inHeader : encodeURIComponent;
-    const good = goodValue(schema, known[name]).map((value) => written(String(value).toWellFormed()));
-    return oftenGood(good, hostileText);
+    const good = validValue(schema, known[name]).map((value) => written(String(value).toWellFormed()));
+    return mostlyValid(good, hostileText);
   };
   const of = (where: Parameter['in']) => parameters.filter((parameter) => parameter.in === where);
   const pairsOf = (where: Parameter['in']) =>
@@ -82,13 +82,13 @@ export function requestsTo(operation: Operation, known: KnownValues): fc.Arbitra
     .record({
       inPath: fc.tuple(...of('path').map((parameter) => oneOf(parameter))),
       query: pairsOf('query'),
-      moreQuery: oftenGood(fc.constant(''), hostileText),
+      moreQuery: mostlyValid(fc.constant(''), hostileText),
       headers: pairsOf('header'),
-      moreHeaders: oftenGood<WireRequest['headers']>(
+      moreHeaders: mostlyValid<WireRequest['headers']>(
         fc.constant([]),
         fc.array(hostileHeader, { minLength: 1, maxLength: 3 }),
       ),
-      sent: body ? bodiesOf(body, known) : oftenGood(fc.constant(NO_BODY), bodiesOf({}, known)),
+      sent: body ? bodiesOf(body, known) : mostlyValid(fc.constant(NO_BODY), bodiesOf({}, known)),
     })
     .map(({ inPath, query, moreQuery, headers, moreHeaders, sent }) => {
       const rest = [...inPath];
@@ -117,7 +117,7 @@ export function bytesOf({ method, target, headers, body }: WireRequest, token: s
   return Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), body ?? Buffer.alloc(0)]);
 }
 
-const oftenGood = <T>(good: fc.Arbitrary<T>, bad: fc.Arbitrary<T>): fc.Arbitrary<T> =>
+const mostlyValid = <T>(good: fc.Arbitrary<T>, bad: fc.Arbitrary<T>): fc.Arbitrary<T> =>
   fc.oneof({ weight: 5, arbitrary: good }, { weight: 1, arbitrary: bad });
 
 /** UTF-8 as one character a byte, without control characters, which no header may hold. */
@@ -125,9 +125,9 @@ const inHeader = (text: string): string => Buffer.from(text.replaceAll(/\p{Cc}/g
 
 function bodiesOf(schema: JsonSchema, known: KnownValues): fc.Arbitrary<Sent> {
   const asObject = schema.anyOf?.find(({ type }) => type === 'object') ?? schema;
-  const good = goodObject(asObject, known).map((value) => JSON.stringify(value));
-  const text = oftenGood(good, fc.oneof(spoiledObject(asObject, known), hostileJson));
-  return oftenGood(
+  const good = validObject(asObject, known).map((value) => JSON.stringify(value));
+  const text = mostlyValid(good, fc.oneof(malformedObject(asObject, known), hostileJson));
+  return mostlyValid(
     text.map((json) => ({ headers: [JSON_TYPE], bytes: Buffer.from(json) })),
     fc.oneof(
       fc.tuple(text, fc.constantFrom(...ENCODINGS)).map(([json, encode]) => encode(json)),
@@ -140,12 +140,12 @@ function bodiesOf(schema: JsonSchema, known: KnownValues): fc.Arbitrary<Sent> {
  * JSON of a valid object, spoiled by fields that are duplicate, of another type, unknown, or named like
  * members of Object.prototype.
  */
-function spoiledObject(schema: JsonSchema, known: KnownValues): fc.Arbitrary<string> {
+function malformedObject(schema: JsonSchema, known: KnownValues): fc.Arbitrary<string> {
   const names = Object.keys(schema.properties ?? {});
   const name = fc.constantFrom(...names, '__proto__', 'constructor', 'prototype', 'toString', '');
   const field = fc.tuple(name, hostileJson).map(([field, json]) => `${JSON.stringify(field)}:${json}`);
   return fc
-    .tuple(goodObject(schema, known), fc.array(field, { minLength: 1, maxLength: 4 }))
+    .tuple(validObject(schema, known), fc.array(field, { minLength: 1, maxLength: 4 }))
     .map(
       ([value, fields]) =>
         `{${[...Object.keys(value).map((key) => `${JSON.stringify(key)}:${JSON.stringify(value[key])}`), ...fields].join(',')}}`,

@@ -39,7 +39,7 @@ const STREAMS = 3;
 /**
  * Milliseconds after which a follower without its events fails, so that fast-check can shrink the program.
  */
-const LONGEST_WAIT_MS = 10_000;
+const FOLLOW_TIMEOUT_MS = 10_000;
 const is = <T extends Action['do']>(...names: T[]) => fc.constantFrom(...names);
 const by = fc.constantFrom<Opener>(0, 1);
 const stream = fc.nat(STREAMS - 1);
@@ -97,7 +97,7 @@ class Run {
     this.#start = start;
   }
 
-  async take(group: readonly Action[]): Promise<void> {
+  async execute(group: readonly Action[]): Promise<void> {
     this.#answered = [];
     this.#checks = [];
     this.#group = new Promise((resolve) => {
@@ -108,7 +108,7 @@ class Run {
     this.#held = await this.#readAll(0, 0);
     expect(this.#held.slice(0, before.length)).toEqual(before);
     for (const one of this.#answered) this.#checkAnswer(one, before);
-    this.#checkThatAllWereToldOf(before.length);
+    this.#checkAllAcknowledged(before.length);
     for (const check of this.#checks) check();
     this.#checkFollowers();
     this.#groupEnded();
@@ -118,7 +118,7 @@ class Run {
   async end(): Promise<void> {
     this.#groupEnded();
     for (const one of this.#followers) {
-      const giveUpAt = performance.now() + LONGEST_WAIT_MS;
+      const giveUpAt = performance.now() + FOLLOW_TIMEOUT_MS;
       const hasAll = () => one.seen.length >= this.#held.length - one.after;
       await Promise.race([eventually(() => hasAll() || performance.now() > giveUpAt), one.ended]);
       one.stop.abort();
@@ -195,10 +195,10 @@ class Run {
     const stop = new AbortController();
     const known = this.#positionAfter(this.#held.length);
     const follow = async () => {
-      for await (const page of log.subscribe(this.#positionAfter(after), stop.signal)) {
-        seen.push(...page.events.filter(({ stream }) => this.#streams.includes(stream)));
-        expect(page.position >= (page.events.at(-1)?.position ?? '')).toBe(true);
-        if (page.caughtUp) expect(page.position >= known).toBe(true);
+      for await (const batch of log.subscribe(this.#positionAfter(after), stop.signal)) {
+        seen.push(...batch.events.filter(({ stream }) => this.#streams.includes(stream)));
+        expect(batch.position >= (batch.events.at(-1)?.position ?? '')).toBe(true);
+        if (batch.caughtUp) expect(batch.position >= known).toBe(true);
         if (isSlow) await this.#group;
       }
     };
@@ -238,12 +238,12 @@ class Run {
   }
 
   /** Each new event of this group is one whose append the log acknowledged. */
-  #checkThatAllWereToldOf(from: number): void {
-    const told = this.#answered.flatMap(({ stream, ids, result }) =>
+  #checkAllAcknowledged(from: number): void {
+    const acknowledged = this.#answered.flatMap(({ stream, ids, result }) =>
       result.appended ? ids.map((_, n) => `${stream} ${result.revision - n}`) : [],
     );
     for (const { stream, revision } of this.#held.slice(from))
-      expect(told).toContain(`${stream} ${revision}`);
+      expect(acknowledged).toContain(`${stream} ${revision}`);
   }
 
   /** A read returns at least what the log held before the group, and at most what it holds after it. */
@@ -302,7 +302,7 @@ export function describeEventStoreModel(name: string, open: () => Promise<EventS
         fc.asyncProperty(program, async (groups) => {
           const run = new Run(openers, await (openers[0] as EventStore).end());
           try {
-            for (const group of groups) await run.take(group);
+            for (const group of groups) await run.execute(group);
             await run.end();
           } finally {
             run.abandon();

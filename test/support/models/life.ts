@@ -14,7 +14,7 @@ import type { EventStore } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
 import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
 import { Keyring, makeMasterKey } from '../../../src/security/keyring.js';
-import { type Answer, classifyError, Model, type Outcome, type Request } from './lifecycle.js';
+import { type Answer, Model, type Outcome, type Request, verificationResult } from './lifecycle.js';
 
 /** Before the time of the log's own clock. */
 const START = Date.parse('2020-01-01T00:00:00.000Z');
@@ -102,7 +102,7 @@ export class Life {
     this.#seen = from;
   }
 
-  async take(step: Step): Promise<void> {
+  async execute(step: Step): Promise<void> {
     if (step.do === 'tick') this.#now += step.ms ?? 0;
     else if (step.do === 'repeat') {
       const request = this.#requests[(step.which ?? 0) % this.#requests.length];
@@ -202,9 +202,9 @@ export class Life {
     }
     for (const key of this.model.keys) {
       for (const secret of this.secrets) {
-        const question = { accessKey: key.answer.key, secret, sees: () => true };
-        const verdict = this.index.verify(question, this.#now);
-        expect(verdict.valid ? 'valid' : verdict.reason).toBe(classifyError(key, secret, this.#now));
+        const request = { accessKey: key.answer.key, secret, sees: () => true };
+        const result = this.index.verify(request, this.#now);
+        expect(result.valid ? 'valid' : result.reason).toBe(verificationResult(key, secret, this.#now));
       }
     }
   }

@@ -172,7 +172,7 @@ class Run {
     for (const { readModel } of this.#instances) await readModel.close();
   }
 
-  async take(step: Step): Promise<void> {
+  async execute(step: Step): Promise<void> {
     if (step.do === 'change') this.#change(step.changes);
     else if (step.do === 'save') await this.#store.shared?.save();
     else if (step.do === 'cut') await this.#cut(step);
@@ -291,7 +291,7 @@ class Run {
     const isServed = restores % 2 === 0 && restores === one.restores;
     return () => {
       if (!Array.isArray(listed)) return this.#checkFailure(listed, readModel);
-      const texts = this.#log.map((_, n) => JSON.stringify(this.#shown(n + 1, repoId, true)));
+      const texts = this.#log.map((_, n) => JSON.stringify(this.#expectedList(n + 1, repoId, true)));
       expect(['[]', ...texts].slice(isServed ? written : 0)).toContain(JSON.stringify(listed));
     };
   }
@@ -311,12 +311,12 @@ class Run {
         try {
           for (const includeDeleted of [false, true]) {
             expect(await paged(one.readModel, repoId, includeDeleted)).toEqual(
-              this.#shown(saved, repoId, includeDeleted),
+              this.#expectedList(saved, repoId, includeDeleted),
             );
           }
-          for (const item of this.#shown(saved, repoId, true))
+          for (const item of this.#expectedList(saved, repoId, true))
             expect(await one.readModel.get(repoId, item.apiKeyId)).toEqual(item);
-          const least = this.#shown(one.written, repoId, true);
+          const least = this.#expectedList(one.written, repoId, true);
           for (const { position } of least) expect(position <= at(saved)).toBe(true);
         } catch (error) {
           if (!(error instanceof ReadModelLost)) throw error;
@@ -330,7 +330,7 @@ class Run {
     if (lost === 0) this.#isDamaged = false;
   }
 
-  #shown(place: number, repoId: string, includeDeleted: boolean): ListItem[] {
+  #expectedList(place: number, repoId: string, includeDeleted: boolean): ListItem[] {
     const keys = fold(this.#log, place).filter((item) => item.repoId === repoId);
     return keys.filter(({ status }) => includeDeleted || status !== 'deleted').reverse();
   }
@@ -355,7 +355,7 @@ export function describeReadModelModel(name: string, makeStore: () => ReadModelS
           const run = new Run(makeStore());
           try {
             await run.begin();
-            for (const step of all) await run.take(step);
+            for (const step of all) await run.execute(step);
           } finally {
             await run.end();
           }

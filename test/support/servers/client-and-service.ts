@@ -23,7 +23,7 @@ export const client = (options: Partial<ClientOptions> = {}): Client =>
   createClient({ baseUrl: proxy.url, token, ...options });
 
 /** Within a test: changes to another repository, and resets the proxy. */
-export function startAnew(): void {
+export function resetClientAndProxy(): void {
   proxy.reset();
   repoId = `shop-${randomUUID()}`;
 }
@@ -39,7 +39,7 @@ export function runClientAndService(): void {
     await proxy.stop();
     await service.stop();
   });
-  beforeEach(startAnew);
+  beforeEach(resetClientAndProxy);
 }
 
 /** Error of a call that must fail with a KeyledgerClientError. */

@@ -34,11 +34,11 @@ async function withRedis(log: Promise<Parts>): Promise<Parts> {
  * Port that serves as a lock on the configured EventStoreDB across processes: its listener has the log to
  * itself.
  */
-const ALONE_PORT = 47_113;
+const LOCK_PORT = 47_113;
 
-async function alone(): Promise<Server> {
+async function acquireLogLock(): Promise<Server> {
   for (;;) {
-    const lock = createServer().listen(ALONE_PORT, '127.0.0.1');
+    const lock = createServer().listen(LOCK_PORT, '127.0.0.1');
     try {
       await once(lock, 'listening');
       return lock;
@@ -63,11 +63,11 @@ export const combinations: readonly Combination[] = [
  * The same combinations, one test at a time where suites share a log: for suites whose services act on all
  * that a log holds, such as calling its webhooks.
  */
-export const combinationsAlone: readonly Combination[] = combinations.map(({ name, start }) => ({
+export const exclusiveCombinations: readonly Combination[] = combinations.map(({ name, start }) => ({
   name,
   start: async () => {
     const isShared = name.startsWith('EventStoreDB') && eventStoreDbSource === 'EVENTSTORE_TEST_URL';
-    const lock = isShared ? await alone() : undefined;
+    const lock = isShared ? await acquireLogLock() : undefined;
     const { settings, stop } = await start();
     return {
       settings,

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually } from '../assertions/eventually.js';
-import { freshFolder } from '../fixtures/temp-folder.js';
+import { temporaryFolder } from '../fixtures/temp-folder.js';
 import { freePort } from './redis-server.js';
 import { serverEnvironment } from './server-environment.js';
 
@@ -22,7 +22,7 @@ if (!nginx) {
 }
 
 /** Configuration for nginx from docs/gateways.md, and the addresses in it. */
-const SHOWN = /^```nginx\n(.*?)^```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
+const DOCUMENTED = /^```nginx\n(.*?)^```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
 const KEYLEDGER = 'server 127.0.0.1:8080;';
 const APPLICATION = 'server 127.0.0.1:3000;';
 const LISTEN = 'listen 80;';
@@ -38,14 +38,14 @@ export async function startNginx(
   application: string,
   access: 'of all' | 'restricted' = 'of all',
 ): Promise<Nginx> {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const address = `127.0.0.1:${await freePort()}`;
   const gateway = [
     [KEYLEDGER, `server ${keyledger};`],
     [APPLICATION, `server ${application};`],
     [LISTEN, `listen ${address};`],
     [INTERNAL, access === 'restricted' ? `${INTERNAL}\n${RESTRICTED}` : INTERNAL],
-  ].reduce((text, [from = '', to = '']) => replaceOnce(text, from, to), SHOWN);
+  ].reduce((text, [from = '', to = '']) => replaceOnce(text, from, to), DOCUMENTED);
   const file = join(folder.path, 'nginx.conf');
   writeFileSync(file, `${surroundings(folder.path)}http {\naccess_log off;\n${TEMPORARY}\n${gateway}}\n`);
   const server = spawn(nginx ?? 'nginx', ['-p', folder.path, '-c', file], {

@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
-import { freshFolder } from '../fixtures/temp-folder.js';
+import { temporaryFolder } from '../fixtures/temp-folder.js';
 import { serverEnvironment } from './server-environment.js';
 
 export type RedisServer = { readonly url: string; stop(signal?: NodeJS.Signals): Promise<void> };
@@ -33,7 +33,7 @@ export async function startRedis(port?: number): Promise<RedisServer> {
 }
 
 async function startServer(port: number): Promise<RedisServer> {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const settings = [
     '--port',
     String(port),

@@ -4,7 +4,7 @@ import { LogOutput } from '../../../src/log-output.js';
 import { type Service, startService } from '../../../src/main.js';
 import { mintToken } from '../../../src/security/tokens.js';
 import { eventually } from '../assertions/eventually.js';
-import { freshFolder } from '../fixtures/temp-folder.js';
+import { temporaryFolder } from '../fixtures/temp-folder.js';
 
 export type Answer = {
   readonly status: number;
@@ -36,7 +36,7 @@ export async function runService(
   settings: NodeJS.ProcessEnv = {},
   readyWith: 'lists' | 'no lists' = 'lists',
 ): Promise<Running> {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const config = loadConfig({ DATA_DIR: folder.path, PORT: '0', LOG_LEVEL: 'silent', ...settings });
   const service: Service = await startService(config, output, () => undefined);
   const anyone = await tokenFor(config, { '*': 'viewer' }, 'anyone');

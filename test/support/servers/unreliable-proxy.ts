@@ -58,8 +58,8 @@ export async function unreliableProxy(serviceUrl: string): Promise<UnreliablePro
       const gone = new AbortController();
       response.once('close', () => gone.abort());
       const ask = { headers: endToEnd(Object.entries(headers)), signal: gone.signal };
-      const handedOn = fetch(serviceUrl + url, ask).then((answer) => handOn(answer, response, upTo));
-      await handedOn.catch(() => response.destroy());
+      const forwarded = fetch(serviceUrl + url, ask).then((answer) => forwardBody(answer, response, upTo));
+      await forwarded.catch(() => response.destroy());
     };
     const mishap = mishaps.shift();
     if (mishap) return void (await mishap(response, pass, stream));
@@ -94,7 +94,7 @@ export async function unreliableProxy(serviceUrl: string): Promise<UnreliablePro
   };
 }
 
-async function handOn(answer: Response, response: ServerResponse, upTo: number | RegExp): Promise<void> {
+async function forwardBody(answer: Response, response: ServerResponse, upTo: number | RegExp): Promise<void> {
   response.writeHead(answer.status, endToEnd([...answer.headers])).flushHeaders();
   let passed = Buffer.alloc(0);
   for await (const piece of answer.body as unknown as AsyncIterable<Uint8Array>) {

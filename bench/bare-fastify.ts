@@ -28,7 +28,7 @@ app.post(
   },
   async (_, reply) => reply.code(201).send(answer),
 );
-const verdict = {
+const verification = {
   success: true,
   valid: true,
   apiKey: { id: answer.id, repoId: 'bench', name: 'search feature', aiType: 'OPENAI', expiresAt: null },
@@ -45,7 +45,7 @@ app.post(
       },
     },
   },
-  async () => verdict,
+  async () => verification,
 );
 await app.listen({ host: '127.0.0.1', port: 0 });
 console.log(`listens on ${(app.server.address() as AddressInfo).port}`);

@@ -105,12 +105,12 @@ describe('a verification', () => {
 
   it('tells the API key of a good credential, and where the log was', async () => {
     proxy.mishaps = [json(200, valid, { 'keyledger-staleness': '0.5', 'keyledger-position': 'log:4' })];
-    const verdict = await client().verifyApiKey(credential, { minPosition: 'log:2' });
-    expect(verdict).toEqual({ ...valid, staleness: 0.5 });
+    const result = await client().verifyApiKey(credential, { minPosition: 'log:2' });
+    expect(result).toEqual({ ...valid, staleness: 0.5 });
     // @ts-expect-error: the fields of a verification result depend on `valid`
-    expect(verdict.reason).toBeUndefined();
-    const known: [string, string] | undefined = verdict.valid
-      ? [verdict.apiKey.name, verdict.position]
+    expect(result.reason).toBeUndefined();
+    const known: [string, string] | undefined = result.valid
+      ? [result.apiKey.name, result.position]
       : undefined;
     expect(known).toEqual(['search', 'log:3']);
     expect(requests()).toEqual([['POST /verify', credential]]);
@@ -119,10 +119,10 @@ describe('a verification', () => {
 
   it('answers with the reason that a credential is not good', async () => {
     proxy.mishaps = [json(200, { success: true, valid: false, reason: 'EXPIRED' })];
-    const verdict = await client().verifyApiKey(credential);
-    expect(verdict).toEqual({ success: true, valid: false, reason: 'EXPIRED', staleness: null });
+    const result = await client().verifyApiKey(credential);
+    expect(result).toEqual({ success: true, valid: false, reason: 'EXPIRED', staleness: null });
     const reason: 'EXPIRED' | undefined =
-      !verdict.valid && verdict.reason === 'EXPIRED' ? verdict.reason : undefined;
+      !result.valid && result.reason === 'EXPIRED' ? result.reason : undefined;
     expect(reason).toBe('EXPIRED');
   });
 

@@ -334,9 +334,9 @@ describe.each(combinations)('on $name', ({ start }) => {
       const position = (await create(newRepoId())).headers.get('keyledger-position') ?? '';
       expectError(await ask('7'), 400, 'INVALID_INPUT');
       expectError(await ask(randomUUID() + position.slice(36)), 409, 'OTHER_LOG');
-      const behind = await ask(position.slice(0, 37) + '7f'.padEnd(position.length - 37, 'f'));
-      expectError(behind, 503, 'BEHIND');
-      expect(behind.headers.get('retry-after')).toBe('1');
+      const response = await ask(position.slice(0, 37) + '7f'.padEnd(position.length - 37, 'f'));
+      expectError(response, 503, 'BEHIND');
+      expect(response.headers.get('retry-after')).toBe('1');
     });
   });
 

@@ -67,18 +67,18 @@ describe.each(combinations)('two instances on $name', ({ start }) => {
         const [here, there] = n % 2 ? [one, two] : [two, one];
         const { json, headers } = await create(here, token);
         const { id, key, secret } = json;
-        const verdict = (position: string | null) =>
+        const verify = (position: string | null) =>
           there.ask('POST', '/verify', {
             token: verifier,
             body: { key, secret },
             headers: { 'keyledger-min-position': position ?? '' },
           });
-        expect((await verdict(headers.get('keyledger-position'))).json).toMatchObject({ valid: true });
+        expect((await verify(headers.get('keyledger-position'))).json).toMatchObject({ valid: true });
         const revoked = await (n % 3
           ? here.ask('DELETE', `${keys}/${id}`, { token })
           : here.ask('POST', `${keys}/${id}/suspend`, { token }));
         const reason = n % 3 ? 'DELETED' : 'SUSPENDED';
-        const after = await verdict(revoked.headers.get('keyledger-position'));
+        const after = await verify(revoked.headers.get('keyledger-position'));
         expect(after.json).toEqual({ success: true, valid: false, reason });
       }
     } finally {

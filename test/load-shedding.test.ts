@@ -134,8 +134,8 @@ it('a log that answers nothing holds up no more than there is room for; the rest
   const verifier = await service.token('verifier');
   while (!isOver) {
     expect((await service.ask('GET', '/health/live')).status).toBe(200);
-    const verdict = await service.ask('POST', '/verify', { token: verifier, body: credentialOf(key) });
-    expect(verdict.json).toMatchObject({ valid: true });
+    const result = await service.ask('POST', '/verify', { token: verifier, body: credentialOf(key) });
+    expect(result.json).toMatchObject({ valid: true });
     peak = Math.max(peak, residentMiB());
   }
   const { answers, broken, sent } = await flood;
@@ -239,10 +239,10 @@ it('a verification waits for one list, not for all of them', async () => {
     lists++;
     return answer?.status;
   });
-  const verdict = gateway.ask(verify);
+  const result = gateway.ask(verify);
   await eventually(() => readers.every(({ socket }) => socket.writableLength === 0));
   service.process.kill('SIGCONT');
-  expect((await verdict)?.body).toContain('"valid":true');
+  expect((await result)?.body).toContain('"valid":true');
   expect(lists).toBeLessThan(45);
   expect(new Set(await Promise.all(answers))).toEqual(new Set([200]));
   for (const { socket } of [...readers, gateway]) socket.destroy();

@@ -65,7 +65,7 @@ const list = async (one: Projector, atLeast?: Position) => {
   const page = await readsOf.get(one)?.list(repoId, { includeDeleted: false }, atLeast);
   return page?.items.map(({ name }) => name);
 };
-const verdict = (one: Projector, accessKey: string, secret: string) =>
+const verify = (one: Projector, accessKey: string, secret: string) =>
   one.apiKeyIndex.verify({ accessKey, secret, sees: () => true }, Date.now());
 const caughtUp = async (one = projector) =>
   expect(await one.readModelProgress.waitFor(await log.end())).toBe(true);
@@ -107,22 +107,22 @@ describe('the projector', () => {
     await updateAiApiKey(context(), { repoId, apiKeyId: a.id, name: 'A' });
     await caughtUp();
     expect(await names()).toEqual(['b', 'A']);
-    expect(verdict(projector, a.key, a.secret)).toMatchObject({
+    expect(verify(projector, a.key, a.secret)).toMatchObject({
       valid: true,
       key: { apiKeyId: a.id, name: 'A' },
     });
-    expect(verdict(projector, a.key, b.secret)).toEqual({ valid: false, reason: 'BAD_SECRET' });
+    expect(verify(projector, a.key, b.secret)).toEqual({ valid: false, reason: 'BAD_SECRET' });
 
     const { position } = await deleteAiApiKey(context(), { repoId, apiKeyId: a.id });
     expect(await projector.readModelProgress.waitFor(position)).toBe(true);
     expect(await names()).toEqual(['b']);
-    expect(verdict(projector, a.key, a.secret)).toEqual({ valid: false, reason: 'DELETED' });
+    expect(verify(projector, a.key, a.secret)).toEqual({ valid: false, reason: 'DELETED' });
   });
 
   it('keeps sealed secrets out of index and read model', async () => {
     const { key, secret } = await create('a');
     await caughtUp();
-    expect(verdict(projector, key, secret)).toMatchObject({ valid: true, key: { sealedSecret: '' } });
+    expect(verify(projector, key, secret)).toMatchObject({ valid: true, key: { sealedSecret: '' } });
     expect(Object.keys((await listed(readModel))[0] ?? {})).not.toContain('secretHash');
   });
 
@@ -151,7 +151,7 @@ describe('an event that cannot be decoded', () => {
     await updateAiApiKey(context(), { repoId, apiKeyId: sound.id, name: 'still sound' });
     await caughtUp();
 
-    expect(verdict(projector, broken.key, broken.secret)).toEqual({
+    expect(verify(projector, broken.key, broken.secret)).toEqual({
       valid: false,
       reason: 'UNAVAILABLE',
     });
@@ -162,13 +162,13 @@ describe('an event that cannot be decoded', () => {
         code: 'KEY_QUARANTINED',
       },
     );
-    expect(verdict(projector, sound.key, sound.secret).valid).toBe(true);
+    expect(verify(projector, sound.key, sound.secret).valid).toBe(true);
     expect(projector.unreadyBecause).toBeUndefined();
 
     await deleteAiApiKey(context(), { repoId, apiKeyId: broken.id });
     await caughtUp();
     expect(await names()).toEqual(['still sound']);
-    expect(verdict(projector, broken.key, broken.secret).valid).toBe(false);
+    expect(verify(projector, broken.key, broken.secret).valid).toBe(false);
     expect(projector.apiKeyIndex.quarantined).toBe(0);
   });
 
@@ -218,7 +218,7 @@ describe('a read model that is not in this process', () => {
     };
     const next = startProjector(log, flakyReadModel);
     const a = await create('a');
-    await eventually(() => verdict(next, a.key, a.secret).valid);
+    await eventually(() => verify(next, a.key, a.secret).valid);
     await eventually(() => next.unreadyBecause === undefined);
     await expect(list(next)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     await create('b');
@@ -430,7 +430,7 @@ describe('a log that breaks', () => {
       breakDown = new AbortController();
       await create('c');
       await caughtUp(next);
-      expect(verdict(next, key, secret)).toMatchObject({ valid: true });
+      expect(verify(next, key, secret)).toMatchObject({ valid: true });
       expect(failures).toEqual([]);
 
       isRestored = true;

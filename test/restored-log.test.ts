@@ -99,8 +99,8 @@ describe('subscribers of a log that was restored from an older copy and has outg
   it('that verify in other processes know what it holds now, and nothing of what it held', async () => {
     const verifier = createVerifier({ baseUrl: service.url, token: await service.token('replica') });
     const says = ({ key, secret }: Key) => {
-      const verdict = verifier.verify(key, secret);
-      return verdict.valid || verdict.reason;
+      const result = verifier.verify(key, secret);
+      return result.valid || result.reason;
     };
     await verifier.ready();
     expect([says(made.kept), says(made.deleted), says(made.lost)]).toEqual([true, true, true]);

@@ -113,8 +113,8 @@ describe.each(NOT_PUBLIC)('an address that is not public: %s', (_, addresses) =>
         const host = address.includes(':') ? `[${address}]` : address;
         expect(await post(make([]), `${scheme}://${host}:${trap.port}/`)).toEqual(REFUSED);
       }
-      const behind = make(['10.9.8.7'], resolver([address]));
-      expect(await post(behind, `${scheme}://name.example:${trap.port}/`)).toEqual(REFUSED);
+      const guarded = make(['10.9.8.7'], resolver([address]));
+      expect(await post(guarded, `${scheme}://name.example:${trap.port}/`)).toEqual(REFUSED);
     }
     expect(trap.connections).toBe(0);
   });

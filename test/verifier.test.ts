@@ -69,8 +69,8 @@ describe.each(combinations)('a verifier in another process, on $name', ({ start 
     const made = await create();
     await eventually(() => one.verify(made.key, made.secret).valid);
     const says = (secret = made.secret, use = {}) => {
-      const verdict = one.verify(made.key, secret, use);
-      return verdict.valid || verdict.reason;
+      const result = one.verify(made.key, secret, use);
+      return result.valid || result.reason;
     };
     expect(says(before.secret)).toBe('BAD_SECRET');
     expect(says('secret_x')).toBe('MALFORMED');
@@ -128,8 +128,8 @@ describe('a verifier', () => {
   ])('says MALFORMED of a request %s', async (_, key, secret) => {
     const one = verifier({ baseUrl: service.url, token: await service.token('replica') });
     await one.ready();
-    const verdict = one.verify(key as string | undefined, secret as string | undefined);
-    expect(verdict).toEqual({ valid: false, reason: 'MALFORMED' });
+    const result = one.verify(key as string | undefined, secret as string | undefined);
+    expect(result).toEqual({ valid: false, reason: 'MALFORMED' });
   });
 
   it('that was refused is ready when it is accepted', async () => {

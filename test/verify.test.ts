@@ -252,8 +252,8 @@ describe('an instance', () => {
       const { key, secret } = json as Credential;
       expect((await service.ask('GET', '/repo/shop/ai/apikey', { token: admin })).status).toBe(503);
       const token = await service.token('verifier');
-      const verdict = await service.ask('POST', '/verify', { token, body: { key, secret } });
-      expect(verdict.json).toMatchObject({ valid: true });
+      const result = await service.ask('POST', '/verify', { token, body: { key, secret } });
+      expect(result.json).toMatchObject({ valid: true });
     } finally {
       await service.stop();
     }

@@ -31,7 +31,7 @@ export function possibleFaults({ log, readModel }: SetUp): {
 
 /**
  * Inflicts the faults of a schedule.
- * @param told called with each fault and its times, when it has ended
+ * @param onInflicted called with each fault and its times, when it has ended
  * @param signal aborts: faults that have not begun are skipped
  */
 export async function inflictAll(

@@ -23,9 +23,9 @@ async function main(part = ''): Promise<void> {
     const found = isThere ? await tortureWithout(guard) : undefined;
     const isNoticed = found?.[guard.noticedBy] !== undefined;
     if (found && !isNoticed) missed++;
-    const verdict = found ? (isNoticed ? 'noticed' : 'MISSED') : 'not run: no server';
+    const outcome = found ? (isNoticed ? 'noticed' : 'MISSED') : 'not run: no server';
     console.log(
-      `${verdict.padEnd(8)} ${guard.guard}: by ${guard.noticedBy}; found in all: ${JSON.stringify(found)}`,
+      `${outcome.padEnd(8)} ${guard.guard}: by ${guard.noticedBy}; found in all: ${JSON.stringify(found)}`,
     );
   }
   process.exitCode = missed > 0 ? 1 : 0;

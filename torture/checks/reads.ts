@@ -156,8 +156,8 @@ function wrongResult(
   if (place === undefined) return `valid as of ${answer.position}, which this log does not hold`;
   if (place < window[0]) return `valid as of place ${place}, but it owed ${window[0]}`;
   const state = life?.findLast((event) => event.place <= place)?.state;
-  const verdict = verifyCredential(state, hash);
-  if (verdict !== 'valid') return `valid as of place ${place}, where the log says ${verdict}`;
+  const result = verifyCredential(state, hash);
+  if (result !== 'valid') return `valid as of place ${place}, where the log says ${result}`;
   const { name } = answer.body['apiKey'] as Shown;
   return name === state?.name ? undefined : `valid by the name of ${name}, and it was ${state?.name}`;
 }

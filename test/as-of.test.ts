@@ -69,7 +69,7 @@ async function appendRaw(apiKeyId: string, event: Partial<NewEvent>): Promise<Re
 }
 const appendOurs = (apiKeyId: string, event: ApiKeyEvent, second: number) =>
   appendRaw(apiKeyId, encode(event, uuid(), text(second), cause));
-describe('a moment', () => {
+describe('a point in time', () => {
   it('at a position has the time of the event there', async () => {
     const { id, position } = await create(5);
     expect(await parsePointInTime(position, log, Date.now())).toEqual({ ...at(5), position });
@@ -174,7 +174,7 @@ describe('a key with an event that cannot be read', () => {
   });
 });
 
-it('what is told of a key holds no secret material', async () => {
+it('the view of a key contains no secret material', async () => {
   const { id, key, secret } = await create(1);
   const found = await keyAsOf(log, id, at(2));
   if (!found) throw new Error('There is a key');

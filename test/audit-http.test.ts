@@ -116,7 +116,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       expect(answer.text).not.toMatch(new RegExp(`${secret}|v1\\.|[0-9a-f]{64}`));
     });
 
-    it('goes on behind an event that cannot be read, and says why', async () => {
+    it('continues after an unreadable event, and says why', async () => {
       const repoId = randomUUID();
       const { id } = await create(repoId);
       await appendRaw(id, 0);
@@ -136,7 +136,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       ]);
     });
 
-    it('is not told of a key of another repository, of none, or to who may not audit', async () => {
+    it('is refused for a key of another repository or of none, and without the right to audit', async () => {
       const repoId = randomUUID();
       const { id } = await create(repoId);
       const other = randomUUID();
@@ -161,7 +161,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
   });
 
   describe('the events of a repository', () => {
-    it('are told newest first, with who looked, but not the look itself', async () => {
+    it('are listed newest first, with earlier audit accesses, but not this one', async () => {
       const repoId = randomUUID();
       const { id } = await createAndChange(repoId);
       await create(randomUUID());
@@ -227,7 +227,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       }
     });
 
-    it('are told up to this moment by an instance that has just been told of nothing', async () => {
+    it('are listed up to now by an instance without recent events', async () => {
       const repoId = randomUUID();
       const { id } = await create(repoId);
       await appendRaw(id, 0);

@@ -183,7 +183,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
     );
   });
 
-  it('finds nothing wrong while writes go on', async () => {
+  it('finds no fault during writes', async () => {
     let finished = false;
     const writing = (async () => {
       for (let n = 0; !finished; n++) {
@@ -338,7 +338,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
     }
   });
 
-  it('does not take a read model that is behind for a wrong one', async () => {
+  it('does not report a read model that lags', async () => {
     const log = await openEventStore(service.config.EVENT_STORE_URL, {
       onFatal: failed,
       warn: () => undefined,
@@ -359,7 +359,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
 
   it.each([
     [
-      'Redis is out of reach',
+      'Redis is unavailable',
       () => ({ READ_MODEL_URL: 'redis://127.0.0.1:1' }),
       /READ_MODEL_URL: .*ECONNREFUSED/,
     ],

@@ -72,7 +72,7 @@ describe('the events of a client end with an error', () => {
     await expectError({}, {}, status, code);
   });
 
-  it('when no token that it is given is good', async () => {
+  it('when every token is refused', async () => {
     let asked = 0;
     const give = async () => `x${asked++}`;
     expect(await errorOf(next({}, { token: give }))).toMatchObject({ code: 'UNAUTHENTICATED' });
@@ -88,7 +88,7 @@ describe('the events of a client end with an error', () => {
   });
 });
 
-describe('the events of a client go on', () => {
+describe('the events of a client continue', () => {
   it.each<[string, Mishap]>([
     ['the connection is cut', cut],
     [

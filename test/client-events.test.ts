@@ -105,7 +105,7 @@ describe('the events of a client', () => {
     );
   }, 120_000);
 
-  it('begin now, and go on where that was although the first connection brings none', async () => {
+  it('begin now, and resume there even if the first connection delivers none', async () => {
     const createdMeanwhile: Mishap = async (response) => {
       await create('while it was away');
       response.destroy();
@@ -122,7 +122,7 @@ describe('the events of a client', () => {
     expect(later[0]).toMatch(/:/);
   });
 
-  it('go on behind a heartbeat, and not behind the last event long ago', async () => {
+  it('resume after a heartbeat, not after the last event long ago', async () => {
     await create('a');
     await create('of others', `${repoId}-other`);
     proxy.mishaps = [streamEnded(/caught-up\n.*\n.*\n\n/)];
@@ -136,7 +136,7 @@ describe('the events of a client', () => {
     await events.return?.();
   });
 
-  it('go on when nothing has come for long, though nobody says that the connection is dead', async () => {
+  it('resume after a long silence, even if no error reports a dead connection', async () => {
     await create('a');
     await create(LAST);
     let closed = 0;

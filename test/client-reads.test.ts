@@ -103,7 +103,7 @@ describe('a verification', () => {
     position: 'log:3',
   };
 
-  it('tells the API key of a good credential, and where the log was', async () => {
+  it('returns the API key of a valid credential, and the position in the log', async () => {
     proxy.mishaps = [json(200, valid, { 'keyledger-staleness': '0.5', 'keyledger-position': 'log:4' })];
     const result = await client().verifyApiKey(credential, { minPosition: 'log:2' });
     expect(result).toEqual({ ...valid, staleness: 0.5 });
@@ -117,7 +117,7 @@ describe('a verification', () => {
     expect(proxy.seen[0]?.headers['keyledger-min-position']).toBe('log:2');
   });
 
-  it('answers with the reason that a credential is not good', async () => {
+  it('returns the reason why a credential is invalid', async () => {
     proxy.mishaps = [json(200, { success: true, valid: false, reason: 'EXPIRED' })];
     const result = await client().verifyApiKey(credential);
     expect(result).toEqual({ success: true, valid: false, reason: 'EXPIRED', staleness: null });

@@ -138,7 +138,7 @@ describe('a retry', () => {
     expect(proxy.seen).toHaveLength(1);
   });
 
-  it('is made three times unless told otherwise, and the last error is the one that is told', async () => {
+  it('has a maximum of attempts, and rejects with the last error', async () => {
     proxy.mishaps = [cut, cut, cut, page(502)];
     await expect(client().getRepoAiApiKeys(repoId)).rejects.toMatchObject({ status: 502 });
     expect(proxy.seen).toHaveLength(4);
@@ -223,7 +223,7 @@ describe('an abort by the caller', () => {
     expect(proxy.seen).toHaveLength(1);
   });
 
-  it('ends a wait at whatever moment it comes', async () => {
+  it('ends a wait at any time', async () => {
     const stop = new AbortController();
     const waiting = wait(60_000, stop.signal);
     stop.abort(reason);

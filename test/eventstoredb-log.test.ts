@@ -74,7 +74,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       expect(found.filter(({ stream }) => stream === others)).toEqual([]);
     });
 
-    it('ends where our last event is, whatever stands behind it under names like ours', async () => {
+    it('ends at the last event of Keyledger, even if foreign ones with similar names follow', async () => {
       const ours = newStreamName();
       const { position } = (await log.append(ours, [event()], 'no-stream')) as { position: string };
       await log.append(`aiApiKey-${uuid()}-x`, [event()], 'no-stream');
@@ -182,7 +182,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       await proxy.stop();
     });
 
-    it('answers soon that nothing was done where there is no connection, and goes on when there is', async () => {
+    it('fails fast without a connection, and works again with one', async () => {
       const stream = newStreamName();
       await proxy.stop();
       const read = await failureOf(all(log.readStream(stream)));
@@ -268,7 +268,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     it.each([
       ['cut', () => proxy.cut()],
       ['silent', () => proxy.freeze()],
-    ] as const)('a subscription that is %s throws, and another goes on behind it', async (_, fail) => {
+    ] as const)('a subscription that is %s throws, and another resumes after it', async (_, fail) => {
       const stream = newStreamName();
       const seen: RecordedEvent[] = [];
       let reached: Position = await log.end();

@@ -71,7 +71,7 @@ it('the gateway reports when a key was last used before it ends', async () => {
   expect(json['apiKey']).toHaveProperty('lastUsedAt');
 });
 
-it('the gateway lets a good key through, and a deleted one no more', async () => {
+it('the gateway passes a valid key, and refuses it once it is deleted', async () => {
   const { id, key, secret } = await create();
   const { url } = await run('gateway.mjs', { BASE_URL: service.url, TOKEN: await service.token('replica') });
   const call = (password: string) =>

@@ -66,7 +66,7 @@ const create = async (name: string) => {
 const kept = () => readFileSync(POSITION_FILE, 'utf8');
 
 describe('the example of a subscriber', () => {
-  it('prints every event, and goes on where it was after it has been killed', async () => {
+  it('prints every event, and resumes after kill -9', async () => {
     await create('a');
     const first = start();
     await eventually(() => first.names().length === 1);
@@ -82,7 +82,7 @@ describe('the example of a subscriber', () => {
     expect(second.printed.err).toBe('');
   });
 
-  it('says why it cannot go on', async () => {
+  it('says why it cannot resume', async () => {
     const { exited, printed } = start({ TOKEN: 'x' });
     expect(await exited).toEqual([1, null]);
     expect(printed).toEqual({ out: '', err: 'A valid bearer token is required\n' });

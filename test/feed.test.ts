@@ -141,7 +141,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     for (const form of forms) expect(text).not.toContain(form);
   });
 
-  it('begins now where nothing is said, and goes on with what happens', async () => {
+  it('begins now by default, and continues with new events', async () => {
     const { token, create } = await repository();
     await create('before');
     const live = await read('', token);
@@ -153,7 +153,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     expect(namesOf(eventsOf(live.messages))).toEqual(['one', 'two']);
   });
 
-  it('goes on exactly behind a position; Last-Event-ID goes before the query', async () => {
+  it('resumes right after a position; Last-Event-ID takes precedence over the query', async () => {
     const { token, create } = await repository();
     for (const name of ['a', 'b', 'c', 'd']) await create(name);
     const all = eventsOf(await readAll('?after=start', token));
@@ -167,7 +167,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     }
   });
 
-  it('goes on behind a mark as behind an event', async () => {
+  it('resumes after a mark as after an event', async () => {
     const { token, create } = await repository();
     await create('before');
     const mark = (await readAll('', token)).at(-1)?.id;

@@ -102,7 +102,7 @@ describe('what is cut short', () => {
   });
 });
 
-describe('requests behind each other on one connection', () => {
+describe('pipelined requests on one connection', () => {
   it('are all answered, in their order', async () => {
     const paths = Array.from({ length: 100 }, (_, i) => (i % 3 === 0 ? '/health/live' : `/nothing/${i}`));
     const requests = paths.map((path, i) => {
@@ -114,7 +114,7 @@ describe('requests behind each other on one connection', () => {
     expect(answers.map(({ status }) => status)).toEqual(paths.map((_, i) => (i % 3 === 0 ? 200 : 404)));
   });
 
-  it('do not get the refusal of what comes behind them', async () => {
+  it('do not get the refusal of a later one', async () => {
     const body = creation('before garbage');
     const first = create(token, body, [`Content-Length: ${body.length}`]);
     const answers = await answersTo(child, `${first}GARBAGE\r\n\r\n`);

@@ -309,7 +309,7 @@ describe.each(combinations)('on $name', ({ start }) => {
       expect((await once(repoId, 'f')).status).toBe(201);
     });
 
-    it('goes behind the authorisation', async () => {
+    it('follows the authorisation', async () => {
       const repoId = newRepoId();
       await once(repoId, 'g');
       const viewer = await service.token('viewer', repoId);

@@ -31,7 +31,7 @@ const expectError = ({ status, json }: Answer, expected: number, code: string, m
   expect(json['message']).toMatch(message);
 };
 
-describe.each(combinations)('as of a moment on $name', ({ start }) => {
+describe.each(combinations)('as of a point in time on $name', ({ start }) => {
   let service: Running;
   let admin: string;
   let auditor: string;
@@ -134,7 +134,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     }
   });
 
-  it('an expiry is judged at the moment, and counts from its own millisecond on', async () => {
+  it('an expiry is evaluated at that time, and counts from its own millisecond on', async () => {
     const expiresAt = new Date(Date.now() + 1000).toISOString();
     const { path, position } = await create({ expiresAt });
     await eventually(() => Date.now() > Date.parse(expiresAt));
@@ -148,7 +148,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     expect(keysIn(await look(keys, minus(expiresAt, 1), 'status=expired'))).toHaveLength(0);
   });
 
-  it('lists are filtered and paged as they are without a moment', async () => {
+  it('lists are filtered and paged like current ones', async () => {
     const made: Awaited<ReturnType<typeof create>>[] = [];
     for (let n = 0; n < 40; n++) made.push(await create({ aiType: n % 2 ? 'AWS' : 'OPENAI' }));
     await change('DELETE', made[3]?.path ?? '');
@@ -207,7 +207,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     for (const at of [keys, path]) expect((await service.ask('GET', at, { token: admin })).status).toBe(200);
   });
 
-  it('what is no moment, or none yet, is 400', async () => {
+  it('what is not a point in time, or lies in the future, is 400', async () => {
     const { path } = await create();
     for (const [asOf, message] of [
       ['', /a time with its zone/],
@@ -266,7 +266,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     }
   });
 
-  it('what another instance did a moment ago is there', async () => {
+  it('what another instance has just done is included', async () => {
     const other = await runService({ ...settings, EVENT_STORE_URL: service.config.EVENT_STORE_URL });
     try {
       const token = await other.token('auditor', '*', 'eve');
@@ -282,7 +282,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
   });
 });
 
-describe('an instance that is behind', () => {
+describe('an instance that lags', () => {
   it('says so, instead of leaving out a key that it has not seen', async () => {
     const folder = temporaryFolder();
     const fail = (error: Error) => {

@@ -218,8 +218,8 @@ describe('names, reasons and descriptions', () => {
   });
 });
 
-describe('the staleness of a verdict', () => {
-  it('is that of its moment, not of the beginning of its request', async () => {
+describe('the staleness of a verification', () => {
+  it('is that of its own time, not of the beginning of its request', async () => {
     const { key, secret } = await made();
     const token = await service.token('verifier', '*');
     const body = JSON.stringify({ key, secret });

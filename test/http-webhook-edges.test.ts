@@ -223,7 +223,7 @@ describe('an endpoint whose history cannot be read', () => {
     });
   const listed = async () => (await ask('GET', hooks)).json['webhooks'] as Json[];
 
-  it('is listed so, is told nothing while another one is, and takes its deletion only', async () => {
+  it('is listed as such, receives nothing while another one does, and accepts only its deletion', async () => {
     const receiver = await startReceiver();
     const broken = await register({ url: `${receiver.url}/broken`, types: ['ApiKeyCreated'] });
     const sound = await register({ url: `${receiver.url}/sound`, types: ['ApiKeyCreated'] });

@@ -40,7 +40,7 @@ describe.each(tokenConfigurations)('where tokens are checked with $name', ({ key
   const signed = (claims: object | string | Buffer, more: object = {}) =>
     jwt({ ...header, ...more }, claims, sign);
 
-  it('a good token is good', async () => {
+  it('a valid token is accepted', async () => {
     expect(await callerOf(signed(good))).toMatchObject({ subject: 'ada', grants: { shop: 'admin' } });
     expect(await callerOf(signed({ ...good, aud: ['else', AUDIENCE] }))).toMatchObject({ subject: 'ada' });
   });

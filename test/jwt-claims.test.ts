@@ -72,7 +72,7 @@ describe.each(tokenConfigurations)(
       ['no subject', { sub: undefined }],
     ])('a token with %s is refused', async (_, change) => refused(signed({ ...good, ...change })));
 
-    it('a token whose issuer is some seconds ahead is good', async () => {
+    it('a token whose issuer is some seconds ahead is accepted', async () => {
       expect(await callerOf(signed({ ...good, nbf: SECONDS + 5, iat: SECONDS + 5 }))).toMatchObject({
         subject: 'ada',
       });

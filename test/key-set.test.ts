@@ -65,7 +65,7 @@ const refused = { code: 'UNAUTHENTICATED' };
 const unavailable = { code: 'UNAVAILABLE' };
 
 describe('a key set whose issuer', () => {
-  it.each(['fails', 'hangs', 'is broken'] as const)('%s goes on being used', async (mode) => {
+  it.each(['fails', 'hangs', 'is broken'] as const)('%s stays in use', async (mode) => {
     const verify = verifier();
     expect(await verify(first.token())).toMatchObject(accepted);
     answers.mode = mode;
@@ -136,7 +136,7 @@ describe('a key set whose issuer', () => {
     expect(await verify(second.token())).toMatchObject(accepted);
   });
 
-  it('fails while a token names an unknown key makes that token unavailable, and leaves others good', async () => {
+  it('fails while a token names an unknown key makes that token UNAVAILABLE, and keeps others valid', async () => {
     const verify = verifier();
     await verify(first.token());
     answers.mode = 'fails';

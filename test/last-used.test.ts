@@ -87,7 +87,7 @@ describe('the last use of a key', () => {
     );
   });
 
-  it('is known at any moment while it is being written', async () => {
+  it('is readable at any time while it is being written', async () => {
     const lastUsedTracker = start(sqlite(), 1);
     for (let use = 1; use <= 300; use++) {
       lastUsedTracker.record('a', at + use);
@@ -191,7 +191,7 @@ describe('writing', () => {
   });
 });
 
-describe('a store that is out of reach', () => {
+describe('a store that is unavailable', () => {
   it('loses nothing, is tried again, and is warned of once', async () => {
     mkdirSync(file);
     const store = sqlite();

@@ -41,9 +41,9 @@ describe('rotating', () => {
     const key = fold([created, ...events]);
     return key && secretHashesAt(key, time(msLater(ms)));
   };
-  it('leaves one good secret without an overlap', () =>
+  it('leaves one valid secret without an overlap', () =>
     expect(isValidAt(-HOUR_MS, rotated(2))).toEqual(['hash 2']));
-  it('leaves two good secrets until the overlap ends', () => {
+  it('leaves two valid secrets until the overlap ends', () => {
     const once = rotated(2, msLater(HOUR_MS));
     expect(isValidAt(HOUR_MS - 1, once)).toEqual(['hash 2', 'hash 1']);
     expect(isValidAt(HOUR_MS, once)).toEqual(['hash 2']);

@@ -210,7 +210,7 @@ it('connections that break while their requests are under way take no room with 
   expect(new Set(replies.map(({ status }) => status))).toEqual(new Set([201]));
 }, 60_000);
 
-it('whoever follows events without end takes no room', async () => {
+it('an endless event stream takes no room', async () => {
   const token = await service.token('admin');
   const left = new AbortController();
   const follow = () => fetch(`${service.url}/events`, { headers: { authorization }, signal: left.signal });

@@ -130,7 +130,7 @@ describe('keyledger log export', () => {
 });
 
 describe('a part of the log', () => {
-  it('is what comes behind a position, up to and with another', async () => {
+  it('contains what follows a position, up to and including another', async () => {
     const all = await eventsAt(url);
     const [from, to] = [all[99]?.position as string, all[199]?.position as string];
     const { stdout } = exported('--from', from, '--to', to);

@@ -267,7 +267,7 @@ describe('a log that holds something else', () => {
     await refused('more.db', 'it has grown since');
   });
 
-  it('is refused: the log itself, which has gone on', async () => {
+  it('is refused: the log itself, which has grown', async () => {
     expect(place.run('log.db', ['export']).code).toBe(0);
     await refused('log.db', 'it has grown since');
   });

@@ -86,14 +86,14 @@ describe('standard output that takes nothing', () => {
     expect(await service.end()).toBe(0);
   });
 
-  it('behind a reader that stalls, leaves the service answering, and SIGTERM ends it', async () => {
+  it('before a reader that stalls, leaves the service answering, and SIGTERM ends it', async () => {
     const service = await serve(['ignore', 'pipe', 'inherit']);
     await request(service.url, 2500);
     expect(await dropped(service.url)).toBeGreaterThan(0);
     expect(await service.end()).toBe(0);
   });
 
-  it('behind a reader that goes on, loses only lines that are counted, and says in one line how many', async () => {
+  it('before a reader that resumes, loses only lines that are counted, and says in one line how many', async () => {
     const service = await serve(['ignore', 'pipe', 'inherit']);
     await request(service.url, 2500);
     const lost = await dropped(service.url);
@@ -112,7 +112,7 @@ describe('standard output that takes nothing', () => {
     expect(await service.end()).toBe(0);
   });
 
-  it('behind a reader that is gone, leaves the service answering, and SIGTERM ends it', async () => {
+  it('before a reader that has exited, leaves the service answering, and SIGTERM ends it', async () => {
     const service = await serve(['ignore', 'pipe', 'inherit']);
     service.process.stdout?.destroy();
     await request(service.url, 10);

@@ -296,7 +296,7 @@ describe('kill -9', () => {
 });
 
 describe('two processes on one SQLite file', () => {
-  it('read what the other has written, at the position that it told', async () => {
+  it('read what the other has written, at the position that it returned', async () => {
     const [one, two] = [await serve(), await serve()];
     const token = await one.token('admin');
     for (let n = 1; n <= 20; n++) {

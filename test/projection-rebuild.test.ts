@@ -104,7 +104,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     expect(await everything()).toEqual(before);
   });
 
-  it('is never seen empty or half by readers, nor behind their own writes, while writes go on', async () => {
+  it('never looks empty or partial to readers, nor older than their own writes, during writes', async () => {
     await fill();
     let finished = false;
     const write = async (repoId: string) => {

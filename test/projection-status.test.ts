@@ -129,7 +129,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     expect(stdout).not.toContain(sound);
   });
 
-  it('status says how far behind it is, and what is being built', async () => {
+  it('status reports the lag, and generations that are being built', async () => {
     await create();
     await redis.config('SET', 'min-replicas-to-write', 1);
     try {
@@ -161,7 +161,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     expect(JSON.parse((await cli('rebuild', '--json')).stdout)).toMatchObject({ keys: 1, events: 1 });
   });
 
-  it('rebuild says if Redis is out of reach, and does not wait for ever', async () => {
+  it('rebuild says if Redis is unavailable, and does not wait for ever', async () => {
     settings = { ...settings, READ_MODEL_URL: 'redis://:hidden@127.0.0.1:1' };
     const { status: code, stderr } = await cli('rebuild');
     expect({ code, stderr }).toEqual({

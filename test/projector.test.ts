@@ -134,7 +134,7 @@ describe('the projector', () => {
     expect(await listed(again)).toEqual(await listed(readModel));
   });
 
-  it('says BEHIND for a position that does not come in time', async () => {
+  it('answers BEHIND for a position that does not arrive in time', async () => {
     await caughtUp();
     const end = await log.end();
     const beyond = `${end.slice(0, -1)}f` as typeof end;
@@ -208,7 +208,7 @@ describe('an event that cannot be decoded', () => {
 });
 
 describe('a read model that is not in this process', () => {
-  it('that takes nothing for a while answers UNAVAILABLE, holds the verify index up for no moment, and is caught up after', async () => {
+  it('that accepts nothing for a while answers UNAVAILABLE, never delays the verify index, and catches up', async () => {
     await projector.stop();
     readModel = memoryReadModel();
     let down = true;
@@ -298,7 +298,7 @@ describe('a read model that is not in this process', () => {
     expect(await list(next)).toEqual(['b', 'a']);
   });
 
-  it('is told what the log holds, so that it can tell a log that was restored', async () => {
+  it('learns what the log holds, so that it can recognise a restored log', async () => {
     const { position } = await create('a');
     await caughtUp();
     const checkpoint = await readModel.checkpoint(repoId);
@@ -368,7 +368,7 @@ describe('verification', () => {
     expect(queries.verify(question(key, secret))).toEqual({ valid: false, reason: 'DELETED' });
   });
 
-  it('is refused when nothing has been heard of the log for too long, and goes on when it answers', async () => {
+  it('is refused after too long without contact with the log, and works again when it answers', async () => {
     await projector.stop();
     const { key, secret } = await create('a');
     let now = Date.now();

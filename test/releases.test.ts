@@ -85,7 +85,7 @@ describe.each(releases)('what release %s wrote', (release) => {
     }
   };
 
-  it('is listed, verified and told as that release did', async () => {
+  it('is listed, verified and described as by that release', async () => {
     await expectAnswers(service);
     const token = await service.token('auditor');
     for (const [path, history] of Object.entries(expected.histories)) {

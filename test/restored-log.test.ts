@@ -68,7 +68,7 @@ describe('subscribers of a log that was restored from an older copy and has outg
     await serve();
   };
 
-  it('are told so by the feed, wherever they were: at an event that is gone, or past one that was not for them', async () => {
+  it('are refused by the feed, wherever they were: at an event that is lost, or past one that was not for them', async () => {
     const token = await service.token('admin');
     const reading = await readStream(`${service.url}/events?after=start`, token);
     const other = await readStream(`${service.url}/events?after=start&type=ApiKeyDeleted`, token);
@@ -111,7 +111,7 @@ describe('subscribers of a log that was restored from an older copy and has outg
   }, 60_000);
 });
 
-describe('a bookmark', () => {
+describe('a resume token', () => {
   const folder = temporaryFolder();
   const withLog = <T>(use: (...given: Parameters<Parameters<typeof withLogAt<T>>[1]>) => Promise<T>) =>
     withLogAt(`sqlite:${join(folder.path, `${randomUUID()}.db`)}`, use);

@@ -19,7 +19,7 @@ afterAll(async () => {
 });
 
 describe('who is slow', () => {
-  it('with nothing, a header or a body is told so, and cut off', async () => {
+  it('with nothing, a header or a body gets an error, and is cut off', async () => {
     const [head = ''] = create(token, creation('slow')).split('{');
     const beginnings = ['', 'GET /hea', `${LIVE}X-Slow: `, head, `${head}{"name":`];
     const refusals = await Promise.all(beginnings.map((bytes) => refusalOf(child, bytes)));

@@ -190,7 +190,7 @@ describe('the disk', () => {
     expect(commits.size).toBeLessThan(20);
   });
 
-  it('that is full acknowledges nothing, and goes on when there is room', async () => {
+  it('that is full acknowledges nothing, and resumes when there is room', async () => {
     const full = run('bash', '-c', `ulimit -f 400; exec "${process.execPath}" ${WRITER} "${file}" 2000 4000`);
     await full.ended;
     expect(new Set(full.lines('refused'))).toEqual(new Set(['UNAVAILABLE']));

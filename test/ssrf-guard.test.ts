@@ -106,7 +106,7 @@ function resolver(
 }
 
 describe.each(NOT_PUBLIC)('an address that is not public: %s', (_, addresses) => {
-  it.each(addresses)('%s is refused, in a URL and behind a name', async (address) => {
+  it.each(addresses)('%s is refused, in a URL and as the address of a name', async (address) => {
     expect(isPublic(address)).toBe(false);
     for (const scheme of ['http', 'https']) {
       if (!address.includes('%')) {
@@ -171,7 +171,7 @@ describe('addresses', () => {
     expect(trap.connections).toBe(0);
   });
 
-  it('behind a name with a dot at its end are looked at, too', async () => {
+  it('of a name with a trailing dot are checked, too', async () => {
     for (const host of ['localhost.', 'name.example.']) {
       const sender = make([], resolver(['127.0.0.1']));
       expect(await post(sender, `https://${host}:${trap.port}/`)).toEqual(REFUSED);
@@ -215,7 +215,7 @@ describe('a name', () => {
     expect([server.connections, trap.connections]).toEqual([1, 0]);
   });
 
-  it('of a connection that was kept goes on to the address that was checked, and nowhere else', async () => {
+  it('of a kept connection goes to the checked address, and nowhere else', async () => {
     const server = await near('');
     const sender = make([NEAR], resolver([NEAR], ['127.0.0.1']));
     for (let n = 0; n < 3; n++) expect(await post(sender, url())).toEqual({ status: 204, error: null });

@@ -34,7 +34,7 @@ describe('a token', () => {
     }
   });
 
-  it('is refused as another scheme, or with anything before, behind or in it', async () => {
+  it('is refused as another scheme, or with anything before, after or in it', async () => {
     for (const value of [
       token,
       `Basic ${token}`,
@@ -55,7 +55,7 @@ describe('a token', () => {
     }
   });
 
-  it('next to another one is refused, whichever is good', async () => {
+  it('next to another one is refused, whichever is valid', async () => {
     for (const pair of [
       [token, 'x'],
       ['x', token],

@@ -247,7 +247,7 @@ describe('reads', () => {
 
   it.each<[why: string, events: RecordedEvent[], calls: Said[], says: RegExp]>([
     [
-      'a verdict of valid that covers the revocation',
+      'a valid result that covers the revocation',
       deleted,
       [created, deletion, valid(1)],
       /valid as of place 1, where the log says DELETED/,
@@ -271,7 +271,7 @@ describe('reads', () => {
       /where the log says UNAVAILABLE/,
     ],
     [
-      'one of a log that is gone',
+      'one of a replaced log',
       logOf(creation),
       [created, valid(7)],
       /valid as of log:0007, which this log does not hold/,
@@ -310,7 +310,7 @@ describe('reads', () => {
     expect(check(events, ...calls).join('\n')).toMatch(says);
   });
 
-  it('are not: a list of two moments at once', () => {
+  it('are not: a list of two places at once', () => {
     const other = '1b7f3c1e-6f0a-4c57-9d3a-2f1f8f3d9a10';
     const both = logOf(creation, renaming('r', 'b'), ['o', 'ApiKeyCreated', { name: 'o', apiKeyId: other }]);
     const [one, two, three] = both as [RecordedEvent, RecordedEvent, RecordedEvent];

@@ -54,7 +54,7 @@ describe('an unknown member', () => {
     expect((await service.ask('GET', path, { token: admin })).json['webhooks']).toEqual([]);
   });
 
-  it('of a verification is no verdict', async () => {
+  it('of a verification is an error', async () => {
     const { answer } = await create(good);
     const { key, secret } = answer.json;
     const token = await service.token('verifier', '*');

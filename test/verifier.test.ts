@@ -176,7 +176,7 @@ describe('a verifier', () => {
     expect(one.failure).toBeUndefined();
   });
 
-  it('counts for how long news were on their way', async () => {
+  it('includes network delay in staleness', async () => {
     const made = await create();
     const { hostname, port } = new URL(service.url);
     const proxy = new TcpProxy({ host: hostname, port: Number(port) });
@@ -232,7 +232,7 @@ describe('a verifier', () => {
 });
 
 describe('a verifier whose service goes away', () => {
-  it('goes on from what it knows, and refuses when that is too old; back again it is right again', async () => {
+  it('works from what it knows, refuses when that is too old, and recovers with the service', async () => {
     const folder = temporaryFolder();
     let child = await spawnService(folder.path);
     const token = await child.token('admin');

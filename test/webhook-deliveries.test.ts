@@ -131,7 +131,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ start }) => {
     expect(await statusOf(id)).toBe('active');
   });
 
-  it('repeat what was not taken, before anything that comes behind it', async () => {
+  it('repeat what was not accepted, before anything that follows it', async () => {
     let refused = 0;
     receiver.answer = () => ({ status: refused++ < 2 ? 500 : 200 });
     const { id } = await register();
@@ -162,7 +162,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ start }) => {
     expect(ids).toHaveLength(3);
   });
 
-  it('are paused at once by a 410, keep their place, and go on there when they are resumed', async () => {
+  it('are paused at once by a 410, keep their place, and continue there when resumed', async () => {
     receiver.answer = () => ({ status: receiver.calls.length === 1 ? 200 : 410 });
     const { id } = await register({ types: ['ApiKeyCreated'] });
     const ids = await createKeys(3);
@@ -184,7 +184,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ start }) => {
     ]);
   });
 
-  it('are told again what comes behind a position, or everything', async () => {
+  it('are replayed from after a position, or from the start', async () => {
     const [early] = await createKeys(1);
     const { id } = await register({ types: ['ApiKeyCreated'] });
     const ids = await createKeys(3);

@@ -49,8 +49,8 @@ const fold = (...steps: Step[]) =>
   ) as WebhookEntry;
 const deliveryState = ({ from, replay }: WebhookEntry) => ({ from, replay });
 
-describe('an endpoint is told', () => {
-  it('what comes behind its registration, whatever becomes of it', () => {
+describe('an endpoint receives', () => {
+  it('what follows its registration, whatever happens to it', () => {
     const begin = { from: place(0), replay: -1 };
     const life = [changed({ url: 'https://v2.example/' }), rotated(2), paused(), resumed, paused(), deleted];
     for (let length = 0; length <= life.length; length++) {
@@ -59,7 +59,7 @@ describe('an endpoint is told', () => {
     }
   });
 
-  it('what comes behind the position that it was set to last, or everything', () => {
+  it('what follows the position of its last replay, or everything', () => {
     const back: Step[] = [
       [here, registered],
       [here, replayed(place(7))],
@@ -71,7 +71,7 @@ describe('an endpoint is told', () => {
   });
 });
 
-describe('an endpoint of a copy is told', () => {
+describe('an endpoint of a copy receives', () => {
   const there: Step[] = [
     [imported, registered],
     [imported, replayed('other log:3')],
@@ -83,7 +83,7 @@ describe('an endpoint of a copy is told', () => {
     expect(deliveryState(fold(...there))).toEqual({ from: place(0), replay: -1 });
   });
 
-  it('what comes behind the event that woke it, and not behind a later resumption', () => {
+  it('what follows the event that resumed it first, not a later resumption', () => {
     const awake = fold(...there, [here, resumed]);
     expect(awake.webhook.status).toBe('active');
     expect(deliveryState(awake)).toEqual({ from: place(4), replay: -1 });
@@ -91,7 +91,7 @@ describe('an endpoint of a copy is told', () => {
     expect(deliveryState(again)).toEqual(deliveryState(awake));
   });
 
-  it('what comes behind the position that it was set to here, before or after it woke', () => {
+  it('what follows the position of its replay here, before or after it was resumed', () => {
     const before = fold(...there, [here, replayed(null)], [here, resumed]);
     expect(deliveryState(before)).toEqual({ from: null, replay: 4 });
     const after = fold(...there, [here, resumed], [here, replayed(place(2))]);
@@ -132,7 +132,7 @@ describe('an entry', () => {
       return { type, data, metadata, skipped: 0 };
     });
 
-  it('is made of whatever the log holds; once unavailable or deleted, it is never told again', () => {
+  it('folds whatever the log holds; once unavailable or deleted, it never receives anything again', () => {
     fc.assert(
       fc.property(fc.array(fc.oneof(sound, wild), { maxLength: 12 }), (events) => {
         let entry: WebhookEntry | undefined;

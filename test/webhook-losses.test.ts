@@ -84,7 +84,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
     redis.disconnect();
   }
 
-  it('whose cursors are lost while the service is down are told again from their registration on', async () => {
+  it('whose cursors are lost while the service is down receive everything again from their registration on', async () => {
     await serve();
     const before = await createKey();
     const { id } = await register();
@@ -100,7 +100,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
     expect((await deliveries(id))['deliveries']).toHaveLength(3);
   }, 120_000);
 
-  it('whose cursors are lost again and again while they are told miss nothing', async () => {
+  it('whose cursors are lost repeatedly during delivery miss nothing', async () => {
     await serve();
     await register();
     const ids: string[] = [];
@@ -121,7 +121,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
     expect(wrong).toEqual([]);
   }, 120_000);
 
-  it('that fail for longer than the setting are paused, and go on in their place when they are resumed', async () => {
+  it('that fail for longer than the setting are paused, and continue in their place when resumed', async () => {
     await serve({ WEBHOOK_RETRY_SECONDS: '1' });
     const { id } = await register();
     const first = await createKey();
@@ -200,7 +200,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
 
   const whereTheLogIsAFile = name.startsWith('SQLite') ? it : it.skip;
   whereTheLogIsAFile(
-    'whose log was restored from an older copy are told again from their registration on',
+    'whose log was restored from an older copy receive everything again from their registration on',
     async () => {
       const copy = join(folder.path, 'copy');
       mkdirSync(copy);

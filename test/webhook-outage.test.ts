@@ -9,7 +9,7 @@ import { TcpProxy } from './support/servers/tcp-proxy.js';
 const [hooks, keys] = ['/repo/shop/webhook', '/repo/shop/ai/apikey'];
 
 const whereThereIsRedis = redisSource ? describe : describe.skip;
-whereThereIsRedis('webhooks whose cursors are in a Redis that goes out of reach', () => {
+whereThereIsRedis('webhooks whose cursors are in a Redis that becomes unavailable', () => {
   let redis: RedisServer;
   let proxy: TcpProxy;
   let admin: Redis;
@@ -46,7 +46,7 @@ whereThereIsRedis('webhooks whose cursors are in a Redis that goes out of reach'
   const isUnavailable = (id: string) =>
     eventually(async () => (await ask('GET', `${hooks}/${id}/deliveries`)).status === 503);
 
-  it('are told what happened meanwhile when it is back, in order and with nothing missed', async () => {
+  it('receive what happened meanwhile when it is back, in order and with nothing missed', async () => {
     const id = await register();
     const ids = [await createKey()];
     await eventually(() => deliveredKeys().length === 1);

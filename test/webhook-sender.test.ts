@@ -203,7 +203,7 @@ describe('an answer', () => {
       /HPE_/,
       (socket) => once(socket, 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nDear diary'),
     ],
-  ])('that is none (%s) is told as an error of one line, once', async (_, why, onConnection) => {
+  ])('that is none (%s) is reported as an error of one line, once', async (_, why, onConnection) => {
     expectFailure(await postTo(onConnection), why);
     expect(server?.connections).toBe(1);
   });

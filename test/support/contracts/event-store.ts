@@ -394,7 +394,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         expect(caughtUp).toBe(true);
       });
 
-      it('from a position begins behind it', async () => {
+      it('from a position begins after it', async () => {
         const stream = newStreamName();
         const { position } = await appended(stream, events(2), 'no-stream');
         const later = events(2);
@@ -444,7 +444,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         );
       });
 
-      it('ends when it is told to, also before it begins', async () => {
+      it('ends when aborted, also before it begins', async () => {
         const stop = new AbortController();
         stop.abort();
         expect(

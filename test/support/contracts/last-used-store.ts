@@ -45,7 +45,7 @@ export function describeLastUsedStore(name: string, open: () => Promise<LastUsed
       );
     });
 
-    it('takes the later use, whoever writes it, in any order', async () => {
+    it('keeps the later use, whichever process writes it, in any order', async () => {
       const [up, down] = [randomUUID(), randomUUID()];
       await store.write([
         [up, at],

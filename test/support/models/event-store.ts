@@ -297,7 +297,7 @@ export function describeEventStoreModel(name: string, open: () => Promise<EventS
       for (const log of openers) await log.close();
     });
 
-    it('does what a list of events does, whoever writes, reads and follows at the same time', async () => {
+    it('behaves like a list of events under concurrent appends, reads and subscriptions', async () => {
       await fc.assert(
         fc.asyncProperty(program, async (groups) => {
           const run = new Run(openers, await (openers[0] as EventStore).end());

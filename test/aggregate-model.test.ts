@@ -156,16 +156,16 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
         const [first] = done;
         if (!first) return undefined;
         const { type: _, idempotency: __, ...created } = create;
-        const said = <Type extends ApiKeyCommand['type']>(...types: Type[]) =>
+        const doneBy = <Type extends ApiKeyCommand['type']>(...types: Type[]) =>
           done.filter((one): one is Done<ApiKeyCommand & { type: Type }> =>
             types.some((type) => type === one.command.type),
           );
-        const updates = said('UpdateAiApiKey').map(({ command }) => command);
-        const secrets = said('CreateAiApiKey', 'RotateAiApiKey');
+        const updates = doneBy('UpdateAiApiKey').map(({ command }) => command);
+        const secrets = doneBy('CreateAiApiKey', 'RotateAiApiKey');
         const version = secrets.length;
-        const rotation = said('RotateAiApiKey').at(-1);
-        const end = said('DeleteAiApiKey', 'RevokeLeakedAiApiKey').at(-1);
-        const pauses = said('SuspendAiApiKey', 'ResumeAiApiKey');
+        const rotation = doneBy('RotateAiApiKey').at(-1);
+        const end = doneBy('DeleteAiApiKey', 'RevokeLeakedAiApiKey').at(-1);
+        const pauses = doneBy('SuspendAiApiKey', 'ResumeAiApiKey');
         const sinceSecret = done.slice(done.indexOf(secrets.at(-1) ?? first));
         return {
           ...created,
@@ -237,32 +237,32 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
       expected: (done) => {
         const [first] = done;
         if (!first) return undefined;
-        const said = <Type extends WebhookCommand['type']>(...types: Type[]) =>
+        const doneBy = <Type extends WebhookCommand['type']>(...types: Type[]) =>
           done.filter((one): one is Done<WebhookCommand & { type: Type }> =>
             types.some((type) => type === one.command.type),
           );
-        const secrets = said('RegisterWebhook', 'RotateWebhookSecret');
+        const secrets = doneBy('RegisterWebhook', 'RotateWebhookSecret');
         const version = secrets.length;
-        const rotation = said('RotateWebhookSecret').at(-1);
-        const isDeleted = said('DeleteWebhook').length > 0;
-        const pauses = said('PauseWebhook', 'ResumeWebhook');
+        const rotation = doneBy('RotateWebhookSecret').at(-1);
+        const isDeleted = doneBy('DeleteWebhook').length > 0;
+        const pauses = doneBy('PauseWebhook', 'ResumeWebhook');
         const pause = pauses.at(-1)?.command;
         const isPaused = !isDeleted && pause?.type === 'PauseWebhook';
-        const replay = said('ReplayWebhook').at(-1)?.command;
+        const replay = doneBy('ReplayWebhook').at(-1)?.command;
         return {
           webhookId: hook.webhookId,
           repoId,
           ...hook.target,
           ...Object.assign(
             {},
-            ...said('ChangeWebhook').map(({ command: { url, types, description } }) =>
+            ...doneBy('ChangeWebhook').map(({ command: { url, types, description } }) =>
               defined({ url, types, description }),
             ),
           ),
           status: isDeleted ? 'deleted' : isPaused ? 'paused' : 'active',
           pausedBecause: isPaused ? { cause: pause.cause, reason: pause.reason } : null,
           createdAt: first.at,
-          resumedAt: said('ResumeWebhook').at(-1)?.at ?? null,
+          resumedAt: doneBy('ResumeWebhook').at(-1)?.at ?? null,
           replayedAfter: replay ? (replay.after ?? 'start') : null,
           secretVersion: version,
           ...hook.secretOf(version),

@@ -75,12 +75,12 @@ describe('keyledger audit as-of', () => {
     const args = ['as-of', '--repo', 'shop', '--at', deletedAt];
     const child = spawn(process.execPath, [CLI, 'audit', ...args], { env });
     child.stdout.destroy();
-    let said = '';
+    let output = '';
     child.stderr.setEncoding('utf8').on('data', (text) => {
-      said += text;
+      output += text;
     });
     expect(await once(child, 'close')).toEqual([141, null]);
-    expect(said).toBe('');
+    expect(output).toBe('');
   });
 
   it('says where there was no key', () => {

@@ -2,7 +2,15 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
 import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { connectTo, exchange } from './support/http/raw-client.js';
-import { answersTo, create, creation, LIVE, namesOf, over, refusalOf } from './support/http/wire.js';
+import {
+  answersTo,
+  connectionEnded,
+  create,
+  creation,
+  LIVE,
+  namesOf,
+  refusalOf,
+} from './support/http/wire.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 
 const folder = temporaryFolder();
@@ -89,7 +97,7 @@ describe('what is cut short', () => {
       const socket = connectTo(child.url);
       socket.end(bytes);
       socket.resume();
-      await over(socket);
+      await connectionEnded(socket);
     }
     // One byte too few: not JSON.
     expect(
@@ -126,15 +134,15 @@ describe('pipelined requests on one connection', () => {
   it('leave a stream as it is: nothing is written into its middle', async () => {
     const stream = `GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`;
     const socket = connectTo(child.url);
-    let said = '';
+    let received = '';
     socket.on('data', (piece) => {
-      if (!said.includes('caught-up') && piece.includes('caught-up')) socket.write('GARBAGE\r\n\r\n');
-      said += piece.toString();
+      if (!received.includes('caught-up') && piece.includes('caught-up')) socket.write('GARBAGE\r\n\r\n');
+      received += piece.toString();
     });
     socket.write(stream);
-    await over(socket);
-    expect(said).toContain('caught-up');
-    expect(said).not.toContain('This is not HTTP');
+    await connectionEnded(socket);
+    expect(received).toContain('caught-up');
+    expect(received).not.toContain('This is not HTTP');
   });
 });
 

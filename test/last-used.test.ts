@@ -18,9 +18,9 @@ const at = Date.UTC(2026, 0, 1);
 const HOUR = 3_600_000;
 let folder: ReturnType<typeof temporaryFolder>;
 let file: string;
-let said: string[];
+let logged: string[];
 const started: LastUsedTracker[] = [];
-const logger = pino({ level: 'info' }, { write: (line) => void said.push(JSON.parse(line).msg) });
+const logger = pino({ level: 'info' }, { write: (line) => void logged.push(JSON.parse(line).msg) });
 
 const start = (store: LastUsedStore, intervalMs: number) => {
   const lastUsedTracker = new LastUsedTracker(store, logger, intervalMs);
@@ -52,7 +52,7 @@ async function written(ids: readonly string[]): Promise<ReadonlyMap<string, numb
 beforeEach(() => {
   folder = temporaryFolder();
   file = join(folder.path, 'usage.db');
-  said = [];
+  logged = [];
 });
 afterEach(async () => {
   for (const lastUsedTracker of started.splice(0)) await lastUsedTracker.stop();
@@ -212,17 +212,17 @@ describe('a store that is unavailable', () => {
     lastUsedTracker.record('a', at + 1);
     const before = tries;
     await eventually(() => tries >= before + 3);
-    expect(said).toEqual(['Last uses of keys cannot be written']);
+    expect(logged).toEqual(['Last uses of keys cannot be written']);
 
     rmSync(file, { recursive: true });
     const now = new Map([
       ['a', at + 1],
       ['b', at],
     ]);
-    await eventually(() => said.length === 2);
+    await eventually(() => logged.length === 2);
     expect(await written(['a', 'b'])).toEqual(now);
     expect(await lastUsedTracker.lastUsed(['a', 'b'])).toEqual(now);
-    expect(said).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
+    expect(logged).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
   });
 });
 
@@ -243,15 +243,15 @@ whereRedisCanBeStopped('Redis', () => {
     await eventually(async () => (await admin.read(['before'])).has('before'));
     await redis.stop('SIGKILL');
     lastUsedTracker.record('a', at);
-    await eventually(() => said.length > 0);
+    await eventually(() => logged.length > 0);
     await expect(lastUsedTracker.lastUsed(['a'])).rejects.toThrow();
     lastUsedTracker.record('a', at + 1);
     redis = await startRedis(port);
-    await eventually(() => said.length > 1);
+    await eventually(() => logged.length > 1);
     await untilAvailable(admin);
     expect(await admin.read(['a'])).toEqual(new Map([['a', at + 1]]));
     expect(await lastUsedTracker.lastUsed(['a', 'before'])).toEqual(new Map([['a', at + 1]]));
-    expect(said).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
+    expect(logged).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
     await admin.close();
   });
 
@@ -281,6 +281,6 @@ describe('stopping', () => {
     const lastUsedTracker = start(sqlite(), HOUR);
     lastUsedTracker.record('a', at);
     await lastUsedTracker.stop();
-    expect(said).toEqual(['Last uses of keys cannot be written']);
+    expect(logged).toEqual(['Last uses of keys cannot be written']);
   });
 });

@@ -54,8 +54,11 @@ describe('keyledger log import', () => {
 
   it('run again says that all is there', async () => {
     const before = await eventsAt(place.urlOf('copy.db'));
-    const said = place.run('copy.db', ['import', place.at('whole.ndjson')]);
-    expect(said).toMatchObject({ code: 0, stdout: expect.stringContaining('events are already in the log') });
+    const repeated = place.run('copy.db', ['import', place.at('whole.ndjson')]);
+    expect(repeated).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('events are already in the log'),
+    });
     const { code, stdout } = place.run('copy.db', ['import', '--json', place.at('whole.ndjson')]);
     expect([code, JSON.parse(stdout)]).toEqual([
       0,

@@ -95,7 +95,7 @@ whereThereIsRedis('a Redis', () => {
       for (let n = 0; n < 5; n++)
         await model.checkpoint('shop').catch((error: Error) => void failures.push(error.message));
       await model.close();
-      return { said: lines.map((line) => JSON.parse(line) as { msg: string; err?: object }), failures };
+      return { logged: lines.map((line) => JSON.parse(line) as { msg: string; err?: object }), failures };
     };
 
     it.each([
@@ -104,20 +104,20 @@ whereThereIsRedis('a Redis', () => {
       ['a database', () => `${server.url}/9999`, /DB index is out of range\. Name a database/],
       ['a connection', () => 'redis://127.0.0.1:1', /ECONNREFUSED .*\. Is it running there/],
     ])('%s says so once, with the setting, its answer and what to do', async (_, wrong, text) => {
-      const { said, failures } = await linesWith(wrong());
-      expect(said.map(({ msg }) => msg)).toEqual([
+      const { logged, failures } = await linesWith(wrong());
+      expect(logged.map(({ msg }) => msg)).toEqual([
         expect.stringMatching(/^READ_MODEL_URL: Redis at redis:\/\/\S+ cannot be used: /),
       ]);
-      expect(said[0]?.msg).toMatch(text);
-      expect(said[0]).not.toHaveProperty('err');
+      expect(logged[0]?.msg).toMatch(text);
+      expect(logged[0]).not.toHaveProperty('err');
       expect(failures).toHaveLength(5);
       expect(failures.join()).not.toMatch(/enableOfflineQueue|change-me|wrong@/);
     });
 
     it('a command says so once', async () => {
       await admin.call('ACL', 'SETUSER', 'stranger', 'on', '>pw', '~other:*', '+@read', '+hello', '+info');
-      const { said, failures } = await linesWith(as('stranger:pw'));
-      const refusals = said.filter(({ msg }) => msg.startsWith('READ_MODEL_URL'));
+      const { logged, failures } = await linesWith(as('stranger:pw'));
+      const refusals = logged.filter(({ msg }) => msg.startsWith('READ_MODEL_URL'));
       expect(refusals.map(({ msg }) => msg)).toEqual([
         expect.stringMatching(/NOPERM .*\. Give the user the rights of the ACL line in docs\/operations\.md/),
       ]);

@@ -34,13 +34,13 @@ const WRITER = 'dist/test/support/processes/sqlite-log-writer.js';
 function run(command: string, ...args: string[]) {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   children.push(child);
-  let said = '';
+  let output = '';
   child.stdout.setEncoding('utf8').on('data', (text) => {
-    said += text;
+    output += text;
   });
   const lines = (word: string) =>
-    [...said.matchAll(new RegExp(`^${word} (.*)$`, 'gm'))].map(([, rest]) => rest as string);
-  return { child, lines, said: () => said, ended: once(child, 'exit') };
+    [...output.matchAll(new RegExp(`^${word} (.*)$`, 'gm'))].map(([, rest]) => rest as string);
+  return { child, lines, output: () => output, ended: once(child, 'exit') };
 }
 const idsIn = async (log: EventStore) => (await all(log.readAll())).map(({ id }) => id);
 

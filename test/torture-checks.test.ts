@@ -47,11 +47,11 @@ const secretOf = (secret: string, secretVersion: number) => ({
 const creation = ['c', 'ApiKeyCreated', { name: 'a', accessKey: key, ...secretOf('one', 1) }] as const;
 const renaming = (requestId: string, name: string) => [requestId, 'ApiKeyRenamed', { name }] as const;
 
-type Said = Partial<Call> & Pick<Call, 'id' | 'kind'>;
+type CallFields = Partial<Call> & Pick<Call, 'id' | 'kind'>;
 
 /** Sequential calls, each a second long unless it states otherwise. */
-const callsOf = (...said: readonly Said[]): Call[] =>
-  said.map((one, number) => ({
+const callsOf = (...fields: readonly CallFields[]): Call[] =>
+  fields.map((one, number) => ({
     repoId: 'shop',
     instance: 0,
     startedAt: number * 2000,
@@ -66,13 +66,13 @@ const ok = (place: number, body: Answer['body'] = {}, status = 200): { answer: A
 const refused = (status: number, code: string): { answer: Answer } => ({
   answer: { status, code, body: {} },
 });
-const created: Said = {
+const created: CallFields = {
   id: 'c',
   kind: 'create',
   idempotencyKey: 'i',
   ...ok(0, { id, key, secret: 'one' }, 201),
 };
-const eraOf = (events: RecordedEvent[], calls: readonly Said[], readings: Reading[] = []): Era => ({
+const eraOf = (events: RecordedEvent[], calls: readonly CallFields[], readings: Reading[] = []): Era => ({
   events,
   calls: callsOf(...calls),
   readings,
@@ -80,16 +80,16 @@ const eraOf = (events: RecordedEvent[], calls: readonly Said[], readings: Readin
 });
 
 describe('changes', () => {
-  const check = (events: RecordedEvent[], ...calls: Said[]) =>
+  const check = (events: RecordedEvent[], ...calls: CallFields[]) =>
     checkChanges(eraOf(events, calls), livesIn(events));
-  const renamed = (name: string, place: number): Said => ({
+  const renamed = (name: string, place: number): CallFields => ({
     id: `rename ${name}`,
     kind: 'rename',
     name,
     ...ok(place),
   });
   const log = logOf(creation, renaming('rename b', 'b'), ['d', 'ApiKeyDeleted']);
-  const deleted: Said = { id: 'd', kind: 'delete', ...ok(2) };
+  const deleted: CallFields = { id: 'd', kind: 'delete', ...ok(2) };
 
   it('in the order of the log, each answered as it was, are right', () => {
     expect(
@@ -103,20 +103,20 @@ describe('changes', () => {
   });
 
   it('that the service has not taken in time are not there', () => {
-    const late: Said = { ...renamed('z', 0), ...refused(408, 'TIMEOUT') };
+    const late: CallFields = { ...renamed('z', 0), ...refused(408, 'TIMEOUT') };
     expect(check(log, created, late, renamed('b', 1), deleted)).toEqual([]);
     const there = logOf(creation, renaming('rename z', 'z'));
     expect(check(there, created, late).join()).toMatch(/answered 408 TIMEOUT: and yet it is in the log/);
   });
 
   it('that got no answer may be there or not', () => {
-    const unknown: Said = { id: 'lost', kind: 'rename', name: 'z' };
+    const unknown: CallFields = { id: 'lost', kind: 'rename', name: 'z' };
     expect(check(log, created, unknown, renamed('b', 1), deleted)).toEqual([]);
     const there = logOf(creation, renaming('lost', 'z'), renaming('rename b', 'b'), ['d', 'ApiKeyDeleted']);
     expect(check(there, created, unknown, renamed('b', 2), { ...deleted, ...ok(3) })).toEqual([]);
   });
 
-  it.each<[why: string, events: RecordedEvent[], calls: Said[], says: RegExp]>([
+  it.each<[why: string, events: RecordedEvent[], calls: CallFields[], says: RegExp]>([
     [
       'that were answered and are not in the log',
       logOf(creation),
@@ -172,15 +172,15 @@ describe('changes', () => {
 });
 
 describe('an Idempotency-Key', () => {
-  const check = (events: RecordedEvent[], ...calls: Said[]) =>
+  const check = (events: RecordedEvent[], ...calls: CallFields[]) =>
     checkIdempotency(eraOf(events, calls), livesIn(events), keyring);
-  const again: Said = { ...created, id: 'again' };
+  const again: CallFields = { ...created, id: 'again' };
 
   it('gives the same answer each time', () => {
     expect(check(logOf(creation), created, again)).toEqual([]);
   });
 
-  it.each<[why: string, events: RecordedEvent[], calls: Said[], says: RegExp]>([
+  it.each<[why: string, events: RecordedEvent[], calls: CallFields[], says: RegExp]>([
     [
       'makes two events',
       logOf(creation, ['again', 'ApiKeyCreated', creation[2]]),
@@ -215,28 +215,28 @@ describe('an Idempotency-Key', () => {
 });
 
 describe('reads', () => {
-  const check = (events: RecordedEvent[], ...calls: Said[]) =>
+  const check = (events: RecordedEvent[], ...calls: CallFields[]) =>
     checkReads(eraOf(events, calls), livesIn(events));
-  const valid = (place: number, name = 'a', more: Partial<Answer> = {}): Said => ({
+  const valid = (place: number, name = 'a', more: Partial<Answer> = {}): CallFields => ({
     id: 'v',
     kind: 'verify',
     key,
     secret: 'one',
     answer: { status: 200, position: positionOf(place), body: { valid: true, apiKey: { name } }, ...more },
   });
-  const invalid = (reason: string): Said => ({
+  const invalid = (reason: string): CallFields => ({
     id: 'v',
     kind: 'verify',
     key,
     secret: 'one',
     answer: { status: 200, body: { valid: false, reason } },
   });
-  const listed = (...apiKeys: object[]): Said => ({
+  const listed = (...apiKeys: object[]): CallFields => ({
     id: 'l',
     kind: 'list',
     answer: { status: 200, body: { apiKeys } },
   });
-  const deletion: Said = { id: 'd', kind: 'delete', ...ok(1) };
+  const deletion: CallFields = { id: 'd', kind: 'delete', ...ok(1) };
   const deleted = logOf(creation, ['d', 'ApiKeyDeleted']);
 
   it('of any place that is not too old are right', () => {
@@ -245,7 +245,7 @@ describe('reads', () => {
     expect(check(deleted, created, listed({ id, name: 'a', status: 'active' }))).toEqual([]);
   });
 
-  it.each<[why: string, events: RecordedEvent[], calls: Said[], says: RegExp]>([
+  it.each<[why: string, events: RecordedEvent[], calls: CallFields[], says: RegExp]>([
     [
       'a valid result that covers the revocation',
       deleted,

@@ -250,14 +250,14 @@ export async function send(
       ...(body ? { body: JSON.stringify(body) } : {}),
       signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
-    const said = shortened((await response.json()) as Answer['body']);
+    const answerBody = shortened((await response.json()) as Answer['body']);
     const staleness = response.headers.get('keyledger-staleness');
     return {
       status: response.status,
-      code: said['code'] as string | undefined,
-      position: (said['position'] as string) ?? response.headers.get('keyledger-position') ?? undefined,
+      code: answerBody['code'] as string | undefined,
+      position: (answerBody['position'] as string) ?? response.headers.get('keyledger-position') ?? undefined,
       staleness: staleness === null ? undefined : Number(staleness),
-      body: said,
+      body: answerBody,
     };
   } catch {
     return undefined;

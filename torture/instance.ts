@@ -25,18 +25,18 @@ export class Instance {
   readonly #number: 0 | 1;
   readonly #clockFile: string;
   readonly #environment: NodeJS.ProcessEnv;
-  readonly #died: (death: Death) => void;
+  readonly #onDeath: (death: Death) => void;
   #process: ChildProcess | undefined;
   #output = '';
   #isWanted = false;
 
-  /** @param died called on each exit that the torture did not cause */
+  /** @param onDeath called on each exit that the torture did not cause */
   constructor(
     folder: string,
     number: 0 | 1,
     port: number,
     settings: NodeJS.ProcessEnv,
-    died: (death: Death) => void,
+    onDeath: (death: Death) => void,
   ) {
     this.url = `http://127.0.0.1:${port}`;
     this.#clockFile = join(folder, `clock-${number}`);
@@ -48,7 +48,7 @@ export class Instance {
       ...settings,
     };
     this.#number = number;
-    this.#died = died;
+    this.#onDeath = onDeath;
     this.setClock(0);
   }
 
@@ -73,14 +73,14 @@ export class Instance {
     }
     child.once('exit', async (code, signal) => {
       if (this.#process !== child || !this.#isWanted) return;
-      const said = this.#output.slice(beganAt);
-      this.#died({
+      const printed = this.#output.slice(beganAt);
+      this.#onDeath({
         instance: this.#number,
         startedAt,
         at: performance.now(),
-        served: said.includes('listens on'),
+        served: printed.includes('listens on'),
         how: `exit ${code ?? signal}`,
-        lastWords: said.slice(-2000),
+        lastWords: printed.slice(-2000),
       });
       await setTimeout(RESTART_MS);
       if (this.#process === child && this.#isWanted) this.start();

@@ -183,8 +183,8 @@ export class Run implements RunActions {
     const took = call.endedAt - call.startedAt;
     if (took > LIMIT_MS) this.#slow.push(call);
     if (call.answer) this.#slowestMs = Math.max(this.#slowestMs, took);
-    const said = `${call.kind} ${call.answer ? [call.answer.status, call.answer.code].join(' ').trim() : 'no answer'}`;
-    this.#counts[said] = (this.#counts[said] ?? 0) + 1;
+    const outcome = `${call.kind} ${call.answer ? [call.answer.status, call.answer.code].join(' ').trim() : 'no answer'}`;
+    this.#counts[outcome] = (this.#counts[outcome] ?? 0) + 1;
   }
 
   /** Compares all answers since the last restoration with the log. */

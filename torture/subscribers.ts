@@ -11,17 +11,17 @@ const EVERY_TYPE = EVENT_TYPES;
 export class Subscriber {
   readonly #client;
   readonly #reader: string;
-  readonly #done: (reading: Reading) => void;
+  readonly #onReading: (reading: Reading) => void;
   #after: string | undefined;
   #events: { readonly id: string; readonly position: string }[] = [];
   #stopping = new AbortController();
   #stopped: Promise<void> = Promise.resolve();
 
-  /** @param done called with each reading that has ended */
-  constructor(reader: string, url: string, token: string, done: (reading: Reading) => void) {
+  /** @param onReading called with each reading that has ended */
+  constructor(reader: string, url: string, token: string, onReading: (reading: Reading) => void) {
     this.#reader = reader;
     this.#client = createClient({ baseUrl: url, token });
-    this.#done = done;
+    this.#onReading = onReading;
   }
 
   /** Id of the last event received in this reading. */
@@ -46,7 +46,7 @@ export class Subscriber {
       this.#events = [];
       const after = this.#after;
       const error = await this.#read(signal);
-      this.#done({ reader: this.#reader, after, events: this.#events, error });
+      this.#onReading({ reader: this.#reader, after, events: this.#events, error });
       this.#after = error ? undefined : (this.#events.at(-1)?.position ?? after);
       if (error) await setTimeout(PAUSE_MS);
     }

@@ -51,20 +51,22 @@ function checkKey(calls: readonly Call[], life: readonly LifeEvent[], restored: 
       earliest = Math.max(earliest, takenAt.get(ended[passed] as Call) ?? -1);
     }
     const revision = caused.get(call.id);
-    const said = `${call.kind} (${call.id}) answered ${call.answer?.status ?? 'nothing'} ${call.answer?.code ?? ''}`;
+    const description = `${call.kind} (${call.id}) answered ${call.answer?.status ?? 'nothing'} ${call.answer?.code ?? ''}`;
     if (revision !== undefined) {
       takenAt.set(call, revision);
       if (revision <= earliest) {
-        found.push(`${said} and has revision ${revision}, but ${earliest} had been seen before it began`);
+        found.push(
+          `${description} and has revision ${revision}, but ${earliest} had been seen before it began`,
+        );
       }
       const wrong = wrongCause(call, life[revision] as LifeEvent, life[revision - 1]?.state);
-      if (wrong) found.push(`${said}: ${wrong}`);
+      if (wrong) found.push(`${description}: ${wrong}`);
       continue;
     }
     if (!call.answer || saysNothing(call.answer)) continue;
     const seen = firstFrom(Math.max(earliest, -1), life, (at) => explains(call, life, at));
     if (seen === undefined)
-      found.push(`${said}, and nothing in the log from revision ${earliest} on explains it`);
+      found.push(`${description}, and nothing in the log from revision ${earliest} on explains it`);
     else takenAt.set(call, seen);
   }
   return found;

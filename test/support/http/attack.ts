@@ -31,11 +31,11 @@ export async function attack(
       requestsTo(operation, known),
       fc.constantFrom(...tokens),
       async (request, token) => {
-        const said = await exchange(url, bytesOf(request, token), isStream);
-        const [answer, ...more] = answersIn(said);
-        if (!answer || more.length > 0) throw new Error(`There is not one answer, but: ${said}`);
+        const received = await exchange(url, bytesOf(request, token), isStream);
+        const [answer, ...more] = answersIn(received);
+        if (!answer || more.length > 0) throw new Error(`There is not one answer, but: ${received}`);
         const problems = problemsOf(answer, operation, document);
-        if ([...secrets, ...(token ? [token] : [])].some((secret) => said.includes(secret))) {
+        if ([...secrets, ...(token ? [token] : [])].some((secret) => received.includes(secret))) {
           problems.push('tells a secret');
         }
         if (problems.length > 0)
@@ -49,5 +49,5 @@ export async function attack(
 }
 
 /** Ends the exchange after the head, because a stream has no end. */
-export const isStream = (said: string) =>
-  /^content-type: text\/event-stream/im.test(said) && said.includes('\r\n\r\n');
+export const isStream = (received: string) =>
+  /^content-type: text\/event-stream/im.test(received) && received.includes('\r\n\r\n');

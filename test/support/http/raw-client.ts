@@ -24,22 +24,24 @@ export function connectTo(url: string): Socket {
 export function exchange(
   url: string,
   bytes: string | Buffer,
-  isEnough: (said: string) => boolean = () => false,
+  isEnough: (received: string) => boolean = () => false,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connectTo(url);
-    let said = '';
+    let received = '';
     const finish = () => {
       socket.destroy();
-      resolve(said);
+      resolve(received);
     };
     socket.setTimeout(SILENCE_TIMEOUT_MS, () => {
       socket.destroy();
-      reject(new Error(`No end of the answer after ${SILENCE_TIMEOUT_MS} ms, only: ${JSON.stringify(said)}`));
+      reject(
+        new Error(`No end of the answer after ${SILENCE_TIMEOUT_MS} ms, only: ${JSON.stringify(received)}`),
+      );
     });
     socket.on('data', (piece) => {
-      said += piece.toString('latin1');
-      if (isEnough(said)) finish();
+      received += piece.toString('latin1');
+      if (isEnough(received)) finish();
     });
     socket.on('end', finish).on('close', finish);
     socket.write(typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes);
@@ -47,9 +49,9 @@ export function exchange(
 }
 
 /** Parses the answers of a server, in order. An answer without a length extends to the end. */
-export function answersIn(said: string): RawAnswer[] {
+export function answersIn(received: string): RawAnswer[] {
   const answers: RawAnswer[] = [];
-  for (let rest = said; rest !== ''; ) {
+  for (let rest = received; rest !== ''; ) {
     const end = rest.indexOf('\r\n\r\n');
     const [statusLine = '', ...lines] = rest.slice(0, end).split('\r\n');
     const status = Number(/^HTTP\/1\.1 (\d{3}) /.exec(statusLine)?.[1]);

@@ -11,7 +11,7 @@ const KEYS = '/repo/shop/ai/apikey';
 export const LIVE = 'GET /health/live HTTP/1.1\r\nHost: x\r\n';
 
 /** Settles when the server ends the connection; the client's side may stay open. */
-export const over = (socket: Socket): Promise<unknown> =>
+export const connectionEnded = (socket: Socket): Promise<unknown> =>
   Promise.race([once(socket, 'end'), once(socket, 'close')]);
 
 export const creation = (name: string): string => JSON.stringify({ name, aiType: 'AWS' });

@@ -13,7 +13,7 @@ import { start } from './servers.js';
 
 /**
  * The list of a repository of 1,000 keys, created and renamed among those of others, as of a time and as of a
- * position near the end of the log, beside the plain list: over HTTP, one after the other.
+ * position near the end of the log, beside the plain list: sequential requests over HTTP.
  */
 const EVENTS = Number(process.argv.find((arg) => /^\d+$/.test(arg)) ?? 100_000);
 const KEYS = 1_000;
@@ -26,7 +26,10 @@ const environment = { DATA_DIR: folder, PORT: '0', LOG_LEVEL: 'warn', RATE_LIMIT
 const config = loadConfig(environment);
 const cause = { actor: { issuer: 'bench', subject: 'bench' }, requestId: 'bench', commandId: 'bench' };
 
-/** Keys with two events each, of which every so manyth is of the repository that is asked about. @returns a position near the end */
+/**
+ * Appends keys with two events each; those of the measured repository are spread evenly among others.
+ * @returns a position near the end
+ */
 async function fill(): Promise<string> {
   const log = await openSqliteLog(config.EVENT_STORE_URL.replace('sqlite:', ''), (error) => {
     throw error;
@@ -94,11 +97,11 @@ try {
   const ms = Object.fromEntries(Object.entries(rounds).map(([side, values]) => [side, median(values)]));
   if (json) console.log(JSON.stringify({ events: EVENTS, keys: KEYS, ms, rounds }));
   else {
-    const shown = (side: string) =>
+    const formatMedian = (side: string) =>
       `${ms[side]?.toFixed(1)} ms (max ${Math.max(...(rounds[side] ?? [])).toFixed(1)})`;
     console.log(`a list of ${KEYS} keys, in a log of ${EVENTS} events, the median of ${ROUNDS} rounds`);
     console.log(
-      `plain ${shown('plain')}   as of a time ${shown('time')}   as of a position ${shown('position')}`,
+      `plain ${formatMedian('plain')}   as of a time ${formatMedian('time')}   as of a position ${formatMedian('position')}`,
     );
   }
 } finally {

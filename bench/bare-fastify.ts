@@ -1,7 +1,10 @@
 import type { AddressInfo } from 'node:net';
 import { fastify } from 'fastify';
 
-/** The least that a creation, or a verification, can be done with: the same body, validated; an answer of the same size; no logic. */
+/**
+ * Baseline for a creation or a verification: validates the same body and answers with the same size, without
+ * logic.
+ */
 const app = fastify();
 const answer = {
   success: true,
@@ -25,7 +28,7 @@ app.post(
   },
   async (_, reply) => reply.code(201).send(answer),
 );
-const verdict = {
+const verification = {
   success: true,
   valid: true,
   apiKey: { id: answer.id, repoId: 'bench', name: 'search feature', aiType: 'OPENAI', expiresAt: null },
@@ -42,7 +45,7 @@ app.post(
       },
     },
   },
-  async () => verdict,
+  async () => verification,
 );
 await app.listen({ host: '127.0.0.1', port: 0 });
 console.log(`listens on ${(app.server.address() as AddressInfo).port}`);

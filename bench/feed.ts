@@ -5,17 +5,17 @@ import { load, post } from './load.js';
 import { services } from './service.js';
 
 /**
- * The change feed: memory of idle readers; events that readers get who leave at random and come back; the service's
- * memory while one reader never reads. The log is that of EVENT_STORE_URL, or the default.
+ * The change feed: memory of idle readers; events that readers receive who disconnect at random and resume;
+ * the service's memory while one reader never reads. The log is that of EVENT_STORE_URL, or the default.
  */
 const IDLE = 1_000;
 const EVENTS = 100_000;
 const READERS = 5;
 const CREATORS = 32;
-/** Events after which a reader leaves: random, up to this. */
+/** Maximum number of events after which a reader disconnects; the actual number is random. */
 const STAYS = 5_000;
-/** For so long one reader does not read: it is cut off before that. */
-const STUCK_MS = 45_000;
+/** Milliseconds that one reader does not read; the service disconnects it earlier. */
+const STALL_MS = 45_000;
 const json = process.argv.includes('--json');
 const progress = (text: string) => void (process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`));
 const MIB = 1024 * 1024;
@@ -34,8 +34,8 @@ async function memoryOf(): Promise<{ readonly rss: number; readonly heap: number
   return { rss: value('process_resident_memory_bytes'), heap };
 }
 
-/** What is used settles when garbage has been collected: the least of some looks. */
-async function settledMemory() {
+/** Memory after garbage collection: the minimum of several samples. */
+async function memoryAfterGc() {
   let least = await memoryOf();
   for (let i = 0; i < 30; i++) {
     await setTimeout(200);
@@ -53,8 +53,8 @@ function openFeed(query: string): Promise<Socket> {
   });
 }
 
-/** Reads the feed from its first event, leaving at random, until it has so many events. */
-async function readWithBreaks(
+/** Reads the feed from its first event, disconnecting at random, until it has `count` events. */
+async function readWithReconnects(
   count: number,
 ): Promise<{ readonly ids: string[]; readonly connections: number }> {
   const ids: string[] = [];
@@ -91,7 +91,7 @@ async function readWithBreaks(
   return { ids, connections };
 }
 
-/** The log's own order, by pages. */
+/** Ids of all events in log order, read in pages. */
 async function everyEvent(): Promise<string[]> {
   const ids: string[] = [];
   for (let after = 'start'; ; ) {
@@ -109,9 +109,9 @@ try {
   progress(`${IDLE} idle readers`);
   const warm = await Promise.all(Array.from({ length: 50 }, () => openFeed('')));
   for (const socket of warm) socket.destroy();
-  const before = await settledMemory();
+  const before = await memoryAfterGc();
   const idle = await Promise.all(Array.from({ length: IDLE }, () => openFeed('')));
-  const after = await settledMemory();
+  const after = await memoryAfterGc();
   for (const socket of idle) socket.destroy();
   const perIdle = {
     rssKiB: ((after.rss - before.rss) * 1024) / IDLE,
@@ -125,14 +125,14 @@ try {
   });
   const [{ seconds }, ...readers] = await Promise.all([
     load(service.url, new Array<Buffer>(EVENTS).fill(creation), CREATORS),
-    ...Array.from({ length: READERS }, () => readWithBreaks(EVENTS)),
+    ...Array.from({ length: READERS }, () => readWithReconnects(EVENTS)),
   ]);
   const readInSeconds = (performance.now() - began) / 1000;
   const truth = await everyEvent();
   const stuck = await openFeed('?after=start');
   stuck.pause();
   const memory: { seconds: number; rss: number; heap: number }[] = [];
-  for (const until = performance.now() + STUCK_MS; performance.now() < until; await setTimeout(5000)) {
+  for (const until = performance.now() + STALL_MS; performance.now() < until; await setTimeout(5000)) {
     const { rss, heap } = await memoryOf();
     memory.push({ seconds: memory.length * 5, rss: Math.round(rss), heap: Math.round(heap) });
     progress(`a reader that never reads: ${rss.toFixed(0)} MiB`);

@@ -9,8 +9,8 @@ import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.j
 import { median } from './load.js';
 
 /**
- * The verify index in this process: bytes of memory a key, events folded a second, and verifications a
- * second of keys picked at random beside one SHA-256 of the same secret.
+ * The verify index in this process: bytes of memory a key, events folded a second, and verifications a second
+ * of random keys beside one SHA-256 of the same secret.
  */
 const KEYS = Number(process.argv.find((arg) => /^\d+$/.test(arg)) ?? 1_000_000);
 const REPOSITORIES = 1_000;
@@ -31,7 +31,7 @@ const memory = () => {
 const LOG = randomUUID();
 const cause = { actor: { issuer: 'bench', subject: 'bench' }, requestId: 'bench', commandId: 'bench' };
 const at = new Date().toISOString();
-/** Each event comes out of JSON, as it does from the log. */
+/** Event parsed from JSON, as the log's events are. */
 function creation(n: number, accessKey: string, secret: string): RecordedEvent {
   const apiKeyId = randomUUID();
   const data = {

@@ -15,10 +15,10 @@ import { Keyring } from '../src/security/keyring.js';
 import { seeded } from './seeded.js';
 
 /**
- * Fills an empty log with the life of many keys: `make-log <sqlite file or esdb url> [events]`. A quarter
- * of the events are creations, so 1,000,000 events are about 250,000 keys, in 1,000 repositories of very
- * different sizes, over half a year. Each event is what the rules decide on a command. Every run makes the
- * same ids, times and order; only the credentials are new. MASTER_KEYS opens the sealed secrets.
+ * Fills an empty log with the life of many keys: `make-log <sqlite file or esdb url> [events]`. A quarter of
+ * the events are creations, so 1,000,000 events are about 250,000 keys, in 1,000 repositories of very
+ * different sizes, over half a year. The domain decides each event from a command. Every run makes the same
+ * ids, times and order; only the credentials are new. MASTER_KEYS opens the sealed secrets.
  */
 export const MASTER_KEYS = `k1:${Buffer.alloc(32, 7).toString('base64')}`;
 const REPOSITORIES = 1_000;
@@ -28,8 +28,8 @@ const SPAN_MS = 180 * DAY_MS;
 
 type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: ApiKeyState };
 
-/** Appends that make a log of at least so many events, one after the other. */
-export function* madeUp(total: number): Iterable<AppendRequest> {
+/** Appends that make a log of at least `total` events, in order. */
+export function* generateAppends(total: number): Iterable<AppendRequest> {
   const random = seeded(1);
   const below = (n: number) => Math.floor(random() * n);
   const chance = (percent: number) => random() * 100 < percent;
@@ -127,7 +127,7 @@ export function* madeUp(total: number): Iterable<AppendRequest> {
       const place = below(keys.length);
       const key = keys[place] as Key;
       step = handled(key, change(key));
-      // A deleted key takes no more commands: the last one moves to its place.
+      // A deleted key accepts no more commands: the last key replaces it.
       if (key.state?.status === 'deleted') {
         const last = keys.pop() as Key;
         if (place < keys.length) keys[place] = last;
@@ -150,7 +150,7 @@ async function main(target: string | undefined, total: number): Promise<void> {
   let written = 0;
   const progress = startProgressBar('Making', total);
   async function* counted() {
-    for (const append of madeUp(total)) {
+    for (const append of generateAppends(total)) {
       yield append;
       written += append.events.length;
       progress.add(append.events.length);

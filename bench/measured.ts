@@ -6,8 +6,8 @@ const SAY_PEAK = `data:text/javascript,process.on("exit",()=>process.stderr.writ
 export type Measured = { readonly seconds: number; readonly peakMiB: number; readonly stdout: string };
 
 /**
- * Runs a node program to its end: how long it took, and the most memory that it held (RSS).
- * @throws Error it failed; with what it said
+ * Runs a node program to its end and measures its duration and its peak memory (RSS).
+ * @throws Error the program failed; with its output
  */
 export async function measured(args: readonly string[], environment: NodeJS.ProcessEnv): Promise<Measured> {
   const started = performance.now();

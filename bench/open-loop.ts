@@ -3,9 +3,9 @@ import { setTimeout } from 'node:timers/promises';
 
 export type Answer = { readonly status: number; readonly ms: number; readonly body: string };
 
-/** What became of requests that were sent at a rate, whether answers came or not. */
-export type Offered = {
-  /** How many requests were due, and how many of them were sent: for the rest every connection was waiting. */
+/** Outcome of requests sent at a fixed rate, whether or not answers arrive. */
+export type RateResult = {
+  /** Number of requests due, and of those sent; the rest found every connection busy. */
   readonly due: number;
   readonly sent: number;
   readonly answers: readonly Answer[];
@@ -16,14 +16,14 @@ export type Offered = {
 const TICK_MS = 5;
 
 /**
- * Opens connections, then sends requests at a rate, however long answers take, each over one that waits for no other
- * answer. Ends when all answers are there.
+ * Opens connections, then sends requests at a fixed rate regardless of latency, each over a connection
+ * without another request in flight. Ends when all answers have arrived.
  */
-export async function offer(
+export async function sendAtRate(
   url: string,
   nextRequest: () => Buffer,
   { perSecond, seconds, connections }: { perSecond: number; seconds: number; connections: number },
-): Promise<Offered> {
+): Promise<RateResult> {
   const idle = await Promise.all(Array.from({ length: connections }, () => openCaller(url)));
   const all = [...idle];
   const answers: Answer[] = [];
@@ -54,11 +54,14 @@ export async function offer(
 
 export type Caller = {
   readonly socket: Socket;
-  /** One request at a time. @returns undefined if the connection ended before the answer */
+  /**
+   * Sends one request at a time.
+   * @returns undefined if the connection ended before the answer
+   */
   readonly ask: (request: Buffer) => Promise<Answer | undefined>;
 };
 
-/** A keep-alive connection that the server has accepted: it has answered on it. */
+/** Opens a keep-alive connection and waits for a first answer, so that the server has accepted it. */
 export async function openCaller(url: string): Promise<Caller> {
   const { hostname, port, host } = new URL(url);
   const socket = connect({ host: hostname, port: Number(port), noDelay: true });

@@ -1,18 +1,18 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { load, post } from './load.js';
-import { offer } from './open-loop.js';
+import { sendAtRate } from './open-loop.js';
 import { percentile, services } from './service.js';
 
 /**
- * Ten times the requests that an instance can answer, sent at that rate over thousands of connections, whether answers
- * come or not: creations, lists of 2000 keys, and verifications. The log is that of EVENT_STORE_URL.
+ * Ten times the requests that an instance can answer, sent at a fixed rate over thousands of connections:
+ * creations, lists of 2000 keys, and verifications. The log is that of EVENT_STORE_URL.
  */
 const [CONNECTIONS, SECONDS, TIMES] = [4000, 10, 10];
 const KEYS = 2000;
-/** How many are asked to find out what can be done in a second, 64 at a time. */
+/** Number of requests that measure capacity, 64 in flight. */
 const TRIAL = { creations: 20_000, lists: 500, verifications: 20_000 };
-const LOOK_MS = 50;
+const SAMPLE_INTERVAL_MS = 50;
 const json = process.argv.includes('--json');
 
 /** Memory of a process in MiB (RSS); Linux only. */
@@ -44,14 +44,14 @@ try {
     let peak = before;
     const look = setInterval(() => {
       peak = Math.max(peak, memoryOf(child.pid));
-    }, LOOK_MS);
+    }, SAMPLE_INTERVAL_MS);
     const perSecond = capacity * TIMES;
     const flood = { perSecond, seconds: SECONDS, connections: CONNECTIONS };
-    const { due, sent, answers, broken } = await offer(url, () => request, flood);
+    const { due, sent, answers, broken } = await sendAtRate(url, () => request, flood);
     clearInterval(look);
 
     const ended = performance.now();
-    while ((await load(url, [creation], 1)).replies[0]?.status !== 201) await setTimeout(LOOK_MS);
+    while ((await load(url, [creation], 1)).replies[0]?.status !== 201) await setTimeout(SAMPLE_INTERVAL_MS);
     const recovery = (performance.now() - ended) / 1000;
     const ms = answers.map((answer) => answer.ms).sort((a, b) => a - b);
     const byStatus: Record<number, number> = {};

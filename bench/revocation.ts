@@ -2,8 +2,8 @@ import { load, post } from './load.js';
 import { percentile, services } from './service.js';
 
 /**
- * From the answer to a DELETE on one instance to the first refusal on another, which is asked without a
- * pause. The log is that of EVENT_STORE_URL, the read model that of READ_MODEL_URL, or the default of both.
+ * Time from the answer to a DELETE on one instance to the first refusal on another, polled without a pause.
+ * The log is that of EVENT_STORE_URL, the read model that of READ_MODEL_URL, or the default of both.
  */
 const REVOCATIONS = 1_000;
 const json = process.argv.includes('--json');
@@ -18,7 +18,7 @@ try {
   const keys = `/repo/${instances.run}/ai/apikey`;
   const creation = post(one.url, keys, headers, { name: 'search feature', aiType: 'OPENAI' });
   const { replies } = await load(one.url, new Array<Buffer>(REVOCATIONS).fill(creation), 16);
-  const verdict = async (key: string, secret: string) => {
+  const verifyStatus = async (key: string, secret: string) => {
     const response = await fetch(`${other.url}/verify/forward`, {
       headers: { 'x-api-key': key, 'x-api-secret': secret },
     });
@@ -30,11 +30,11 @@ try {
   for (const [n, reply] of replies.entries()) {
     if (n % 50 === 0) progress(`${n} of ${REVOCATIONS} revocations`);
     const { id, key, secret } = JSON.parse(reply.body) as { id: string; key: string; secret: string };
-    while ((await verdict(key, secret)) !== 200);
+    while ((await verifyStatus(key, secret)) !== 200);
     const deletion = await fetch(`${one.url}${keys}/${id}`, { method: 'DELETE', headers });
     const answered = performance.now();
     if (deletion.status !== 200) throw new Error(await deletion.text());
-    while ((await verdict(key, secret)) === 200);
+    while ((await verifyStatus(key, secret)) === 200);
     delays.push(performance.now() - answered);
   }
   delays.sort((a, b) => a - b);

@@ -1,4 +1,4 @@
-/** Numbers from 0 up to 1, the same in each run with the same seed (mulberry32, public domain). */
+/** Random numbers from 0 up to 1, the same in each run with the same seed (mulberry32, public domain). */
 export function seeded(seed: number): () => number {
   let state = seed;
   return () => {

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 
-/** Starts a node program that says where it listens, and waits until it does. */
+/** Starts a node program that prints its address, and waits until it listens. */
 export async function start(
   args: readonly string[],
   environment: NodeJS.ProcessEnv,

@@ -8,11 +8,11 @@ import { start } from './servers.js';
 
 /** Instances of the service over one log, each a process of its own, for a benchmark. */
 export type Services = {
-  /** What begins the names of repositories, for the log may hold those of other runs. */
+  /** Prefix of repository names, because the log may hold those of other runs. */
   readonly run: string;
   start(settings?: NodeJS.ProcessEnv): ReturnType<typeof start>;
   token(role: string, repoId: string): Promise<string>;
-  /** Ends the instances that are left, and removes what they kept. */
+  /** Ends the remaining instances, and removes their data. */
   remove(): Promise<void>;
 };
 

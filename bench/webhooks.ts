@@ -6,8 +6,8 @@ import { load, post } from './load.js';
 import { services } from './service.js';
 
 /**
- * Webhooks: calls a second of one endpoint beside a bare loop of POSTs over one connection; then the service is killed
- * with -9 again and again while it tells an endpoint that fails a third of its calls.
+ * Webhooks: calls a second to one endpoint beside a bare loop of POSTs over one connection; then repeated
+ * kill -9 of the service while it delivers to an endpoint that fails a third of its calls.
  */
 const CALLS = 5_000;
 const EVENTS = 300;
@@ -19,15 +19,20 @@ const instances = services({ WEBHOOK_ALLOWED_NETWORKS: '127.0.0.1/32' });
 const token = await instances.token('admin', '*');
 const headers = { authorization: `Bearer ${token}` };
 
-type Received = { readonly path: string; readonly id: string; readonly at: number; readonly taken: boolean };
+type Received = {
+  readonly path: string;
+  readonly id: string;
+  readonly at: number;
+  readonly accepted: boolean;
+};
 const received: Received[] = [];
 let failing = false;
 const receiver = createServer(async (incoming, response) => {
   for await (const _ of incoming);
-  const taken = !failing || Math.random() > 1 / 3;
+  const accepted = !failing || Math.random() > 1 / 3;
   const id = String(incoming.headers['webhook-id']);
-  received.push({ path: incoming.url ?? '', id, at: performance.now(), taken });
-  response.writeHead(taken ? 200 : 500).end();
+  received.push({ path: incoming.url ?? '', id, at: performance.now(), accepted });
+  response.writeHead(accepted ? 200 : 500).end();
 });
 await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
 const address = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`;
@@ -52,7 +57,7 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await setTimeout(5);
 }
 
-/** Every event of a repository, in the order of the log. */
+/** Every event of a repository, in log order. */
 async function eventsOf(repoId: string): Promise<string[]> {
   const response = await fetch(
     `${service.url}/events?after=start&limit=1000&repo=${repoId}&type=ApiKeyCreated`,
@@ -105,27 +110,27 @@ try {
   await create(hard, EVENTS);
   const expected = await eventsOf(hard);
   let kills = 0;
-  const told = () => new Set(of(hard).flatMap(({ id, taken }) => (taken ? [id] : [])));
+  const delivered = () => new Set(of(hard).flatMap(({ id, accepted }) => (accepted ? [id] : [])));
   const { port } = new URL(service.url);
-  while (told().size < EVENTS) {
+  while (delivered().size < EVENTS) {
     await setTimeout(KILL_AFTER_MS * (0.5 + Math.random()));
-    progress(`${told().size} of ${EVENTS} events told, ${kills} times killed`);
-    if (told().size >= EVENTS) break;
+    progress(`${delivered().size} of ${EVENTS} events delivered, ${kills} times killed`);
+    if (delivered().size >= EVENTS) break;
     service.child.kill('SIGKILL');
     await once(service.child, 'exit');
     kills++;
     service = await instances.start({ PORT: port });
   }
   const arrivals = of(hard).map(({ id }) => expected.indexOf(id));
-  const taken = of(hard).flatMap(({ id, taken }) => (taken ? [id] : []));
+  const accepted = of(hard).flatMap(({ id, accepted }) => (accepted ? [id] : []));
   const inOrder = arrivals.every((at, i) => i === 0 || [0, 1].includes(at - (arrivals[i - 1] as number)));
   const result = {
     callsPerSecond: { ours, bare, ratio: ours / bare },
     events: EVENTS,
     kills,
     calls: arrivals.length,
-    toldAtLeastOnce: told().size,
-    takenTwice: taken.length - told().size,
+    deliveredAtLeastOnce: delivered().size,
+    acceptedTwice: accepted.length - delivered().size,
     inOrder,
   };
   progress('');
@@ -135,7 +140,7 @@ try {
       `one endpoint ${ours.toFixed(0)} calls/s, bare loop ${bare.toFixed(0)}/s, ratio ${(ours / bare).toFixed(2)}`,
     );
     console.log(
-      `${EVENTS} events told in ${arrivals.length} calls of which a third failed, while the service was killed ${kills} times: ${result.toldAtLeastOnce} at least once, ${result.takenTwice} twice, ${inOrder ? 'in the order of the log' : 'NOT IN ORDER'}`,
+      `${EVENTS} events delivered in ${arrivals.length} calls of which a third failed, while the service was killed ${kills} times: ${result.deliveredAtLeastOnce} at least once, ${result.acceptedTwice} twice, ${inOrder ? 'in the order of the log' : 'NOT IN ORDER'}`,
     );
   }
 } finally {

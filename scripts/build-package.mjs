@@ -1,4 +1,7 @@
-/** What `npm pack` runs first: the compiled service and nothing else, also in a clone where nothing is installed yet. */
+/**
+ * Builds the package for `npm pack`: the compiled service and nothing else, also in a clone without
+ * node_modules.
+ */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 

@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { lock, manifest, production } from './production-packages.js';
 
 /**
- * Prints a bill of materials (CycloneDX) of an installation without development. `npm sbom --omit dev` alone would leave
- * out each package that development needs, too, so npm is shown a lock file without development.
+ * Prints a bill of materials (CycloneDX) of the production packages. `npm sbom --omit dev` alone would omit
+ * each package that development needs, too, so npm reads a lock file without development.
  */
 const folder = mkdtempSync(join(tmpdir(), 'keyledger-sbom-'));
 try {
   const { devDependencies: _, ...own } = manifest;
   const { devDependencies: __, ...root } = lock.packages[''] as Record<string, unknown>;
-  // npm takes the name of the folder for that of the program.
+  // npm uses the name of the folder as that of the program.
   const home = join(folder, 'keyledger');
   mkdirSync(home);
   writeFileSync(join(home, 'package.json'), JSON.stringify(own));

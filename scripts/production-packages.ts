@@ -24,9 +24,9 @@ const read = (file: string) => JSON.parse(readFileSync(file, 'utf8')) as unknown
 export const manifest = read('package.json') as Manifest;
 export const lock = read('package-lock.json') as Lock;
 
-/** Every package but our own, as [place in node_modules, entry]. */
+/** Every package but this one, as [place in node_modules, entry]. */
 export const locked = Object.entries(lock.packages).filter(([place]) => place !== '');
-/** Those that an installation without development has. */
+/** Packages of an installation without development. */
 export const production = locked.filter(([, { dev }]) => !dev);
 
 export const nameOf = ([place, { name, version }]: readonly [string, LockedPackage]): string =>

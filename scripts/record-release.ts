@@ -6,8 +6,8 @@ import { join, resolve } from 'node:path';
 import { DatabaseSync } from '@photostructure/sqlite';
 
 /**
- * Makes the fixture of a release: drives the service of a built checkout of it through the life of some keys, and keeps
- * the log, an export if it can make one, and what it answered itself. See test/releases/README.md.
+ * Makes the fixture of a release: drives the service of a built checkout of it through the life of some keys,
+ * and keeps the log, an export if the release can make one, and its answers. See test/releases/README.md.
  */
 const [checkout = '.', name = ''] = process.argv.slice(2);
 const version = process.env['npm_package_version'] ?? 'next';
@@ -75,7 +75,7 @@ const firstOf = async (repo: string): Promise<Json> => {
   const { apiKeys } = (await ask('viewer', 'GET', `/repo/${repo}/ai/apikey`)).json as { apiKeys: Json[] };
   return apiKeys[0] ?? {};
 };
-/** What an early release does not know yet it answers with 404; then nothing happens. */
+/** An early release answers 404 to what it does not know; the change is then skipped. */
 const change = async (method: string, path: string, body?: object) => {
   const { status, json } = await ask('admin', method, path, body);
   if (![200, 201, 404].includes(status)) throw new Error(`${method} ${path} got ${status}`);
@@ -101,7 +101,7 @@ await create('other', 'of another repository', { aiType: 'AWS' });
 const webhook = await change('POST', '/repo/shop/webhook', { url: 'https://receiver.example/keys' });
 if (typeof webhook['id'] === 'string') await change('POST', `/repo/shop/webhook/${webhook['id']}/pause`);
 
-/** By path. The first releases told of deleted keys nowhere. */
+/** Lists by path. The first releases list no deleted keys. */
 const lists: Record<string, unknown> = {};
 for (const path of [
   '/repo/shop/ai/apikey',
@@ -127,7 +127,7 @@ await once(child, 'exit');
 mkdirSync(target, { recursive: true });
 command('log', 'export', '--output', join(target, 'export.ndjson'));
 const file = join(folder, 'keyledger.db');
-// All of it into the one file: a release that ends does not see to that.
+// Merges the WAL into the one file: a release that exits does not do so.
 const db = new DatabaseSync(file);
 db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
 db.close();

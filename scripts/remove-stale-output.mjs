@@ -1,6 +1,6 @@
 /**
- * Removes compiled files whose source is gone, so that a deleted test does not run again. Of the service's own files only
- * with --all, as for a package: another process may run from them.
+ * Removes compiled files without a source, so that a deleted test does not run again. Covers the service's
+ * own files only with --all, as for a package: another process may run from them.
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';

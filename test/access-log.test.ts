@@ -2,14 +2,14 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { loggedUrl } from '../src/http/plugins/access-log.js';
 import { makeSecret } from '../src/security/credentials.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 
 describe('the line of a request', () => {
-  let folder: ReturnType<typeof freshFolder>;
+  let folder: ReturnType<typeof temporaryFolder>;
   let child: Child;
   beforeEach(async () => {
-    folder = freshFolder();
+    folder = temporaryFolder();
     child = await spawnService(folder.path, { LOG_LEVEL: 'debug' });
   });
   afterEach(async () => {

@@ -5,7 +5,7 @@ import { answersIn, exchange } from './support/http/raw-client.js';
 import { bytesOf, type OpenApi, type Operation, operationsOf } from './support/http/requests-from-openapi.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
-/** Who may call what, said once more: a call that is new is in no line, and fails here. */
+/** Roles by operation, stated independently of the code: an operation without a line here fails the test. */
 const WITHOUT_TOKEN = ['live', 'ready', 'revokeLeakedApiKey', 'verifyForwardedRequest'];
 const ROLES_OF: readonly (readonly [roles: readonly Role[], calls: readonly string[]])[] = [
   [
@@ -59,7 +59,7 @@ beforeAll(async () => {
 });
 afterAll(() => service.stop());
 
-/** What a call answers that says no more than it must. */
+/** Status of a call with a minimal valid request. */
 async function statusOf({ method, path }: Operation, token: string | undefined, repoId: string, id: string) {
   const target = path.replace('{repoId}', repoId).replace(/\{\w+\}/, id);
   const bodies = [
@@ -75,7 +75,7 @@ async function statusOf({ method, path }: Operation, token: string | undefined, 
 it('every call but those for everybody is refused without a token', async () => {
   for (const operation of operations) {
     const status = await statusOf(operation, undefined, 'shop', 'none');
-    // The forwarded request brings an API key instead of a token.
+    // The forwarded request carries an API key instead of a token.
     const isOpen = WITHOUT_TOKEN.includes(operation.id) && operation.id !== 'verifyForwardedRequest';
     expect([operation.id, status === 401]).toEqual([operation.id, !isOpen]);
   }

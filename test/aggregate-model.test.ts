@@ -29,15 +29,15 @@ import {
 import * as hook from './support/fixtures/given-webhook.js';
 
 /**
- * Random commands on one stream, decided and folded without a log. The model of the state is no fold: it looks at
- * the list of what was done and asks, for each field, who was the last to say something of it.
+ * Random commands on one stream, decided and folded without a log. The model of the state is no fold: it
+ * searches the list of effective commands for the last one that set each field.
  */
 
-/** A command that had an effect, and when (RFC 3339). */
+/** Command that had an effect, and its time (RFC 3339). */
 type Done<Command> = { readonly command: Command; readonly at: string };
 type Idempotency = { readonly keyHash: string; readonly requestHash: string };
 
-/** What a key or a webhook is after these, whether that changed it or not. */
+/** Status of a key or a webhook after each command, whether or not that changed it. */
 const STATUS_AFTER: Readonly<Record<string, string>> = {
   SuspendAiApiKey: 'suspended',
   ResumeAiApiKey: 'active',
@@ -55,7 +55,7 @@ const elsewhere = <Command extends { readonly repoId: string }>(one: Command): C
 });
 
 const cause = { actor: { issuer: 'test', subject: 'ada' }, requestId: 'r', commandId: 'c' };
-/** An event as the log gives it back. */
+/** Event as the log returns it. */
 function recorded(stream: string, event: DomainEvent, revision: number, occurredAt: string): RecordedEvent {
   const written = JSON.parse(JSON.stringify(encode(event, `event ${revision}`, occurredAt, cause)));
   return { ...written, stream, revision, position: `log:${revision}` as Position, recordedAt: T0 };
@@ -67,13 +67,13 @@ const given = (secrets: readonly Done<{ readonly idempotency?: Idempotency | und
     idempotency ? [{ ...idempotency, secretVersion: i + 1, at }] : [],
   );
 
-/** How an aggregate is put to the test. */
+/** Aggregate under test. */
 type Rules<Command, State> = {
   readonly command: fc.Arbitrary<Command>;
-  /** The command as it is put to this state. */
+  /** The command, addressed to this state. */
   readonly addressed: (command: Command, state: State | undefined) => Command;
   readonly decide: (command: Command, state: State | undefined, now: string) => DomainEvent[];
-  /** What the log and the fold make of an event. */
+  /** State after the log has recorded an event and the fold has applied it. */
   readonly after: (state: State | undefined, event: DomainEvent, revision: number, at: string) => State;
   readonly expected: (done: readonly Done<Command>[]) => State | undefined;
 };
@@ -82,7 +82,7 @@ function holds<
   Command extends { readonly type: string; readonly repoId: string },
   State extends { readonly status: string; readonly repoId: string },
 >({ command, addressed, decide, after, expected }: Rules<Command, State>): void {
-  // How many minutes a command comes after the one before: the clock may be set back.
+  // Minutes between one command and the next; negative where the clock is set back.
   const life = fc.array(fc.tuple(fc.integer({ min: -10, max: 30 }), command), { maxLength: 30 });
   fc.assert(
     fc.property(life, (steps) => {
@@ -156,16 +156,16 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
         const [first] = done;
         if (!first) return undefined;
         const { type: _, idempotency: __, ...created } = create;
-        const said = <Type extends ApiKeyCommand['type']>(...types: Type[]) =>
+        const doneBy = <Type extends ApiKeyCommand['type']>(...types: Type[]) =>
           done.filter((one): one is Done<ApiKeyCommand & { type: Type }> =>
             types.some((type) => type === one.command.type),
           );
-        const updates = said('UpdateAiApiKey').map(({ command }) => command);
-        const secrets = said('CreateAiApiKey', 'RotateAiApiKey');
+        const updates = doneBy('UpdateAiApiKey').map(({ command }) => command);
+        const secrets = doneBy('CreateAiApiKey', 'RotateAiApiKey');
         const version = secrets.length;
-        const rotation = said('RotateAiApiKey').at(-1);
-        const end = said('DeleteAiApiKey', 'RevokeLeakedAiApiKey').at(-1);
-        const pauses = said('SuspendAiApiKey', 'ResumeAiApiKey');
+        const rotation = doneBy('RotateAiApiKey').at(-1);
+        const end = doneBy('DeleteAiApiKey', 'RevokeLeakedAiApiKey').at(-1);
+        const pauses = doneBy('SuspendAiApiKey', 'ResumeAiApiKey');
         const sinceSecret = done.slice(done.indexOf(secrets.at(-1) ?? first));
         return {
           ...created,
@@ -237,32 +237,32 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
       expected: (done) => {
         const [first] = done;
         if (!first) return undefined;
-        const said = <Type extends WebhookCommand['type']>(...types: Type[]) =>
+        const doneBy = <Type extends WebhookCommand['type']>(...types: Type[]) =>
           done.filter((one): one is Done<WebhookCommand & { type: Type }> =>
             types.some((type) => type === one.command.type),
           );
-        const secrets = said('RegisterWebhook', 'RotateWebhookSecret');
+        const secrets = doneBy('RegisterWebhook', 'RotateWebhookSecret');
         const version = secrets.length;
-        const rotation = said('RotateWebhookSecret').at(-1);
-        const isDeleted = said('DeleteWebhook').length > 0;
-        const pauses = said('PauseWebhook', 'ResumeWebhook');
+        const rotation = doneBy('RotateWebhookSecret').at(-1);
+        const isDeleted = doneBy('DeleteWebhook').length > 0;
+        const pauses = doneBy('PauseWebhook', 'ResumeWebhook');
         const pause = pauses.at(-1)?.command;
         const isPaused = !isDeleted && pause?.type === 'PauseWebhook';
-        const replay = said('ReplayWebhook').at(-1)?.command;
+        const replay = doneBy('ReplayWebhook').at(-1)?.command;
         return {
           webhookId: hook.webhookId,
           repoId,
           ...hook.target,
           ...Object.assign(
             {},
-            ...said('ChangeWebhook').map(({ command: { url, types, description } }) =>
+            ...doneBy('ChangeWebhook').map(({ command: { url, types, description } }) =>
               defined({ url, types, description }),
             ),
           ),
           status: isDeleted ? 'deleted' : isPaused ? 'paused' : 'active',
           pausedBecause: isPaused ? { cause: pause.cause, reason: pause.reason } : null,
           createdAt: first.at,
-          resumedAt: said('ResumeWebhook').at(-1)?.at ?? null,
+          resumedAt: doneBy('ResumeWebhook').at(-1)?.at ?? null,
           replayedAfter: replay ? (replay.after ?? 'start') : null,
           secretVersion: version,
           ...hook.secretOf(version),

@@ -122,7 +122,7 @@ describe('the fold', () => {
     expect(fold([renamed('x')])).toMatchObject({ status: 'unavailable' });
   });
 
-  it('lets later events wait behind a quarantine, but not a deletion', () => {
+  it('holds later events back during a quarantine, but not a deletion', () => {
     expect(fold([created, unreadable, renamed('x')])).toMatchObject({
       status: 'unavailable',
       name: 'search',

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 
-/** The arrows of docs/architecture.md: the other rooms, and files of the root, that each room of src may import. */
+/** The arrows of docs/architecture.md: folders, and files of the root, that each folder of src may import. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   domain: [],
   security: ['domain'],
@@ -107,7 +107,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'sdk/webhook': ['sdk/client'],
   'sdk/verifier': ['sdk/client', 'projections', 'subscribers'],
 };
-/** Files that put rooms together: which of its adapters or parts a room uses is decided here alone. */
+/** Composition: files that choose which adapters or parts of a folder to use. */
 const MAY_ALSO_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'event-store/open.ts': ['event-store/sqlite', 'event-store/eventstoredb'],
   'projections/open.ts': ['projections/redis'],
@@ -125,42 +125,42 @@ const WITHOUT_PACKAGES = ['domain', 'sdk/client'];
 const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) =>
   file.endsWith('.ts'),
 );
-/** Of a file of the root, which is no room: the file itself. */
-const roomOf = (file: string) => (file.includes('/') ? dirname(file) : file);
+/** Folder of a file; a file of the root stands for itself. */
+const folderOf = (file: string) => (file.includes('/') ? dirname(file) : file);
 const imports = files.flatMap((file) =>
   [...readFileSync(join('src', file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map(
     ([, target = '']) => ({
       file,
-      room: roomOf(file),
+      folder: folderOf(file),
       target,
-      to: target.startsWith('.') ? roomOf(join(dirname(file), target).replace(/\.js$/, '.ts')) : undefined,
+      to: target.startsWith('.') ? folderOf(join(dirname(file), target).replace(/\.js$/, '.ts')) : undefined,
     }),
   ),
 );
 
 describe('the arrows between the rooms of src', () => {
   it('are known for every room that there is', () => {
-    const rooms = new Set(files.filter((file) => file.includes('/')).map(roomOf));
-    expect([...rooms].sort()).toEqual(Object.keys(MAY_IMPORT).sort());
+    const folders = new Set(files.filter((file) => file.includes('/')).map(folderOf));
+    expect([...folders].sort()).toEqual(Object.keys(MAY_IMPORT).sort());
     expect(imports.length).toBeGreaterThan(100);
   });
 
   it('are those of the table', () => {
     const wrong = imports.filter(
-      ({ file, room, to }) =>
-        room !== file &&
+      ({ file, folder, to }) =>
+        folder !== file &&
         to !== undefined &&
-        to !== room &&
-        !MAY_IMPORT[room]?.includes(to) &&
+        to !== folder &&
+        !MAY_IMPORT[folder]?.includes(to) &&
         !MAY_ALSO_IMPORT[file]?.includes(to),
     );
     expect(wrong).toEqual([]);
   });
 
   it('are all used: the table allows nothing that the code no longer needs', () => {
-    const used = new Set(imports.map(({ room, to }) => `${room} -> ${to}`));
-    const unused = Object.entries(MAY_IMPORT).flatMap(([room, targets]) =>
-      targets.map((to) => `${room} -> ${to}`).filter((arrow) => !used.has(arrow)),
+    const used = new Set(imports.map(({ folder, to }) => `${folder} -> ${to}`));
+    const unused = Object.entries(MAY_IMPORT).flatMap(([folder, targets]) =>
+      targets.map((to) => `${folder} -> ${to}`).filter((arrow) => !used.has(arrow)),
     );
     expect(unused).toEqual([]);
   });
@@ -170,11 +170,13 @@ describe('the arrows between the rooms of src', () => {
       for (const to of MAY_IMPORT[from] ?? []) if (!seen.has(to)) reachable(to, seen.add(to));
       return seen;
     };
-    expect(Object.keys(MAY_IMPORT).filter((room) => reachable(room).has(room))).toEqual([]);
+    expect(Object.keys(MAY_IMPORT).filter((folder) => reachable(folder).has(folder))).toEqual([]);
   });
 
   it('leave domain and client without any package', () => {
-    expect(imports.filter(({ room, to }) => WITHOUT_PACKAGES.includes(room) && to === undefined)).toEqual([]);
+    expect(imports.filter(({ folder, to }) => WITHOUT_PACKAGES.includes(folder) && to === undefined)).toEqual(
+      [],
+    );
   });
 
   it('let nothing append but the command handler, the record of an audit access, and an import', () => {

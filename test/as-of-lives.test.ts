@@ -11,23 +11,23 @@ import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { ApiKeyIndex } from '../src/projections/api-key-index.js';
 import { toListItem } from '../src/projections/list-item.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { Life, step } from './support/models/life.js';
 import type { ModelKey } from './support/models/lifecycle.js';
 
-/** What the model said of a key since a time. */
-type Was = Pick<ModelKey, 'name' | 'expiresAt' | 'suspended' | 'deleted'> & { readonly since: number };
+/** State of a key in the model, valid since a time. */
+type StateSince = Pick<ModelKey, 'name' | 'expiresAt' | 'suspended' | 'deleted'> & { readonly since: number };
 
 const timeOf = ({ metadata }: RecordedEvent) => Date.parse((metadata as { occurredAt: string }).occurredAt);
 
-/** Every key of a repository, as each of the three ways to ask tells it. */
-async function asOf(log: EventStore, index: ApiKeyIndex, repoId: string, moment: PointInTime) {
-  const whole = await repositoryAsOf(log, repoId, moment);
-  const one = await Promise.all(whole.map(({ apiKeyId }) => keyAsOf(log, apiKeyId, moment)));
+/** Every key of a repository, as each of the three queries returns it. */
+async function asOf(log: EventStore, index: ApiKeyIndex, repoId: string, pointInTime: PointInTime) {
+  const whole = await repositoryAsOf(log, repoId, pointInTime);
+  const one = await Promise.all(whole.map(({ apiKeyId }) => keyAsOf(log, apiKeyId, pointInTime)));
   const paged: KeyAsOf[] = [];
   for (let after: Position | undefined; ; ) {
     const query = { includeDeleted: true, limit: 2, after };
-    const page = await listAsOf(log, index.keysOf(repoId, after), moment, query);
+    const page = await listAsOf(log, index.keysOf(repoId, after), pointInTime, query);
     paged.push(...page.items);
     if (page.next === null) break;
     after = page.next;
@@ -43,12 +43,12 @@ async function checkPositions(log: EventStore, events: readonly RecordedEvent[],
   for (const recorded of events) {
     if (apiKeyIdOf(recorded.stream) !== undefined) prefix.apply(recorded);
     lastEvents.set(recorded.position, recorded.id);
-    const moment = await parsePointInTime(recorded.position, log, Date.now());
-    expect(moment).toEqual({ time: timeOf(recorded), position: recorded.position });
+    const pointInTime = await parsePointInTime(recorded.position, log, Date.now());
+    expect(pointInTime).toEqual({ time: timeOf(recorded), position: recorded.position });
     for (const repoId of new Set([...all.entries()].map(({ key }) => key.repoId))) {
       const expected = [...prefix.entries()].filter(({ key }) => key.repoId === repoId).map(toListItem);
       const withIds = expected.map((item) => ({ ...item, eventId: lastEvents.get(item.position) }));
-      expect(await asOf(log, all, repoId, moment)).toEqual(withIds.reverse());
+      expect(await asOf(log, all, repoId, pointInTime)).toEqual(withIds.reverse());
     }
   }
 }
@@ -57,18 +57,18 @@ async function checkTimes(log: EventStore, events: readonly RecordedEvent[], lif
   const changes = [...was.values()].flat();
   const turns = changes.flatMap(({ since, expiresAt }) => [since, expiresAt]).filter(Number.isFinite);
   for (const time of new Set(turns.flatMap((turn) => [turn - 1, turn]))) {
-    const moment = { time };
+    const pointInTime = { time };
     const then = new ApiKeyIndex();
     for (const event of events)
       if (apiKeyIdOf(event.stream) !== undefined && timeOf(event) <= time) then.apply(event);
     for (const [key, states] of was) {
       const expected = states.findLast(({ since }) => since <= time);
-      const found = await keyAsOf(log, key.answer.id, moment);
+      const found = await keyAsOf(log, key.answer.id, pointInTime);
       const status = found && statusAt(found, time);
       expect([found?.name, status]).toEqual([expected?.name, expected && statusOf(expected, time)]);
 
-      const verdict = await couldUse(log, key.answer.key, moment);
-      expect(verdict).toMatchObject({
+      const answer = await couldUse(log, key.answer.key, pointInTime);
+      expect(answer).toMatchObject({
         couldUse: life.secrets.some(
           (secret) => then.verify({ accessKey: key.answer.key, secret, sees: () => true }, time).valid,
         ),
@@ -76,14 +76,14 @@ async function checkTimes(log: EventStore, events: readonly RecordedEvent[], lif
         apiKeyId: key.answer.id,
         repoId: key.repoId,
       });
-      await checkDecision(log, key, time, verdict.event?.position, verdict.status);
+      await checkDecision(log, key, time, answer.event?.position, answer.status);
     }
     for (const repoId of new Set(life.model.keys.map((key) => key.repoId)))
-      await asOf(log, life.index, repoId, moment);
+      await asOf(log, life.index, repoId, pointInTime);
   }
 }
 
-/** With the log cut off before the event that decides, it would have been decided otherwise, and after it never was. */
+/** Asserts that the deciding event changes the status, and that no later event does. */
 async function checkDecision(
   log: EventStore,
   { answer }: ModelKey,
@@ -99,18 +99,18 @@ async function checkDecision(
   const states = await Promise.all(
     counted.map(async (event) => keyAsOf(log, answer.id, { time, position: event.position })),
   );
-  const told = states.map((key) =>
+  const statuses = states.map((key) =>
     key && status === 'expired' ? key.expiresAt : key && statusAt(key, time),
   );
   expect(counted[at]?.position).toBe(position);
-  expect(new Set(told.slice(at)).size).toBe(1);
-  expect(told[at - 1]).not.toBe(told[at]);
+  expect(new Set(statuses.slice(at)).size).toBe(1);
+  expect(statuses[at - 1]).not.toBe(statuses[at]);
 }
 
-const statusOf = ({ deleted, suspended, expiresAt }: Was, time: number): string =>
+const statusOf = ({ deleted, suspended, expiresAt }: StateSince, time: number): string =>
   deleted ? 'deleted' : suspended ? 'suspended' : expiresAt <= time ? 'expired' : 'active';
 
-type Lives = Map<ModelKey, Was[]>;
+type Lives = Map<ModelKey, StateSince[]>;
 
 function note(lives: Lives, keys: readonly ModelKey[]): void {
   for (const key of keys) {
@@ -126,7 +126,7 @@ function note(lives: Lives, keys: readonly ModelKey[]): void {
 it('at each position they are the fold of what the log held there, and at each time what the model said', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
-      const folder = freshFolder();
+      const folder = temporaryFolder();
       const log = await openSqliteLog(join(folder.path, 'log.db'), (error) => {
         throw error;
       });
@@ -134,7 +134,7 @@ it('at each position they are the fold of what the log held there, and at each t
         const life = new Life(log, await log.end());
         const lives: Lives = new Map();
         for (const one of steps) {
-          await life.take(one);
+          await life.execute(one);
           note(lives, life.model.keys);
         }
         const events: RecordedEvent[] = [];

@@ -18,7 +18,7 @@ import {
   suspendAiApiKey,
   updateAiApiKey,
 } from './support/fixtures/api-key-commands.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 const keyring = new Keyring(makeMasterKey('k1'));
 const repoId = 'shop';
@@ -28,10 +28,10 @@ const text = (second: number) => new Date(at(second).time).toISOString();
 const actor = { issuer: 'test', subject: 'ada' };
 const cause = { actor, requestId: 'request', commandId: 'command' };
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let log: EventStore;
 beforeEach(async () => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   log = await openSqliteLog(join(folder.path, 'log.db'), (error) => {
     throw error;
   });
@@ -62,25 +62,25 @@ const stream = async (apiKeyId: string) => {
   for await (const event of log.readStream(apiKeyStream(apiKeyId))) events.push(event);
   return events;
 };
-/** Appends an event as it is, which no command would. */
-async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<RecordedEvent> {
+/** Appends an event that no command would produce. */
+async function appendRaw(apiKeyId: string, event: Partial<NewEvent>): Promise<RecordedEvent> {
   const { length } = await stream(apiKeyId);
   const whole = { id: uuid(), type: 'ApiKeyFrozen', data: { apiKeyId, repoId }, metadata: {}, ...event };
   await log.append(apiKeyStream(apiKeyId), [whole], length === 0 ? 'no-stream' : length - 1);
   return (await stream(apiKeyId)).at(-1) as RecordedEvent;
 }
-const plantOurs = (apiKeyId: string, event: ApiKeyEvent, second: number) =>
-  plant(apiKeyId, encode(event, uuid(), text(second), cause));
-describe('a moment', () => {
+const appendOurs = (apiKeyId: string, event: ApiKeyEvent, second: number) =>
+  appendRaw(apiKeyId, encode(event, uuid(), text(second), cause));
+describe('a point in time', () => {
   it('at a position has the time of the event there', async () => {
     const { id, position } = await create(5);
     expect(await parsePointInTime(position, log, Date.now())).toEqual({ ...at(5), position });
     await recordAuditAccess(context(7), { access: 'as-of', repoId, apiKeyId: null, query: {} });
     const access = await log.end();
     expect(await parsePointInTime(access, log, Date.now())).toEqual({ ...at(7), position: access });
-    const { recordedAt, position: unreadable } = await plant(id, {});
-    const moment = await parsePointInTime(unreadable, log, Date.now());
-    expect(moment).toEqual({ time: Date.parse(recordedAt), position: unreadable });
+    const { recordedAt, position: unreadable } = await appendRaw(id, {});
+    const pointInTime = await parsePointInTime(unreadable, log, Date.now());
+    expect(pointInTime).toEqual({ time: Date.parse(recordedAt), position: unreadable });
   });
 
   it('may be the beginning of the log, where nothing is', async () => {
@@ -108,8 +108,8 @@ describe('a moment', () => {
 describe('a key with an event that cannot be read', () => {
   it('is unavailable from that event on, which is cited, until it is deleted', async () => {
     const { id, position } = await create(1);
-    const unreadable = await plant(id, {});
-    const renamed = await plantOurs(
+    const unreadable = await appendRaw(id, {});
+    const renamed = await appendOurs(
       id,
       { type: 'ApiKeyRenamed', data: { apiKeyId: id, repoId, name: 'x' } },
       2,
@@ -130,7 +130,7 @@ describe('a key with an event that cannot be read', () => {
 
   it('is so from when that was recorded', async () => {
     const { id, key } = await create(1);
-    const { recordedAt, position, type } = await plant(id, { metadata: { occurredAt: text(2) } });
+    const { recordedAt, position, type } = await appendRaw(id, { metadata: { occurredAt: text(2) } });
     const time = Date.parse(recordedAt);
     expect(await keyAsOf(log, id, { time: time - 1 })).toMatchObject({ status: 'active' });
     expect(await keyAsOf(log, id, { time })).toMatchObject({ status: 'unavailable' });
@@ -144,9 +144,9 @@ describe('a key with an event that cannot be read', () => {
 
   it('is so from when the event after it occurred, if that was before', async () => {
     const { id, key } = await create(1);
-    const unreadable = await plant(id, {});
+    const unreadable = await appendRaw(id, {});
     const event: ApiKeyEvent = { type: 'ApiKeyResumed', data: { apiKeyId: id, repoId } };
-    await plantOurs(id, event, 10);
+    await appendOurs(id, event, 10);
     expect(await keyAsOf(log, id, at(9))).toMatchObject({ status: 'active' });
     expect(await keyAsOf(log, id, at(10))).toMatchObject({ status: 'unavailable' });
     expect((await couldUse(log, key, at(10))).event?.position).toBe(unreadable.position);
@@ -155,34 +155,37 @@ describe('a key with an event that cannot be read', () => {
   it('is in the list of the repository that its first event names, readable or not', async () => {
     const [named, nameless] = [uuid(), uuid()];
     const accessKey = makeAccessKey();
-    const { recordedAt } = await plant(named, { data: { repoId, accessKey } });
-    await plant(nameless, { data: null as unknown as object });
-    const moment = { time: Date.parse(recordedAt) + 60_000 };
-    const [only, ...others] = await repositoryAsOf(log, repoId, moment);
+    const { recordedAt } = await appendRaw(named, { data: { repoId, accessKey } });
+    await appendRaw(nameless, { data: null as unknown as object });
+    const pointInTime = { time: Date.parse(recordedAt) + 60_000 };
+    const [only, ...others] = await repositoryAsOf(log, repoId, pointInTime);
     expect([only?.apiKeyId, only?.status, others]).toEqual([named, 'unavailable', []]);
-    expect(await couldUse(log, accessKey, moment)).toMatchObject({ status: 'unavailable', apiKeyId: named });
+    expect(await couldUse(log, accessKey, pointInTime)).toMatchObject({
+      status: 'unavailable',
+      apiKeyId: named,
+    });
   });
 
   it('is in no list of another repository that a later event names', async () => {
     const { id } = await create(1);
-    await plantOurs(id, { type: 'ApiKeyResumed', data: { apiKeyId: id, repoId: 'other' } }, 2);
-    const moment = await parsePointInTime(await log.end(), log, 0);
-    expect(await repositoryAsOf(log, 'other', moment)).toEqual([]);
-    const [only] = await repositoryAsOf(log, repoId, moment);
+    await appendOurs(id, { type: 'ApiKeyResumed', data: { apiKeyId: id, repoId: 'other' } }, 2);
+    const pointInTime = await parsePointInTime(await log.end(), log, 0);
+    expect(await repositoryAsOf(log, 'other', pointInTime)).toEqual([]);
+    const [only] = await repositoryAsOf(log, repoId, pointInTime);
     expect(only).toMatchObject({ apiKeyId: id, status: 'unavailable' });
   });
 });
 
-it('what is told of a key holds no secret material', async () => {
+it('the view of a key contains no secret material', async () => {
   const { id, key, secret } = await create(1);
   const found = await keyAsOf(log, id, at(2));
   if (!found) throw new Error('There is a key');
-  const told = JSON.stringify([apiKeyAsOfView(found, at(2)), found, await couldUse(log, key, at(2))]);
-  expect(told).toContain(key);
+  const output = JSON.stringify([apiKeyAsOfView(found, at(2)), found, await couldUse(log, key, at(2))]);
+  expect(output).toContain(key);
   const [{ data } = { data: {} }] = await stream(id);
   const { secretHash, sealedSecret } = data as Record<string, string>;
   for (const text of [secret, secretHash ?? '', sealedSecret ?? '']) {
-    expect([text.length > 40, told.includes(text)]).toEqual([true, false]);
+    expect([text.length > 40, output.includes(text)]).toEqual([true, false]);
   }
 });
 

@@ -46,7 +46,7 @@ describe('keyledger audit as-of', () => {
       expect.stringMatching(`^${second?.id}  second  ${second?.key} +OPENAI +active +${second?.position}$`),
       expect.stringMatching(`^${first?.id}  first   ${first?.key} +OPENAI +active +${first?.position}$`),
     ]);
-    const told = (...args: string[]) =>
+    const listAsOf = (...args: string[]) =>
       asOf(...args, '--json').lines.map((line) => {
         const { name, status, position } = JSON.parse(line);
         return [name, status, position];
@@ -56,11 +56,11 @@ describe('keyledger audit as-of', () => {
       ['second', 'active', second?.position],
       ['first', 'deleted', deletedAt],
     ];
-    expect(told('--at', first?.position ?? '')).toEqual([one]);
-    expect(told('--at', deletedAt)).toEqual([two]);
-    expect(told('--at', deletedAt, '--deleted')).toEqual([two, gone]);
-    expect(told('--at', now(), '--status', 'deleted')).toEqual([gone]);
-    expect(told('--at', now(), '--status', 'expired')).toEqual([]);
+    expect(listAsOf('--at', first?.position ?? '')).toEqual([one]);
+    expect(listAsOf('--at', deletedAt)).toEqual([two]);
+    expect(listAsOf('--at', deletedAt, '--deleted')).toEqual([two, gone]);
+    expect(listAsOf('--at', now(), '--status', 'deleted')).toEqual([gone]);
+    expect(listAsOf('--at', now(), '--status', 'expired')).toEqual([]);
   });
 
   it('answers as the service does', async () => {
@@ -75,12 +75,12 @@ describe('keyledger audit as-of', () => {
     const args = ['as-of', '--repo', 'shop', '--at', deletedAt];
     const child = spawn(process.execPath, [CLI, 'audit', ...args], { env });
     child.stdout.destroy();
-    let said = '';
+    let output = '';
     child.stderr.setEncoding('utf8').on('data', (text) => {
-      said += text;
+      output += text;
     });
     expect(await once(child, 'close')).toEqual([141, null]);
-    expect(said).toBe('');
+    expect(output).toBe('');
   });
 
   it('says where there was no key', () => {
@@ -169,12 +169,12 @@ describe('keyledger audit could-use', () => {
       ],
     ]);
     expect((await accesses()).slice(-2)).toMatchObject(
-      [deletedAt, '2020-01-01T00:00:00.000Z'].map((moment) => ({
+      [deletedAt, '2020-01-01T00:00:00.000Z'].map((time) => ({
         data: {
           access: 'could-use',
           repoId: 'shop',
           apiKeyId: id,
-          query: { asOf: moment, key },
+          query: { asOf: time, key },
           verified: false,
         },
       })),
@@ -185,8 +185,8 @@ describe('keyledger audit could-use', () => {
     const expiresAt = new Date(Date.now() + 1000).toISOString();
     const body = { name: 'short', aiType: 'AWS', expiresAt };
     const { json } = await service.ask('POST', keys, { token: admin, body });
-    const shown = async () => (await service.ask('GET', `${keys}/${json['id']}`, { token: admin })).json;
-    await eventually(async () => ((await shown())['apiKey'] as Json)['status'] === 'expired');
+    const fetchKey = async () => (await service.ask('GET', `${keys}/${json['id']}`, { token: admin })).json;
+    await eventually(async () => ((await fetchKey())['apiKey'] as Json)['status'] === 'expired');
     const { lines } = cli('could-use', json['key'] as string, '--at', expiresAt);
     expect(lines[0]).toBe(`no: at ${expiresAt} it was expired at ${expiresAt}`);
     expect(lines[2]).toMatch('by ApiKeyCreated');

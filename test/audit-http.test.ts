@@ -32,8 +32,8 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
     const { json } = await ask('POST', keysOf(repoId), { name, aiType: 'AWS' });
     return json as { id: string; key: string; secret: string };
   };
-  /** A key that everything happened to. */
-  const lived = async (repoId: string) => {
+  /** A key that has undergone every change. */
+  const createAndChange = async (repoId: string) => {
     const made = await create(repoId);
     const one = `${keysOf(repoId)}/${made.id}`;
     await ask('PUT', one, { name: 'find' });
@@ -49,7 +49,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
     ask('GET', `/repo/${repoId}/ai/audit${query}`, undefined, token);
   const accesses = async (repoId: string) =>
     (await accessesOf(service.config)).filter(({ data }) => data.repoId === repoId);
-  const plant = async (id: string, revision: number) => {
+  const appendRaw = async (id: string, revision: number) => {
     const log = await openEventStore(service.config.EVENT_STORE_URL, {
       onFatal: failed,
       warn: () => undefined,
@@ -67,7 +67,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
   describe('the history of a key', () => {
     it('tells every event: when, who, and what changed from which value to which, and nothing secret', async () => {
       const repoId = randomUUID();
-      const { id, key, secret, one } = await lived(repoId);
+      const { id, key, secret, one } = await createAndChange(repoId);
       const answer = await ask('GET', `${one}/history`);
       expect(answer.status).toBe(200);
       const [created, ...later] = events(answer);
@@ -116,10 +116,10 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       expect(answer.text).not.toMatch(new RegExp(`${secret}|v1\\.|[0-9a-f]{64}`));
     });
 
-    it('goes on behind an event that cannot be read, and says why', async () => {
+    it('continues after an unreadable event, and says why', async () => {
       const repoId = randomUUID();
       const { id } = await create(repoId);
-      await plant(id, 0);
+      await appendRaw(id, 0);
       await ask('DELETE', `${keysOf(repoId)}/${id}`);
       expect(events(await ask('GET', `${keysOf(repoId)}/${id}/history`))).toEqual([
         expect.objectContaining({ type: 'ApiKeyCreated' }),
@@ -136,7 +136,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       ]);
     });
 
-    it('is not told of a key of another repository, of none, or to who may not audit', async () => {
+    it('is refused for a key of another repository or of none, and without the right to audit', async () => {
       const repoId = randomUUID();
       const { id } = await create(repoId);
       const other = randomUUID();
@@ -161,9 +161,9 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
   });
 
   describe('the events of a repository', () => {
-    it('are told newest first, with who looked, but not the look itself', async () => {
+    it('are listed newest first, with earlier audit accesses, but not this one', async () => {
       const repoId = randomUUID();
-      const { id } = await lived(repoId);
+      const { id } = await createAndChange(repoId);
       await create(randomUUID());
       const first = events(await audit(repoId));
       expect(first.map(({ type }) => type)).toEqual([
@@ -208,7 +208,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
 
     it('are paged: none twice and none left out, whatever happens meanwhile', async () => {
       const repoId = randomUUID();
-      const { id } = await lived(repoId);
+      const { id } = await createAndChange(repoId);
       const expected = events(await ask('GET', `${keysOf(repoId)}/${id}/history`)).reverse();
       for (const limit of [1, 2, 3, 7, 8]) {
         const found: Json[] = [];
@@ -227,10 +227,10 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       }
     });
 
-    it('are told up to this moment by an instance that has just been told of nothing', async () => {
+    it('are listed up to now by an instance without recent events', async () => {
       const repoId = randomUUID();
       const { id } = await create(repoId);
-      await plant(id, 0);
+      await appendRaw(id, 0);
       expect(events(await audit(repoId))[0]).toMatchObject({ type: 'ApiKeyLent', apiKeyId: id });
     });
 
@@ -268,13 +268,13 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
 
   describe('POST /systemevent', () => {
     const systemEvents = (body: object, token = admin) => ask('POST', '/systemevent', body, token);
-    /** Who may audit one repository only. */
+    /** Token of an auditor of a single repository. */
     const auditorOf = (repoId: string) => service.token('auditor', repoId, 'eve');
     const page = { skip: 0, take: 100 };
 
     it('answers in the words of the existing API, newest first', async () => {
       const repoId = randomUUID();
-      const { id } = await lived(repoId);
+      const { id } = await createAndChange(repoId);
       const { status, json } = await systemEvents(page, await auditorOf(repoId));
       expect(status).toBe(200);
       expect(json).toMatchObject({ total: 7, skip: 0, take: 100 });
@@ -304,7 +304,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
 
     it('selects and pages', async () => {
       const repoId = randomUUID();
-      const { id } = await lived(repoId);
+      const { id } = await createAndChange(repoId);
       const eve = await auditorOf(repoId);
       const total = async (filter: object) => (await systemEvents({ ...page, ...filter }, eve)).json['total'];
       const nothing = { from_timestamp: null, contextId: null, context: null, event: null, userId: null };
@@ -366,7 +366,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
 
       it('of what a caller has read are its own, and can be taken back', async () => {
         const repoId = randomUUID();
-        await lived(repoId);
+        await createAndChange(repoId);
         const eve = await auditorOf(repoId);
         const bob = await service.token('auditor', repoId, 'bob');
         const ids = (await unread(eve)).events.map(({ id }) => id as number);

@@ -22,18 +22,18 @@ describe('what cannot be written down first', () => {
   afterAll(() => service.stop());
 
   const one = () => `${keys}/${created['id']}`;
-  const told = (method: string, path: string, more: object = {}) =>
+  const ask = (method: string, path: string, more: object = {}) =>
     service.ask(method, path, { token: tokens.auditor, ...more });
   const answers: [string, () => ReturnType<Running['ask']>][] = [
-    ['the history of a key', () => told('GET', `${one()}/history`)],
-    ['the events of a repository', () => told('GET', '/repo/shop/ai/audit')],
-    ['system events', () => told('POST', '/systemevent', { body: { skip: 0, take: 10 } })],
-    ['a list as of a moment', () => told('GET', `${keys}?${asOf}`)],
-    ['a key as of a moment', () => told('GET', `${one()}?${asOf}`)],
-    ['a secret again', () => told('POST', keys, { token: tokens.admin, body, headers: once })],
+    ['the history of a key', () => ask('GET', `${one()}/history`)],
+    ['the events of a repository', () => ask('GET', '/repo/shop/ai/audit')],
+    ['system events', () => ask('POST', '/systemevent', { body: { skip: 0, take: 10 } })],
+    ['a list as of a point in time', () => ask('GET', `${keys}?${asOf}`)],
+    ['a key as of a point in time', () => ask('GET', `${one()}?${asOf}`)],
+    ['a secret again', () => ask('POST', keys, { token: tokens.admin, body, headers: once })],
   ];
 
-  it.each(answers)('is told while the log takes it: %s', async (_, ask) => {
+  it.each(answers)('is answered while the log accepts the record: %s', async (_, ask) => {
     const answer = await ask();
     expect([200, 201]).toContain(answer.status);
     expect(answer.text).toContain(created['id'] as string);
@@ -46,7 +46,7 @@ describe('what cannot be written down first', () => {
       await eventually(async () => (await create()).status === 503);
     });
 
-    it.each(answers)('is not told: %s', async (_, ask) => {
+    it.each(answers)('is not answered: %s', async (_, ask) => {
       const answer = await ask();
       expect(answer.json).toMatchObject({ success: false, code: 'UNAVAILABLE' });
       expect(answer.status).toBe(503);
@@ -54,8 +54,8 @@ describe('what cannot be written down first', () => {
       expect(answer.headers.get('keyledger-as-of')).toBeNull();
     });
 
-    it('and what is not written down goes on', async () => {
-      for (const path of [keys, one()]) expect((await told('GET', path)).status).toBe(200);
+    it('and reads without a record still work', async () => {
+      for (const path of [keys, one()]) expect((await ask('GET', path)).status).toBe(200);
     });
   });
 });

@@ -37,7 +37,7 @@ type Case = {
   readonly answer: object;
 };
 const keyPath = '/repo/shop/ai/apikey/k';
-/** The calls that test/client.test.ts does not drive, with what they send and what is answered to it. */
+/** The calls that test/client.test.ts does not cover, with the request and the answer of each. */
 const CALLS: Readonly<Record<string, Case>> = {
   get: {
     make: (c, options) => c.getRepoAiApiKey('shop', 'k', options),

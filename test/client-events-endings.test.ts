@@ -47,7 +47,7 @@ describe('the events of a client end with an error', () => {
     const expired = await tokenFor(config, { '*': 'admin' }, 'ada', -60);
     const error = await errorOf(next({}, { token: expired }));
     expect(error).toMatchObject({ status: 401, code: 'UNAUTHENTICATED' });
-    expect(error.message).toMatch(/^A valid bearer token is required: this one expired at \d{4}-/);
+    expect(error.message).toMatch(/^A valid bearer token is required: the token expired at \d{4}-/);
   });
 
   it('when the caller may not', async () => {
@@ -64,7 +64,7 @@ describe('the events of a client end with an error', () => {
 
   it.each<[string, Mishap, number, string]>([
     ['there is no service', page(404), 404, 'HTTP_404'],
-    ['the service is at another address', page(308, { location: '/' }), 308, 'REDIRECTED'],
+    ['the service redirects to another URL', page(308, { location: '/' }), 308, 'REDIRECTED'],
     ['a page answers', page(200), 200, 'BAD_ANSWER'],
     ['the stream is another one', ended, 200, 'BAD_ANSWER'],
   ])('when %s', async (_, mishap, status, code) => {
@@ -72,7 +72,7 @@ describe('the events of a client end with an error', () => {
     await expectError({}, {}, status, code);
   });
 
-  it('when no token that it is given is good', async () => {
+  it('when every token is refused', async () => {
     let asked = 0;
     const give = async () => `x${asked++}`;
     expect(await errorOf(next({}, { token: give }))).toMatchObject({ code: 'UNAUTHENTICATED' });
@@ -88,7 +88,7 @@ describe('the events of a client end with an error', () => {
   });
 });
 
-describe('the events of a client go on', () => {
+describe('the events of a client continue', () => {
   it.each<[string, Mishap]>([
     ['the connection is cut', cut],
     [
@@ -133,7 +133,10 @@ describe('the events of a client go on', () => {
 });
 
 describe('the connection of a client is closed', () => {
-  /** Streams on. @returns whether it has begun, and whether the client has closed it */
+  /**
+   * Passes a stream through.
+   * @returns whether it has begun, and whether the client has closed it
+   */
   function watched() {
     const seen = { begun: false, closed: false };
     const mishap: Mishap = async (response, _, stream) => {

@@ -10,16 +10,16 @@ import { createClient, type KeyledgerEvent } from '../src/sdk/client/index.js';
 import { createTransport } from '../src/sdk/client/transport.js';
 import { mintToken } from '../src/security/tokens.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { spawnService } from './support/servers/child-service.js';
 import {
   client,
   key,
   proxy,
   repoId,
+  resetClientAndProxy,
   runClientAndService,
   service,
-  startAnew,
   token,
 } from './support/servers/client-and-service.js';
 import { freePort } from './support/servers/redis-server.js';
@@ -40,13 +40,13 @@ afterEach(() => {
   for (const stop of stops.splice(0)) stop();
 });
 
-/** Without the proxy between. */
+/** Creates a key without the proxy in between. */
 const create = (name: string, repo = repoId) =>
   createClient({ baseUrl: service.url, token }).createRepoAiApiKey(repo, { ...key, name });
 const LAST = 'the last';
 const nameOf = ({ data }: KeyledgerEvent) => data['name'] as string;
 
-/** The names of what comes, up to and with the last. */
+/** Names of the keys in these events, up to and including the last. */
 async function namesUntilLast(events: AsyncIterable<KeyledgerEvent>): Promise<string[]> {
   const names: string[] = [];
   for await (const event of events) {
@@ -61,17 +61,17 @@ describe('the events of a client', () => {
   it('are those that the service tells, typed as they come', async () => {
     const { id } = await create('a');
     await create(LAST);
-    const told: KeyledgerEvent[] = [];
+    const received: KeyledgerEvent[] = [];
     for await (const event of client().events({ after: 'start', repo: repoId })) {
-      told.push(event);
+      received.push(event);
       if (nameOf(event) === LAST) break;
     }
-    expect(told).toMatchObject([
+    expect(received).toMatchObject([
       { type: 'ApiKeyCreated', subject: id, data: { repoId, revision: 0, name: 'a' } },
       { type: 'ApiKeyCreated', data: { repoId, name: LAST } },
     ]);
-    const events = client().events({ after: told[0]?.position, repo: repoId });
-    expect(await events.next()).toEqual({ done: false, value: told[1] });
+    const events = client().events({ after: received[0]?.position, repo: repoId });
+    expect(await events.next()).toEqual({ done: false, value: received[1] });
     await events.return?.();
     expect(await events.next()).toEqual({ done: true, value: undefined });
   });
@@ -91,38 +91,38 @@ describe('the events of a client', () => {
     );
     await fc.assert(
       fc.asyncProperty(fc.array(mishap, { minLength: 3, maxLength: 6 }), async (mishaps) => {
-        startAnew();
+        resetClientAndProxy();
         const names = Array.from({ length: 40 }, (_, i) => `key ${i} ü€𝄞`);
         for (const name of names.slice(0, 20)) await create(name);
         proxy.mishaps = mishaps;
-        const told = namesUntilLast(client().events({ after: 'start', repo: repoId }));
+        const received = namesUntilLast(client().events({ after: 'start', repo: repoId }));
         for (const name of names.slice(20)) await create(name);
         await eventually(() => proxy.mishaps.length === 0);
         await create(LAST);
-        expect(await told).toEqual([...names, LAST]);
+        expect(await received).toEqual([...names, LAST]);
       }),
       { numRuns: 6, endOnFailure: true },
     );
   }, 120_000);
 
-  it('begin now, and go on where that was although the first connection brings none', async () => {
+  it('begin now, and resume there even if the first connection delivers none', async () => {
     const createdMeanwhile: Mishap = async (response) => {
       await create('while it was away');
       response.destroy();
     };
     await create('before');
     proxy.mishaps = [streamEnded(/position.*\n\n/), page(503), createdMeanwhile];
-    const told = namesUntilLast(client().events({ repo: repoId }));
+    const received = namesUntilLast(client().events({ repo: repoId }));
     await eventually(() => proxy.mishaps.length === 0);
     await create(LAST);
-    expect(await told).toEqual(['while it was away', LAST]);
+    expect(await received).toEqual(['while it was away', LAST]);
     const [first, ...later] = opened();
     expect(first).toBeNull();
     expect(later).toEqual(Array(later.length).fill(later[0]));
     expect(later[0]).toMatch(/:/);
   });
 
-  it('go on behind a heartbeat, and not behind the last event long ago', async () => {
+  it('resume after a heartbeat, not after the last event long ago', async () => {
     await create('a');
     await create('of others', `${repoId}-other`);
     proxy.mishaps = [streamEnded(/caught-up\n.*\n.*\n\n/)];
@@ -136,7 +136,7 @@ describe('the events of a client', () => {
     await events.return?.();
   });
 
-  it('go on when nothing has come for long, though nobody says that the connection is dead', async () => {
+  it('resume after a long silence, even if no error reports a dead connection', async () => {
     await create('a');
     await create(LAST);
     let closed = 0;
@@ -156,28 +156,28 @@ describe('the events of a client', () => {
   });
 
   it('outlive the service: killed, stopped and started again', async () => {
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     const settings = { PORT: String(await freePort()), RATE_LIMIT: '0' };
     let child = await spawnService(folder.path, settings);
     const mine = createClient({ baseUrl: child.url, token: await child.token('admin') });
     const names = Array.from({ length: 30 }, (_, i) => `key ${i}`);
-    const told: string[] = [];
+    const received: string[] = [];
     const loop = (async () => {
       for await (const event of mine.events({ after: 'start' })) {
-        told.push(nameOf(event));
+        received.push(nameOf(event));
         if (nameOf(event) === LAST) return;
       }
     })();
     for (const [i, name] of names.entries()) {
       await mine.createRepoAiApiKey('shop', { ...key, name });
       if (i % 10 !== 9) continue;
-      await eventually(() => told.length > i - 5);
+      await eventually(() => received.length > i - 5);
       await child.end(i === 9 ? 'SIGTERM' : 'SIGKILL');
       child = await spawnService(folder.path, settings);
     }
     await mine.createRepoAiApiKey('shop', { ...key, name: LAST });
     await loop;
-    expect(told).toEqual([...names, LAST]);
+    expect(received).toEqual([...names, LAST]);
     await child.end('SIGKILL');
     folder.remove();
   }, 60_000);
@@ -192,20 +192,20 @@ describe('the events of a client', () => {
       const who = { subject: 'ada', grants: { [repoId]: 'auditor' }, claim };
       return mintToken(source, { ...who, ttlSeconds: asked === 1 ? 3 : 3600 }, Date.now());
     };
-    const told = namesUntilLast(client({ token: mint }).events());
+    const received = namesUntilLast(client({ token: mint }).events());
     await eventually(() => proxy.seen.length === 2);
     await create(LAST);
-    expect(await told).toEqual([LAST]);
+    expect(await received).toEqual([LAST]);
     expect(asked).toBe(2);
   });
 
   it('are read only as fast as the loop takes them', async () => {
     const size = 100_000;
-    let given = 0;
+    let sent = 0;
     const server = createServer(async (_, response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       while (!response.destroyed) {
-        const position = String(++given);
+        const position = String(++sent);
         const data = JSON.stringify({ position, data: { name: 'x'.repeat(size) } });
         const taken = response.write(formatMessage({ id: position, data }));
         if (!taken)
@@ -219,8 +219,8 @@ describe('the events of a client', () => {
     for (let taken = 1; taken <= 3; taken++) {
       expect((await events.next()).value.position).toBe(String(taken));
       for (let turn = 0; turn < 2000; turn++) await setImmediate();
-      // What is on its way is in the buffers of sockets.
-      expect(given * size).toBeLessThan(30_000_000);
+      // The rest is in socket buffers.
+      expect(sent * size).toBeLessThan(30_000_000);
     }
     await events.return?.();
     server.closeAllConnections();

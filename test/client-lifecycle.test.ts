@@ -59,7 +59,7 @@ describe('the whole life of a key, by the client and the real service', () => {
     );
   });
 
-  it('has a history, which is told to an auditor, of the key and of its repository', async () => {
+  it('has a history for auditors, of the key and of its repository', async () => {
     const made = await client().createRepoAiApiKey(repoId, key);
     await client().deleteRepoAiApiKey(repoId, made.id);
     const auditor = createClient({ baseUrl: service.url, token: await service.token('auditor', repoId) });
@@ -93,7 +93,7 @@ describe('the whole life of a key, by the client and the real service', () => {
     expect(await errorOf(client().getRepoAiApiKeys(repoId, { asOf }))).toMatchObject({ code: 'FORBIDDEN' });
   });
 
-  it('ends when its secret has leaked, for whoever holds it', async () => {
+  it('ends when its secret has leaked, at the request of anyone who holds it', async () => {
     const made = await client().createRepoAiApiKey(repoId, key);
     const finder = createClient({ baseUrl: service.url, token: 'of-nobody' });
     expect(await finder.revokeLeakedApiKey(made)).toMatchObject({ success: true });

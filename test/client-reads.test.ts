@@ -103,26 +103,26 @@ describe('a verification', () => {
     position: 'log:3',
   };
 
-  it('tells the API key of a good credential, and where the log was', async () => {
+  it('returns the API key of a valid credential, and the position in the log', async () => {
     proxy.mishaps = [json(200, valid, { 'keyledger-staleness': '0.5', 'keyledger-position': 'log:4' })];
-    const verdict = await client().verifyApiKey(credential, { minPosition: 'log:2' });
-    expect(verdict).toEqual({ ...valid, staleness: 0.5 });
-    // @ts-expect-error: what a verdict holds depends on what it is
-    expect(verdict.reason).toBeUndefined();
-    const known: [string, string] | undefined = verdict.valid
-      ? [verdict.apiKey.name, verdict.position]
+    const result = await client().verifyApiKey(credential, { minPosition: 'log:2' });
+    expect(result).toEqual({ ...valid, staleness: 0.5 });
+    // @ts-expect-error: the fields of a verification result depend on `valid`
+    expect(result.reason).toBeUndefined();
+    const known: [string, string] | undefined = result.valid
+      ? [result.apiKey.name, result.position]
       : undefined;
     expect(known).toEqual(['search', 'log:3']);
     expect(requests()).toEqual([['POST /verify', credential]]);
     expect(proxy.seen[0]?.headers['keyledger-min-position']).toBe('log:2');
   });
 
-  it('answers with the reason that a credential is not good', async () => {
+  it('returns the reason why a credential is invalid', async () => {
     proxy.mishaps = [json(200, { success: true, valid: false, reason: 'EXPIRED' })];
-    const verdict = await client().verifyApiKey(credential);
-    expect(verdict).toEqual({ success: true, valid: false, reason: 'EXPIRED', staleness: null });
+    const result = await client().verifyApiKey(credential);
+    expect(result).toEqual({ success: true, valid: false, reason: 'EXPIRED', staleness: null });
     const reason: 'EXPIRED' | undefined =
-      !verdict.valid && verdict.reason === 'EXPIRED' ? verdict.reason : undefined;
+      !result.valid && result.reason === 'EXPIRED' ? result.reason : undefined;
     expect(reason).toBe('EXPIRED');
   });
 

@@ -19,7 +19,7 @@ describe('the delay before the next try', () => {
     );
   });
 
-  it('comes on top of what Retry-After asks for, which is heard up to a minute', () => {
+  it('is added to Retry-After, which counts up to a minute', () => {
     fc.assert(
       fc.property(attempts, randoms, fc.double({ min: 0, noNaN: true }), (attempt, random, asked) => {
         const delay = retryDelay(attempt, asked, random);

@@ -10,9 +10,9 @@ import {
   key,
   proxy,
   repoId,
+  resetClientAndProxy,
   runClientAndService,
   service,
-  startAnew,
   token,
 } from './support/servers/client-and-service.js';
 import {
@@ -52,7 +52,7 @@ const SURVIVED: Readonly<Record<string, Mishap>> = {
   'a proxy has only its early data (425)': page(425),
 };
 
-/** Exactly one key is there, and what the client holds is the first answer of the service. */
+/** Asserts that exactly one key exists, and that the client holds the service's first answer. */
 async function expectOneKey(mishaps: readonly Mishap[], options: Partial<ClientOptions> = {}): Promise<void> {
   proxy.mishaps = [...mishaps];
   const created = await client(options).createRepoAiApiKey(repoId, key);
@@ -72,7 +72,7 @@ describe('a creation makes one key and gives the secret of the first answer', ()
     const mishaps = fc.array(fc.constantFrom(...Object.values(SURVIVED)), { minLength: 2, maxLength: 3 });
     await fc.assert(
       fc.asyncProperty(mishaps, async (order) => {
-        startAnew();
+        resetClientAndProxy();
         await expectOneKey(order);
       }),
       { numRuns: 10, endOnFailure: true },
@@ -138,7 +138,7 @@ describe('a retry', () => {
     expect(proxy.seen).toHaveLength(1);
   });
 
-  it('is made three times unless told otherwise, and the last error is the one that is told', async () => {
+  it('has a maximum of attempts, and rejects with the last error', async () => {
     proxy.mishaps = [cut, cut, cut, page(502)];
     await expect(client().getRepoAiApiKeys(repoId)).rejects.toMatchObject({ status: 502 });
     expect(proxy.seen).toHaveLength(4);
@@ -223,7 +223,7 @@ describe('an abort by the caller', () => {
     expect(proxy.seen).toHaveLength(1);
   });
 
-  it('ends a wait at whatever moment it comes', async () => {
+  it('ends a wait at any time', async () => {
     const stop = new AbortController();
     const waiting = wait(60_000, stop.signal);
     stop.abort(reason);
@@ -233,11 +233,16 @@ describe('an abort by the caller', () => {
 
   it('ends the asking for a token', async () => {
     const stop = new AbortController();
-    const giveToken = () => {
+    const tokenFunction = () => {
       stop.abort(reason);
       return new Promise<string>(() => undefined);
     };
-    const call = client({ token: giveToken }).updateRepoAiApiKey(repoId, 'k', {}, { signal: stop.signal });
+    const call = client({ token: tokenFunction }).updateRepoAiApiKey(
+      repoId,
+      'k',
+      {},
+      { signal: stop.signal },
+    );
     await expect(call).rejects.toBe(reason);
   });
 

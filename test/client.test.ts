@@ -103,16 +103,16 @@ describe('the calls of the client', () => {
 describe('the token of the client', () => {
   it('is asked for before every try', async () => {
     const tokens = [token, await service.token('viewer', '*')];
-    const given = [...tokens];
+    const remaining = [...tokens];
     proxy.mishaps = [page(502)];
-    await client({ token: async () => given.shift() ?? '' }).getRepoAiApiKeys(repoId);
+    await client({ token: async () => remaining.shift() ?? '' }).getRepoAiApiKeys(repoId);
     expect(proxy.seen.map(({ headers }) => headers.authorization)).toEqual(tokens.map((t) => `Bearer ${t}`));
   });
 
   it('ends the call with what the function throws', async () => {
     const reason = new Error('logged out');
-    const giveToken = () => Promise.reject(reason);
-    await expect(client({ token: giveToken }).getRepoAiApiKeys(repoId)).rejects.toBe(reason);
+    const tokenFunction = () => Promise.reject(reason);
+    await expect(client({ token: tokenFunction }).getRepoAiApiKeys(repoId)).rejects.toBe(reason);
     expect(proxy.seen).toEqual([]);
   });
 
@@ -192,7 +192,7 @@ describe('an error of the client', () => {
     expect(await errorOf(client({ attempts: 1 }).getRepoAiApiKeys(repoId))).toMatchObject({
       status: 502,
       code: 'HTTP_502',
-      message: 'The answer was 502, without a reason',
+      message: 'The service answered 502 without a reason',
       requestId: 'of-the-proxy',
       id: null,
       idempotencyKey: null,
@@ -204,7 +204,7 @@ describe('an error of the client', () => {
     expect(await errorOf(client().getRepoAiApiKeys(repoId))).toMatchObject({
       status: 500,
       code: 'HTTP_500',
-      message: 'The answer was 500, without a reason',
+      message: 'The service answered 500 without a reason',
       requestId: null,
     });
   });

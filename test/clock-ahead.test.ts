@@ -6,21 +6,21 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { loadConfig } from '../src/config.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, CLI, spawnService } from './support/servers/child-service.js';
 import { type Json, tokenFor } from './support/servers/service.js';
 
-/** A clock that was ahead for a while, of the service and of its log, as that of one machine is. */
+/** The clock of the service and its log was ahead for a while, as that of one machine can be. */
 
 const DAY_MS = 86_400_000;
 const keys = '/repo/shop/ai/apikey';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let child: Child;
 let clockFile: string;
 let token: string;
 beforeEach(async () => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   clockFile = join(folder.path, 'clock');
   writeFileSync(clockFile, '0');
   child = await spawnService(folder.path, {
@@ -35,7 +35,10 @@ afterEach(async () => {
   folder.remove();
 });
 
-/** Sets the clock of the service, and waits until it and the log's thread have it: a token of an hour expires in two days. */
+/**
+ * Sets the clock of the service, and waits until the service and the log's thread read it: a token valid for
+ * an hour has expired two days later.
+ */
 async function setClock(wrongByMs: number): Promise<void> {
   writeFileSync(clockFile, String(wrongByMs));
   const ofAnHour = await child.token('viewer');
@@ -43,7 +46,7 @@ async function setClock(wrongByMs: number): Promise<void> {
   await eventually(async () => (await child.ask('GET', keys, { token: ofAnHour })).status === expected);
   await eventually(async () => Math.abs((await recordedNow()) - Date.now() - wrongByMs) < 60_000);
 }
-/** When the log records an event now (milliseconds since 1970). */
+/** Time at which the log records an event now (epoch milliseconds). */
 async function recordedNow(): Promise<number> {
   const body = { name: 'probe', aiType: 'AWS' };
   await child.ask('POST', '/repo/probe/ai/apikey', { token, body });
@@ -97,10 +100,10 @@ describe('a clock that was two days ahead for a moment', () => {
     expect(couldUse(live.key, new Date())).toMatchObject({ couldUse: true, status: 'active' });
     expect(couldUse(dead.key, new Date())).toMatchObject({ couldUse: false, status: 'deleted' });
     expect(couldUse(first.key, new Date())).toMatchObject({ couldUse: true, status: 'active' });
-    // What happened by a right clock counts from when it did.
+    // Events that a correct clock recorded count from their own time.
     expect(couldUse(dead.key, then)).toMatchObject({ couldUse: false, status: 'deleted' });
 
-    // Nearer to now than that it is not told apart from now.
+    // A point in time closer to now than this counts as now.
     await eventually(() => Date.now() - before.getTime() > 5500);
     // The list, a single key and could-use agree in the span, too.
     expect((await listed(then)).find(([id]) => id === dead.id)).toEqual([dead.id, 'deleted']);
@@ -114,7 +117,7 @@ describe('a clock that was two days ahead for a moment', () => {
     const { id, key, secret } = await create('used');
     await setClock(2 * DAY_MS);
     const headers = { 'x-api-key': key, 'x-api-secret': secret };
-    // By such a clock the last news of the log are old until the next ones come.
+    // By the clock that is ahead, the log's last contact is stale until the next one.
     await eventually(async () => (await child.ask('GET', '/verify/forward', { headers })).status === 200);
     await setClock(0);
     const { json } = await child.ask('GET', `${keys}/${id}`, { token });

@@ -4,10 +4,10 @@ import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 it('a log that shows a little later what it has refused an append by is waited for', async () => {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const log = await openSqliteLog(join(folder.path, 'log.db'), (error) => {
     throw error;
   });

@@ -13,8 +13,13 @@ import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
 import { openRedisDeliveryStore } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { openSqliteDeliveryStore } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
 import { eventually } from './support/assertions/eventually.js';
-import { attemptAt, cursorAt, describeDeliveryStore, inReach } from './support/contracts/delivery-store.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import {
+  attemptAt,
+  cursorAt,
+  describeDeliveryStore,
+  untilAvailable,
+} from './support/contracts/delivery-store.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const LONG = 600_000;
@@ -22,14 +27,14 @@ const logId = randomUUID();
 let warnings: string[] = [];
 const logger = pino({ level: 'warn' }, { write: (line) => void warnings.push(JSON.parse(line).msg) });
 
-/** Takes a lease and saves. */
+/** Acquires a lease and saves. */
 async function put(store: DeliveryStore, id: string, place = 1): Promise<void> {
   expect(await store.acquireLeases('a', [id], LONG)).toEqual(new Set([id]));
   expect(await store.save('a', id, cursorAt(place), attemptAt(place))).toBe(true);
 }
 
 it('a lease that a clock made which was ahead holds nobody up', async () => {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const file = join(folder.path, 'deliveries.db');
   const [one, two] = ['a', 'b'].map(() => openSqliteDeliveryStore(file, logId, logger));
   const now = jest.spyOn(Date, 'now').mockReturnValue(Date.now() + 2 * 24 * 3600 * 1000);
@@ -44,7 +49,7 @@ it('a lease that a clock made which was ahead holds nobody up', async () => {
 });
 
 describe('the contract', () => {
-  const home = freshFolder();
+  const home = temporaryFolder();
   afterAll(() => home.remove());
   describeDeliveryStore('SQLite', async (log) =>
     openSqliteDeliveryStore(join(home.path, 'deliveries.db'), log, logger),
@@ -58,14 +63,14 @@ whereThereIsRedis('with a Redis', () => {
     server = await startRedis();
   }, 120_000);
   afterAll(() => server.stop());
-  describeDeliveryStore('Redis', (log) => inReach(openRedisDeliveryStore(server.url, 'test', log)));
+  describeDeliveryStore('Redis', (log) => untilAvailable(openRedisDeliveryStore(server.url, 'test', log)));
 
   it('cursors lie where the read model lies', async () => {
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     const file = join(folder.path, 'deliveries.db');
-    const inRedis = await inReach(openDeliveryStore(server.url, file, 'test', logId, logger));
+    const inRedis = await untilAvailable(openDeliveryStore(server.url, file, 'test', logId, logger));
     expect(existsSync(file)).toBe(false);
-    const inFile = await inReach(openDeliveryStore('memory:', file, 'test', logId, logger));
+    const inFile = await untilAvailable(openDeliveryStore('memory:', file, 'test', logId, logger));
     expect(existsSync(file)).toBe(true);
     await inRedis.close();
     await inFile.close();
@@ -75,7 +80,7 @@ whereThereIsRedis('with a Redis', () => {
   it('services with prefixes of their own do not see each other', async () => {
     const id = randomUUID();
     const [one, two] = await Promise.all(
-      ['this', 'that'].map((prefix) => inReach(openRedisDeliveryStore(server.url, prefix, logId))),
+      ['this', 'that'].map((prefix) => untilAvailable(openRedisDeliveryStore(server.url, prefix, logId))),
     );
     await put(one as DeliveryStore, id);
     expect(await two?.cursor(id)).toBeUndefined();
@@ -86,7 +91,7 @@ whereThereIsRedis('with a Redis', () => {
 
   it('nothing is left of an endpoint that was forgotten', async () => {
     const [store, admin] = [
-      await inReach(openRedisDeliveryStore(server.url, 'left', logId)),
+      await untilAvailable(openRedisDeliveryStore(server.url, 'left', logId)),
       new Redis(server.url),
     ];
     await put(store, 'w');
@@ -106,7 +111,7 @@ whereRedisCanBeStopped('a Redis', () => {
   beforeEach(async () => {
     port = await freePort();
     server = await startRedis(port);
-    store = await inReach(openRedisDeliveryStore(server.url, 'test', logId));
+    store = await untilAvailable(openRedisDeliveryStore(server.url, 'test', logId));
   });
   afterEach(async () => {
     await store.close();
@@ -129,7 +134,7 @@ whereRedisCanBeStopped('a Redis', () => {
     await expect(store.attempts('w')).rejects.toThrow();
     await expect(store.deleteEndpoint('w')).rejects.toThrow();
     server = await startRedis(port);
-    await inReach(store);
+    await untilAvailable(store);
     expect(await store.save('a', 'w', cursorAt(2))).toBe(false);
     await put(store, 'w', 3);
     expect(await store.cursor('w')).toEqual(cursorAt(3));
@@ -140,7 +145,7 @@ whereRedisCanBeStopped('a Redis', () => {
     const early = openRedisDeliveryStore(server.url, 'test', logId);
     await expect(early.cursor('w')).rejects.toThrow();
     server = await startRedis(port);
-    await put(await inReach(early), 'w');
+    await put(await untilAvailable(early), 'w');
     expect(await early.attempts('w')).toEqual([attemptAt(1)]);
     await early.close();
   });
@@ -162,7 +167,7 @@ whereRedisCanBeStopped('a Redis', () => {
 });
 
 describe('the file', () => {
-  let folder: ReturnType<typeof freshFolder>;
+  let folder: ReturnType<typeof temporaryFolder>;
   let file: string;
   const opened: DeliveryStore[] = [];
   const children: ChildProcess[] = [];
@@ -172,7 +177,7 @@ describe('the file', () => {
     return store;
   };
   beforeEach(() => {
-    folder = freshFolder();
+    folder = temporaryFolder();
     file = join(folder.path, 'data', 'deliveries.db');
     warnings = [];
   });
@@ -195,7 +200,7 @@ describe('the file', () => {
     await expect(store.acquireLeases('a', ['w'], LONG)).rejects.toThrow('EISDIR');
     await expect(store.cursor('w')).rejects.toThrow('EISDIR');
     rmSync(file, { recursive: true });
-    await put(await inReach(store), 'w');
+    await put(await untilAvailable(store), 'w');
     expect(await store.cursor('w')).toEqual(cursorAt(1));
   });
 

@@ -22,7 +22,10 @@ afterEach(async () => {
   await app.close();
 });
 
-/** A server with one route, which answers with a stream. @returns where it is */
+/**
+ * Starts a server whose only route answers with a stream.
+ * @returns its URL
+ */
 async function serve(answer: (reply: FastifyReply) => Promise<unknown>): Promise<string> {
   app = fastify();
   app.get('/', async (_, reply) => {
@@ -40,8 +43,8 @@ const marks = (everyMs: number, age = 0): HeartbeatSource => ({
   resumeTokenAt: async (position) => `${position}.`,
 });
 
-/** A reader that reads nothing until it is told to. */
-async function deafReader(): Promise<Socket> {
+/** A client that reads nothing until the test resumes it. */
+async function stalledReader(): Promise<Socket> {
   const { port } = app.server.address() as AddressInfo;
   const socket = connect(port, '127.0.0.1').pause();
   sockets.push(socket);
@@ -97,11 +100,11 @@ describe('an event stream', () => {
   });
 
   it('cuts off who does not read, holds no more for it than a little, and leaves it a last message', async () => {
-    let given = 0;
+    let requestedBytes = 0;
     async function* endless(signal: AbortSignal) {
       while (!signal.aborted) {
-        given += 100_000;
-        yield page(given, ['x'.repeat(100_000)]);
+        requestedBytes += 100_000;
+        yield page(requestedBytes, ['x'.repeat(100_000)]);
       }
     }
     let over: Promise<unknown> | undefined;
@@ -112,13 +115,13 @@ describe('an event stream', () => {
       await over;
       held = reply.raw.writableLength;
     });
-    const reader = await deafReader();
+    const reader = await stalledReader();
     await eventually(() => over !== undefined);
     await over;
     await eventually(() => held > 0);
-    // Beyond what is held here, only what the kernel takes for a socket has been asked for.
+    // Beyond the buffer of the service, only the kernel's socket buffers have requested data.
     expect(held).toBeLessThan(300_000);
-    expect(given).toBeLessThan(20_000_000);
+    expect(requestedBytes).toBeLessThan(20_000_000);
 
     let text = '';
     reader.setEncoding('utf8').on('data', (some) => {
@@ -128,7 +131,7 @@ describe('an event stream', () => {
     await eventually(() => text.endsWith('\r\n0\r\n\r\n'));
     const last = text.slice(text.lastIndexOf('event: '));
     expect(last).toMatch(/^event: end\ndata: \{"code":"TOO_SLOW","message":".*Last-Event-ID.*"\}\n\n/);
-    expect(text.match(/id: \d+\ndata: \{"data"/g)?.length).toBe(Math.floor(given / 100_000));
+    expect(text.match(/id: \d+\ndata: \{"data"/g)?.length).toBe(Math.floor(requestedBytes / 100_000));
   });
 
   it('ends with UNAVAILABLE when the log breaks, and does not say more', async () => {
@@ -165,7 +168,7 @@ describe('an event stream', () => {
         await made.follow(pages(), marks(0));
         over = true;
       });
-      const reader = await deafReader();
+      const reader = await stalledReader();
       await eventually(() => (when === 'before it begins' ? requested : stream !== undefined));
       reader.destroy();
       await eventually(() => over);

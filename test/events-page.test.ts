@@ -7,7 +7,7 @@ import type { RecordedEvent } from '../src/event-store/event-store.js';
 const page = readFileSync('docs/events.md', 'utf8');
 const golden = JSON.parse(readFileSync('test/golden-events.json', 'utf8')) as { recorded: RecordedEvent }[];
 
-/** Of each type the fields that the page names, before what it says of them in brackets. */
+/** Fields that the page names for each event type, without its remarks in brackets. */
 const documented = new Map(
   [...page.matchAll(/^\| `([A-Z]\w+)` \| (.*) \|$/gm)].map(([, type = '', fields = '']) => [
     type,

@@ -16,17 +16,17 @@ import {
 } from './support/servers/eventstoredb-server.js';
 import { TcpProxy } from './support/servers/tcp-proxy.js';
 
-/** What a caller is promised, and a little for the test itself (milliseconds). */
+/** Milliseconds that a caller is promised, and some tolerance for the test. */
 const SOON = 5000;
 const unexpected = (error: Error) => {
   throw error;
 };
-/** Of streams that others have limited in a database that tests share. */
+/** Ignores warnings about streams that other tests have limited in a shared database. */
 const warned = () => {};
-const freshStream = () => apiKeyStream(uuid());
+const newStreamName = () => apiKeyStream(uuid());
 const event = (): NewEvent => ({ id: uuid(), type: 'Tested', data: {}, metadata: {} });
 const revisionsOf = (events: RecordedEvent[]) => events.map(({ revision }) => revision);
-/** A promise's error code, and how long it took, in milliseconds. */
+/** Error code of a promise, and its duration in milliseconds. */
 async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms: number }> {
   const start = performance.now();
   const code = await promise.then(
@@ -58,7 +58,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     afterAll(() => log.close());
 
     it('gives ours alone, and ends where a subscriber gets to', async () => {
-      const [ours, others] = [freshStream(), `other-${uuid()}`];
+      const [ours, others] = [newStreamName(), `other-${uuid()}`];
       const start = await log.end();
       await log.append(ours, [event()], 'no-stream');
       for (let n = 0; n < 40; n++) await log.append(others, [event()], n === 0 ? 'no-stream' : n - 1);
@@ -74,8 +74,8 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       expect(found.filter(({ stream }) => stream === others)).toEqual([]);
     });
 
-    it('ends where our last event is, whatever stands behind it under names like ours', async () => {
-      const ours = freshStream();
+    it('ends at the last event of Keyledger, even if foreign ones with similar names follow', async () => {
+      const ours = newStreamName();
       const { position } = (await log.append(ours, [event()], 'no-stream')) as { position: string };
       await log.append(`aiApiKey-${uuid()}-x`, [event()], 'no-stream');
       expect((await log.end()) >= position).toBe(true);
@@ -103,7 +103,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
 
     it('keeps logs with prefixes of their own apart, each with its own identity', async () => {
       const [one, two] = ['one', 'two'].map((name) => `${name}.${uuid()}.`);
-      const stream = freshStream();
+      const stream = newStreamName();
       await log.close();
       const written = new Map<string, { logId: string; id: string }>();
       for (const prefix of [one, two, undefined]) {
@@ -124,7 +124,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       expect(new Set([...written.values()].map(({ logId }) => logId)).size).toBe(3);
       log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned, prefix: one });
       expect(log.logId).toBe(written.get(one ?? '')?.logId);
-      const copied = freshStream();
+      const copied = newStreamName();
       await log.bulkAppend(
         (async function* () {
           yield { stream: copied, events: [event()], expectedRevision: 'no-stream' as const };
@@ -137,7 +137,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     });
 
     it('says which streams the server may shorten', async () => {
-      const stream = freshStream();
+      const stream = newStreamName();
       await log.append(stream, [event()], 'no-stream');
       const limited = { ...event(), type: '$metadata', data: { $maxCount: 7 } };
       await log.append(`$$${stream}`, [limited], 'no-stream');
@@ -182,8 +182,8 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       await proxy.stop();
     });
 
-    it('answers soon that nothing was done where there is no connection, and goes on when there is', async () => {
-      const stream = freshStream();
+    it('fails fast without a connection, and works again with one', async () => {
+      const stream = newStreamName();
       await proxy.stop();
       const read = await failureOf(all(log.readStream(stream)));
       const append = await failureOf(log.append(stream, [event()], 'no-stream'));
@@ -195,7 +195,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     });
 
     it('answers soon that the outcome is unknown where the server is silent, and repeating it tells', async () => {
-      const stream = freshStream();
+      const stream = newStreamName();
       const one = event();
       proxy.freeze();
       const [append, read, end] = await Promise.all([
@@ -211,7 +211,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     });
 
     it('finds out what became of appends whose connection was cut, and does each once', async () => {
-      const streams = Array.from({ length: 64 }, freshStream);
+      const streams = Array.from({ length: 64 }, newStreamName);
       const appends = streams.map((stream) => log.append(stream, [event(), event()], 'no-stream'));
       await proxy.cut();
       for (const result of await Promise.all(appends)) expect(result).toMatchObject({ appended: true });
@@ -224,15 +224,15 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     ] as const)(
       'appends in order that are %s end, and repeated they are all there, in order',
       async (_, fail) => {
-        const appends = Array.from({ length: 6000 }, () => ({ stream: freshStream(), events: [event()] }));
+        const appends = Array.from({ length: 6000 }, () => ({ stream: newStreamName(), events: [event()] }));
         const start = await log.end();
-        const given = async function* (failAt: number) {
+        const appendsFailingAt = async function* (failAt: number) {
           for (const [n, append] of appends.entries()) {
             yield { ...append, expectedRevision: 'no-stream' as const };
             if (n === failAt) await fail();
           }
         };
-        const { code } = await failureOf(log.bulkAppend(given(3000)));
+        const { code } = await failureOf(log.bulkAppend(appendsFailingAt(3000)));
         expect(['OUTCOME_UNKNOWN', 'UNAVAILABLE']).toContain(code);
         proxy.thaw();
         const streams = new Set(appends.map(({ stream }) => stream));
@@ -240,7 +240,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
           (await all(log.readAll(start))).flatMap(({ stream }) => (streams.has(stream) ? [stream] : []));
         const first = await written();
         expect(first).toEqual([...streams].slice(0, first.length));
-        await log.bulkAppend(given(Number.POSITIVE_INFINITY));
+        await log.bulkAppend(appendsFailingAt(Number.POSITIVE_INFINITY));
         expect(await written()).toEqual([...streams]);
       },
       60_000,
@@ -268,8 +268,8 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     it.each([
       ['cut', () => proxy.cut()],
       ['silent', () => proxy.freeze()],
-    ] as const)('a subscription that is %s throws, and another goes on behind it', async (_, fail) => {
-      const stream = freshStream();
+    ] as const)('a subscription that is %s throws, and another resumes after it', async (_, fail) => {
+      const stream = newStreamName();
       const seen: RecordedEvent[] = [];
       let reached: Position = await log.end();
       const follow = async (enough: number) => {

@@ -20,7 +20,10 @@ afterEach(async () => {
   await service.stop();
 });
 
-/** Runs an example until it listens. @returns its address, and what it prints */
+/**
+ * Runs an example until it listens.
+ * @returns its URL, and what it prints
+ */
 async function run(name: string, environment: NodeJS.ProcessEnv) {
   const child = spawn(process.execPath, [`examples/${name}`], {
     env: { PATH: process.env['PATH'], PORT: '0', ...environment },
@@ -52,7 +55,7 @@ const create = async () => {
 it('the gateway says that its token has expired', async () => {
   const token = await tokenFor(service.config, { shop: 'replica' }, 'gateway', 3);
   const { printed } = await run('gateway.mjs', { BASE_URL: service.url, TOKEN: token });
-  await eventually(() => /this one expired at /.test(printed()));
+  await eventually(() => /the token expired at /.test(printed()));
 });
 
 it('the gateway reports when a key was last used before it ends', async () => {
@@ -68,7 +71,7 @@ it('the gateway reports when a key was last used before it ends', async () => {
   expect(json['apiKey']).toHaveProperty('lastUsedAt');
 });
 
-it('the gateway lets a good key through, and a deleted one no more', async () => {
+it('the gateway passes a valid key, and refuses it once it is deleted', async () => {
   const { id, key, secret } = await create();
   const { url } = await run('gateway.mjs', { BASE_URL: service.url, TOKEN: await service.token('replica') });
   const call = (password: string) =>

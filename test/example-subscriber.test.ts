@@ -4,12 +4,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Running, runService } from './support/servers/service.js';
 
 let service: Running;
 let token: string;
-const folder = freshFolder();
+const folder = temporaryFolder();
 const running: { end(signal: NodeJS.Signals): Promise<unknown> }[] = [];
 beforeAll(async () => {
   service = await runService();
@@ -66,7 +66,7 @@ const create = async (name: string) => {
 const kept = () => readFileSync(POSITION_FILE, 'utf8');
 
 describe('the example of a subscriber', () => {
-  it('prints every event, and goes on where it was after it has been killed', async () => {
+  it('prints every event, and resumes after kill -9', async () => {
     await create('a');
     const first = start();
     await eventually(() => first.names().length === 1);
@@ -82,7 +82,7 @@ describe('the example of a subscriber', () => {
     expect(second.printed.err).toBe('');
   });
 
-  it('says why it cannot go on', async () => {
+  it('says why it cannot resume', async () => {
     const { exited, printed } = start({ TOKEN: 'x' });
     expect(await exited).toEqual([1, null]);
     expect(printed).toEqual({ out: '', err: 'A valid bearer token is required\n' });

@@ -27,7 +27,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
   const now = async () => (await askForPage(`${service.url}/events`, admin)).json['next'] as string;
 
   describe('refuses', () => {
-    /** As a stream and as a page. */
+    /** Both as a stream and as a page. */
     const expectRefused = async (query: string, token: string | undefined, status: number, code: string) => {
       for (const accept of ['text/event-stream', 'application/json']) {
         const ask = { ...(token === undefined ? {} : { token }), headers: { accept } };

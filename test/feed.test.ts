@@ -30,7 +30,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     for (const reading of readings.splice(0)) reading.close();
   });
 
-  /** A repository of a test's own, and what an admin of it does there. */
+  /** A repository for one test, and an admin's calls in it. */
   async function repository(repoId: string = randomUUID()) {
     const token = await service.token('admin', repoId);
     const keys = `/repo/${repoId}/ai/apikey`;
@@ -48,7 +48,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     readings.push(reading);
     return reading;
   };
-  /** Everything that there is, up to the caught-up mark. */
+  /** All messages up to the caught-up mark, without heartbeats. */
   const readAll = async (query: string, token: string, headers: Record<string, string> = {}) => {
     const reading = await read(query, token, headers);
     await eventually(() => reading.messages.some(({ event }) => event === 'caught-up'));
@@ -100,7 +100,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
       actor: { issuer: 'keyledger', subject: 'ada' },
       requestId: expect.stringMatching(UUID),
     };
-    const told = [
+    const expected = [
       ['ApiKeyCreated', { name: 'search', aiType: 'AWS', key, expiresAt: null }],
       ['ApiKeyRenamed', { name: 'find' }],
       ['ApiKeyExpiryChanged', { expiresAt: '2099-01-01T00:00:00.000Z' }],
@@ -112,7 +112,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     ] as const;
     const logId = (await end()).slice(0, 36);
     expect(eventsOf(messages)).toEqual(
-      told.map(([type, said], revision) => ({
+      expected.map(([type, fields], revision) => ({
         specversion: '1.0',
         id: expect.stringMatching(UUID),
         source: `urn:uuid:${logId}`,
@@ -121,13 +121,13 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
         time: expect.stringMatching(TIME),
         datacontenttype: 'application/json',
         position: expect.stringMatching(new RegExp(`^${logId}:`)),
-        data: { repoId, revision: type === 'AuditAccessed' ? 0 : revision, ...caused, ...said },
+        data: { repoId, revision: type === 'AuditAccessed' ? 0 : revision, ...caused, ...fields },
       })),
     );
     const ids = messages.map((message) => message.id as string);
     expect(ids).toEqual([...ids].sort());
     expect(ids.slice(0, -1)).toEqual(positions(eventsOf(messages)));
-    expect(messages.map(({ event }) => event)).toEqual([...told.map(() => 'message'), 'caught-up']);
+    expect(messages.map(({ event }) => event)).toEqual([...expected.map(() => 'message'), 'caught-up']);
 
     const text = JSON.stringify(messages);
     const forms = [secret, rotated.json['secret'] as string];
@@ -141,7 +141,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     for (const form of forms) expect(text).not.toContain(form);
   });
 
-  it('begins now where nothing is said, and goes on with what happens', async () => {
+  it('begins now by default, and continues with new events', async () => {
     const { token, create } = await repository();
     await create('before');
     const live = await read('', token);
@@ -153,7 +153,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     expect(namesOf(eventsOf(live.messages))).toEqual(['one', 'two']);
   });
 
-  it('goes on exactly behind a position; Last-Event-ID goes before the query', async () => {
+  it('resumes right after a position; Last-Event-ID takes precedence over the query', async () => {
     const { token, create } = await repository();
     for (const name of ['a', 'b', 'c', 'd']) await create(name);
     const all = eventsOf(await readAll('?after=start', token));
@@ -167,7 +167,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     }
   });
 
-  it('goes on behind a mark as behind an event', async () => {
+  it('resumes after a mark as after an event', async () => {
     const { token, create } = await repository();
     await create('before');
     const mark = (await readAll('', token)).at(-1)?.id;
@@ -183,13 +183,13 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     await mine.ask('DELETE', mine.one(made.id));
     const grants = { [mine.repoId]: 'admin', [other.repoId]: 'auditor' };
     const both = await tokenFor(service.config, grants, 'ada');
-    const told = async (query: string) => types(await readAll(`?after=start${query}`, both));
+    const typesFor = async (query: string) => types(await readAll(`?after=start${query}`, both));
     const all = ['ApiKeyCreated', 'ApiKeyCreated', 'ApiKeyRenamed', 'ApiKeyDeleted'];
-    expect(await told('')).toEqual(all);
-    expect(await told(`&repo=${mine.repoId}`)).toEqual(all.slice(1));
-    expect(await told(`&repo=${other.repoId}`)).toEqual(all.slice(1, 2));
-    expect(await told('&type=ApiKeyRenamed,ApiKeyDeleted')).toEqual(all.slice(2));
-    expect(await told(`&type=ApiKeyDeleted&repo=${other.repoId}`)).toEqual([]);
+    expect(await typesFor('')).toEqual(all);
+    expect(await typesFor(`&repo=${mine.repoId}`)).toEqual(all.slice(1));
+    expect(await typesFor(`&repo=${other.repoId}`)).toEqual(all.slice(1, 2));
+    expect(await typesFor('&type=ApiKeyRenamed,ApiKeyDeleted')).toEqual(all.slice(2));
+    expect(await typesFor(`&type=ApiKeyDeleted&repo=${other.repoId}`)).toEqual([]);
   });
 
   it('hides what is in repositories that the caller may not follow: a grant for one goes before `*`', async () => {
@@ -199,8 +199,8 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     await mine.create('mine');
     const names = async (grants: object) => {
       const token = await tokenFor(service.config, grants, 'ada');
-      const told = eventsOf(await readAll(`?after=${from}`, token));
-      return namesOf(told).filter((name) => name === 'mine' || name === 'other');
+      const events = eventsOf(await readAll(`?after=${from}`, token));
+      return namesOf(events).filter((name) => name === 'mine' || name === 'other');
     };
     expect(await names({ [mine.repoId]: 'admin' })).toEqual(['mine']);
     expect(await names({ '*': 'auditor', [other.repoId]: 'viewer' })).toEqual(['mine']);

@@ -36,8 +36,8 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
   let network: TcpProxy;
   let gateway: Nginx;
 
-  /** Notes what Keyledger is asked, seen from inside of this process. */
-  const noteAsked = (message: unknown) => {
+  /** Records forwarded requests as Keyledger receives them, in this process. */
+  const recordRequest = (message: unknown) => {
     const { request, socket } = message as { request: IncomingMessage; socket: Socket };
     const { url = '', headers } = request;
     if (url.startsWith('/verify/forward')) asked.push({ url, headers, socket });
@@ -55,10 +55,10 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
     network = new TcpProxy({ host: '127.0.0.1', port: Number(new URL(service.url).port) });
     const port = await network.start();
     gateway = await startNginx(`127.0.0.1:${port}`, addressOf(application));
-    subscribe('http.server.request.start', noteAsked);
+    subscribe('http.server.request.start', recordRequest);
   });
   afterAll(async () => {
-    unsubscribe('http.server.request.start', noteAsked);
+    unsubscribe('http.server.request.start', recordRequest);
     await network?.stop();
     await gateway?.stop();
     application?.close();
@@ -89,7 +89,7 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
     ['Bearer', { authorization: `Bearer ${key}.${secret}` }],
   ];
 
-  it('lets a good credential through in each form, and hands on who it is instead of it', async () => {
+  it('passes a valid credential in each form, and replaces it with the identity', async () => {
     const made = await create();
     for (const [way, headers] of ways(made)) {
       received.length = 0;
@@ -177,7 +177,7 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
     }
   });
 
-  it('is 401 without a good credential, and passes the challenge on', async () => {
+  it('is 401 without a valid credential, and passes the challenge on', async () => {
     const made = await create();
     for (const headers of [
       {},
@@ -230,7 +230,7 @@ whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
     for (const { url, headers } of received) expect(url).toBe(`/${headers['keyledger-key-id']}`);
   });
 
-  it('lets nobody through while Keyledger is silent or gone, and goes on when it is back', async () => {
+  it('refuses every request while Keyledger is silent or unavailable, and recovers with it', async () => {
     const made = await create();
     const status = async () => (await through(inHeaders(made))).status;
     network.freeze();

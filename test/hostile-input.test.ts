@@ -2,15 +2,15 @@ import swagger from '@fastify/swagger';
 import { afterAll, afterEach, beforeAll, expect, it } from '@jest/globals';
 import { fastify } from 'fastify';
 import { ROLES } from '../src/domain/authorization.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { attack, type Target } from './support/http/attack.js';
 import { type OpenApi, operationsOf } from './support/http/requests-from-openapi.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
-const RUNS_A_CALL = 100;
+const RUNS_PER_OPERATION = 100;
 
-const folder = freshFolder();
+const folder = temporaryFolder();
 let child: Child;
 let admin: string;
 beforeAll(async () => {
@@ -25,14 +25,14 @@ afterAll(async () => {
 const make = async (path: string, body: object): Promise<Json> =>
   (await child.ask('POST', path, { token: admin, body })).json;
 
-/** A key and a webhook, made anew: whatever came before may have deleted the last ones. */
-async function whatThereIs() {
+/** A new key and a new webhook: earlier requests may have deleted the last ones. */
+async function currentValues() {
   const key = await make('/repo/shop/ai/apikey', { name: 'search', aiType: 'OPENAI' });
   const webhook = await make('/repo/shop/webhook', { url: 'https://hooks.invalid/hook' });
   const headers = { accept: 'application/json' };
   const events = await child.ask('GET', '/events?after=start&limit=1', { token: admin, headers });
-  const bookmark = String(events.json['next']);
-  const position = bookmark.slice(0, bookmark.indexOf('.'));
+  const resumeToken = String(events.json['next']);
+  const position = resumeToken.slice(0, resumeToken.indexOf('.'));
   return {
     known: {
       repoId: ['shop'],
@@ -42,8 +42,8 @@ async function whatThereIs() {
       key: [String(key['key'])],
       'x-api-key': [String(key['key'])],
       url: ['https://hooks.invalid/hook'],
-      after: ['start', bookmark],
-      'last-event-id': ['start', bookmark],
+      after: ['start', resumeToken],
+      'last-event-id': ['start', resumeToken],
       'keyledger-min-position': [position],
       cursor: [position],
       asOf: [position, '2026-01-01T00:00:00Z', '0000-01-01T00:00:00+23:59', '9999-12-31T23:59:59-23:59'],
@@ -58,12 +58,12 @@ async function whatThereIs() {
 
 it('whatever is sent to any call gets an answer as the document says it, without secrets, and harms nobody', async () => {
   const others = await Promise.all([...ROLES, 'nobody'].map((role) => child.token(role)));
-  // Who may do most gets furthest.
+  // The most powerful token reaches the most code.
   const tokens = [undefined, 'no.token.atall', ...others, admin, admin, admin, admin];
-  const statuses = await attack({ url: child.url, tokens, whatThereIs }, RUNS_A_CALL);
+  const statuses = await attack({ url: child.url, tokens, currentValues }, RUNS_PER_OPERATION);
   expect([...statuses]).toEqual(expect.arrayContaining([200, 201, 400, 401, 403, 404, 413, 415]));
   expect((await child.ask('GET', '/health/ready')).status).toBe(200);
-  // What was acknowledged can be read.
+  // The service can read every event that it has acknowledged.
   const metrics = (await child.ask('GET', '/metrics')).text.split('\n');
   expect(metrics.filter((line) => line.startsWith('keyledger_quarantined'))).toEqual([
     'keyledger_quarantined_streams 0',
@@ -86,10 +86,10 @@ it('a route that is new is attacked, too, because it is in the document', async 
   const target: Target = {
     url: await app.listen({ host: '127.0.0.1', port: 0 }),
     tokens: [undefined],
-    whatThereIs: async () => ({ known: {}, secrets: [] }),
+    currentValues: async () => ({ known: {}, secrets: [] }),
   };
   try {
-    await expect(attack(target, RUNS_A_CALL)).rejects.toThrow(/POST \/new\/\{thing\} fails: 500/);
+    await expect(attack(target, RUNS_PER_OPERATION)).rejects.toThrow(/POST \/new\/\{thing\} fails: 500/);
   } finally {
     await app.close();
   }
@@ -114,7 +114,7 @@ it.each(['9999-12-31T23:59:59-00:01', '0000-01-01T00:00:00+00:01'])(
   },
 );
 
-/** In this process, whose objects are looked at. */
+/** Runs in this process, whose objects the test inspects. */
 let service: Running | undefined;
 afterEach(() => service?.stop());
 

@@ -1,11 +1,19 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { connectTo, exchange } from './support/http/raw-client.js';
-import { answersTo, create, creation, LIVE, namesOf, over, refusalOf } from './support/http/wire.js';
+import {
+  answersTo,
+  connectionEnded,
+  create,
+  creation,
+  LIVE,
+  namesOf,
+  refusalOf,
+} from './support/http/wire.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 
-const folder = freshFolder();
+const folder = temporaryFolder();
 let child: Child;
 let token: string;
 beforeAll(async () => {
@@ -89,7 +97,7 @@ describe('what is cut short', () => {
       const socket = connectTo(child.url);
       socket.end(bytes);
       socket.resume();
-      await over(socket);
+      await connectionEnded(socket);
     }
     // One byte too few: not JSON.
     expect(
@@ -102,7 +110,7 @@ describe('what is cut short', () => {
   });
 });
 
-describe('requests behind each other on one connection', () => {
+describe('pipelined requests on one connection', () => {
   it('are all answered, in their order', async () => {
     const paths = Array.from({ length: 100 }, (_, i) => (i % 3 === 0 ? '/health/live' : `/nothing/${i}`));
     const requests = paths.map((path, i) => {
@@ -114,11 +122,11 @@ describe('requests behind each other on one connection', () => {
     expect(answers.map(({ status }) => status)).toEqual(paths.map((_, i) => (i % 3 === 0 ? 200 : 404)));
   });
 
-  it('do not get the refusal of what comes behind them', async () => {
+  it('do not get the refusal of a later one', async () => {
     const body = creation('before garbage');
     const first = create(token, body, [`Content-Length: ${body.length}`]);
     const answers = await answersTo(child, `${first}GARBAGE\r\n\r\n`);
-    // It was taken: its answer may be lost, but is never another's.
+    // The service accepted the request: its answer may be lost, but never belongs to another.
     for (const { status } of answers.slice(0, 1)) expect(status).toBe(201);
     await eventually(async () => (await namesOf(child, token)).includes('before garbage'));
   });
@@ -126,15 +134,15 @@ describe('requests behind each other on one connection', () => {
   it('leave a stream as it is: nothing is written into its middle', async () => {
     const stream = `GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`;
     const socket = connectTo(child.url);
-    let said = '';
+    let received = '';
     socket.on('data', (piece) => {
-      if (!said.includes('caught-up') && piece.includes('caught-up')) socket.write('GARBAGE\r\n\r\n');
-      said += piece.toString();
+      if (!received.includes('caught-up') && piece.includes('caught-up')) socket.write('GARBAGE\r\n\r\n');
+      received += piece.toString();
     });
     socket.write(stream);
-    await over(socket);
-    expect(said).toContain('caught-up');
-    expect(said).not.toContain('This is not HTTP');
+    await connectionEnded(socket);
+    expect(received).toContain('caught-up');
+    expect(received).not.toContain('This is not HTTP');
   });
 });
 

@@ -20,7 +20,7 @@ describe.each(combinations)('on $name', ({ start }) => {
   });
 
   /** A repository that no other test uses. */
-  const freshRepo = () => randomUUID();
+  const newRepoId = () => randomUUID();
   const keysOf = (repoId: string) => `/repo/${repoId}/ai/apikey`;
   const create = (repoId: string, body: unknown = { name: 'search', aiType: 'OPENAI' }, headers = {}) =>
     service.ask('POST', keysOf(repoId), { token: admin, body, headers });
@@ -35,7 +35,7 @@ describe.each(combinations)('on $name', ({ start }) => {
 
   describe('create', () => {
     it('answers 201 with id, access key and secret, that no cache may keep', async () => {
-      const { status, json, headers } = await create(freshRepo());
+      const { status, json, headers } = await create(newRepoId());
       expect(status).toBe(201);
       expect(json).toEqual({
         success: true,
@@ -48,7 +48,7 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('is in the list right after', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       for (const name of ['a', 'b', 'c']) {
         const { json } = await create(repoId, { name, aiType: 'AWS' });
         expect((await list(repoId))[0]).toEqual({
@@ -67,11 +67,11 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it.each(['OPENAI', 'GOOGLE', 'ANTHROPIC', 'AWS', 'OTHER'])('takes the provider %s', async (aiType) => {
-      expect((await create(freshRepo(), { name: 'x', aiType })).status).toBe(201);
+      expect((await create(newRepoId(), { name: 'x', aiType })).status).toBe(201);
     });
 
     it('trims the name, counts code points, and ignores members that begin with x- or _', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const name = '🔑'.repeat(200);
       expect(
         (await create(repoId, { name: `  ${name}\u00a0`, aiType: 'OTHER', 'x-trace': 1, _note: 'n' })).status,
@@ -98,7 +98,7 @@ describe.each(combinations)('on $name', ({ start }) => {
       ['a polluted prototype', '{"__proto__":{"x":1},"name":"x","aiType":"AWS"}', /^body: /],
     ];
     it.each(badBodies)('refuses %s', async (_, body, message) => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       expectError(await create(repoId, body), 400, 'INVALID_INPUT', message);
       expect(await list(repoId)).toEqual([]);
     });
@@ -129,14 +129,14 @@ describe.each(combinations)('on $name', ({ start }) => {
             body: { name: 'x', aiType: 'AWS' },
           },
         );
-        // A URL parser resolves %2e and %2e%2e before they are sent: then there is no such address.
+        // A URL parser resolves %2e and %2e%2e before it sends the request: no route has such a path.
         if (repoId.startsWith('.')) expect(answer.status).toBe(404);
         else expectError(answer, 400, 'INVALID_INPUT', /^repoId: must be 1 to 128/);
       },
     );
 
     it('takes a repository of all that is allowed', async () => {
-      const repoId = `${freshRepo()}${'Az09._~-'.repeat(16)}`.slice(0, 128);
+      const repoId = `${newRepoId()}${'Az09._~-'.repeat(16)}`.slice(0, 128);
       expect((await create(repoId)).status).toBe(201);
       expect(await list(repoId)).toHaveLength(1);
     });
@@ -147,7 +147,7 @@ describe.each(combinations)('on $name', ({ start }) => {
       service.ask('PUT', `${keysOf(repoId)}/${id}`, { token: admin, ...request });
 
     it('changes the name at once', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const { id } = (await create(repoId)).json;
       const { status, json } = await rename(repoId, id, { body: { name: ' find ' } });
       expect([status, json]).toEqual([200, { success: true, message: 'API key updated' }]);
@@ -155,7 +155,7 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('changes nothing without a body, without a name, and with the same name', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const created = await create(repoId);
       for (const request of [
         {},
@@ -170,14 +170,14 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('refuses a bad name', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const { id } = (await create(repoId)).json;
       expectError(await rename(repoId, id, { body: { name: '' } }), 400, 'INVALID_INPUT', /^name: /);
       expectError(await rename(repoId, id, { body: { name: null } }), 400, 'INVALID_INPUT', /^name: /);
     });
 
     it.each(['nonsense', randomUUID(), 'x'.repeat(3000), '%20'])('does not find %s', async (id) => {
-      expectError(await rename(freshRepo(), id, { body: { name: 'x' } }), 404, 'KEY_NOT_FOUND');
+      expectError(await rename(newRepoId(), id, { body: { name: 'x' } }), 404, 'KEY_NOT_FOUND');
     });
   });
 
@@ -186,7 +186,7 @@ describe.each(combinations)('on $name', ({ start }) => {
       service.ask('DELETE', `${keysOf(repoId)}/${id}`, { token: admin, headers });
 
     it('takes the key out of the list, and takes no second one', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const { id } = (await create(repoId)).json;
       const { status, json } = await remove(repoId, id);
       expect([status, json]).toEqual([200, { success: true, message: 'API key deleted' }]);
@@ -200,13 +200,13 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('takes a JSON type with an empty body', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const { id } = (await create(repoId)).json;
       expect((await remove(repoId, id, { 'content-type': 'application/json' })).status).toBe(200);
     });
 
     it('is not held up by a storm of renames, none of which is lost', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const { id } = (await create(repoId)).json;
       const renames = Array.from({ length: 60 }, (_, n) =>
         service.ask('PUT', `${keysOf(repoId)}/${id}`, { token: admin, body: { name: `n${n}` } }),
@@ -217,14 +217,14 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('does not find a key of another repository', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const { id } = (await create(repoId)).json;
-      expectError(await remove(freshRepo(), id), 404, 'KEY_NOT_FOUND');
+      expectError(await remove(newRepoId(), id), 404, 'KEY_NOT_FOUND');
       expect(await list(repoId)).toHaveLength(1);
     });
 
     it('asked for twice at the same time happens once', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const { id } = (await create(repoId)).json;
       const answers = await Promise.all([remove(repoId, id), remove(repoId, id), remove(repoId, id)]);
       expect(answers.map(({ status }) => status).sort()).toEqual([200, 404, 404]);
@@ -237,7 +237,7 @@ describe.each(combinations)('on $name', ({ start }) => {
       service.ask('POST', keysOf(repoId), { token, body: sent, headers: { 'idempotency-key': key } });
 
     it('gives a repeat the same answer, and makes one key', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const first = await once(repoId, 'a');
       const again = await once(repoId, 'a', admin, { aiType: 'OPENAI', name: ' search ', _extra: 1 });
       expect(again.status).toBe(201);
@@ -246,13 +246,13 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('writes down who is told a secret again, and from where', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const first = await once(repoId, 'told');
-      const told = async () =>
+      const replayAccesses = async () =>
         (await accessesOf(service.config)).filter(({ data }) => data.repoId === repoId);
-      expect(await told()).toEqual([]);
+      expect(await replayAccesses()).toEqual([]);
       const again = await once(repoId, 'told');
-      expect(await told()).toEqual([
+      expect(await replayAccesses()).toEqual([
         expect.objectContaining({
           data: {
             access: 'repeated-secret',
@@ -267,11 +267,11 @@ describe.each(combinations)('on $name', ({ start }) => {
         }),
       ]);
       expect((await once(repoId, 'told', admin, { name: 'other', aiType: 'OPENAI' })).status).toBe(422);
-      expect(await told()).toHaveLength(1);
+      expect(await replayAccesses()).toHaveLength(1);
     });
 
     it('gives concurrent repeats the same answer, and makes one key', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const answers = await Promise.all(Array.from({ length: 20 }, () => once(repoId, 'b')));
       expect(new Set(answers.map(({ text }) => text)).size).toBe(1);
       expect(answers[0]?.status).toBe(201);
@@ -279,7 +279,7 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('is of one caller and one repository', async () => {
-      const [one, two] = [freshRepo(), freshRepo()];
+      const [one, two] = [newRepoId(), newRepoId()];
       const bob = await service.token('admin', '*', 'bob');
       const ids = [await once(one, 'c'), await once(two, 'c'), await once(one, 'c', bob)].map(
         ({ json }) => json['id'],
@@ -288,13 +288,13 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('with another request is refused with 422', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       await once(repoId, 'd');
       expectError(await once(repoId, 'd', admin, { ...body, aiType: 'AWS' }), 422, 'IDEMPOTENCY_KEY_REUSED');
     });
 
     it('after deletion is refused with 409 and the id, without the secret', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const { id, secret } = (await once(repoId, 'e')).json;
       await service.ask('DELETE', `${keysOf(repoId)}/${id}`, { token: admin });
       const answer = await once(repoId, 'e');
@@ -304,26 +304,26 @@ describe.each(combinations)('on $name', ({ start }) => {
     });
 
     it('is not used up by an answer that is not a success', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       expectError(await once(repoId, 'f', admin, { name: '' }), 400, 'INVALID_INPUT');
       expect((await once(repoId, 'f')).status).toBe(201);
     });
 
-    it('goes behind the authorisation', async () => {
-      const repoId = freshRepo();
+    it('follows the authorisation', async () => {
+      const repoId = newRepoId();
       await once(repoId, 'g');
       const viewer = await service.token('viewer', repoId);
       expectError(await once(repoId, 'g', viewer), 403, 'FORBIDDEN');
     });
 
     it.each(['', 'x'.repeat(256), 'ü'])('%j is refused', async (key) => {
-      expectError(await once(freshRepo(), key), 400, 'INVALID_INPUT', /^idempotency-key: must be 1 to 255/);
+      expectError(await once(newRepoId(), key), 400, 'INVALID_INPUT', /^idempotency-key: must be 1 to 255/);
     });
   });
 
   describe('Keyledger-Min-Position', () => {
     it('of the last change is there', async () => {
-      const repoId = freshRepo();
+      const repoId = newRepoId();
       const position = (await create(repoId)).headers.get('keyledger-position') ?? '';
       expect(await list(repoId, { 'keyledger-min-position': position })).toHaveLength(1);
     });
@@ -331,12 +331,12 @@ describe.each(combinations)('on $name', ({ start }) => {
     it('that is none, of another log, or to come, is refused', async () => {
       const ask = (position: string) =>
         service.ask('GET', keysOf('r'), { token: admin, headers: { 'keyledger-min-position': position } });
-      const position = (await create(freshRepo())).headers.get('keyledger-position') ?? '';
+      const position = (await create(newRepoId())).headers.get('keyledger-position') ?? '';
       expectError(await ask('7'), 400, 'INVALID_INPUT');
       expectError(await ask(randomUUID() + position.slice(36)), 409, 'OTHER_LOG');
-      const behind = await ask(position.slice(0, 37) + '7f'.padEnd(position.length - 37, 'f'));
-      expectError(behind, 503, 'BEHIND');
-      expect(behind.headers.get('retry-after')).toBe('1');
+      const response = await ask(position.slice(0, 37) + '7f'.padEnd(position.length - 37, 'f'));
+      expectError(response, 503, 'BEHIND');
+      expect(response.headers.get('retry-after')).toBe('1');
     });
   });
 
@@ -355,7 +355,7 @@ describe.each(combinations)('on $name', ({ start }) => {
     it.each(['viewer', 'admin', 'auditor', 'verifier', 'replica', 'owner', 'constructor'])(
       'as %s is what the role may',
       async (role) => {
-        const repoId = freshRepo();
+        const repoId = newRepoId();
         const token = await service.token(role, repoId);
         expect((await service.ask('GET', keysOf(repoId), { token })).status).toBe(
           mayList.includes(role) ? 200 : 403,

@@ -18,7 +18,7 @@ import { WebhookSender } from '../src/subscribers/webhooks/sender.js';
 import { openSqliteDeliveryStore } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
 import { accessesIn, accessesOf } from './support/assertions/audit-accesses.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { combinations } from './support/servers/combinations.js';
 import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
 
@@ -31,7 +31,7 @@ const expectError = ({ status, json }: Answer, expected: number, code: string, m
   expect(json['message']).toMatch(message);
 };
 
-describe.each(combinations)('as of a moment on $name', ({ start }) => {
+describe.each(combinations)('as of a point in time on $name', ({ start }) => {
   let service: Running;
   let admin: string;
   let auditor: string;
@@ -56,7 +56,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     keys = `/repo/${repoId}/ai/apikey`;
   });
 
-  /** A change, and its position. */
+  /** Makes a change and returns its position. */
   const change = async (method: string, path: string, what?: unknown) => {
     const { status, json, headers } = await service.ask(method, path, { token: admin, body: what });
     expect(status).toBeLessThan(300);
@@ -66,7 +66,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
   const create = (more: object = {}) => change('POST', keys, { ...body, ...more });
   const look = (path: string, asOf: string, query = '', token = auditor, headers = {}) =>
     service.ask('GET', `${path}?asOf=${encodeURIComponent(asOf)}&${query}`, { token, headers });
-  /** A key as the plain call shows it, without what is not in the log. */
+  /** A key as the plain call returns it, without fields that are not in the log. */
   const plain = async (path: string) => {
     const { json } = await service.ask('GET', `${path}?include=deleted`, { token: admin });
     const { lastUsedAt: _, ...rest } = json['apiKey'] as Json;
@@ -91,13 +91,15 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     });
     expect(first.headers.get('keyledger-as-of')).toBe(created.position);
     expect(first.headers.get('cache-control')).toBe('no-store');
-    for (const [moment, is] of [
+    for (const [pointInTime, is] of [
       [renamed, { name: 'find', status: 'active', position: renamed.position }],
       [other, { name: 'find', status: 'active', position: renamed.position }],
       [suspended, { name: 'find', status: 'suspended', position: suspended.position }],
     ] as const) {
-      expect((await look(created.path, moment.position)).json['apiKey']).toMatchObject(is);
-      expect(keysIn(await look(keys, moment.position)).find(({ id }) => id === created.id)).toMatchObject(is);
+      expect((await look(created.path, pointInTime.position)).json['apiKey']).toMatchObject(is);
+      expect(
+        keysIn(await look(keys, pointInTime.position)).find(({ id }) => id === created.id),
+      ).toMatchObject(is);
     }
     expect(idsIn(await look(keys, created.position))).toEqual([created.id]);
     expect(idsIn(await look(keys, other.position))).toEqual([other.id, created.id]);
@@ -132,12 +134,12 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     }
   });
 
-  it('an expiry is judged at the moment, and counts from its own millisecond on', async () => {
+  it('an expiry is evaluated at that time, and counts from its own millisecond on', async () => {
     const expiresAt = new Date(Date.now() + 1000).toISOString();
     const { path, position } = await create({ expiresAt });
     await eventually(() => Date.now() > Date.parse(expiresAt));
     const later = await change('PUT', path, { name: 'find' });
-    const statusAt = async (moment: string) => (await look(path, moment)).json['apiKey'];
+    const statusAt = async (pointInTime: string) => (await look(path, pointInTime)).json['apiKey'];
     expect(await statusAt(minus(expiresAt, 1))).toMatchObject({ status: 'active', position });
     expect(await statusAt(expiresAt)).toMatchObject({ status: 'expired', position });
     expect(await statusAt(position)).toMatchObject({ status: 'active' });
@@ -146,13 +148,13 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     expect(keysIn(await look(keys, minus(expiresAt, 1), 'status=expired'))).toHaveLength(0);
   });
 
-  it('lists are filtered and paged as they are without a moment', async () => {
+  it('lists are filtered and paged like current ones', async () => {
     const made: Awaited<ReturnType<typeof create>>[] = [];
     for (let n = 0; n < 40; n++) made.push(await create({ aiType: n % 2 ? 'AWS' : 'OPENAI' }));
     await change('DELETE', made[3]?.path ?? '');
     await change('POST', `${made[4]?.path}/suspend`);
     const { position } = await change('DELETE', made[6]?.path ?? '');
-    // What comes after must change nothing.
+    // Later changes must not affect these answers.
     for (const one of made.slice(10)) await change('DELETE', one.path);
     await create();
     const ids = made.map(({ id }) => id).reverse();
@@ -205,7 +207,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     for (const at of [keys, path]) expect((await service.ask('GET', at, { token: admin })).status).toBe(200);
   });
 
-  it('what is no moment, or none yet, is 400', async () => {
+  it('what is not a point in time, or lies in the future, is 400', async () => {
     const { path } = await create();
     for (const [asOf, message] of [
       ['', /a time with its zone/],
@@ -256,7 +258,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     expect(seen).toMatchObject([
       { actor, data: { apiKeyId: null, query: { asOf: position, status: 'active', limit: 5 } } },
       { actor, data: { apiKeyId: id, query: { asOf: time } } },
-      // That there was no such key is an answer, too.
+      // The audit records an answer that no such key existed, too.
       { actor, data: { apiKeyId: id, query: { asOf: minus(time, 3_600_000) } } },
     ]);
     for (const { data } of seen) {
@@ -264,7 +266,7 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
     }
   });
 
-  it('what another instance did a moment ago is there', async () => {
+  it('what another instance has just done is included', async () => {
     const other = await runService({ ...settings, EVENT_STORE_URL: service.config.EVENT_STORE_URL });
     try {
       const token = await other.token('auditor', '*', 'eve');
@@ -280,9 +282,9 @@ describe.each(combinations)('as of a moment on $name', ({ start }) => {
   });
 });
 
-describe('an instance that is behind', () => {
+describe('an instance that lags', () => {
   it('says so, instead of leaving out a key that it has not seen', async () => {
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     const fail = (error: Error) => {
       throw error;
     };

@@ -10,7 +10,7 @@ const start = async (settings: NodeJS.ProcessEnv = {}) => {
   return service;
 };
 
-/** What the server says to bytes that need not be HTTP. */
+/** Answer of the server to bytes that need not be HTTP. */
 const raw = (url: string, bytes: string): Promise<string> =>
   new Promise((resolve, reject) => {
     const socket = connect(Number(new URL(url).port), '127.0.0.1', () => socket.write(bytes));

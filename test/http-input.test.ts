@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { answersIn, exchange } from './support/http/raw-client.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
-/** What a caller may write in more than one way, and what names may hold. */
+/** Equivalent spellings of input, and the characters that names may hold. */
 
 let service: Running;
 let admin: string;
@@ -218,8 +218,8 @@ describe('names, reasons and descriptions', () => {
   });
 });
 
-describe('the staleness of a verdict', () => {
-  it('is that of its moment, not of the beginning of its request', async () => {
+describe('the staleness of a verification', () => {
+  it('is that of its own time, not of the beginning of its request', async () => {
     const { key, secret } = await made();
     const token = await service.token('verifier', '*');
     const body = JSON.stringify({ key, secret });
@@ -237,7 +237,7 @@ describe('the staleness of a verdict', () => {
     const metrics = async () => (await service.ask('GET', '/metrics')).text;
     const stalenessNow = async () =>
       Number(/^keyledger_verify_staleness_seconds (\S+)$/m.exec(await metrics())?.[1]);
-    // The projector asks the log for its end once a second: just after that, the staleness is at its lowest.
+    // The projector reads the log's end once a second: just after that, the staleness is lowest.
     let before = await stalenessNow();
     for (let now = before; now >= before; now = await stalenessNow()) before = now;
     for (let now = await stalenessNow(); now < 0.7; now = await stalenessNow());

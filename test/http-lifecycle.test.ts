@@ -62,7 +62,7 @@ describe.each(combinations)('the life of a key on $name', ({ start }) => {
       expect(await verify(old)).toEqual(refused('BAD_SECRET'));
     });
 
-    it('with an overlap leaves the old secret good until that ends, or until the next rotation', async () => {
+    it('with an overlap keeps the old secret valid until that ends, or until the next rotation', async () => {
       const old = await create(repo());
       const next = (await ask('POST', `${old.path}/rotate`, { overlapSeconds: 3600 })).json as Key;
       expect(await verify(old)).toMatchObject({ valid: true });
@@ -237,7 +237,7 @@ describe.each(combinations)('the life of a key on $name', ({ start }) => {
   describe('a leaked credential', () => {
     const revoke = (body: unknown) => service.ask('POST', '/revoke', { body });
 
-    it('ends its key for whoever holds it, without a token', async () => {
+    it('ends its key for anyone who holds it, without a token', async () => {
       const keys = repo();
       const key = await create(keys);
       const answer = await revoke({ key: key.key, secret: key.secret });

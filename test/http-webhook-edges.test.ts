@@ -26,7 +26,7 @@ const history = async (id: string) => {
 };
 const positionOf = (answer: Answer) => answer.headers.get('keyledger-position') ?? '';
 
-/** Each route with an endpoint in its path, and a good request; the deletion is the last. */
+/** Each route with an endpoint in its path, and a valid request; the deletion comes last. */
 const routes: readonly [string, string, Json?][] = [
   ['GET', ''],
   ['GET', '/deliveries'],
@@ -90,7 +90,7 @@ describe('the routes of an endpoint', () => {
     }
     expect(await history(id)).toEqual(['WebhookRegistered']);
     expect(await statuses(`${hooks}/${id}`, token)).toEqual(all(200));
-    const told = [
+    const expectedHistory = [
       'WebhookRegistered',
       'WebhookChanged',
       'WebhookPaused',
@@ -99,10 +99,10 @@ describe('the routes of an endpoint', () => {
       'WebhookReplayed',
       'WebhookDeleted',
     ];
-    expect(await history(id)).toEqual(told);
+    expect(await history(id)).toEqual(expectedHistory);
     const afterwards = routes.map(([, path]) => (path === '/history' ? 200 : 404));
     expect(await statuses(`${hooks}/${id}`, token)).toEqual(afterwards);
-    expect(await history(id)).toEqual(told);
+    expect(await history(id)).toEqual(expectedHistory);
   });
 
   it.each([
@@ -223,7 +223,7 @@ describe('an endpoint whose history cannot be read', () => {
     });
   const listed = async () => (await ask('GET', hooks)).json['webhooks'] as Json[];
 
-  it('is listed so, is told nothing while another one is, and takes its deletion only', async () => {
+  it('is listed as such, receives nothing while another one does, and accepts only its deletion', async () => {
     const receiver = await startReceiver();
     const broken = await register({ url: `${receiver.url}/broken`, types: ['ApiKeyCreated'] });
     const sound = await register({ url: `${receiver.url}/sound`, types: ['ApiKeyCreated'] });

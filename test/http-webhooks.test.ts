@@ -18,7 +18,7 @@ const ask = (method: string, path: string, body?: unknown, headers?: Record<stri
   service.ask(method, path, { token, body, ...(headers ? { headers } : {}) });
 const register = async (body: Json = {}) =>
   (await ask('POST', hooks, { url, ...body })).json as { id: string };
-const shown = async (id: string) => (await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json;
+const fetchWebhook = async (id: string) => (await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json;
 
 describe('an endpoint', () => {
   it('is registered, shown, changed, paused, resumed, rotated and deleted', async () => {
@@ -51,11 +51,14 @@ describe('an endpoint', () => {
       messages.push(json['message'] ?? json);
     };
     await say('PUT', '', { types: ['ApiKeyDeleted', 'ApiKeyCreated', 'ApiKeyDeleted'], description: '' });
-    expect(await shown(id)).toMatchObject({ types: ['ApiKeyCreated', 'ApiKeyDeleted'], description: null });
+    expect(await fetchWebhook(id)).toMatchObject({
+      types: ['ApiKeyCreated', 'ApiKeyDeleted'],
+      description: null,
+    });
     await say('PUT', '');
     await say('PUT', '', { types: null });
     await say('POST', '/pause', { reason: ' maintenance ' });
-    expect(await shown(id)).toMatchObject({
+    expect(await fetchWebhook(id)).toMatchObject({
       status: 'paused',
       pausedBecause: { cause: 'requested', reason: 'maintenance' },
     });
@@ -155,7 +158,7 @@ describe('an Idempotency-Key', () => {
     expect((await accessesOf(service.config)).length).toBe(0);
     await ask('PUT', `${hooks}/${id}`, { url: 'https://v2.example/' });
     await ask('POST', `${hooks}/${id}/pause`);
-    // The types as they are kept, and an address as it is understood.
+    // Types in the order of storage, and the URL in its normal form.
     const sameRequest = { url: 'https://HOOKS.example/keys', types: ['ApiKeyCreated', 'ApiKeyDeleted'] };
     const repeated = await again(sameRequest);
     expect([repeated.status, repeated.text]).toEqual([201, first.text]);

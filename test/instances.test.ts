@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import { combinations } from './support/servers/combinations.js';
 import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
@@ -10,11 +10,11 @@ import type { Answer, Json } from './support/servers/service.js';
 
 const body = { name: 'search', aiType: 'OPENAI' };
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let keys: string;
 const children: Child[] = [];
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   keys = `/repo/${randomUUID()}/ai/apikey`;
 });
 afterEach(async () => {
@@ -67,18 +67,18 @@ describe.each(combinations)('two instances on $name', ({ start }) => {
         const [here, there] = n % 2 ? [one, two] : [two, one];
         const { json, headers } = await create(here, token);
         const { id, key, secret } = json;
-        const verdict = (position: string | null) =>
+        const verify = (position: string | null) =>
           there.ask('POST', '/verify', {
             token: verifier,
             body: { key, secret },
             headers: { 'keyledger-min-position': position ?? '' },
           });
-        expect((await verdict(headers.get('keyledger-position'))).json).toMatchObject({ valid: true });
+        expect((await verify(headers.get('keyledger-position'))).json).toMatchObject({ valid: true });
         const revoked = await (n % 3
           ? here.ask('DELETE', `${keys}/${id}`, { token })
           : here.ask('POST', `${keys}/${id}/suspend`, { token }));
         const reason = n % 3 ? 'DELETED' : 'SUSPENDED';
-        const after = await verdict(revoked.headers.get('keyledger-position'));
+        const after = await verify(revoked.headers.get('keyledger-position'));
         expect(after.json).toEqual({ success: true, valid: false, reason });
       }
     } finally {
@@ -106,8 +106,8 @@ describe.each(combinations)('two instances on $name', ({ start }) => {
       const credential = { 'x-api-key': json['key'] as string, 'x-api-secret': json['secret'] as string };
       expect((await two.ask('GET', '/verify/forward', { headers: credential })).status).toBe(200);
       await two.end('SIGTERM');
-      const [shown] = (await list(one, token)).json['apiKeys'] as Json[];
-      expect(shown?.['lastUsedAt']).toMatch(/:00\.000Z$/);
+      const [listedKey] = (await list(one, token)).json['apiKeys'] as Json[];
+      expect(listedKey?.['lastUsedAt']).toMatch(/:00\.000Z$/);
     } finally {
       await parts.stop();
     }
@@ -154,7 +154,10 @@ whereRedisCanBeStopped('Redis', () => {
   });
   afterEach(() => redis.stop('SIGKILL'));
 
-  /** Creates and lists until told to stop; every list that is answered must hold all that was acknowledged before it. */
+  /**
+   * Creates and lists until stopped; every list must hold all creations that were acknowledged before its
+   * request.
+   */
   async function load(children: readonly Child[], token: string, during: () => Promise<void>) {
     const acknowledged: unknown[] = [];
     const wrong: unknown[] = [];
@@ -247,7 +250,7 @@ whereRedisCanBeStopped('Redis', () => {
     const token = await first.token('admin');
     await create(first, token);
     await first.end('SIGTERM');
-    const other = freshFolder();
+    const other = temporaryFolder();
     const second = await spawnService(other.path, { ...settings, RATE_LIMIT: '0' });
     children.push(second);
     const its = await second.token('admin');

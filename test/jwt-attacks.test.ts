@@ -22,7 +22,7 @@ import {
   rsa,
   SECRET,
   serveKeys,
-  setUps,
+  tokenConfigurations,
   verifierWith,
   weak,
 } from './support/fixtures/jwt.js';
@@ -33,14 +33,14 @@ beforeAll(async () => {
 });
 afterAll(() => void keys.close());
 
-describe.each(setUps)('where tokens are checked with $name', ({ key, header, sign }) => {
+describe.each(tokenConfigurations)('where tokens are checked with $name', ({ key, header, sign }) => {
   const callerOf = async (token: string) => verifierWith(key(keys))(token);
   const refused = (token: string) =>
     expect(callerOf(token)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
   const signed = (claims: object | string | Buffer, more: object = {}) =>
     jwt({ ...header, ...more }, claims, sign);
 
-  it('a good token is good', async () => {
+  it('a valid token is accepted', async () => {
     expect(await callerOf(signed(good))).toMatchObject({ subject: 'ada', grants: { shop: 'admin' } });
     expect(await callerOf(signed({ ...good, aud: ['else', AUDIENCE] }))).toMatchObject({ subject: 'ada' });
   });
@@ -190,7 +190,7 @@ describe.each(setUps)('where tokens are checked with $name', ({ key, header, sig
 
 describe('a shared secret', () => {
   it('is for its own algorithm only', async () => {
-    // Long enough for each of them.
+    // Long enough for each of these algorithms.
     const secret = SECRET.repeat(2);
     const verify = async (token: string) => verifierWith(new TextEncoder().encode(secret))(token);
     expect(await verify(jwt({ alg: 'HS256' }, good, hmac(secret)))).toMatchObject({ subject: 'ada' });

@@ -19,14 +19,14 @@ import {
   SECONDS,
 } from './support/fixtures/jwt.js';
 
-/** What becomes of tokens when the issuer of their key set fails, or changes its keys. */
+/** Tokens while the issuer of their key set fails, or changes its keys. */
 
 const pair = (kid: string) => {
   const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   let serial = 0;
   return {
     jwk: jwkOf(keys, { kid, alg: 'ES256' }),
-    /** A new token each time, so that none is remembered. */
+    /** A new token each time, so that no cache holds it. */
     token: () => jwt({ alg: 'ES256', kid }, { ...good, jti: ++serial }, ecdsa(keys.privateKey)),
   };
 };
@@ -65,7 +65,7 @@ const refused = { code: 'UNAUTHENTICATED' };
 const unavailable = { code: 'UNAVAILABLE' };
 
 describe('a key set whose issuer', () => {
-  it.each(['fails', 'hangs', 'is broken'] as const)('%s goes on being used', async (mode) => {
+  it.each(['fails', 'hangs', 'is broken'] as const)('%s stays in use', async (mode) => {
     const verify = verifier();
     expect(await verify(first.token())).toMatchObject(accepted);
     answers.mode = mode;
@@ -104,7 +104,7 @@ describe('a key set whose issuer', () => {
     await Promise.all(
       Array.from({ length: 20 }, () => expect(verify(first.token())).rejects.toMatchObject(unavailable)),
     );
-    // A fetch has five seconds.
+    // A fetch times out after five seconds.
     expect(performance.now() - began).toBeLessThan(8000);
     answers.mode = 'answers';
     await eventually(() => keySet.ageSeconds < 60);
@@ -123,7 +123,7 @@ describe('a key set whose issuer', () => {
     const outcomes = new Set<string>();
     while (!outcomes.has('UNAVAILABLE'))
       await Promise.resolve(verify(second.token())).catch(({ code }) => outcomes.add(code));
-    // 10 ms, 20 ms and so on: the next pause is more than a token waits for.
+    // Pauses are 10 ms, 20 ms and so on: the next one exceeds what a token waits.
     expect(outcomes).toEqual(new Set(['UNAUTHENTICATED', 'UNAVAILABLE']));
     expect(fetched).toBeLessThan(15);
     expect(await verify(first.token())).toMatchObject(accepted);
@@ -136,7 +136,7 @@ describe('a key set whose issuer', () => {
     expect(await verify(second.token())).toMatchObject(accepted);
   });
 
-  it('fails while a token names an unknown key makes that token unavailable, and leaves others good', async () => {
+  it('fails while a token names an unknown key makes that token UNAVAILABLE, and keeps others valid', async () => {
     const verify = verifier();
     await verify(first.token());
     answers.mode = 'fails';

@@ -7,7 +7,7 @@ import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { createVerifier } from '../src/sdk/verifier/index.js';
 import { type LastUse, LastUsedReporter } from '../src/sdk/verifier/last-used-reporter.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { spawnService } from './support/servers/child-service.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
@@ -25,7 +25,7 @@ const create = async (repoId: string): Promise<Credential> => {
   const token = await service.token('admin', repoId);
   return (await service.ask('POST', `/repo/${repoId}/ai/apikey`, { token, body })).json as Credential;
 };
-const shown = async (repoId: string, id: string): Promise<Json> => {
+const fetchKey = async (repoId: string, id: string): Promise<Json> => {
   const token = await service.token('viewer', repoId);
   const list = (await service.ask('GET', `/repo/${repoId}/ai/apikey`, { token })).json['apiKeys'] as Json[];
   const one = await service.ask('GET', `/repo/${repoId}/ai/apikey/${id}`, { token });
@@ -49,10 +49,10 @@ describe('the last use of a key', () => {
     await verifier.ready();
     const before = Date.now();
     await eventually(() => verifier.verify(key, secret).valid);
-    expect(await shown(repoId, id)).not.toHaveProperty('lastUsedAt');
+    expect(await fetchKey(repoId, id)).not.toHaveProperty('lastUsedAt');
     await verifier.close();
     const after = Date.now();
-    expect([minuteOf(before), minuteOf(after)]).toContain((await shown(repoId, id))['lastUsedAt']);
+    expect([minuteOf(before), minuteOf(after)]).toContain((await fetchKey(repoId, id))['lastUsedAt']);
   });
 
   it('is not reported for a credential that was refused', async () => {
@@ -64,7 +64,7 @@ describe('the last use of a key', () => {
       () => (verifier.verify(key, `secret_${'a'.repeat(49)}`) as Json)['reason'] !== 'UNKNOWN',
     );
     await verifier.close();
-    expect(await shown(repoId, id)).not.toHaveProperty('lastUsedAt');
+    expect(await fetchKey(repoId, id)).not.toHaveProperty('lastUsedAt');
   });
 
   it('is the latest that was reported, and never in the future', async () => {
@@ -74,9 +74,9 @@ describe('the last use of a key', () => {
     const at = (ms: number) => [{ id, at: new Date(ms).toISOString() }];
     expect((await report(repoId, at(now - HOUR_MS))).status).toBe(200);
     expect((await report(repoId, at(now - 2 * HOUR_MS))).status).toBe(200);
-    expect((await shown(repoId, id))['lastUsedAt']).toBe(minuteOf(now - HOUR_MS));
+    expect((await fetchKey(repoId, id))['lastUsedAt']).toBe(minuteOf(now - HOUR_MS));
     expect((await report(repoId, at(now + 48 * HOUR_MS))).status).toBe(200);
-    expect([minuteOf(now), minuteOf(Date.now())]).toContain((await shown(repoId, id))['lastUsedAt']);
+    expect([minuteOf(now), minuteOf(Date.now())]).toContain((await fetchKey(repoId, id))['lastUsedAt']);
   });
 
   it('is not in the future although a clock that was ahead has left it there', async () => {
@@ -86,7 +86,7 @@ describe('the last use of a key', () => {
     const now = Date.now();
     await store.write([[id, now + 48 * HOUR_MS]]);
     await store.close();
-    expect([minuteOf(now), minuteOf(Date.now())]).toContain((await shown(repoId, id))['lastUsedAt']);
+    expect([minuteOf(now), minuteOf(Date.now())]).toContain((await fetchKey(repoId, id))['lastUsedAt']);
   });
 
   it('may only be reported of keys of repositories that the token may follow', async () => {
@@ -102,7 +102,7 @@ describe('the last use of a key', () => {
         ])
       ).status,
     ).toBe(200);
-    expect(await shown(repoId, id)).not.toHaveProperty('lastUsedAt');
+    expect(await fetchKey(repoId, id)).not.toHaveProperty('lastUsedAt');
   });
 
   it.each<[string, unknown]>([
@@ -116,7 +116,7 @@ describe('the last use of a key', () => {
   });
 
   it('that was reported outlives a service that is killed', async () => {
-    const data = freshFolder();
+    const data = temporaryFolder();
     let child = await spawnService(data.path);
     const token = await child.token('admin');
     const body = { name: 'search', aiType: 'AWS' };
@@ -136,7 +136,7 @@ describe('the last use of a key', () => {
   });
 
   it('is not taken while it cannot be stored', async () => {
-    const data = freshFolder();
+    const data = temporaryFolder();
     mkdirSync(join(data.path, 'usage.db'));
     const child = await spawnService(data.path);
     const token = await child.token('replica');
@@ -160,7 +160,7 @@ describe('the last use of a key', () => {
 });
 
 describe('reports', () => {
-  /** Takes as many reports as the test says, and keeps them. */
+  /** Receives reports, and fails when the test says so. */
   function receiver() {
     const batches: (readonly LastUse[])[] = [];
     const errors: string[] = [];

@@ -10,8 +10,8 @@ import type { LastUsedStore } from '../src/last-used/last-used-store.js';
 import { openLastUsedStore } from '../src/last-used/open.js';
 import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
 import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
-import { describeUsageStore, inReach } from './support/contracts/last-used-store.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { describeLastUsedStore, untilAvailable } from './support/contracts/last-used-store.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const at = Date.UTC(2026, 0, 1);
@@ -19,9 +19,9 @@ let warnings: string[] = [];
 const logger = pino({ level: 'warn' }, { write: (line) => void warnings.push(JSON.parse(line).msg) });
 
 describe('the contract', () => {
-  const home = freshFolder();
+  const home = temporaryFolder();
   afterAll(() => home.remove());
-  describeUsageStore('SQLite', async () => openSqliteLastUsedStore(join(home.path, 'usage.db'), logger));
+  describeLastUsedStore('SQLite', async () => openSqliteLastUsedStore(join(home.path, 'usage.db'), logger));
 });
 
 const whereThereIsRedis = redisSource ? describe : describe.skip;
@@ -31,14 +31,14 @@ whereThereIsRedis('with a Redis', () => {
     server = await startRedis();
   }, 120_000);
   afterAll(() => server.stop());
-  describeUsageStore('Redis', () => inReach(openRedisLastUsedStore(server.url, 'test')));
+  describeLastUsedStore('Redis', () => untilAvailable(openRedisLastUsedStore(server.url, 'test')));
 
   it('last uses lie where the read model lies', async () => {
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     const file = join(folder.path, 'usage.db');
-    const inRedis = await inReach(openLastUsedStore(server.url, file, 'test', logger));
+    const inRedis = await untilAvailable(openLastUsedStore(server.url, file, 'test', logger));
     expect(existsSync(file)).toBe(false);
-    const inFile = await inReach(openLastUsedStore('memory:', file, 'test', logger));
+    const inFile = await untilAvailable(openLastUsedStore('memory:', file, 'test', logger));
     expect(existsSync(file)).toBe(true);
     await inRedis.close();
     await inFile.close();
@@ -47,7 +47,7 @@ whereThereIsRedis('with a Redis', () => {
 });
 
 describe('the file', () => {
-  let folder: ReturnType<typeof freshFolder>;
+  let folder: ReturnType<typeof temporaryFolder>;
   let file: string;
   const opened: LastUsedStore[] = [];
   const children: ChildProcess[] = [];
@@ -57,7 +57,7 @@ describe('the file', () => {
     return store;
   };
   beforeEach(() => {
-    folder = freshFolder();
+    folder = temporaryFolder();
     file = join(folder.path, 'data', 'usage.db');
     warnings = [];
   });
@@ -88,7 +88,7 @@ describe('the file', () => {
     await expect(store.write([['a', at]])).rejects.toThrow('EISDIR');
     await expect(store.read(['a'])).rejects.toThrow('EISDIR');
     rmSync(file, { recursive: true });
-    await inReach(store);
+    await untilAvailable(store);
     await store.write([['a', at]]);
     expect(await store.read(['a'])).toEqual(new Map([['a', at]]));
   });

@@ -10,17 +10,17 @@ import { LastUsedTracker } from '../src/last-used/last-used-tracker.js';
 import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
 import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { eventually } from './support/assertions/eventually.js';
-import { inReach } from './support/contracts/last-used-store.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { untilAvailable } from './support/contracts/last-used-store.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const at = Date.UTC(2026, 0, 1);
 const HOUR = 3_600_000;
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let file: string;
-let said: string[];
+let logged: string[];
 const started: LastUsedTracker[] = [];
-const logger = pino({ level: 'info' }, { write: (line) => void said.push(JSON.parse(line).msg) });
+const logger = pino({ level: 'info' }, { write: (line) => void logged.push(JSON.parse(line).msg) });
 
 const start = (store: LastUsedStore, intervalMs: number) => {
   const lastUsedTracker = new LastUsedTracker(store, logger, intervalMs);
@@ -28,7 +28,7 @@ const start = (store: LastUsedStore, intervalMs: number) => {
   return lastUsedTracker;
 };
 const sqlite = () => openSqliteLastUsedStore(file, logger);
-/** The SQLite store, and what it is given; `during` is called with each batch while it is being written. */
+/** The SQLite store, and the batches it receives; it calls `during` with each batch while writing it. */
 function watched(during: (batch: readonly LastUse[]) => void = () => undefined) {
   const store = sqlite();
   const batches: (readonly LastUse[])[] = [];
@@ -39,7 +39,7 @@ function watched(during: (batch: readonly LastUse[]) => void = () => undefined) 
   };
   return { batches, store: { write, read: store.read.bind(store), close: store.close.bind(store) } };
 }
-/** What the file holds, as another process sees it. */
+/** Content of the file, as another process reads it. */
 async function written(ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const store = sqlite();
   try {
@@ -50,9 +50,9 @@ async function written(ids: readonly string[]): Promise<ReadonlyMap<string, numb
 }
 
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   file = join(folder.path, 'usage.db');
-  said = [];
+  logged = [];
 });
 afterEach(async () => {
   for (const lastUsedTracker of started.splice(0)) await lastUsedTracker.stop();
@@ -87,7 +87,7 @@ describe('the last use of a key', () => {
     );
   });
 
-  it('is known at any moment while it is being written', async () => {
+  it('is readable at any time while it is being written', async () => {
     const lastUsedTracker = start(sqlite(), 1);
     for (let use = 1; use <= 300; use++) {
       lastUsedTracker.record('a', at + use);
@@ -191,7 +191,7 @@ describe('writing', () => {
   });
 });
 
-describe('a store that is out of reach', () => {
+describe('a store that is unavailable', () => {
   it('loses nothing, is tried again, and is warned of once', async () => {
     mkdirSync(file);
     const store = sqlite();
@@ -212,17 +212,17 @@ describe('a store that is out of reach', () => {
     lastUsedTracker.record('a', at + 1);
     const before = tries;
     await eventually(() => tries >= before + 3);
-    expect(said).toEqual(['Last uses of keys cannot be written']);
+    expect(logged).toEqual(['Last uses of keys cannot be written']);
 
     rmSync(file, { recursive: true });
     const now = new Map([
       ['a', at + 1],
       ['b', at],
     ]);
-    await eventually(() => said.length === 2);
+    await eventually(() => logged.length === 2);
     expect(await written(['a', 'b'])).toEqual(now);
     expect(await lastUsedTracker.lastUsed(['a', 'b'])).toEqual(now);
-    expect(said).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
+    expect(logged).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
   });
 });
 
@@ -237,26 +237,26 @@ whereRedisCanBeStopped('Redis', () => {
   afterEach(() => redis.stop('SIGKILL'));
 
   it('that was killed and is back, empty, gets what was used meanwhile', async () => {
-    const lastUsedTracker = start(await inReach(openRedisLastUsedStore(redis.url, 'test')), 5);
+    const lastUsedTracker = start(await untilAvailable(openRedisLastUsedStore(redis.url, 'test')), 5);
     lastUsedTracker.record('before', at);
-    const admin = await inReach(openRedisLastUsedStore(redis.url, 'test'));
+    const admin = await untilAvailable(openRedisLastUsedStore(redis.url, 'test'));
     await eventually(async () => (await admin.read(['before'])).has('before'));
     await redis.stop('SIGKILL');
     lastUsedTracker.record('a', at);
-    await eventually(() => said.length > 0);
+    await eventually(() => logged.length > 0);
     await expect(lastUsedTracker.lastUsed(['a'])).rejects.toThrow();
     lastUsedTracker.record('a', at + 1);
     redis = await startRedis(port);
-    await eventually(() => said.length > 1);
-    await inReach(admin);
+    await eventually(() => logged.length > 1);
+    await untilAvailable(admin);
     expect(await admin.read(['a'])).toEqual(new Map([['a', at + 1]]));
     expect(await lastUsedTracker.lastUsed(['a', 'before'])).toEqual(new Map([['a', at + 1]]));
-    expect(said).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
+    expect(logged).toEqual(['Last uses of keys cannot be written', 'Last uses of keys are written again']);
     await admin.close();
   });
 
   it('that does not answer does not hold the stop up', async () => {
-    const lastUsedTracker = start(await inReach(openRedisLastUsedStore(redis.url, 'test')), HOUR);
+    const lastUsedTracker = start(await untilAvailable(openRedisLastUsedStore(redis.url, 'test')), HOUR);
     for (let n = 0; n < 5_000; n++) lastUsedTracker.record(`key-${n}`, at);
     const admin = new Redis(redis.url);
     await admin.client('PAUSE', HOUR);
@@ -281,6 +281,6 @@ describe('stopping', () => {
     const lastUsedTracker = start(sqlite(), HOUR);
     lastUsedTracker.record('a', at);
     await lastUsedTracker.stop();
-    expect(said).toEqual(['Last uses of keys cannot be written']);
+    expect(logged).toEqual(['Last uses of keys cannot be written']);
   });
 });

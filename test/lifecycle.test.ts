@@ -37,21 +37,21 @@ describe('rotating', () => {
       .when(rotate(2, 3600))
       .thenEvents(rotated(2, msLater(HOUR_MS))));
 
-  const isGoodAt = (ms: number, ...events: Parameters<typeof fold>[0]) => {
+  const isValidAt = (ms: number, ...events: Parameters<typeof fold>[0]) => {
     const key = fold([created, ...events]);
     return key && secretHashesAt(key, time(msLater(ms)));
   };
-  it('leaves one good secret without an overlap', () =>
-    expect(isGoodAt(-HOUR_MS, rotated(2))).toEqual(['hash 2']));
-  it('leaves two good secrets until the overlap ends', () => {
+  it('leaves one valid secret without an overlap', () =>
+    expect(isValidAt(-HOUR_MS, rotated(2))).toEqual(['hash 2']));
+  it('leaves two valid secrets until the overlap ends', () => {
     const once = rotated(2, msLater(HOUR_MS));
-    expect(isGoodAt(HOUR_MS - 1, once)).toEqual(['hash 2', 'hash 1']);
-    expect(isGoodAt(HOUR_MS, once)).toEqual(['hash 2']);
+    expect(isValidAt(HOUR_MS - 1, once)).toEqual(['hash 2', 'hash 1']);
+    expect(isValidAt(HOUR_MS, once)).toEqual(['hash 2']);
   });
   it('a second time ends the first overlap', () => {
     const [once, twice] = [rotated(2, msLater(HOUR_MS)), rotated(3, msLater(HOUR_MS))];
-    expect(isGoodAt(1, once, twice)).toEqual(['hash 3', 'hash 2']);
-    expect(isGoodAt(1, once, rotated(3))).toEqual(['hash 3']);
+    expect(isValidAt(1, once, twice)).toEqual(['hash 3', 'hash 2']);
+    expect(isValidAt(1, once, rotated(3))).toEqual(['hash 3']);
   });
 
   const mine = { keyHash: 'mine', requestHash: 'overlap 0' };

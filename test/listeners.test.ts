@@ -9,15 +9,15 @@ afterEach(() => service?.stop());
 
 async function exchangeWith(host: string, port: number, bytes: string): Promise<string> {
   const socket = createConnection({ host, port, allowHalfOpen: true });
-  let said = '';
+  let received = '';
   socket.setEncoding('latin1').on('data', (piece) => {
-    said += piece;
+    received += piece;
   });
   socket.on('error', () => undefined);
   socket.write(bytes);
   await Promise.race([once(socket, 'end'), once(socket, 'close')]);
   socket.destroy();
-  return said;
+  return received;
 }
 
 const filler = 'a:\r\n'.repeat(2100);
@@ -66,9 +66,9 @@ describe('every listener', () => {
     const body = '{"name":"late","aiType":"AWS"}';
     const head = `POST /repo/shop/ai/apikey HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n`;
     const socket = createConnection({ host: '::1', port: Number(port) });
-    let said = '';
+    let received = '';
     socket.setEncoding('utf8').on('data', (piece) => {
-      said += piece;
+      received += piece;
     });
     socket.write(head);
     await once(socket, 'data');
@@ -76,7 +76,7 @@ describe('every listener', () => {
     service = undefined;
     socket.write(body);
     await Promise.race([once(socket, 'end'), once(socket, 'close')]);
-    expect(said).toContain('HTTP/1.1 201 Created');
+    expect(received).toContain('HTTP/1.1 201 Created');
     socket.destroy();
     await stopped;
   });

@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { load, post } from '../bench/load.js';
-import { offer, openCaller } from '../bench/open-loop.js';
+import { openCaller, sendAtRate } from '../bench/open-loop.js';
 import { createBulkhead } from '../src/http/plugins/load-shedding.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import type { Json } from './support/servers/service.js';
 
-/** What /verify takes of the answer that made a key. */
+/** Credential for /verify from the answer of a creation. */
 const credentialOf = (made: unknown) => {
   const { key, secret } = made as Json;
   return { key, secret };
@@ -20,17 +20,17 @@ const credentialOf = (made: unknown) => {
 
 const PATH = '/repo/shop/ai/apikey';
 const CONNECTIONS = 2000;
-/** More than there is room for, and than may wait for it. */
+/** More requests than the bulkhead runs and queues. */
 const TOO_MANY = 7000;
 const TOO_MUCH = 'Not done: too much is under way; try again';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let service: Child;
 let authorization: string;
 let create: Buffer;
 
 beforeEach(async () => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   service = await spawnService(folder.path, { RATE_LIMIT: '0', LOG_LEVEL: 'warn' });
   authorization = `Bearer ${await service.token('admin')}`;
   create = post(service.url, PATH, { authorization }, { name: 'search', aiType: 'OPENAI' });
@@ -40,7 +40,7 @@ afterEach(async () => {
   folder.remove();
 });
 
-/** Another process that does not let go of the file: the log takes nothing, and answers nothing for seconds. */
+/** Another process holds the file's lock: the log accepts nothing, and answers nothing for seconds. */
 function lockLog(): { release(): void } {
   const db = new DatabaseSync(join(folder.path, 'keyledger.db'));
   db.exec('PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE');
@@ -52,7 +52,7 @@ function lockLog(): { release(): void } {
   };
 }
 
-/** Many requests over one connection at once, whose answers are not read. */
+/** Many requests at once over one connection, whose answers the client does not read. */
 function pipeline(request: Buffer, times: number) {
   const { hostname, port } = new URL(service.url);
   const socket = connect(Number(port), hostname).on('error', () => undefined);
@@ -100,7 +100,7 @@ it('room is had by so many, waited for by so many, and beyond that refused at on
 it('ten times more creations than can be done are done or refused, and what is refused is not done', async () => {
   await makeKeys(500);
   const before = await listed();
-  const offered = await offer(service.url, () => create, {
+  const offered = await sendAtRate(service.url, () => create, {
     perSecond: 50_000,
     seconds: 2,
     connections: CONNECTIONS,
@@ -122,7 +122,7 @@ it('a log that answers nothing holds up no more than there is room for; the rest
   const memory = residentMiB();
   const lock = lockLog();
   let peak = 0;
-  const flood = offer(service.url, () => create, {
+  const flood = sendAtRate(service.url, () => create, {
     perSecond: 20_000,
     seconds: 3,
     connections: CONNECTIONS * 2,
@@ -134,8 +134,8 @@ it('a log that answers nothing holds up no more than there is room for; the rest
   const verifier = await service.token('verifier');
   while (!isOver) {
     expect((await service.ask('GET', '/health/live')).status).toBe(200);
-    const verdict = await service.ask('POST', '/verify', { token: verifier, body: credentialOf(key) });
-    expect(verdict.json).toMatchObject({ valid: true });
+    const result = await service.ask('POST', '/verify', { token: verifier, body: credentialOf(key) });
+    expect(result.json).toMatchObject({ valid: true });
     peak = Math.max(peak, residentMiB());
   }
   const { answers, broken, sent } = await flood;
@@ -155,7 +155,7 @@ it('what one connection sends without waiting for answers does not stay in memor
   const socket = pipeline(create, 100_000);
   await eventually(async () => (await refused()) > 0);
   let peak = 0;
-  // The first answers come when the log has given up: until then all that was taken in is held.
+  // The first answers come when the log times out: until then the service holds all accepted requests.
   const answered = once(socket, 'data');
   let hasAnswered = false;
   void answered.then(() => {
@@ -184,10 +184,10 @@ it('while there is no room a creation is refused with Retry-After, and a deletio
   const another = await service.ask('POST', PATH, { token, body: { name: 'search', aiType: 'OPENAI' } });
   expect(another).toMatchObject({ status: 503, json: { code: 'UNAVAILABLE', message: TOO_MUCH } });
   expect(another.headers.get('retry-after')).toBe('1');
-  // Not a word about each of thousands.
+  // The service logs no line for each of thousands.
   expect(service.output()).not.toContain(TOO_MUCH);
   lock.release();
-  // They were handed to the log, which may have given up by now.
+  // The log received these, and may have timed out by now.
   for (const { status, text } of await Promise.all(changes)) {
     expect([200, 503]).toContain(status);
     expect(text).not.toContain(TOO_MUCH);
@@ -205,12 +205,12 @@ it('connections that break while their requests are under way take no room with 
     lock.release();
     await eventually(createWorks);
   }
-  // As many at once as there is room for, without the lines of those who wait.
+  // As many at once as the bulkhead runs, without its queue.
   const { replies } = await load(service.url, new Array<Buffer>(3000).fill(create), 900);
   expect(new Set(replies.map(({ status }) => status))).toEqual(new Set([201]));
 }, 60_000);
 
-it('whoever follows events without end takes no room', async () => {
+it('an endless event stream takes no room', async () => {
   const token = await service.token('admin');
   const left = new AbortController();
   const follow = () => fetch(`${service.url}/events`, { headers: { authorization }, signal: left.signal });
@@ -223,7 +223,7 @@ it('whoever follows events without end takes no room', async () => {
 it('a verification waits for one list, not for all of them', async () => {
   const [key] = await makeKeys(3000);
   const host = new URL(service.url).host;
-  // Looks through all keys and tells of none, so that what takes time is the looking.
+  // Scans all keys and returns none, so that the scan takes the time.
   const list = Buffer.from(
     `GET ${PATH}?status=suspended HTTP/1.1\r\nhost: ${host}\r\nauthorization: ${authorization}\r\n\r\n`,
   );
@@ -231,7 +231,7 @@ it('a verification waits for one list, not for all of them', async () => {
   const verify = post(service.url, '/verify', { authorization: verifier }, credentialOf(key));
   const readers = await Promise.all(Array.from({ length: 90 }, () => openCaller(service.url)));
   const gateway = await openCaller(service.url);
-  // All of it is there when the process goes on.
+  // All requests are there when the process continues.
   service.process.kill('SIGSTOP');
   let lists = 0;
   const answers = readers.map(async ({ ask }) => {
@@ -239,10 +239,10 @@ it('a verification waits for one list, not for all of them', async () => {
     lists++;
     return answer?.status;
   });
-  const verdict = gateway.ask(verify);
+  const result = gateway.ask(verify);
   await eventually(() => readers.every(({ socket }) => socket.writableLength === 0));
   service.process.kill('SIGCONT');
-  expect((await verdict)?.body).toContain('"valid":true');
+  expect((await result)?.body).toContain('"valid":true');
   expect(lists).toBeLessThan(45);
   expect(new Set(await Promise.all(answers))).toEqual(new Set([200]));
   for (const { socket } of [...readers, gateway]) socket.destroy();

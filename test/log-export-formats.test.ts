@@ -9,17 +9,23 @@ import type { Position } from '../src/event-store/position.js';
 import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { cloudEventLines, csvLines } from '../src/log-transfer/export-formats.js';
 import { all } from './support/contracts/event-store.js';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
+import {
+  eventsAt,
+  fill,
+  logCopyWorkspace,
+  unreadableEvents,
+  withLogAt,
+} from './support/fixtures/log-copies.js';
 
-const place = copyingPlace();
+const place = logCopyWorkspace();
 const url = place.urlOf('log.db');
 let events: RecordedEvent[];
 beforeAll(async () => {
-  await withLogAt(url, (log) => fill(log, 2000, oddities('shop')));
+  await withLogAt(url, (log) => fill(log, 2000, unreadableEvents('shop')));
 });
 afterAll(() => place.remove());
 
-const given = async function* (some: readonly RecordedEvent[]) {
+const eventsFrom = async function* (some: readonly RecordedEvent[]) {
   yield* some;
 };
 
@@ -76,7 +82,7 @@ describe.each(['csv', 'cloudevents'])('the export as %s', (format) => {
 
 describe('CSV', () => {
   it('has a line of names, and one for each event with what it says', async () => {
-    const [names = [], ...rows] = parseCsv((await all(csvLines(given(events)))).join(''));
+    const [names = [], ...rows] = parseCsv((await all(csvLines(eventsFrom(events)))).join(''));
     const facts = rows.map((row) => Object.fromEntries(names.map((name, i) => [name, row[i]])));
     expect(facts).toHaveLength(events.length);
     for (const [i, event] of events.entries()) {
@@ -106,7 +112,7 @@ describe('CSV', () => {
     ['a;=1', "a;'=1"],
     ['1 - 1 = "0", too', '1 - 1 = "0", too'],
   ])('gives %j to a spreadsheet as %j', async (name, expected) => {
-    const [, row = []] = parseCsv((await all(csvLines(given([named(name)])))).join(''));
+    const [, row = []] = parseCsv((await all(csvLines(eventsFrom([named(name)])))).join(''));
     expect(row.filter((value) => value === expected)).toHaveLength(3);
   });
 
@@ -114,7 +120,7 @@ describe('CSV', () => {
     const part = fc.constantFrom('=', '+', '-', '@', ',', ';', '\t', '\n', '"', "'", ' ', 'a', '＝');
     await fc.assert(
       fc.asyncProperty(fc.string({ unit: part, minLength: 1 }), async (name) => {
-        const text = (await all(csvLines(given([named(name)])))).join('');
+        const text = (await all(csvLines(eventsFrom([named(name)])))).join('');
         const [, row = []] = parseCsv(text);
         for (const value of row.flatMap((one) => one.split(/[,;\t\r\n]/))) {
           expect(value.trim()).not.toMatch(/^[=+\-@＝]/);
@@ -127,7 +133,7 @@ describe('CSV', () => {
 
 describe('CloudEvents', () => {
   it('are such as the specification asks for', async () => {
-    const lines = await all(cloudEventLines(given(events)));
+    const lines = await all(cloudEventLines(eventsFrom(events)));
     const seen = new Set<string>();
     for (const [i, line] of lines.entries()) {
       expect(line.endsWith('\n')).toBe(true);

@@ -10,15 +10,21 @@ import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { occurredAtOf } from '../src/event-store/peek-event.js';
 import { accessesOf } from './support/assertions/audit-accesses.js';
 import { eventually } from './support/assertions/eventually.js';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
+import {
+  eventsAt,
+  fill,
+  logCopyWorkspace,
+  unreadableEvents,
+  withLogAt,
+} from './support/fixtures/log-copies.js';
 
 const REPO = 'repository-1';
-const place = copyingPlace();
+const place = logCopyWorkspace();
 const url = place.urlOf('log.db');
 const exported = (...args: string[]) => place.run('log.db', ['export', ...args]);
 const linesOf = (text: string) => text.trimEnd().split('\n');
 type Line = Omit<RecordedEvent, 'position'> & { position: string };
-/** The events of an export, after a look at what is around them. */
+/** Events of an export, after checks of its header and its trailer. */
 function eventsOf(text: string): Line[] {
   const lines = linesOf(text);
   const trailer = JSON.parse(lines.pop() as string);
@@ -34,8 +40,8 @@ function eventsOf(text: string): Line[] {
 
 beforeAll(async () => {
   await withLogAt(url, async (log) => {
-    await fill(log, 3000, oddities(REPO));
-    const [someKey] = oddities(REPO);
+    await fill(log, 3000, unreadableEvents(REPO));
+    const [someKey] = unreadableEvents(REPO);
     const apiKeyId = (someKey as { stream: string }).stream.slice(9);
     await log.append(someKey?.stream as string, someKey?.events ?? [], 'no-stream');
     await recordAuditAccess(commandLine(log), { access: 'history', repoId: null, apiKeyId, query: {} });
@@ -124,7 +130,7 @@ describe('keyledger log export', () => {
 });
 
 describe('a part of the log', () => {
-  it('is what comes behind a position, up to and with another', async () => {
+  it('contains what follows a position, up to and including another', async () => {
     const all = await eventsAt(url);
     const [from, to] = [all[99]?.position as string, all[199]?.position as string];
     const { stdout } = exported('--from', from, '--to', to);
@@ -251,7 +257,7 @@ describe('a file', () => {
     const nowhere = exported('--output', place.at('no/such/folder'));
     expect([nowhere.code, nowhere.stderr]).toEqual([1, expect.stringContaining('ENOENT')]);
     const device = exported('--output', '/dev/null');
-    expect([device.code, device.stderr]).toEqual([1, expect.stringContaining('no regular file')]);
+    expect([device.code, device.stderr]).toEqual([1, expect.stringContaining('not a regular file')]);
     expect(statSync('/dev/null').isCharacterDevice()).toBe(true);
   });
 });

@@ -1,7 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { expectCopy } from './support/assertions/expect-copy.js';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
+import {
+  eventsAt,
+  fill,
+  logCopyWorkspace,
+  unreadableEvents,
+  withLogAt,
+} from './support/fixtures/log-copies.js';
 import {
   type EventStoreDbServer,
   emptyEventStoreDbSource,
@@ -14,7 +20,7 @@ if (!emptyEventStoreDbSource) {
   );
 }
 const EVENTS = 20_000;
-const place = copyingPlace();
+const place = logCopyWorkspace();
 let server: EventStoreDbServer | undefined;
 beforeAll(async () => {
   if (emptyEventStoreDbSource) server = await startEmptyEventStoreDb();
@@ -29,7 +35,7 @@ afterAll(async () => {
   async () => {
     const [log, file] = [place.urlOf('log.db'), place.at('log.ndjson.gz')];
     const url = server?.url as string;
-    await withLogAt(log, (original) => fill(original, EVENTS, oddities('shop')));
+    await withLogAt(log, (original) => fill(original, EVENTS, unreadableEvents('shop')));
     expect(place.run('log.db', ['export', '--output', file]).code).toBe(0);
     const total = (await eventsAt(log)).length;
 
@@ -67,7 +73,7 @@ afterAll(async () => {
     expect(readFileSync(back, 'utf8').split('\n')).toHaveLength(again.length + 3);
 
     const refused = place.run(url, ['import', file]);
-    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('it has gone on since') });
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('it has grown since') });
   },
   120_000,
 );

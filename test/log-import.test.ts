@@ -12,22 +12,22 @@ import { readExport } from '../src/log-transfer/read-export.js';
 import { eventually } from './support/assertions/eventually.js';
 import { answersOf, expectCopy } from './support/assertions/expect-copy.js';
 import {
-  copyingPlace,
   eventsAt,
   exportOf,
   fill,
-  oddities,
+  logCopyWorkspace,
+  unreadableEvents,
   withLogAt,
 } from './support/fixtures/log-copies.js';
 
 const EVENTS = 5000;
-const place = copyingPlace();
+const place = logCopyWorkspace();
 const original = place.urlOf('log.db');
 let whole: Buffer;
 let events: RecordedEvent[];
 let files = 0;
 const fresh = (extension: string) => `${++files}.${extension}`;
-/** A file with this content. */
+/** Writes a file with this content. */
 const fileOf = (content: Buffer | string, extension = 'ndjson') => {
   const path = place.at(fresh(extension));
   writeFileSync(path, content);
@@ -35,7 +35,7 @@ const fileOf = (content: Buffer | string, extension = 'ndjson') => {
 };
 
 beforeAll(async () => {
-  await withLogAt(original, (log) => fill(log, EVENTS, oddities('shop')));
+  await withLogAt(original, (log) => fill(log, EVENTS, unreadableEvents('shop')));
   expect(place.run('log.db', ['export', '--output', place.at('whole.ndjson')]).code).toBe(0);
   whole = readFileSync(place.at('whole.ndjson'));
   events = await eventsAt(original);
@@ -46,14 +46,19 @@ describe('keyledger log import', () => {
   it('makes a copy with a log id of its own, which answers as the original', async () => {
     const { code, stdout, stderr } = place.run('copy.db', ['import', place.at('whole.ndjson')]);
     expect([code, stderr]).toEqual([0, '']);
-    expect(stdout).toMatch(/^Imported 5,0\d\d events into the log \S+, where 0 were, in \d+\.\d s\n$/);
+    expect(stdout).toMatch(
+      /^Imported 5,0\d\d events into the log \S+, which already held 0, in \d+\.\d s\n$/,
+    );
     await expectCopy(original, place.urlOf('copy.db'));
   });
 
   it('run again says that all is there', async () => {
     const before = await eventsAt(place.urlOf('copy.db'));
-    const said = place.run('copy.db', ['import', place.at('whole.ndjson')]);
-    expect(said).toMatchObject({ code: 0, stdout: expect.stringContaining('events are there already') });
+    const repeated = place.run('copy.db', ['import', place.at('whole.ndjson')]);
+    expect(repeated).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('events are already in the log'),
+    });
     const { code, stdout } = place.run('copy.db', ['import', '--json', place.at('whole.ndjson')]);
     expect([code, JSON.parse(stdout)]).toEqual([
       0,
@@ -128,7 +133,7 @@ describe('keyledger log import', () => {
     const gap = events.filter((event) => event.stream !== stream || event.revision !== 1);
     const { code, stderr } = place.run('gap.db', ['import', fileOf(await exportOf(gap))]);
     expect([code, stderr]).toEqual([1, expect.stringContaining(`${stream} is not where it was expected`)]);
-    expect(stderr).toContain('the one that was exported had lost events');
+    expect(stderr).toContain('the exported log had lost events');
   });
 });
 
@@ -143,31 +148,31 @@ describe('a file that is no whole export', () => {
   const changed = (at: number, change: (line: string) => string) =>
     joined(lines().map((line, i) => (i === at ? change(line) : line)));
   const withZeros = (content: Buffer) => Buffer.concat([content, Buffer.alloc(4_000_000)]);
-  const AFTER_GZIP = 'Something follows behind the end of the gzip';
+  const AFTER_GZIP = 'Data follows after the end of the gzip';
   const otherChecksum = (packed: Buffer) => {
     packed.writeUInt32LE(7, packed.length - 8);
     return packed;
   };
   const cases: [name: string, content: () => Buffer | Promise<Buffer>, why: string][] = [
     ['is empty', () => Buffer.alloc(0), 'empty'],
-    ['is something else', () => Buffer.from('{"apiKeys":[]}\n'), 'no export of a log'],
-    ['is no text', () => Buffer.alloc(4_000_000, 7), 'no export of a log'],
+    ['is something else', () => Buffer.from('{"apiKeys":[]}\n'), 'not an export of a log'],
+    ['is no text', () => Buffer.alloc(4_000_000, 7), 'not an export of a log'],
     [
       'is a CSV',
       () => Buffer.from(place.run('log.db', ['export', '--format', 'csv']).stdout),
-      'no export of a log',
+      'not an export of a log',
     ],
-    ['is null', () => Buffer.from('null\n'), 'no export of a log'],
+    ['is null', () => Buffer.from('null\n'), 'not an export of a log'],
     [
       'is of a later version',
       () => exportOf(events, { version: 2 }),
-      'format version 2, and this release knows 1',
+      'format version 2, but this release reads only version 1',
     ],
-    ['has a bad header', () => exportOf(events, { logId: 7 }), 'The header is wrong'],
-    ['is cut off after the header', () => joined(lines().slice(0, 1)), 'cut off behind 0 events'],
+    ['has a bad header', () => exportOf(events, { logId: 7 }), 'The header is invalid'],
+    ['is cut off after the header', () => joined(lines().slice(0, 1)), 'truncated after 0 events'],
     ['lacks its last line', () => joined(lines().slice(0, -1)), 'its last line is missing'],
-    ['is cut off within a line', () => whole.subarray(0, whole.length / 2), 'cut off'],
-    ['is cut off by one byte', () => whole.subarray(0, -1), 'cut off'],
+    ['is cut off within a line', () => whole.subarray(0, whole.length / 2), 'truncated'],
+    ['is cut off by one byte', () => whole.subarray(0, -1), 'truncated'],
     ['has another name in it', () => changed(7, (line) => line.replace('search', 'change')), 'was changed'],
     ['lacks a line', () => joined(lines().toSpliced(100, 1)), 'was changed'],
     ['holds a line twice', () => joined(lines().toSpliced(100, 0, lines()[100] as string)), 'was changed'],
@@ -176,34 +181,34 @@ describe('a file that is no whole export', () => {
       () => joined(lines().toSpliced(99, 2, ...lines().slice(99, 101).reverse())),
       'was changed',
     ],
-    ['has a broken line', () => changed(50, (line) => line.slice(1)), 'Line 51 is no event: no JSON'],
+    ['has a broken line', () => changed(50, (line) => line.slice(1)), 'Line 51 is not an event: not JSON'],
     ['counts wrong', () => changed(lines().length - 1, (line) => line.replace(/\d+/, '7')), 'says 7'],
-    ['is there twice', () => Buffer.concat([whole, whole]), 'follows behind the end'],
-    ['has a word behind it', () => Buffer.concat([whole, Buffer.from('more\n')]), 'follows behind the end'],
-    ['has bytes behind it', () => Buffer.concat([whole, Buffer.alloc(9)]), 'follows behind the end'],
-    ['has a line without an end behind it', () => withZeros(whole), 'follows behind the end'],
+    ['is there twice', () => Buffer.concat([whole, whole]), 'follows after the end'],
+    ['has a word behind it', () => Buffer.concat([whole, Buffer.from('more\n')]), 'follows after the end'],
+    ['has bytes behind it', () => Buffer.concat([whole, Buffer.alloc(9)]), 'follows after the end'],
+    ['has a line without an end behind it', () => withZeros(whole), 'follows after the end'],
     ['is a gzip with bytes behind it', () => Buffer.concat([gzipSync(whole), Buffer.alloc(9)]), AFTER_GZIP],
     ['is a gzip with many bytes behind it', () => withZeros(gzipSync(whole)), AFTER_GZIP],
     [
       'is a gzip with a word behind it',
       () => Buffer.concat([gzipSync(whole), Buffer.from('more')]),
-      'something follows behind its end',
+      'data follows after its end',
     ],
-    ['is a gzip with another checksum', () => otherChecksum(gzipSync(whole)), 'gzip is damaged or cut off'],
-    ['is a gzip that is cut off', () => gzipSync(whole).subarray(0, 100_000), 'gzip is damaged or cut off'],
-    ['is two gzips', () => Buffer.concat([gzipSync(whole), gzipSync(whole)]), 'follows behind the end'],
+    ['is a gzip with another checksum', () => otherChecksum(gzipSync(whole)), 'gzip is damaged or truncated'],
+    ['is a gzip that is cut off', () => gzipSync(whole).subarray(0, 100_000), 'gzip is damaged or truncated'],
+    ['is two gzips', () => Buffer.concat([gzipSync(whole), gzipSync(whole)]), 'follows after the end'],
     [
       'is of settings of the server',
       () => exportOf([{ ...events[0], stream: '$settings' }]),
-      "none of Keyledger's",
+      'does not belong to Keyledger',
     ],
     [
       'is of the beginning of a log',
       () => exportOf([{ ...events[0], stream: 'keyledger-log' }]),
-      "none of Keyledger's",
+      'does not belong to Keyledger',
     ],
-    ['holds an id that is none', () => exportOf([{ ...events[0], id: 'x' }]), 'Line 2 is no event'],
-    ['holds an event without data', () => exportOf([{ ...events[0], data: undefined }]), 'must be there'],
+    ['holds an id that is none', () => exportOf([{ ...events[0], id: 'x' }]), 'Line 2 is not an event'],
+    ['holds an event without data', () => exportOf([{ ...events[0], data: undefined }]), 'is missing'],
     [
       'holds too large an event',
       () => exportOf([{ ...events[0], data: 'x'.repeat(MAX_EVENT_BYTES) }]),
@@ -256,25 +261,25 @@ describe('a log that holds something else', () => {
     const { stream } = events[100] as RecordedEvent;
     const holed = events.filter((event) => event.stream !== stream);
     expect(place.run('holed.db', ['import', fileOf(await exportOf(holed))]).code).toBe(0);
-    await refused('holed.db', 'something else than the beginning of this export');
+    await refused('holed.db', 'does not hold the beginning of this export');
   });
 
   it('is refused: the whole export and more', async () => {
     expect(place.run('more.db', ['import', place.at('whole.ndjson')]).code).toBe(0);
     await withLogAt(place.urlOf('more.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'no-stream'));
-    await refused('more.db', 'it has gone on since');
+    await refused('more.db', 'it has grown since');
   });
 
-  it('is refused: the log itself, which has gone on', async () => {
+  it('is refused: the log itself, which has grown', async () => {
     expect(place.run('log.db', ['export']).code).toBe(0);
-    await refused('log.db', 'it has gone on since');
+    await refused('log.db', 'it has grown since');
   });
 });
 
 describe('an import that kill -9 ends', () => {
   it('is finished when it is run again, wherever it was', async () => {
     const [target, file] = [place.at('killed.db'), place.at('big.ndjson')];
-    await withLogAt(place.urlOf('big.db'), (log) => fill(log, 30_000, oddities('shop')));
+    await withLogAt(place.urlOf('big.db'), (log) => fill(log, 30_000, unreadableEvents('shop')));
     expect(place.run('big.db', ['export', '--output', file]).code).toBe(0);
     const total = (await eventsAt(place.urlOf('big.db'))).length;
     const held = () => {

@@ -4,15 +4,15 @@ import { closeSync, openSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 
-/** Log output that cannot be written costs log lines and nothing else. */
+/** An output that cannot be written costs log lines and nothing else. */
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let child: ChildProcess | undefined;
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
 });
 afterEach(async () => {
   if (child?.exitCode === null) {
@@ -30,7 +30,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** The service, which logs each request, with an output from which the test need not read where it listens. */
+/** Starts the service, which logs each request, on a port that the test need not read from the output. */
 async function serve(stdio: StdioOptions) {
   const port = await freePort();
   const env = { PATH: process.env['PATH'], DATA_DIR: folder.path, PORT: String(port), LOG_LEVEL: 'info' };
@@ -52,7 +52,7 @@ async function serve(stdio: StdioOptions) {
   };
 }
 
-/** Requests whose log lines have some 700 bytes each: 2,500 are more than what waits for the output. */
+/** Requests whose log lines have some 700 bytes each: 2,500 exceed the buffer of the output. */
 async function request(url: string, count: number): Promise<void> {
   for (let sent = 0; sent < count; sent++) {
     const answer = await fetch(`${url}/${'long'.repeat(750)}`);
@@ -86,14 +86,14 @@ describe('standard output that takes nothing', () => {
     expect(await service.end()).toBe(0);
   });
 
-  it('behind a reader that stalls, leaves the service answering, and SIGTERM ends it', async () => {
+  it('before a reader that stalls, leaves the service answering, and SIGTERM ends it', async () => {
     const service = await serve(['ignore', 'pipe', 'inherit']);
     await request(service.url, 2500);
     expect(await dropped(service.url)).toBeGreaterThan(0);
     expect(await service.end()).toBe(0);
   });
 
-  it('behind a reader that goes on, loses only lines that are counted, and says in one line how many', async () => {
+  it('before a reader that resumes, loses only lines that are counted, and says in one line how many', async () => {
     const service = await serve(['ignore', 'pipe', 'inherit']);
     await request(service.url, 2500);
     const lost = await dropped(service.url);
@@ -112,7 +112,7 @@ describe('standard output that takes nothing', () => {
     expect(await service.end()).toBe(0);
   });
 
-  it('behind a reader that is gone, leaves the service answering, and SIGTERM ends it', async () => {
+  it('before a reader that has exited, leaves the service answering, and SIGTERM ends it', async () => {
     const service = await serve(['ignore', 'pipe', 'inherit']);
     service.process.stdout?.destroy();
     await request(service.url, 10);

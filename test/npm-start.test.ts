@@ -13,10 +13,10 @@ import {
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
-/** A project that is only just installed. */
-const home = freshFolder();
+/** A newly installed project. */
+const home = temporaryFolder();
 const project = join(home.path, 'project');
 const data = join(home.path, 'data');
 const env = { PATH: process.env['PATH'], HOME: home.path, PORT: '0', DATA_DIR: data, LOG_LEVEL: 'warn' };
@@ -32,7 +32,7 @@ afterAll(async () => {
   await Promise.all(
     started.map(async (child) => {
       const ended = once(child, 'exit');
-      // npm and the service that it started.
+      // Ends npm and the service that it started.
       if (child.exitCode === null) process.kill(-(child.pid as number), 'SIGTERM');
       else return;
       await ended;
@@ -41,7 +41,10 @@ afterAll(async () => {
   home.remove();
 });
 
-/** `npm start`, until the service listens. @returns its address */
+/**
+ * Runs `npm start` until the service listens.
+ * @returns its URL
+ */
 async function npmStart(): Promise<string> {
   const child = spawn('npm', ['start'], { cwd: project, env, detached: true });
   started.push(child);
@@ -57,7 +60,7 @@ async function npmStart(): Promise<string> {
   return url;
 }
 
-/** When each file was last written. */
+/** Modification time of each file (epoch milliseconds). */
 const written = (folder: string): Map<string, number> =>
   new Map(
     readdirSync(join(project, folder), { recursive: true, encoding: 'utf8' })

@@ -4,13 +4,13 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'nod
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
-/** The package as another project gets it: made in a clean copy of this one, and installed from the file. */
+/** The package as another project installs it: packed from a clean copy of this project. */
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 const name = `keyledger-${version}.tgz`;
-const home = freshFolder();
+const home = temporaryFolder();
 const [source, project, empty] = ['source', 'project', 'empty'].map((folder) => join(home.path, folder)) as [
   string,
   string,
@@ -31,7 +31,11 @@ const env = {
 };
 let service: ChildProcess | undefined;
 
-/** Runs to its end. @returns what it printed @throws Error it failed */
+/**
+ * Runs a command to its end.
+ * @returns what it printed
+ * @throws Error the command failed
+ */
 function run(folder: string, command: string, ...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(command, args, { cwd: folder, env, encoding: 'utf8' });
   if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${status}\n${stdout}\n${stderr}`);
@@ -40,7 +44,7 @@ function run(folder: string, command: string, ...args: string[]): string {
 
 beforeAll(() => {
   for (const folder of [source, project, empty, cache]) mkdirSync(folder);
-  // What npm has downloaded before is used again; what this test installs stays in its own folder.
+  // Reuses npm's downloads; what this test installs stays in its own folder.
   const downloads = spawnSync('npm', ['config', 'get', 'cache'], { encoding: 'utf8' }).stdout.trim();
   mkdirSync(join(downloads, '_cacache'), { recursive: true });
   symlinkSync(join(downloads, '_cacache'), join(cache, '_cacache'));
@@ -103,12 +107,12 @@ it('the package has types', () => {
   writeFileSync(
     join(project, 'use.ts'),
     `import { type ApiKey, type Client, createClient } from 'keyledger/client';
-     import { createVerifier, type Verdict } from 'keyledger/verifier';
+     import { createVerifier, type VerificationOutcome } from 'keyledger/verifier';
      import { verifyWebhook, type WebhookBody } from 'keyledger/webhook';
      export const client: Client = createClient({ baseUrl: 'http://localhost', token: async () => 'x' });
      export const names = async (): Promise<string[]> =>
        (await client.getRepoAiApiKeys('demo')).apiKeys.map(({ name }: ApiKey) => name);
-     export const verdict: Verdict = createVerifier({ baseUrl: 'http://localhost', token: 'x' }).verify('a', 'b');
+     export const result: VerificationOutcome = createVerifier({ baseUrl: 'http://localhost', token: 'x' }).verify('a', 'b');
      export const event: WebhookBody = verifyWebhook({}, '', 'x');
      // @ts-expect-error An API key is for a provider that there is.
      client.createRepoAiApiKey('demo', { name: 'x', aiType: 'NONE' });`,

@@ -7,14 +7,14 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, CLI, spawnService } from './support/servers/child-service.js';
 import type { Json } from './support/servers/service.js';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let children: Child[] = [];
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   children = [];
 });
 afterEach(async () => {
@@ -172,7 +172,7 @@ describe('a tool whose output cannot be written', () => {
       },
     );
     closeSync(full);
-    expect(stderr).toMatch(/^keyledger: standard output cannot be written: ENOSPC.*\n$/);
+    expect(stderr).toMatch(/^keyledger: cannot write to standard output: ENOSPC.*\n$/);
     expect(status).toBe(1);
   });
 });
@@ -233,7 +233,7 @@ describe('SIGTERM', () => {
   it('does not wait for connections that have no request under way', async () => {
     const child = await serve();
     const socket = connect(Number(new URL(child.url).port), '127.0.0.1');
-    // It is cut off with bytes unread, which may reach it as a reset.
+    // The service cuts it off with bytes unread, which may reach the client as a reset.
     socket.on('error', () => undefined);
     await once(socket, 'connect');
     socket.write('GET /health/live HTTP/1.1\r\nHost');
@@ -296,7 +296,7 @@ describe('kill -9', () => {
 });
 
 describe('two processes on one SQLite file', () => {
-  it('read what the other has written, at the position that it told', async () => {
+  it('read what the other has written, at the position that it returned', async () => {
     const [one, two] = [await serve(), await serve()];
     const token = await one.token('admin');
     for (let n = 1; n <= 20; n++) {
@@ -353,8 +353,8 @@ describe('keyledger token', () => {
     [['--repo', 'x', '--role', 'admin', '--ttl', '1 year'], /90s, 15m, 1h or 7d/],
     [['--repo', 'owner/name', '--role', 'admin'], /must be 1 to 128 of letters, digits/],
     [['--repo', '', '--role', 'admin'], /must be 1 to 128 of letters, digits/],
-    [['--repo', 'a', '--repo', 'b', '--role', 'admin'], /option '--repo <id>' is given twice/],
-    [['--repo', 'a', '--role', 'admin', '--role', 'viewer'], /option '--role <role>' is given twice/],
+    [['--repo', 'a', '--repo', 'b', '--role', 'admin'], /option '--repo <id>' is repeated/],
+    [['--repo', 'a', '--role', 'admin', '--role', 'viewer'], /option '--role <role>' is repeated/],
     [['--repo', 'a', '--role', 'admin', '--subject', ''], /must have a character, and no control character/],
     [['--repo', 'a', '--role', 'admin', '--subject', 'a\nb'], /no control character/],
   ])('refuses %j and says what is right', (args, message) => {
@@ -428,7 +428,7 @@ describe('keyledger audit history', () => {
     );
     expect(cli(['audit', 'events', '--repo', 'shop', '--type', 'x'])).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('one or several of'),
+      stderr: expect.stringContaining('one or more of'),
     });
     expect(cli(['audit', 'events', '--repo', 'shop', '--from', 'x'])).toMatchObject({
       status: 1,
@@ -448,7 +448,7 @@ describe('keyledger audit history', () => {
     await (await serve()).end('SIGTERM');
     expect(cli(['audit', 'history', randomUUID()])).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('There is no key'),
+      stderr: expect.stringContaining('holds no key or webhook'),
     });
     expect(cli(['audit', 'history', 'x'])).toMatchObject({
       status: 1,

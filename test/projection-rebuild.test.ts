@@ -104,7 +104,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     expect(await everything()).toEqual(before);
   });
 
-  it('is never seen empty or half by readers, nor behind their own writes, while writes go on', async () => {
+  it('never looks empty or partial to readers, nor older than their own writes, during writes', async () => {
     await fill();
     let finished = false;
     const write = async (repoId: string) => {
@@ -129,7 +129,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     expect(await differences()).toEqual([]);
   });
 
-  /** Each a moment at which it may die, as progress that fails or a log that does. */
+  /** Points at which a rebuild may die, as a progress call-back that fails or a log that does. */
   const deaths: [string, (die: () => never) => { progress?: object; log?: Partial<EventStore> }][] = [
     ['while it folds', (die) => ({ progress: { folded: die } })],
     ['when it has written one partition', (die) => ({ progress: { written: die } })],

@@ -41,13 +41,13 @@ const create = async () => {
   const made = await service.ask('POST', keys, { token: admin, body: { name: 'search', aiType: 'AWS' } });
   return made.json['id'] as string;
 };
-const shown = async (id: string) =>
+const fetchKey = async (id: string) =>
   (await service.ask('GET', `${keys}/${id}`, { token: admin })).json['apiKey'] as Json;
-/** An event that no release can read. */
+/** Appends an event that no release can read. */
 const quarantine = async (apiKeyId: string) => {
   const event = { id: randomUUID(), type: 'ApiKeyLent', data: { apiKeyId, repoId: 'shop' }, metadata: {} };
   expect(await log.append(apiKeyStream(apiKeyId), [event], 0)).toMatchObject({ appended: true });
-  await eventually(async () => (await shown(apiKeyId))['status'] === 'unavailable');
+  await eventually(async () => (await fetchKey(apiKeyId))['status'] === 'unavailable');
 };
 
 describe('keyledger projection, with the read model in memory', () => {
@@ -129,7 +129,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     expect(stdout).not.toContain(sound);
   });
 
-  it('status says how far behind it is, and what is being built', async () => {
+  it('status reports the lag, and generations that are being built', async () => {
     await create();
     await redis.config('SET', 'min-replicas-to-write', 1);
     try {
@@ -139,7 +139,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     } finally {
       await redis.config('SET', 'min-replicas-to-write', 0);
     }
-    // Else what waits for Redis would write over what comes next.
+    // Otherwise writes that wait for Redis would overwrite the next lines.
     await eventually(async () => ((await status())['lag'] as Json)['events'] === 0);
     const [live] = await redis.keys(`${prefix}:*:live`);
     await redis.hset((live ?? '').replace(/live$/, 'generations'), 'half', Date.now());
@@ -154,14 +154,14 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     const { status: code, stdout } = await cli('rebuild');
     expect({ code, stdout }).toEqual({
       code: 0,
-      stdout: expect.stringMatching(/^Generation \S+ is served: 1 key of 1 event, in 1s/),
+      stdout: expect.stringMatching(/^Generation \S+ is live: 1 key of 1 event, in 1s/),
     });
     const [generation] = /\d{8}T\d{6}Z-\w{8}/.exec(stdout) ?? [];
     expect(Object.keys((await status())['generations'] as Json)).toEqual([generation]);
     expect(JSON.parse((await cli('rebuild', '--json')).stdout)).toMatchObject({ keys: 1, events: 1 });
   });
 
-  it('rebuild says if Redis is out of reach, and does not wait for ever', async () => {
+  it('rebuild says if Redis is unavailable, and does not wait for ever', async () => {
     settings = { ...settings, READ_MODEL_URL: 'redis://:hidden@127.0.0.1:1' };
     const { status: code, stderr } = await cli('rebuild');
     expect({ code, stderr }).toEqual({
@@ -171,14 +171,14 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     expect(stderr).not.toContain('hidden');
   });
 
-  /** A key as an older release has left it: in quarantine, though this one reads all of its stream. */
+  /** A key that an older release left in quarantine, though this release reads all of its stream. */
   const leftInQuarantine = async () => {
     const id = await create();
     const [items = ''] = await redis.keys(`${prefix}:*:items:shop`);
     const document = (await redis.hget(items, id)) ?? '';
     await redis.hset(items, id, document.replace('"active"', '"unavailable"'));
     await redis.sadd(items.replace('items:shop', 'quarantined'), id);
-    expect(await shown(id)).toMatchObject({ status: 'unavailable' });
+    expect(await fetchKey(id)).toMatchObject({ status: 'unavailable' });
     return id;
   };
 
@@ -187,7 +187,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     expect((await cli('status')).stdout).toContain(`keyledger projection release ${apiKeyStream(id)}`);
     const { status: code, stdout } = await cli('release', apiKeyStream(id));
     expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/is active/) });
-    expect(await shown(id)).toMatchObject({ status: 'active' });
+    expect(await fetchKey(id)).toMatchObject({ status: 'active' });
     expect(await status()).toMatchObject({ quarantined: [] });
     expect(await differencesBetween(log, redis, prefix)).toEqual([]);
   });
@@ -199,7 +199,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
       status: 1,
       stderr: expect.stringMatching(/stays in quarantine: ApiKeyLent/),
     });
-    expect(await shown(id)).toMatchObject({ status: 'unavailable' });
+    expect(await fetchKey(id)).toMatchObject({ status: 'unavailable' });
   });
 
   it('is released by an instance that can read it when it starts', async () => {
@@ -207,7 +207,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     const { EVENT_STORE_URL } = service.config;
     const next = await runService({ READ_MODEL_URL: server.url, REDIS_PREFIX: prefix, EVENT_STORE_URL });
     await next.stop();
-    expect(await shown(id)).toMatchObject({ status: 'active' });
+    expect(await fetchKey(id)).toMatchObject({ status: 'active' });
     expect(await differencesBetween(log, redis, prefix)).toEqual([]);
   });
 });

@@ -13,31 +13,31 @@ import { type ReadModel, ReadModelLost } from '../src/projections/read-model.js'
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { eventually } from './support/assertions/eventually.js';
 import { updateAiApiKey } from './support/fixtures/api-key-commands.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 /**
- * The projector over a read model each of whose writes waits until it is let go, while the log grows, and may fail or
- * lose all that was there. The model: what the projector says to be listed is listed.
+ * The projector over a read model whose writes each wait until the test settles them, while the log grows; a
+ * write may fail or lose all data. The model: what the projector reports as listed is listed.
  */
 
-/** What becomes of the write that waits, if one does. */
-type Fate = 'done' | 'failed' | 'lost';
+/** Outcome of the waiting write, if there is one. */
+type WriteOutcome = 'done' | 'failed' | 'lost';
 type Step =
   | { readonly do: 'create' }
   | { readonly do: 'rename'; readonly key: number }
-  | { readonly do: Fate };
+  | { readonly do: WriteOutcome };
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant<'create'>('create') }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant<'rename'>('rename'), key: fc.nat(5) }) },
   {
     weight: 5,
-    arbitrary: fc.record({ do: fc.constantFrom<Fate>('done', 'done', 'failed', 'lost') }),
+    arbitrary: fc.record({ do: fc.constantFrom<WriteOutcome>('done', 'done', 'failed', 'lost') }),
   },
 );
 
 const logger = pino({ level: 'silent' });
 const keyring = new Keyring(makeMasterKey('k1'));
-const folder = freshFolder();
+const folder = temporaryFolder();
 let log: EventStore;
 const fail = (error: Error) => {
   throw error;
@@ -50,18 +50,18 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** A read model in memory whose writes wait to be told what becomes of them. */
-function heldReadModel() {
+/** A read model in memory whose writes wait for the test to decide their outcome. */
+function controlledReadModel() {
   const inner = memoryReadModel();
-  const waiting: ((fate: Fate) => void)[] = [];
+  const waiting: ((outcome: WriteOutcome) => void)[] = [];
   let isOpen = false;
   let isLost = false;
   const held =
     <Args extends unknown[]>(write: (...args: Args) => Promise<void>) =>
     async (...args: Args): Promise<void> => {
-      const fate = isOpen ? 'done' : await new Promise<Fate>((resolve) => waiting.push(resolve));
-      if (fate === 'failed') throw new Error('gone');
-      if (fate === 'done') return write(...args);
+      const outcome = isOpen ? 'done' : await new Promise<WriteOutcome>((resolve) => waiting.push(resolve));
+      if (outcome === 'failed') throw new Error('gone');
+      if (outcome === 'done') return write(...args);
       isLost = true;
       await inner.restore([], undefined, async () => false);
       throw new ReadModelLost();
@@ -73,9 +73,9 @@ function heldReadModel() {
   const readModel: ReadModel = { ...inner, apply: held(inner.apply), restore: held(restore) };
   return {
     readModel,
-    /** A read would say so. */
+    /** Whether reads would report a loss. */
     isLost: () => isLost,
-    letGo: (fate: Fate) => waiting.shift()?.(fate),
+    settleWrite: (outcome: WriteOutcome) => waiting.shift()?.(outcome),
     open: () => {
       isOpen = true;
       for (const go of waiting.splice(0)) go('done');
@@ -87,7 +87,7 @@ it('what is said to be listed is listed, however slow the read model is, and wha
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
       const repoId = uuid();
-      const { readModel, isLost, letGo, open } = heldReadModel();
+      const { readModel, isLost, settleWrite, open } = controlledReadModel();
       const projector = new Projector(log, readModel, logger, Date.now, fail);
       const changes: { readonly apiKeyId: string; readonly position: Position }[] = [];
       const context = {
@@ -119,7 +119,7 @@ it('what is said to be listed is listed, however slow the read model is, and wha
       try {
         for (const one of steps) {
           if (one.do === 'create' || one.do === 'rename') await change(one);
-          else letGo(one.do);
+          else settleWrite(one.do);
           await check();
         }
         open();

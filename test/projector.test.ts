@@ -20,13 +20,13 @@ import {
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { eventually } from './support/assertions/eventually.js';
 import { deleteAiApiKey, updateAiApiKey } from './support/fixtures/api-key-commands.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 const logger = pino({ level: 'silent' });
 const keyring = new Keyring(makeMasterKey('k1'));
 const repoId = 'shop';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let log: EventStore;
 let readModel: ReadModel;
 let projector: Projector;
@@ -39,7 +39,7 @@ const openLog = async (name: string) => {
   closing.push(() => opened.close());
   return opened;
 };
-/** What projectors said of the log. */
+/** Log failures that projectors reported. */
 const failures: Error[] = [];
 const logFailed = (error: Error) => void failures.push(error);
 const readsOf = new WeakMap<Projector, Queries>();
@@ -64,29 +64,29 @@ const create = (name: string) =>
 const names = async () => (await listed(readModel)).map(({ name }) => name);
 const everything = { includeDeleted: false, before: undefined, size: 1000 };
 const listed = (model: ReadModel) => model.list(repoId, everything);
-/** The names that a list shows. */
+/** Names of the keys in a list. */
 const list = async (one: Projector, atLeast?: Position) => {
   const page = await readsOf.get(one)?.list(repoId, { includeDeleted: false }, atLeast);
   return page?.items.map(({ name }) => name);
 };
-const verdict = (one: Projector, accessKey: string, secret: string) =>
+const verify = (one: Projector, accessKey: string, secret: string) =>
   one.apiKeyIndex.verify({ accessKey, secret, sees: () => true }, Date.now());
 const caughtUp = async (one = projector) =>
   expect(await one.readModelProgress.waitFor(await log.end())).toBe(true);
 
-/** Appends an event that this release did not write. */
-async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
+/** Appends an event that this release does not write. */
+async function appendRaw(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
   let last = -1;
   for await (const { revision } of log.readStream(apiKeyStream(apiKeyId))) last = revision;
-  const planted = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId, repoId }, metadata: {}, ...event };
-  await log.append(apiKeyStream(apiKeyId), [planted], last < 0 ? 'no-stream' : last);
+  const rawEvent = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId, repoId }, metadata: {}, ...event };
+  await log.append(apiKeyStream(apiKeyId), [rawEvent], last < 0 ? 'no-stream' : last);
 }
 const laterDeletion = {
   metadata: { schemaVersion: 99, occurredAt: '2030-01-01T00:00:00.000Z', by: 'a later release' },
 };
 
 beforeEach(async () => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   log = await openLog('log.db');
   readModel = memoryReadModel();
   projector = startProjector(log, readModel);
@@ -111,22 +111,22 @@ describe('the projector', () => {
     await updateAiApiKey(context(), { repoId, apiKeyId: a.id, name: 'A' });
     await caughtUp();
     expect(await names()).toEqual(['b', 'A']);
-    expect(verdict(projector, a.key, a.secret)).toMatchObject({
+    expect(verify(projector, a.key, a.secret)).toMatchObject({
       valid: true,
       key: { apiKeyId: a.id, name: 'A' },
     });
-    expect(verdict(projector, a.key, b.secret)).toEqual({ valid: false, reason: 'BAD_SECRET' });
+    expect(verify(projector, a.key, b.secret)).toEqual({ valid: false, reason: 'BAD_SECRET' });
 
     const { position } = await deleteAiApiKey(context(), { repoId, apiKeyId: a.id });
     expect(await projector.readModelProgress.waitFor(position)).toBe(true);
     expect(await names()).toEqual(['b']);
-    expect(verdict(projector, a.key, a.secret)).toEqual({ valid: false, reason: 'DELETED' });
+    expect(verify(projector, a.key, a.secret)).toEqual({ valid: false, reason: 'DELETED' });
   });
 
   it('keeps sealed secrets out of index and read model', async () => {
     const { key, secret } = await create('a');
     await caughtUp();
-    expect(verdict(projector, key, secret)).toMatchObject({ valid: true, key: { sealedSecret: '' } });
+    expect(verify(projector, key, secret)).toMatchObject({ valid: true, key: { sealedSecret: '' } });
     expect(Object.keys((await listed(readModel))[0] ?? {})).not.toContain('secretHash');
   });
 
@@ -138,7 +138,7 @@ describe('the projector', () => {
     expect(await listed(again)).toEqual(await listed(readModel));
   });
 
-  it('says BEHIND for a position that does not come in time', async () => {
+  it('answers BEHIND for a position that does not arrive in time', async () => {
     await caughtUp();
     const end = await log.end();
     const beyond = `${end.slice(0, -1)}f` as typeof end;
@@ -151,11 +151,11 @@ describe('an event that cannot be decoded', () => {
   it('fails closed: a broken deletion of a later version leaves a key that is neither good nor sound, and deletable', async () => {
     const broken = await create('broken');
     const sound = await create('sound');
-    await plant(broken.id, laterDeletion);
+    await appendRaw(broken.id, laterDeletion);
     await updateAiApiKey(context(), { repoId, apiKeyId: sound.id, name: 'still sound' });
     await caughtUp();
 
-    expect(verdict(projector, broken.key, broken.secret)).toEqual({
+    expect(verify(projector, broken.key, broken.secret)).toEqual({
       valid: false,
       reason: 'UNAVAILABLE',
     });
@@ -166,19 +166,22 @@ describe('an event that cannot be decoded', () => {
         code: 'KEY_QUARANTINED',
       },
     );
-    expect(verdict(projector, sound.key, sound.secret).valid).toBe(true);
+    expect(verify(projector, sound.key, sound.secret).valid).toBe(true);
     expect(projector.status.ready.ok).toBe(true);
 
     await deleteAiApiKey(context(), { repoId, apiKeyId: broken.id });
     await caughtUp();
     expect(await names()).toEqual(['still sound']);
-    expect(verdict(projector, broken.key, broken.secret).valid).toBe(false);
+    expect(verify(projector, broken.key, broken.secret).valid).toBe(false);
     expect(projector.apiKeyIndex.quarantined).toBe(0);
   });
 
   it('at the start of a stream is listed as unavailable and can be deleted', async () => {
     const apiKeyId = uuid();
-    await plant(apiKeyId, { type: 'ApiKeyCreated', data: { apiKeyId, repoId, key: 'of a later release' } });
+    await appendRaw(apiKeyId, {
+      type: 'ApiKeyCreated',
+      data: { apiKeyId, repoId, key: 'of a later release' },
+    });
     await caughtUp();
     expect(await listed(readModel)).toMatchObject([
       { apiKeyId, status: 'unavailable', name: '(unreadable)' },
@@ -209,17 +212,17 @@ describe('an event that cannot be decoded', () => {
 });
 
 describe('a read model that is not in this process', () => {
-  it('that takes nothing for a while answers UNAVAILABLE, holds the verify index up for no moment, and is caught up after', async () => {
+  it('that accepts nothing for a while answers UNAVAILABLE, never delays the verify index, and catches up', async () => {
     await projector.stop();
     readModel = memoryReadModel();
     let down = true;
-    const moody: ReadModel = {
+    const flakyReadModel: ReadModel = {
       ...readModel,
       restore: (...all) => (down ? Promise.reject(new Error('gone')) : readModel.restore(...all)),
     };
-    const next = startProjector(log, moody);
+    const next = startProjector(log, flakyReadModel);
     const a = await create('a');
-    await eventually(() => verdict(next, a.key, a.secret).valid);
+    await eventually(() => verify(next, a.key, a.secret).valid);
     await eventually(() => next.status.ready.ok);
     await expect(list(next)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     await create('b');
@@ -255,7 +258,7 @@ describe('a read model that is not in this process', () => {
   it('that loses everything is never served as empty, and is restored', async () => {
     await projector.stop();
     let lost = false;
-    const fragile: ReadModel = {
+    const lossyReadModel: ReadModel = {
       ...readModel,
       list: (...all) => (lost ? Promise.reject(new ReadModelLost()) : readModel.list(...all)),
       restore: async (...all) => {
@@ -263,7 +266,7 @@ describe('a read model that is not in this process', () => {
         await readModel.restore(...all);
       },
     };
-    const next = startProjector(log, fragile);
+    const next = startProjector(log, lossyReadModel);
     await create('a');
     await caughtUp(next);
     await readModel.restore([], undefined, async () => false);
@@ -276,7 +279,7 @@ describe('a read model that is not in this process', () => {
   it('that loses everything while it is written to is restored whole', async () => {
     await projector.stop();
     let lost = false;
-    const fragile: ReadModel = {
+    const lossyReadModel: ReadModel = {
       ...readModel,
       apply: async (...batch) => {
         if (lost) throw new ReadModelLost();
@@ -287,7 +290,7 @@ describe('a read model that is not in this process', () => {
         await readModel.restore(...all);
       },
     };
-    const next = startProjector(log, fragile);
+    const next = startProjector(log, lossyReadModel);
     await create('a');
     await caughtUp(next);
     await readModel.restore([], undefined, async () => false);
@@ -297,7 +300,7 @@ describe('a read model that is not in this process', () => {
     expect(await list(next)).toEqual(['b', 'a']);
   });
 
-  it('is told what the log holds, so that it can tell a log that was restored', async () => {
+  it('learns what the log holds, so that it can recognise a restored log', async () => {
     const { position } = await create('a');
     await caughtUp();
     const checkpoint = await readModel.checkpoint(repoId);
@@ -315,7 +318,7 @@ describe('staleness', () => {
     await projector.stop();
     let now = 0;
     let silent = false;
-    const quiet: EventStore = passing(log, {
+    const quiet: EventStore = withMethods(log, {
       end: () => (silent ? Promise.reject(new Error('silent')) : log.end()),
     });
     const next = new Projector(quiet, readModel, logger, () => now, logFailed);
@@ -347,7 +350,7 @@ describe('verification', () => {
     const held = new Promise<void>((resolve) => {
       goOn = resolve;
     });
-    const halfway = passing(log, {
+    const halfway = withMethods(log, {
       async *subscribe(after, signal) {
         for await (const page of log.subscribe(after, signal)) {
           const [first] = page.events;
@@ -362,15 +365,16 @@ describe('verification', () => {
     await expect(queries.verify(question(key, secret))).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     goOn();
     await caughtUp(next);
-    expect(queries.verify(question(key, secret))).toEqual({ valid: false, reason: 'DELETED' });
+    const { result } = await queries.verify(question(key, secret));
+    expect(result).toEqual({ valid: false, reason: 'DELETED' });
   });
 
-  it('is refused when nothing has been heard of the log for too long, and goes on when it answers', async () => {
+  it('is refused after too long without contact with the log, and works again when it answers', async () => {
     await projector.stop();
     const { key, secret } = await create('a');
     let now = Date.now();
     let silent = false;
-    const quiet = passing(log, {
+    const quiet = withMethods(log, {
       end: () => (silent ? Promise.reject(new Error('silent')) : log.end()),
     });
     const { next, queries } = readsFrom(quiet, () => now, 300);
@@ -389,8 +393,8 @@ describe('verification', () => {
   });
 });
 
-/** The log with some of its calls replaced. */
-const passing = (through: EventStore, change: Partial<EventStore>): EventStore => ({
+/** The log with some of its methods replaced. */
+const withMethods = (through: EventStore, change: Partial<EventStore>): EventStore => ({
   logId: through.logId,
   append: (...args) => through.append(...args),
   bulkAppend: (appends) => through.bulkAppend(appends),
@@ -411,7 +415,7 @@ describe('a log that breaks', () => {
       await create('b');
       let breakDown = new AbortController();
       let isRestored = false;
-      const source = passing(log, {
+      const source = withMethods(log, {
         async *subscribe(after, signal) {
           yield* log.subscribe(after, AbortSignal.any([signal, breakDown.signal]));
         },
@@ -427,7 +431,7 @@ describe('a log that breaks', () => {
       breakDown = new AbortController();
       await create('c');
       await caughtUp(next);
-      expect(verdict(next, key, secret)).toMatchObject({ valid: true });
+      expect(verify(next, key, secret)).toMatchObject({ valid: true });
       expect(failures).toEqual([]);
 
       isRestored = true;
@@ -447,7 +451,7 @@ describe('a log that breaks', () => {
   it('is subscribed to again where it was left, without a gap and without a repeat', async () => {
     await projector.stop();
     let breaks = 3;
-    const breaking = passing(log, {
+    const breaking = withMethods(log, {
       async *subscribe(after, signal) {
         for await (const page of log.subscribe(after, signal)) {
           yield page;

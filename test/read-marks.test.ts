@@ -6,12 +6,12 @@ import { MAX_MARKS, type ReadMarks } from '../src/read-marks/read-marks.js';
 import { openRedisReadMarks } from '../src/read-marks/redis-read-marks.js';
 import { openSqliteReadMarks } from '../src/read-marks/sqlite-read-marks.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const logger = pino({ level: 'silent' });
 
-/** What every store of read marks must do. */
+/** Contract of a store of read marks. */
 function describeReadMarks(name: string, open: () => ReadMarks): void {
   describe(`${name} as a store of read marks`, () => {
     let store: ReadMarks;
@@ -52,7 +52,7 @@ function describeReadMarks(name: string, open: () => ReadMarks): void {
   });
 }
 
-const folder = freshFolder();
+const folder = temporaryFolder();
 afterAll(() => folder.remove());
 describeReadMarks('SQLite', () => openSqliteReadMarks(join(folder.path, 'read-marks.db'), logger));
 

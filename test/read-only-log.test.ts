@@ -4,17 +4,17 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { eventsAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 import { type Running, runService } from './support/servers/service.js';
 
-const home = freshFolder();
+const home = temporaryFolder();
 const keys = '/repo/shop/ai/apikey';
-const READ_ONLY = /log\.db is a read-only copy: it does not record that you look at it\n/;
+const READ_ONLY = /log\.db is a read-only copy: it does not record this access\n/;
 let service: Running;
 let key: { readonly id: string; readonly key: string };
 let events: number;
-/** Copies, each in a folder of its own: all that a running service has, and what a clean end leaves. */
+/** Copies of a log, each in a folder of its own: one of a running service, and one after a clean stop. */
 let number = 0;
 let folder: string;
 let live: string;
@@ -60,18 +60,18 @@ const run = (command: string, args: readonly string[], more: object = {}): Ran =
 const keyledger: Run = (...args) => run(process.execPath, [CLI, ...args]);
 
 const isRoot = process.getuid?.() === 0;
-/** Without the rights of root, for whom permissions do not count. */
+/** Runs without the rights of root, who ignores permissions. */
 const asUser: Run = (...args) =>
   run(process.execPath, [CLI, ...args], isRoot ? { uid: 65534, gid: 65534 } : {});
 
-/** Takes the permission to write from everybody. */
+/** Revokes everyone's permission to write. */
 const protect = () => {
   for (const name of readdirSync(folder)) chmodSync(join(folder, name), 0o444);
   chmodSync(folder, 0o555);
 };
 const canMount = spawnSync('unshare', ['--mount', 'true']).status === 0;
 const MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"';
-/** Sees the folder of the copy as a medium that is read-only. */
+/** Runs with the copy's folder on a read-only mount. */
 const onReadOnlyMount: Run = (...args) =>
   run('unshare', ['--mount', 'sh', '-c', MOUNT, folder, process.execPath, resolve(CLI), ...args]);
 
@@ -88,7 +88,7 @@ describe.each(media)('a copy of a log %s', (_, makeReadOnly, run) => {
     const before = content();
     const now = new Date().toISOString();
     const looks: [args: string[], says: RegExp][] = [
-      [['audit', 'verify'], /The log holds 3 events of 3 keys .*\nVerdict: equal\n$/s],
+      [['audit', 'verify'], /The log holds 3 events of 3 keys .*\nResult: equal\n$/s],
       [['audit', 'history', key.id], /ApiKeyCreated/],
       [['audit', 'events', '--repo', 'shop'], /^(.*ApiKeyCreated.*\n){3}$/],
       [['audit', 'as-of', '--repo', 'shop', '--at', now], /(.*AWS.*\n){3}$/],

@@ -42,7 +42,7 @@ const keysOf = async (model: ReadModel): Promise<ListItem[]> => {
   }
 };
 
-/** Each at one moment, as Redis itself would do it. KEYS[1]: what the keys begin with. */
+/** Lua scripts: each acts atomically, like Redis itself. KEYS[1] is the prefix of the keys. */
 const EMPTY = `for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do redis.call('DEL', key) end`;
 const SAVE = `
 local saved = {}
@@ -124,7 +124,7 @@ whereThereIsRedis('Redis', () => {
     expect((await keysOf(model)).map(({ apiKeyId }) => apiKeyId)).toEqual(['b', 'a']);
   });
 
-  it('that went back in time is lost, and goes on from where it is', async () => {
+  it('that went back in time is lost, and resumes from where it is', async () => {
     const prefix = fresh();
     const [base] = [prefix];
     const model = await open(prefix);
@@ -202,7 +202,7 @@ whereThereIsRedis('Redis', () => {
     for (const model of [one, two]) expect(await keysOf(model)).toHaveLength(1);
   });
 
-  it('is written by another instance when the one that wrote is gone', async () => {
+  it('is written by another instance when the writer has died', async () => {
     const prefix = fresh();
     const [one, two] = [await open(prefix), await open(prefix)];
     await one.restore([item('a', 1)], checkpoint(1), no);

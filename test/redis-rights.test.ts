@@ -6,13 +6,16 @@ import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { openRedisDeliveryStore } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { eventually } from './support/assertions/eventually.js';
-import { describeDeliveryStore, inReach } from './support/contracts/delivery-store.js';
-import { describeUsageStore, inReach as usageInReach } from './support/contracts/last-used-store.js';
+import { describeDeliveryStore, untilAvailable } from './support/contracts/delivery-store.js';
+import {
+  describeLastUsedStore,
+  untilAvailable as usageInReach,
+} from './support/contracts/last-used-store.js';
 import { describeReadModel } from './support/contracts/read-model.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 import { type Json, runService } from './support/servers/service.js';
 
-/** The rights that docs/operations.md shows are enough; what the log says of a Redis that refuses. */
+/** The rights that docs/operations.md shows suffice; the log explains when Redis denies one. */
 
 const [, RIGHTS = ''] =
   /```redis\n(ACL SETUSER keyledger [^\n]*)\n```/.exec(readFileSync('docs/operations.md', 'utf8')) ?? [];
@@ -49,11 +52,11 @@ whereThereIsRedis('a Redis', () => {
       return model;
     };
     describeReadModel('Redis with the least rights', () => ready(`keyledger:rights-${Math.random()}`));
-    describeUsageStore('Redis with the least rights', () =>
+    describeLastUsedStore('Redis with the least rights', () =>
       usageInReach(openRedisLastUsedStore(url, 'keyledger:rights')),
     );
     describeDeliveryStore('Redis with the least rights', (log) =>
-      inReach(openRedisDeliveryStore(url, 'keyledger:rights', log)),
+      untilAvailable(openRedisDeliveryStore(url, 'keyledger:rights', log)),
     );
 
     it('serves lists, last uses and read marks, and is refused nothing', async () => {
@@ -92,7 +95,7 @@ whereThereIsRedis('a Redis', () => {
       for (let n = 0; n < 5; n++)
         await model.checkpoint('shop').catch((error: Error) => void failures.push(error.message));
       await model.close();
-      return { said: lines.map((line) => JSON.parse(line) as { msg: string; err?: object }), failures };
+      return { logged: lines.map((line) => JSON.parse(line) as { msg: string; err?: object }), failures };
     };
 
     it.each([
@@ -101,20 +104,20 @@ whereThereIsRedis('a Redis', () => {
       ['a database', () => `${server.url}/9999`, /DB index is out of range\. Name a database/],
       ['a connection', () => 'redis://127.0.0.1:1', /ECONNREFUSED .*\. Is it running there/],
     ])('%s says so once, with the setting, its answer and what to do', async (_, wrong, text) => {
-      const { said, failures } = await linesWith(wrong());
-      expect(said.map(({ msg }) => msg)).toEqual([
+      const { logged, failures } = await linesWith(wrong());
+      expect(logged.map(({ msg }) => msg)).toEqual([
         expect.stringMatching(/^READ_MODEL_URL: Redis at redis:\/\/\S+ cannot be used: /),
       ]);
-      expect(said[0]?.msg).toMatch(text);
-      expect(said[0]).not.toHaveProperty('err');
+      expect(logged[0]?.msg).toMatch(text);
+      expect(logged[0]).not.toHaveProperty('err');
       expect(failures).toHaveLength(5);
       expect(failures.join()).not.toMatch(/enableOfflineQueue|change-me|wrong@/);
     });
 
     it('a command says so once', async () => {
       await admin.call('ACL', 'SETUSER', 'stranger', 'on', '>pw', '~other:*', '+@read', '+hello', '+info');
-      const { said, failures } = await linesWith(as('stranger:pw'));
-      const refusals = said.filter(({ msg }) => msg.startsWith('READ_MODEL_URL'));
+      const { logged, failures } = await linesWith(as('stranger:pw'));
+      const refusals = logged.filter(({ msg }) => msg.startsWith('READ_MODEL_URL'));
       expect(refusals.map(({ msg }) => msg)).toEqual([
         expect.stringMatching(/NOPERM .*\. Give the user the rights of the ACL line in docs\/operations\.md/),
       ]);

@@ -13,14 +13,14 @@ import type { ReadModel } from '../src/projections/read-model.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { connectRedis, warnAboutDurability } from '../src/redis/connection.js';
 import { eventually } from './support/assertions/eventually.js';
-import { describeUsageStore, inReach } from './support/contracts/last-used-store.js';
+import { describeLastUsedStore, untilAvailable } from './support/contracts/last-used-store.js';
 import { describeReadModel } from './support/contracts/read-model.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { freePort, redisSource } from './support/servers/redis-server.js';
 import { serverEnvironment } from './support/servers/server-environment.js';
 
 const quiet = pino({ level: 'silent' });
-const folder = freshFolder();
+const folder = temporaryFolder();
 const servers: ChildProcess[] = [];
 
 /** Starts a server with its own folder, and waits until it answers. */
@@ -54,7 +54,7 @@ const ready = async (url: string): Promise<ReadModel> => {
   return model;
 };
 
-const readyUsage = (url: string) => inReach(openRedisLastUsedStore(url, 'test'));
+const readyUsage = (url: string) => untilAvailable(openRedisLastUsedStore(url, 'test'));
 
 const whereServersCanBeStarted = redisSource === 'redis-server' ? describe : describe.skip;
 
@@ -73,7 +73,7 @@ whereServersCanBeStarted('a cluster of three', () => {
     url = `redis+cluster://${nodes.join(',')}`;
   }, 30_000);
   describeReadModel('Redis Cluster', () => ready(url));
-  describeUsageStore('Redis Cluster', () => readyUsage(url));
+  describeLastUsedStore('Redis Cluster', () => readyUsage(url));
 });
 
 whereServersCanBeStarted('a master behind a Sentinel', () => {
@@ -85,7 +85,7 @@ whereServersCanBeStarted('a master behind a Sentinel', () => {
     url = `redis+sentinel://127.0.0.1:${sentinel}/main`;
   });
   describeReadModel('Redis behind a Sentinel', () => ready(url));
-  describeUsageStore('Redis behind a Sentinel', () => readyUsage(url));
+  describeLastUsedStore('Redis behind a Sentinel', () => readyUsage(url));
 });
 
 whereServersCanBeStarted('at the start', () => {

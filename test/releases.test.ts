@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { loadConfig } from '../src/config.js';
-import { copyingPlace, eventsAt, withLogAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { eventsAt, logCopyWorkspace, withLogAt } from './support/fixtures/log-copies.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, CLI, spawnService } from './support/servers/child-service.js';
 import type { Json } from './support/servers/service.js';
 
@@ -33,8 +33,8 @@ it('there is a fixture of this release and of the first', () => {
 });
 
 /**
- * What a release answered is in what this one answers; fields may have been added. Last uses are not in the log: a release
- * that knew of none said null, and this one says nothing.
+ * Matches an answer that contains all that the release answered; fields may have been added. Last uses are
+ * not in the log: a release without them answered null, and this one omits them.
  */
 const containing = (answer: unknown): unknown => {
   if (Array.isArray(answer)) return answer.map(containing);
@@ -49,8 +49,8 @@ describe.each(releases)('what release %s wrote', (release) => {
   const at = (name: string) => join(HOME, release, name);
   const expected = JSON.parse(readFileSync(at('expected.json'), 'utf8')) as Expected;
   const hasExport = existsSync(at('export.ndjson'));
-  const folder = freshFolder();
-  const place = copyingPlace();
+  const folder = temporaryFolder();
+  const place = logCopyWorkspace();
   let service: Child;
   let admin: string;
 
@@ -85,7 +85,7 @@ describe.each(releases)('what release %s wrote', (release) => {
     }
   };
 
-  it('is listed, verified and told as that release did', async () => {
+  it('is listed, verified and described as by that release', async () => {
     await expectAnswers(service);
     const token = await service.token('auditor');
     for (const [path, history] of Object.entries(expected.histories)) {
@@ -107,7 +107,7 @@ describe.each(releases)('what release %s wrote', (release) => {
           body,
           headers: { 'idempotency-key': idempotencyKey },
         });
-      // For 15 minutes with the same secret, which matters to who has just made the fixture.
+      // The same secret for 15 minutes, which matters right after the fixture was made.
       const { status, json } = await again(request);
       expect(json).toMatchObject(status === 201 ? given : { code: 'IDEMPOTENCY_KEY_USED', id: given.id });
       expect(await again({ ...request, name: 'another' })).toMatchObject({ status: 422 });
@@ -159,7 +159,7 @@ describe.each(releases)('what release %s wrote', (release) => {
   });
 
   (hasExport ? it : it.skip)('its export makes a log that answers the same', async () => {
-    const copy = freshFolder();
+    const copy = temporaryFolder();
     const file = join(copy.path, 'keyledger.db');
     const { code, stderr } = place.run('copy.db', ['import', at('export.ndjson')]);
     expect([code, stderr]).toEqual([0, '']);

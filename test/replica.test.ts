@@ -40,7 +40,7 @@ const mark = (messages: readonly Message[]) =>
   messages.find(({ event }) => event === 'caught-up')?.id as string;
 
 describe('the replica feed', () => {
-  it('begins with every key of the repositories, and goes on with each that changes', async () => {
+  it('begins with every key of the repositories, and continues with each that changes', async () => {
     const { id, key, secret } = await create();
     await create('elsewhere', 'bank');
     const messages = await follow();
@@ -82,7 +82,7 @@ describe('the replica feed', () => {
     expect(keysOf(messages)).toEqual([]);
   });
 
-  it('goes on behind a position with the keys that changed since, as they are now', async () => {
+  it('resumes after a position with the keys that changed since, as they are now', async () => {
     const [kept, changed] = [await create('kept'), await create('changed')];
     const from = mark(await follow());
     await change('PUT', changed.id, { name: 'renamed' });
@@ -90,10 +90,10 @@ describe('the replica feed', () => {
     const fresh = await create('fresh');
     const messages = await follow(`?after=${from}`);
     expect(begin(messages).data['snapshot']).toBe(false);
-    const told = new Map(keysOf(messages).map((key) => [key['apiKeyId'], key]));
-    expect([...told.keys()].sort()).toEqual([changed.id, fresh.id].sort());
-    expect(told.get(changed.id)).toMatchObject({ name: 'renamed', status: 'suspended' });
-    expect(told.has(kept.id)).toBe(false);
+    const received = new Map(keysOf(messages).map((key) => [key['apiKeyId'], key]));
+    expect([...received.keys()].sort()).toEqual([changed.id, fresh.id].sort());
+    expect(received.get(changed.id)).toMatchObject({ name: 'renamed', status: 'suspended' });
+    expect(received.has(kept.id)).toBe(false);
   });
 
   it('tells by its scope whether the same repositories may be followed', async () => {
@@ -134,7 +134,7 @@ describe('the replica feed', () => {
     await eventually(() => keysOf(messages).at(-1)?.['status'] === 'unavailable');
   });
 
-  it('passes over nothing that makes a key unavailable, however far behind its reader is', async () => {
+  it('skips nothing that makes a key unavailable, however far its reader lags', async () => {
     const { id } = await create();
     const after = mark(await follow());
     const log = await openEventStore(service.config.EVENT_STORE_URL, {
@@ -145,8 +145,8 @@ describe('the replica feed', () => {
     await log.append(apiKeyStream(id), [unknown(), ...Array.from({ length: 1500 }, unknown)], 0);
     await log.close();
     await create('another');
-    const told = keysOf(await follow(`?after=${after}`));
-    expect(told.filter(({ apiKeyId }) => apiKeyId === id).at(-1)?.['status']).toBe('unavailable');
+    const received = keysOf(await follow(`?after=${after}`));
+    expect(received.filter(({ apiKeyId }) => apiKeyId === id).at(-1)?.['status']).toBe('unavailable');
   });
 
   it('is for replicas only, and for positions of this log only', async () => {

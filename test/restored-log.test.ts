@@ -7,7 +7,7 @@ import { resolveResumeToken, resumeTokenOf } from '../src/event-store/resume-tok
 import { createVerifier } from '../src/sdk/verifier/index.js';
 import { eventually } from './support/assertions/eventually.js';
 import { eventsIn, withLogAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { eventsOf, readStream } from './support/http/event-stream.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 
@@ -21,9 +21,12 @@ function copyLog(from: string, to: string): void {
   }
 }
 
-/** Given a log that two keys were made in, then copied, then one more made; it is restored, and goes on differently. */
+/**
+ * Given a log with two keys, copied before a third one; an operator restores the copy, and it continues
+ * differently.
+ */
 describe('subscribers of a log that was restored from an older copy and has outgrown them', () => {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const [data, copy] = [join(folder.path, 'data'), join(folder.path, 'copy')];
   let service: Child;
   let port = '0';
@@ -53,7 +56,7 @@ describe('subscribers of a log that was restored from an older copy and has outg
   afterEach(async () => {
     await service.end('SIGKILL');
   });
-  /** Nobody reaches the service before its log has gone on. */
+  /** Restores on another port, so that no client reaches the service before its log has continued. */
   const restore = async () => {
     await service.end('SIGTERM');
     copyLog(copy, data);
@@ -65,16 +68,16 @@ describe('subscribers of a log that was restored from an older copy and has outg
     await serve();
   };
 
-  it('are told so by the feed, wherever they were: at an event that is gone, or past one that was not for them', async () => {
+  it('are refused by the feed, wherever they were: at an event that is lost, or past one that was not for them', async () => {
     const token = await service.token('admin');
-    const told = await readStream(`${service.url}/events?after=start`, token);
+    const reading = await readStream(`${service.url}/events?after=start`, token);
     const other = await readStream(`${service.url}/events?after=start&type=ApiKeyDeleted`, token);
     await eventually(() =>
-      [told, other].every(({ messages }) => messages.some(({ event }) => event === 'caught-up')),
+      [reading, other].every(({ messages }) => messages.some(({ event }) => event === 'caught-up')),
     );
-    const [kept] = eventsOf(told.messages);
-    const gone = [told, other].map(({ messages }) => messages.at(-1)?.id);
-    for (const { close } of [told, other]) close();
+    const [kept] = eventsOf(reading.messages);
+    const gone = [reading, other].map(({ messages }) => messages.at(-1)?.id);
+    for (const { close } of [reading, other]) close();
     await restore();
     const accepts = (after: unknown) =>
       service.ask('GET', `/events?after=${after}`, { token, headers: { accept: 'application/json' } });
@@ -96,8 +99,8 @@ describe('subscribers of a log that was restored from an older copy and has outg
   it('that verify in other processes know what it holds now, and nothing of what it held', async () => {
     const verifier = createVerifier({ baseUrl: service.url, token: await service.token('replica') });
     const says = ({ key, secret }: Key) => {
-      const verdict = verifier.verify(key, secret);
-      return verdict.valid || verdict.reason;
+      const result = verifier.verify(key, secret);
+      return result.valid || result.reason;
     };
     await verifier.ready();
     expect([says(made.kept), says(made.deleted), says(made.lost)]).toEqual([true, true, true]);
@@ -108,8 +111,8 @@ describe('subscribers of a log that was restored from an older copy and has outg
   }, 60_000);
 });
 
-describe('a bookmark', () => {
-  const folder = freshFolder();
+describe('a resume token', () => {
+  const folder = temporaryFolder();
   const withLog = <T>(use: (...given: Parameters<Parameters<typeof withLogAt<T>>[1]>) => Promise<T>) =>
     withLogAt(`sqlite:${join(folder.path, `${randomUUID()}.db`)}`, use);
   const event = () => ({ id: randomUUID(), type: 'Tested', data: {}, metadata: {} });

@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import type { Answer, Json } from './support/servers/service.js';
 
-const folder = freshFolder();
+const folder = temporaryFolder();
 let child: Child;
 beforeAll(async () => {
   child = await spawnService(folder.path, { LOG_LEVEL: 'trace', RATE_LIMIT: '0' });
@@ -16,7 +16,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** Each route of the document with a good request and bad ones, where it has been driven. */
+/** Operations that the test has called, each with a valid request and invalid ones. */
 const driven = new Set<string>();
 
 it('no plaintext secret is anywhere but in the answer that made it', async () => {

@@ -257,7 +257,7 @@ describe('a bearer token', () => {
       );
     });
 
-    it('is UNAVAILABLE, not refused, while the set is out of reach', async () => {
+    it('is UNAVAILABLE, not refused, while the set is unavailable', async () => {
       const { privateKey } = await generateKeyPair('ES256');
       const token = await sign({}, { alg: 'ES256', kid: 'k' }, privateKey);
       status = 500;

@@ -8,23 +8,23 @@ import { openEventStore } from '../src/event-store/open.js';
 import type { Position } from '../src/event-store/position.js';
 import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import {
-  classifyError,
-  type Answer as Given,
+  type Answer as IssuedAnswer,
   Model,
   type Outcome,
   type Request,
+  verificationResult,
 } from './support/models/lifecycle.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 import { combinations } from './support/servers/combinations.js';
 import type { Answer, Json } from './support/servers/service.js';
 
 /**
- * Random clients of one repository at the same time, at two instances of the service. The log is the witness: each of
- * its events names its request, and so says in which order what was done was done. Each answer must be what the model
- * says after as many of these commits as may have been there while it was made: all that had been answered before
- * it was asked for, and none that was asked for after it was given.
+ * Random concurrent clients of one repository, at two instances of the service. The log is the witness: each
+ * event names its request, which orders the changes. Each answer must be that of the model after a number of
+ * commits that was possible while the request ran: no fewer than were answered before it began, and none that
+ * began after it ended.
  */
 
 type Do<Name extends string, Rest = object> = { readonly do: Name } & Rest;
@@ -34,7 +34,7 @@ type Change =
   | Do<'rotate', OnKey & { readonly idempotencyKey: string | undefined; readonly overlapSeconds: number }>
   | Do<'update', OnKey & { readonly name: string; readonly expiresAt: string | null }>
   | Do<'suspend' | 'resume' | 'delete', OnKey>;
-/** `fresh`: whatever has been answered must be seen. */
+/** `fresh`: the read must see all that has been answered. */
 type Read =
   | Do<'verify', OnKey & { readonly secret: number; readonly fresh: boolean }>
   | Do<'list', { readonly fresh: boolean }>
@@ -48,7 +48,8 @@ const HOUR = 3600;
 /** The model's clock stands still: nothing expires and no overlap ends while the clients run. */
 const NOW = Date.now();
 
-// Mostly the key that is there from the beginning, made with x: what is done to one key at once is of interest.
+// Favours the key that exists from the beginning, created with x: concurrent changes of one key are of
+// interest.
 const key = fc.oneof(fc.constant(0), fc.nat(5));
 const idempotencyKey = fc.constantFrom(undefined, 'x', 'x', 'y');
 const expiresAt = fc.constantFrom(null, null, FUTURE, PAST);
@@ -75,12 +76,12 @@ const client: fc.Arbitrary<Client> = fc.record({
 });
 const clients = fc.array(client, { minLength: 2, maxLength: 4 });
 
-/** What was asked and answered, and when: by a clock that counts the beginnings and the ends of requests. */
+/** A request and its answer, with both times by a clock that counts the beginnings and ends of requests. */
 type Asked = {
   readonly id: string;
   readonly by: string;
   readonly step: Step;
-  /** The key that it is about, and the secret that is verified. */
+  /** Key of the request, and the secret to verify. */
   readonly keyId: string;
   readonly secret: string;
   readonly began: number;
@@ -93,10 +94,10 @@ class Run {
   readonly #instances: readonly Child[];
   readonly #tokens: ReadonlyMap<string, string>;
   readonly #repoId = randomUUID();
-  /** What creations and rotations gave. */
-  readonly #given: Given[] = [];
+  /** What creations and rotations issued. */
+  readonly #issued: IssuedAnswer[] = [];
   #clock = 0;
-  /** The furthest that any answer has told of. */
+  /** Latest position in any answer. */
   #position = '';
   #events: readonly RecordedEvent[] = [];
   /** Requests that changed something, in the order of the log. */
@@ -107,9 +108,9 @@ class Run {
     this.#tokens = tokens;
   }
 
-  async take(all: readonly Client[]): Promise<void> {
+  async execute(all: readonly Client[]): Promise<void> {
     await this.#ask('ada', 0, { do: 'create', idempotencyKey: 'x', expiresAt: null });
-    if (!this.isTold) return;
+    if (!this.areOutcomesKnown) return;
     await Promise.all(
       all.map(async ({ by, at, steps }) => {
         for (const one of steps) await this.#ask(by, at, one);
@@ -119,20 +120,20 @@ class Run {
 
   async #ask(by: string, at: 0 | 1, step: Step): Promise<void> {
     const id = `${this.#repoId}-${this.asked.length}-${randomUUID().slice(0, 8)}`;
-    const known = [...new Map(this.#given.map((given) => [given.id, given])).values()];
+    const known = [...new Map(this.#issued.map((issued) => [issued.id, issued])).values()];
     const about = known[('key' in step ? step.key : 0) % known.length];
-    const { secret = '' } = this.#given[('secret' in step ? step.secret : 0) % this.#given.length] ?? {};
+    const { secret = '' } = this.#issued[('secret' in step ? step.secret : 0) % this.#issued.length] ?? {};
     const keyId = about?.id ?? '';
     const began = this.#clock++;
     const answer = await this.#send(at, id, by, step, { id: keyId, key: about?.key ?? '', secret });
     this.asked.push({ id, by, step, keyId, secret, began, ended: this.#clock++, answer });
     const position = answer.headers.get('keyledger-position') ?? '';
     if (position > this.#position) this.#position = position;
-    const given = givenIn(answer);
-    if (given && !this.#given.some((other) => other.secret === given.secret)) this.#given.push(given);
+    const issued = issuedIn(answer);
+    if (issued && !this.#issued.some((other) => other.secret === issued.secret)) this.#issued.push(issued);
   }
 
-  #send(at: 0 | 1, id: string, by: string, step: Step, about: Given): Promise<Answer> {
+  #send(at: 0 | 1, id: string, by: string, step: Step, about: IssuedAnswer): Promise<Answer> {
     const instance = this.#instances[at] as Child;
     const keys = `/repo/${this.#repoId}/ai/apikey`;
     const one = `${keys}/${about.id}`;
@@ -174,31 +175,31 @@ class Run {
     }
   }
 
-  /** Where nobody was told what became of a change, as by a log that is too slow, there is nothing to compare. */
-  get isTold(): boolean {
+  /** False if the outcome of a change is unknown, as with a slow log: then there is nothing to compare. */
+  get areOutcomesKnown(): boolean {
     return (
-      this.#given.length > 0 && this.asked.every(({ answer }) => answer.json['code'] !== 'OUTCOME_UNKNOWN')
+      this.#issued.length > 0 && this.asked.every(({ answer }) => answer.json['code'] !== 'OUTCOME_UNKNOWN')
     );
   }
 
-  /** Is each answer one that the model gives, too? */
+  /** Asserts that each answer is one that the model gives, too. */
   async check(log: EventStore, start: Position): Promise<void> {
     const events: RecordedEvent[] = [];
     for await (const event of log.readAll(start)) if (this.#isOurs(event)) events.push(event);
     this.#events = events;
     const ids = events.map(requestOf).filter((id, n, all) => id !== all[n - 1]);
-    // What a request changed, it changed at once, and nobody else changed anything.
+    // A request makes its changes in one append, and only these requests change anything.
     expect(new Set(ids).size).toBe(ids.length);
     this.#commits = ids.map((id) => this.asked.find((one) => one.id === id) as Asked);
     expect(this.#commits).not.toContain(undefined);
     for (const one of this.asked) this.#checkAnswer(one);
   }
 
-  /** In the end both instances show the same, and judge each secret alike. */
+  /** In the end both instances list the same keys, and verify each secret alike. */
   async checkEnd(): Promise<void> {
     for (const at of [0, 1] as const) {
-      const [known] = this.#given;
-      const settled = async (step: Read, about: Given) => {
+      const [known] = this.#issued;
+      const settled = async (step: Read, about: IssuedAnswer) => {
         let answer: Answer | undefined;
         await eventually(async () => {
           answer = await this.#send(at, randomUUID(), 'ada', step, about);
@@ -207,13 +208,13 @@ class Run {
         return answer as Answer;
       };
       const model = this.#after(this.#commits.length);
-      const nothing: Given = { id: '', key: '', secret: '' };
+      const nothing: IssuedAnswer = { id: '', key: '', secret: '' };
       expect(listIn(await settled({ do: 'list', fresh: true }, known ?? nothing))).toEqual(listOf(model));
       for (const key of model.keys) {
-        for (const { secret } of this.#given) {
+        for (const { secret } of this.#issued) {
           const verify: Read = { do: 'verify', key: 0, secret: 0, fresh: true };
           const answer = await settled(verify, { ...key.answer, secret });
-          expect(verdictIn(answer)).toBe(classifyError(key, secret, NOW));
+          expect(resultIn(answer)).toBe(verificationResult(key, secret, NOW));
         }
       }
     }
@@ -226,7 +227,7 @@ class Run {
     const most = later < 0 ? count : later;
     const own = this.#commits.indexOf(one);
     if (own >= 0) expect([own >= least, own < most]).toEqual([true, true]);
-    // Not done, or not told: it may be tried again.
+    // Not done, or not answered: the client may retry it.
     const isRefused = own < 0 && ['UNAVAILABLE', 'BEHIND'].includes(String(one.answer.json['code']));
     const from = 'fresh' in one.step && !one.step.fresh ? 0 : least;
     const places = own >= 0 ? [own] : Array.from({ length: most - from + 1 }, (_, n) => from + n);
@@ -238,7 +239,7 @@ class Run {
     );
   }
 
-  /** Is the answer that of the model after so many commits? */
+  /** Whether the answer is that of the model after `commits` commits. */
   #isExplained(one: Asked, commits: number): boolean {
     const { step, answer } = one;
     const model = this.#after(commits);
@@ -247,15 +248,15 @@ class Run {
       case 'list':
         return answer.status === 200 && isDeepStrictEqual(listIn(answer), listOf(model));
       case 'verify':
-        return verdictIn(answer) === (key ? classifyError(key, one.secret, NOW) : 'UNKNOWN');
+        return resultIn(answer) === (key ? verificationResult(key, one.secret, NOW) : 'UNKNOWN');
       case 'history': {
         const then = new Set(this.#commits.slice(0, commits).map(({ id }) => id));
         const events = this.#events.filter(
           (event) => event.stream.endsWith(one.keyId) && then.has(requestOf(event)),
         );
-        const told = (answer.json['events'] as Json[] | undefined)?.map(({ id }) => id);
+        const eventIds = (answer.json['events'] as Json[] | undefined)?.map(({ id }) => id);
         return isDeepStrictEqual(
-          told,
+          eventIds,
           events.map(({ id }) => id),
         );
       }
@@ -282,25 +283,25 @@ class Run {
 
 const requestOf = ({ metadata }: RecordedEvent) => (metadata as { readonly requestId: string }).requestId;
 
-/** What the model says of a change; `isDone`: with the secret that it gave. */
+/** Outcome of a change in the model; `isDone`: with the secret that the service issued. */
 function applied(model: Model, { step, by, keyId, answer }: Asked, isDone: boolean): Outcome {
-  const given = isDone ? givenIn(answer) : undefined;
-  if (step.do === 'create') return model.apply({ ...step, by, repoId: '' }, NOW, given);
+  const issued = isDone ? issuedIn(answer) : undefined;
+  if (step.do === 'create') return model.apply({ ...step, by, repoId: '' }, NOW, issued);
   const key = model.keys.find((one) => one.answer.id === keyId);
-  return key ? model.apply({ ...step, by, key } as Request, NOW, given) : { error: 'KEY_NOT_FOUND' };
+  return key ? model.apply({ ...step, by, key } as Request, NOW, issued) : { error: 'KEY_NOT_FOUND' };
 }
 
 function outcomeIn(answer: Answer, isDone: boolean): Outcome {
-  const given = givenIn(answer);
+  const issued = issuedIn(answer);
   if (answer.status >= 400) return { error: String(answer.json['code']) };
-  return given ? (isDone ? 'a new secret' : { again: given }) : 'done';
+  return issued ? (isDone ? 'a new secret' : { again: issued }) : 'done';
 }
 
-function givenIn({ json: { id, key, secret } }: Answer): Given | undefined {
-  return secret === undefined ? undefined : ({ id, key, secret } as Given);
+function issuedIn({ json: { id, key, secret } }: Answer): IssuedAnswer | undefined {
+  return secret === undefined ? undefined : ({ id, key, secret } as IssuedAnswer);
 }
 
-const verdictIn = ({ json }: Answer) => (json['valid'] === true ? 'valid' : json['reason']);
+const resultIn = ({ json }: Answer) => (json['valid'] === true ? 'valid' : json['reason']);
 
 const listIn = ({ json }: Answer) =>
   (json['apiKeys'] as Json[] | undefined)?.map(({ id, key, name, status, expiresAt }) => ({
@@ -324,13 +325,13 @@ const listOf = ({ keys }: Model) =>
     .reverse();
 
 describe.each(combinations)('clients of two instances on $name', ({ start }) => {
-  let folder: ReturnType<typeof freshFolder>;
+  let folder: ReturnType<typeof temporaryFolder>;
   let parts: Awaited<ReturnType<typeof start>>;
   let instances: readonly Child[] = [];
   let tokens: ReadonlyMap<string, string>;
   let log: EventStore;
   beforeAll(async () => {
-    folder = freshFolder();
+    folder = temporaryFolder();
     parts = await start();
     const settings = { RATE_LIMIT: '0', ...parts.settings };
     const first = await spawnService(folder.path, settings);
@@ -364,8 +365,8 @@ describe.each(combinations)('clients of two instances on $name', ({ start }) => 
       fc.asyncProperty(clients, async (all) => {
         const start = await log.end();
         const run = new Run(instances, tokens);
-        await run.take(all);
-        if (!run.isTold) return;
+        await run.execute(all);
+        if (!run.areOutcomesKnown) return;
         await run.check(log, start);
         await run.checkEnd();
       }),

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { answersIn, connectTo } from './support/http/raw-client.js';
-import { create, creation, LIVE, namesOf, over, refusalOf } from './support/http/wire.js';
+import { connectionEnded, create, creation, LIVE, namesOf, refusalOf } from './support/http/wire.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 
-const folder = freshFolder();
+const folder = temporaryFolder();
 let child: Child;
 let token: string;
 beforeAll(async () => {
@@ -19,7 +19,7 @@ afterAll(async () => {
 });
 
 describe('who is slow', () => {
-  it('with nothing, a header or a body is told so, and cut off', async () => {
+  it('with nothing, a header or a body gets an error, and is cut off', async () => {
     const [head = ''] = create(token, creation('slow')).split('{');
     const beginnings = ['', 'GET /hea', `${LIVE}X-Slow: `, head, `${head}{"name":`];
     const refusals = await Promise.all(beginnings.map((bytes) => refusalOf(child, bytes)));
@@ -29,22 +29,22 @@ describe('who is slow', () => {
 
   it('and sends a little now and then is cut off all the same', async () => {
     const socket = connectTo(child.url);
-    let said = '';
+    let received = '';
     socket.on('data', (piece) => {
-      said += piece.toString();
+      received += piece.toString();
     });
     socket.write(LIVE);
     const timer = setInterval(() => socket.write('x: y\r\n'), 50);
-    await over(socket);
+    await connectionEnded(socket);
     clearInterval(timer);
-    expect(answersIn(said)[0]?.status).toBe(408);
+    expect(answersIn(received)[0]?.status).toBe(408);
   });
 
   it('to leave after a refusal is not waited for', async () => {
     const sockets = Array.from({ length: MANY }, () => connectTo(child.url).resume());
     for (const socket of sockets) socket.write('GARBAGE\r\n\r\n');
-    await Promise.all(sockets.map(over));
-    // Our side stays open.
+    await Promise.all(sockets.map(connectionEnded));
+    // The client's side stays open.
     await eventually(async () => (await connections()) < MANY);
     for (const socket of sockets) socket.destroy();
   });
@@ -70,7 +70,7 @@ describe('who is slow', () => {
         bytes += piece.length;
       });
       socket.resume();
-      await over(socket);
+      await connectionEnded(socket);
       expect(bytes).toBeLessThan((text.length * asked) / 2);
     }
     const body = creation('told');
@@ -81,10 +81,10 @@ describe('who is slow', () => {
   });
 });
 
-/** More connections than those by which we ask. */
+/** More connections than the test's own requests use. */
 const MANY = 20;
 
-/** How many connections the service holds, ours among them. */
+/** Number of connections that the service holds, including the test's. */
 async function connections(): Promise<number> {
   const { text } = await child.ask('GET', '/metrics');
   return Number(/nodejs_active_resources\{type="TCPSocketWrap"\} (\d+)/.exec(text)?.[1]);

@@ -12,10 +12,10 @@ import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { openLogFile } from '../src/event-store/sqlite/schema.js';
 import { eventually } from './support/assertions/eventually.js';
 import { all, describeEventStore } from './support/contracts/event-store.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { describeEventStoreModel } from './support/models/event-store.js';
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let file: string;
 const opened: EventStore[] = [];
 const children: ChildProcess[] = [];
@@ -30,22 +30,22 @@ const unexpected = (error: Error) => {
 const event = (id = uuid()) => ({ id, type: 'Tested', data: {}, metadata: {} });
 
 const WRITER = 'dist/test/support/processes/sqlite-log-writer.js';
-/** Runs the writing process, and gives what it has said so far. */
+/** Starts the writing process and collects its output. */
 function run(command: string, ...args: string[]) {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   children.push(child);
-  let said = '';
+  let output = '';
   child.stdout.setEncoding('utf8').on('data', (text) => {
-    said += text;
+    output += text;
   });
   const lines = (word: string) =>
-    [...said.matchAll(new RegExp(`^${word} (.*)$`, 'gm'))].map(([, rest]) => rest as string);
-  return { child, lines, said: () => said, ended: once(child, 'exit') };
+    [...output.matchAll(new RegExp(`^${word} (.*)$`, 'gm'))].map(([, rest]) => rest as string);
+  return { child, lines, output: () => output, ended: once(child, 'exit') };
 }
 const idsIn = async (log: EventStore) => (await all(log.readAll())).map(({ id }) => id);
 
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   file = join(folder.path, 'log.db');
 });
 afterEach(async () => {
@@ -55,7 +55,7 @@ afterEach(async () => {
 });
 
 describe('the contract', () => {
-  const home = freshFolder();
+  const home = temporaryFolder();
   describeEventStore('SQLite', () => openSqliteLog(join(home.path, 'log.db'), unexpected));
   describeEventStoreModel('SQLite', () => openSqliteLog(join(home.path, 'log.db'), unexpected));
 });
@@ -148,7 +148,7 @@ describe('the disk', () => {
     other.exec('BEGIN IMMEDIATE');
     const append = () =>
       log.append(apiKeyStream(uuid()), [event()], 'no-stream').catch((error: Error) => String(error.cause));
-    // The first is a group of its own, and the others would be three more.
+    // The first is a group of its own; the others would form three more.
     const outcomes = await Promise.all(Array.from({ length: 2500 }, append));
     other.close();
     expect(outcomes[0]).toContain('database is locked');
@@ -190,7 +190,7 @@ describe('the disk', () => {
     expect(commits.size).toBeLessThan(20);
   });
 
-  it('that is full acknowledges nothing, and goes on when there is room', async () => {
+  it('that is full acknowledges nothing, and resumes when there is room', async () => {
     const full = run('bash', '-c', `ulimit -f 400; exec "${process.execPath}" ${WRITER} "${file}" 2000 4000`);
     await full.ended;
     expect(new Set(full.lines('refused'))).toEqual(new Set(['UNAVAILABLE']));

@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { WebhookSender } from '../src/subscribers/webhooks/sender.js';
 import { isPublic } from '../src/subscribers/webhooks/ssrf-guard.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type RawServer, startRawServer } from './support/servers/raw-server.js';
 import { selfSigned } from './support/servers/self-signed.js';
 
@@ -18,7 +18,7 @@ const answering = (head: string) => (socket: Socket) => {
   socket.on('data', () => socket.write(`HTTP/1.1 204 No Content\r\n${head}\r\n`));
 };
 
-/** What nobody may be sent to, each as a resolver writes it. */
+/** Addresses that no endpoint may have, in the forms that a resolver returns. */
 const NOT_PUBLIC: readonly (readonly [string, readonly string[]])[] = [
   ['this host', ['0.0.0.0', '0.1.2.3', '::']],
   ['loopback', ['127.0.0.1', '127.255.255.254', '::1']],
@@ -92,7 +92,7 @@ const post = async (sender: WebhookSender, url: string) => {
   return { status, error };
 };
 
-/** A resolver: the addresses of each question, in turn; the last ones ever after. */
+/** A resolver that returns these addresses, one list a question, and then repeats the last list. */
 function resolver(
   ...answers: readonly (readonly string[])[]
 ): LookupFunction & { readonly asked: () => number } {
@@ -106,15 +106,15 @@ function resolver(
 }
 
 describe.each(NOT_PUBLIC)('an address that is not public: %s', (_, addresses) => {
-  it.each(addresses)('%s is refused, in a URL and behind a name', async (address) => {
+  it.each(addresses)('%s is refused, in a URL and as the address of a name', async (address) => {
     expect(isPublic(address)).toBe(false);
     for (const scheme of ['http', 'https']) {
       if (!address.includes('%')) {
         const host = address.includes(':') ? `[${address}]` : address;
         expect(await post(make([]), `${scheme}://${host}:${trap.port}/`)).toEqual(REFUSED);
       }
-      const behind = make(['10.9.8.7'], resolver([address]));
-      expect(await post(behind, `${scheme}://name.example:${trap.port}/`)).toEqual(REFUSED);
+      const guarded = make(['10.9.8.7'], resolver([address]));
+      expect(await post(guarded, `${scheme}://name.example:${trap.port}/`)).toEqual(REFUSED);
     }
     expect(trap.connections).toBe(0);
   });
@@ -133,11 +133,11 @@ describe('addresses', () => {
       const [a = 0, b = 0, c = 0, d = 0] = address.split('.').map(Number);
       return `${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
     };
-    const dresses = ['::', '::ffff:', '::ffff:0:', '64:ff9b::', '64:ff9b:1::', '2002:', '2001::'];
+    const prefixes = ['::', '::ffff:', '::ffff:0:', '64:ff9b::', '64:ff9b:1::', '2002:', '2001::'];
     fc.assert(
-      fc.property(fc.ipV4(), fc.constantFrom(...dresses), (address, dress) => {
-        const rest = dress === '2002:' ? '::1' : '';
-        const text = new URL(`http://[${dress}${hex(address)}${rest}]/`).hostname.slice(1, -1);
+      fc.property(fc.ipV4(), fc.constantFrom(...prefixes), (address, prefix) => {
+        const rest = prefix === '2002:' ? '::1' : '';
+        const text = new URL(`http://[${prefix}${hex(address)}${rest}]/`).hostname.slice(1, -1);
         expect([text, isPublic(text)]).toEqual([text, false]);
       }),
       { numRuns: 1000 },
@@ -171,12 +171,12 @@ describe('addresses', () => {
     expect(trap.connections).toBe(0);
   });
 
-  it('behind a name with a dot at its end are looked at, too', async () => {
+  it('of a name with a trailing dot are checked, too', async () => {
     for (const host of ['localhost.', 'name.example.']) {
       const sender = make([], resolver(['127.0.0.1']));
       expect(await post(sender, `https://${host}:${trap.port}/`)).toEqual(REFUSED);
     }
-    // Not every machine knows this one; none may be led to itself.
+    // Not every machine resolves this name; none may reach itself through it.
     expect((await post(make([]), `https://localhost.:${trap.port}/`)).status).toBeNull();
     expect(trap.connections).toBe(0);
   });
@@ -215,7 +215,7 @@ describe('a name', () => {
     expect([server.connections, trap.connections]).toEqual([1, 0]);
   });
 
-  it('of a connection that was kept goes on to the address that was checked, and nowhere else', async () => {
+  it('of a kept connection goes to the checked address, and nowhere else', async () => {
     const server = await near('');
     const sender = make([NEAR], resolver([NEAR], ['127.0.0.1']));
     for (let n = 0; n < 3; n++) expect(await post(sender, url())).toEqual({ status: 204, error: null });
@@ -270,7 +270,7 @@ describe('over https', () => {
   });
 
   it('a server that the machine trusts is called by the name in its certificate only', async () => {
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     const trusted = join(folder.path, 'trusted.pem');
     writeFileSync(trusted, selfSigned.cert);
     const script = `

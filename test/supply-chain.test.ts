@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import { locked, manifest, nameOf, production } from '../scripts/production-packages.js';
 
-/** What may be used in a program of any licence. Another one is looked at before it is added here. */
+/** Licences that are compatible with a program of any licence. Review another one before you add it here. */
 const LICENCES = [
   '(BSD-3-Clause AND Apache-2.0)',
   'Apache-2.0',
@@ -13,7 +13,7 @@ const LICENCES = [
   'MIT',
   'Unlicense',
 ];
-/** Packages whose installation would run a program of theirs. Look at another one before you add it here. */
+/** Packages that have an install script. Review another one before you add it here. */
 const WITH_INSTALL_SCRIPT = [
   'node_modules/@parcel/watcher',
   'node_modules/@photostructure/sqlite',
@@ -65,7 +65,7 @@ it('what is installed says the same of its licence as the lock file', () => {
     try {
       installed = JSON.parse(readFileSync(`${place}/package.json`, 'utf8'));
     } catch {
-      continue; // for another platform
+      continue; // optional package for another platform
     }
     expect([place, installed.license]).toEqual([place, license]);
   }
@@ -83,8 +83,8 @@ it('the bill of materials holds every package of such an installation, with lice
     'CycloneDX',
     expect.objectContaining({ name: 'keyledger', type: 'application' }),
   ]);
-  const told = components.map(({ purl }) => decodeURIComponent(purl.slice('pkg:npm/'.length)));
-  expect([...new Set(told)].sort()).toEqual([...new Set(production.map(nameOf))].sort());
+  const listed = components.map(({ purl }) => decodeURIComponent(purl.slice('pkg:npm/'.length)));
+  expect([...new Set(listed)].sort()).toEqual([...new Set(production.map(nameOf))].sort());
   expect(components.filter(({ licenses, hashes }) => !licenses?.length || !hashes?.length)).toEqual([]);
 });
 

@@ -14,9 +14,9 @@ import { Projector } from '../src/projections/projector.js';
 import { Tail } from '../src/projections/tail.js';
 import { readFeed } from '../src/subscribers/feed.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
-const folder = freshFolder();
+const folder = temporaryFolder();
 let log: EventStore;
 let projector: Projector;
 const fail = (error: Error) => {
@@ -26,7 +26,7 @@ beforeAll(async () => {
   log = await openSqliteLog(join(folder.path, 'log.db'), fail);
   projector = new Projector(log, memoryReadModel(), pino({ level: 'silent' }), Date.now, fail);
   projector.start();
-  // More than is kept in memory, so that there is a behind.
+  // Exceeds what the tail keeps in memory, so that readers can fall behind it.
   await write(3000);
 });
 afterAll(async () => {
@@ -36,7 +36,7 @@ afterAll(async () => {
 });
 
 let written = 0;
-/** One event each in keys of their own: every 700th is of repository b, all others are of a. */
+/** Appends one event each to new keys: every 700th is of repository b, all others are of a. */
 async function write(count: number): Promise<void> {
   const one = () => {
     const apiKeyId = randomUUID();
@@ -63,26 +63,26 @@ const plans: fc.Arbitrary<Plan[]> = fc.array(
   fc.record({
     from,
     sees: fc.constantFrom<string[]>(['a', 'b'], ['a'], ['b'], []),
-    /** How slow it is: turns of the event loop that it takes for a page. */
+    /** Turns of the event loop that the reader spends on a batch. */
     turns: fc.constantFrom(0, 0, 1, 20),
   }),
   { minLength: 1, maxLength: 5 },
 );
 
-/** Where a reader begins, and how many events are before that. */
+/** Position at which a reader starts, and the number of events before it. */
 function beginning(plan: From, events: readonly RecordedEvent[]) {
   if (plan === 'start') return { after: undefined, before: 0 };
   const before = plan === 'end' ? events.length : Math.ceil(plan.part * events.length) || 1;
   return { after: (events[before - 1] as RecordedEvent).position, before };
 }
 
-/** Reads as planned until it is aborted. */
+/** Reads as planned until aborted. */
 function reader({ sees, turns }: Plan, after: Position | undefined, signal: AbortSignal) {
-  const state = { told: [] as string[], reached: after ?? '' };
+  const state = { received: [] as string[], reached: after ?? '' };
   const query = { after, sees: (repoId: string) => sees.includes(repoId), types: undefined };
   const done = (async () => {
     for await (const { events, position } of readFeed(projector, query, signal)) {
-      state.told.push(...events.map(({ event }) => event.id));
+      state.received.push(...events.map(({ event }) => event.id));
       for (let turn = 0; turn < turns; turn++) await setImmediate();
       expect(position >= state.reached).toBe(true);
       state.reached = position;
@@ -112,7 +112,7 @@ describe('the tail', () => {
           const wanted = events
             .slice(skipped)
             .filter(({ data }) => plan.sees.includes((data as { repoId: string }).repoId));
-          expect(state.told).toEqual(wanted.map(({ id }) => id));
+          expect(state.received).toEqual(wanted.map(({ id }) => id));
         }
         expect(projector.tail.waiting).toBe(0);
       }),
@@ -130,12 +130,12 @@ describe('the tail', () => {
     expect(projector.tail.waiting).toBe(0);
     await Promise.all(waiting.map(({ done }) => done));
 
-    for await (const page of projector.tail.read(undefined, new AbortController().signal)) {
-      expect(page.events.length).toBeGreaterThan(0);
+    for await (const batch of projector.tail.read(undefined, new AbortController().signal)) {
+      expect(batch.events.length).toBeGreaterThan(0);
       break;
     }
-    for await (const page of projector.tail.read(end, new AbortController().signal)) {
-      expect(page).toMatchObject({ events: [], position: end });
+    for await (const batch of projector.tail.read(end, new AbortController().signal)) {
+      expect(batch).toMatchObject({ events: [], position: end });
       break;
     }
     expect(projector.tail.waiting).toBe(0);
@@ -145,8 +145,8 @@ describe('the tail', () => {
     const stop = new AbortController();
     const end = await log.end();
     const pages: EventBatch[] = [];
-    for await (const page of projector.tail.read(end, stop.signal)) {
-      pages.push(page);
+    for await (const batch of projector.tail.read(end, stop.signal)) {
+      pages.push(batch);
       if (pages.length === 3) break;
     }
     expect(pages).toEqual(Array(3).fill({ events: [], position: end, caughtUp: true }));
@@ -160,14 +160,14 @@ describe('the tail', () => {
     // The second pushes the first out of memory, and a page of the log would reach beyond both.
     take(events.slice(0, 1100), false);
     take(events.slice(1100, 1110), false);
-    const told: RecordedEvent[] = [];
-    for await (const page of tail.read(undefined, new AbortController().signal)) {
-      told.push(...page.events);
-      expect(page.position).toBe((told.at(-1) as RecordedEvent).position);
-      if (told.length === 1110) take(events.slice(1110), true);
-      if (page.caughtUp) break;
+    const received: RecordedEvent[] = [];
+    for await (const batch of tail.read(undefined, new AbortController().signal)) {
+      received.push(...batch.events);
+      expect(batch.position).toBe((received.at(-1) as RecordedEvent).position);
+      if (received.length === 1110) take(events.slice(1110), true);
+      if (batch.caughtUp) break;
     }
-    expect(told).toEqual(events);
+    expect(received).toEqual(events);
   });
 
   it('wakes nobody for what happens in other repositories, and yet moves everybody on', async () => {
@@ -224,17 +224,17 @@ describe('the tail', () => {
 
   it('passes over at once what is far and not for the reader', async () => {
     const stop = new AbortController();
-    const { told, reached } = { told: [] as string[], reached: [] as Position[] };
+    const { received, reached } = { received: [] as string[], reached: [] as Position[] };
     const query = { after: undefined, sees: (repoId: string) => repoId === 'b', types: undefined };
     const end = await log.end();
     for await (const { events, position } of readFeed(projector, query, stop.signal)) {
-      told.push(...events.map(({ event }) => event.id));
+      received.push(...events.map(({ event }) => event.id));
       reached.push(position);
       if (position >= end) break;
     }
     const events = await all();
     const isB = ({ data }: RecordedEvent) => (data as { repoId: string }).repoId === 'b';
-    expect(told).toEqual(events.filter(isB).map(({ id }) => id));
+    expect(received).toEqual(events.filter(isB).map(({ id }) => id));
     const first = events.findIndex(isB);
     expect(first).toBe(699);
     expect(reached[0]).toBe(events[first - 1]?.position);

@@ -8,10 +8,10 @@ import { jsonText, terminalLines, terminalText } from '../src/cli/terminal-text.
 import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { makeAccessKey } from '../src/security/credentials.js';
 import { withLogAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 
-/** What must reach no terminal: controls, what turns the direction of text, and what cannot be seen. */
+/** Code points that must reach no terminal: controls, bidirectional overrides, and invisible ones. */
 const RAW: readonly (readonly [first: number, last: number])[] = [
   [0x00, 0x09],
   [0x0b, 0x1f],
@@ -33,7 +33,10 @@ const RAW: readonly (readonly [first: number, last: number])[] = [
   [0xfff9, 0xfffb],
   [0xe0000, 0xe0fff],
 ];
-/** The code points of a text that must reach no terminal, in hexadecimal; lines are split at line feeds first. */
+/**
+ * Code points of a text that must reach no terminal, in hexadecimal; the caller splits it at line feeds
+ * first.
+ */
 const rawIn = (text: string): string[] =>
   [...text]
     .map((character) => character.codePointAt(0) as number)
@@ -73,7 +76,7 @@ describe('text for a terminal', () => {
 });
 
 describe('the command line on a log with hostile names', () => {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const url = `sqlite:${join(folder.path, 'log.db')}`;
   const [apiKeyId, accessKey] = [uuid(), makeAccessKey()];
   beforeAll(async () => {
@@ -191,6 +194,6 @@ it('nothing in the command line prints but by the module that escapes', () => {
   const printing = files.filter((name) =>
     /console\.|process\.std(?:out|err)\.write/.test(readFileSync(join('src', name), 'utf8')),
   );
-  // The bar of progress moves on its line, and is made of our own words and of numbers.
+  // The progress bar writes its own line, from fixed words and numbers.
   expect(printing).toEqual(['cli/progress-bar.ts', 'cli/terminal-text.ts']);
 });

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => service.stop());
 
-/** What a request with these lines of headers gets. */
+/** Status of a request with these header lines. */
 async function statusOf(lines: readonly string[], target = KEYS): Promise<number | undefined> {
   const head = [`GET ${target} HTTP/1.1`, 'Host: x', 'Connection: close', ...lines, '', ''].join('\r\n');
   return answersIn(await exchange(service.url, head))[0]?.status;
@@ -34,7 +34,7 @@ describe('a token', () => {
     }
   });
 
-  it('is refused as another scheme, or with anything before, behind or in it', async () => {
+  it('is refused as another scheme, or with anything before, after or in it', async () => {
     for (const value of [
       token,
       `Basic ${token}`,
@@ -55,7 +55,7 @@ describe('a token', () => {
     }
   });
 
-  it('next to another one is refused, whichever is good', async () => {
+  it('next to another one is refused, whichever is valid', async () => {
     for (const pair of [
       [token, 'x'],
       ['x', token],
@@ -67,7 +67,7 @@ describe('a token', () => {
 });
 
 describe('what a token grants', () => {
-  /** What its bearer gets in a repository. */
+  /** Status of a list in a repository with a token of these grants. */
   const listIn = async (repoId: string, grants: object) => {
     const bearer = await tokenFor(service.config, grants, 'ada');
     return statusOf([`Authorization: Bearer ${bearer}`], `/repo/${repoId}/ai/apikey`);

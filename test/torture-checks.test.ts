@@ -17,14 +17,14 @@ import { GUARDS } from '../torture/guards.js';
 import type { Answer, Call, Era, Reading } from '../torture/history.js';
 import { FAULTS, type FaultKind, scheduleOf } from '../torture/schedule.js';
 
-/** What the torture would say of a history: given a log and calls, then what is wrong with them. */
+/** The torture's checks on a made-up history: given a log and calls, then the violations. */
 
 const keyring = new Keyring(makeMasterKey('k1'));
 const id = '0b7f3c1e-6f0a-4c57-9d3a-2f1f8f3d9a10';
 const key = 'FB_AI_key';
 const positionOf = (place: number) => `log:${String(place).padStart(4, '0')}` as Position;
 
-/** A log of one key: its creation, and what the calls named here caused. */
+/** Log of one key: its creation, and the events that these calls caused. */
 function logOf(
   ...causes: readonly (readonly [requestId: string, type: string, data?: object])[]
 ): RecordedEvent[] {
@@ -47,11 +47,11 @@ const secretOf = (secret: string, secretVersion: number) => ({
 const creation = ['c', 'ApiKeyCreated', { name: 'a', accessKey: key, ...secretOf('one', 1) }] as const;
 const renaming = (requestId: string, name: string) => [requestId, 'ApiKeyRenamed', { name }] as const;
 
-type Said = Partial<Call> & Pick<Call, 'id' | 'kind'>;
+type CallFields = Partial<Call> & Pick<Call, 'id' | 'kind'>;
 
-/** Calls that follow one another, each a second long, unless they say otherwise. */
-const callsOf = (...said: readonly Said[]): Call[] =>
-  said.map((one, number) => ({
+/** Sequential calls, each a second long unless it states otherwise. */
+const callsOf = (...fields: readonly CallFields[]): Call[] =>
+  fields.map((one, number) => ({
     repoId: 'shop',
     instance: 0,
     startedAt: number * 2000,
@@ -66,13 +66,13 @@ const ok = (place: number, body: Answer['body'] = {}, status = 200): { answer: A
 const refused = (status: number, code: string): { answer: Answer } => ({
   answer: { status, code, body: {} },
 });
-const created: Said = {
+const created: CallFields = {
   id: 'c',
   kind: 'create',
   idempotencyKey: 'i',
   ...ok(0, { id, key, secret: 'one' }, 201),
 };
-const eraOf = (events: RecordedEvent[], calls: readonly Said[], readings: Reading[] = []): Era => ({
+const eraOf = (events: RecordedEvent[], calls: readonly CallFields[], readings: Reading[] = []): Era => ({
   events,
   calls: callsOf(...calls),
   readings,
@@ -80,16 +80,16 @@ const eraOf = (events: RecordedEvent[], calls: readonly Said[], readings: Readin
 });
 
 describe('changes', () => {
-  const check = (events: RecordedEvent[], ...calls: Said[]) =>
+  const check = (events: RecordedEvent[], ...calls: CallFields[]) =>
     checkChanges(eraOf(events, calls), livesIn(events));
-  const renamed = (name: string, place: number): Said => ({
+  const renamed = (name: string, place: number): CallFields => ({
     id: `rename ${name}`,
     kind: 'rename',
     name,
     ...ok(place),
   });
   const log = logOf(creation, renaming('rename b', 'b'), ['d', 'ApiKeyDeleted']);
-  const deleted: Said = { id: 'd', kind: 'delete', ...ok(2) };
+  const deleted: CallFields = { id: 'd', kind: 'delete', ...ok(2) };
 
   it('in the order of the log, each answered as it was, are right', () => {
     expect(
@@ -103,20 +103,20 @@ describe('changes', () => {
   });
 
   it('that the service has not taken in time are not there', () => {
-    const late: Said = { ...renamed('z', 0), ...refused(408, 'TIMEOUT') };
+    const late: CallFields = { ...renamed('z', 0), ...refused(408, 'TIMEOUT') };
     expect(check(log, created, late, renamed('b', 1), deleted)).toEqual([]);
     const there = logOf(creation, renaming('rename z', 'z'));
     expect(check(there, created, late).join()).toMatch(/answered 408 TIMEOUT: and yet it is in the log/);
   });
 
   it('that got no answer may be there or not', () => {
-    const unknown: Said = { id: 'lost', kind: 'rename', name: 'z' };
+    const unknown: CallFields = { id: 'lost', kind: 'rename', name: 'z' };
     expect(check(log, created, unknown, renamed('b', 1), deleted)).toEqual([]);
     const there = logOf(creation, renaming('lost', 'z'), renaming('rename b', 'b'), ['d', 'ApiKeyDeleted']);
     expect(check(there, created, unknown, renamed('b', 2), { ...deleted, ...ok(3) })).toEqual([]);
   });
 
-  it.each<[why: string, events: RecordedEvent[], calls: Said[], says: RegExp]>([
+  it.each<[why: string, events: RecordedEvent[], calls: CallFields[], says: RegExp]>([
     [
       'that were answered and are not in the log',
       logOf(creation),
@@ -172,15 +172,15 @@ describe('changes', () => {
 });
 
 describe('an Idempotency-Key', () => {
-  const check = (events: RecordedEvent[], ...calls: Said[]) =>
+  const check = (events: RecordedEvent[], ...calls: CallFields[]) =>
     checkIdempotency(eraOf(events, calls), livesIn(events), keyring);
-  const again: Said = { ...created, id: 'again' };
+  const again: CallFields = { ...created, id: 'again' };
 
   it('gives the same answer each time', () => {
     expect(check(logOf(creation), created, again)).toEqual([]);
   });
 
-  it.each<[why: string, events: RecordedEvent[], calls: Said[], says: RegExp]>([
+  it.each<[why: string, events: RecordedEvent[], calls: CallFields[], says: RegExp]>([
     [
       'makes two events',
       logOf(creation, ['again', 'ApiKeyCreated', creation[2]]),
@@ -215,28 +215,28 @@ describe('an Idempotency-Key', () => {
 });
 
 describe('reads', () => {
-  const check = (events: RecordedEvent[], ...calls: Said[]) =>
+  const check = (events: RecordedEvent[], ...calls: CallFields[]) =>
     checkReads(eraOf(events, calls), livesIn(events));
-  const valid = (place: number, name = 'a', more: Partial<Answer> = {}): Said => ({
+  const valid = (place: number, name = 'a', more: Partial<Answer> = {}): CallFields => ({
     id: 'v',
     kind: 'verify',
     key,
     secret: 'one',
     answer: { status: 200, position: positionOf(place), body: { valid: true, apiKey: { name } }, ...more },
   });
-  const invalid = (reason: string): Said => ({
+  const invalid = (reason: string): CallFields => ({
     id: 'v',
     kind: 'verify',
     key,
     secret: 'one',
     answer: { status: 200, body: { valid: false, reason } },
   });
-  const listed = (...apiKeys: object[]): Said => ({
+  const listed = (...apiKeys: object[]): CallFields => ({
     id: 'l',
     kind: 'list',
     answer: { status: 200, body: { apiKeys } },
   });
-  const deletion: Said = { id: 'd', kind: 'delete', ...ok(1) };
+  const deletion: CallFields = { id: 'd', kind: 'delete', ...ok(1) };
   const deleted = logOf(creation, ['d', 'ApiKeyDeleted']);
 
   it('of any place that is not too old are right', () => {
@@ -245,9 +245,9 @@ describe('reads', () => {
     expect(check(deleted, created, listed({ id, name: 'a', status: 'active' }))).toEqual([]);
   });
 
-  it.each<[why: string, events: RecordedEvent[], calls: Said[], says: RegExp]>([
+  it.each<[why: string, events: RecordedEvent[], calls: CallFields[], says: RegExp]>([
     [
-      'a verdict of valid that covers the revocation',
+      'a valid result that covers the revocation',
       deleted,
       [created, deletion, valid(1)],
       /valid as of place 1, where the log says DELETED/,
@@ -271,7 +271,7 @@ describe('reads', () => {
       /where the log says UNAVAILABLE/,
     ],
     [
-      'one of a log that is gone',
+      'one of a replaced log',
       logOf(creation),
       [created, valid(7)],
       /valid as of log:0007, which this log does not hold/,
@@ -310,7 +310,7 @@ describe('reads', () => {
     expect(check(events, ...calls).join('\n')).toMatch(says);
   });
 
-  it('are not: a list of two moments at once', () => {
+  it('are not: a list of two places at once', () => {
     const other = '1b7f3c1e-6f0a-4c57-9d3a-2f1f8f3d9a10';
     const both = logOf(creation, renaming('r', 'b'), ['o', 'ApiKeyCreated', { name: 'o', apiKeyId: other }]);
     const [one, two, three] = both as [RecordedEvent, RecordedEvent, RecordedEvent];
@@ -322,7 +322,7 @@ describe('reads', () => {
 
 describe('a reader of the feed', () => {
   const events = logOf(creation, renaming('r', 'b'), ['d', 'ApiKeyDeleted']);
-  const bookmark = ({ position, id: eventId }: RecordedEvent) => `${position}.${eventId.slice(0, 8)}`;
+  const resumeToken = ({ position, id: eventId }: RecordedEvent) => `${position}.${eventId.slice(0, 8)}`;
   const heard = (...places: number[]) =>
     places.map((place) => ({ id: (events[place] as RecordedEvent).id, position: positionOf(place) }));
   const reading = (more: Partial<Reading>): Reading => ({
@@ -335,7 +335,7 @@ describe('a reader of the feed', () => {
   const check = (...readings: Reading[]) => checkFeed(eraOf(events, [], readings), true);
 
   it('who hears all, in whatever pieces, is content', () => {
-    const after = bookmark(events[0] as RecordedEvent);
+    const after = resumeToken(events[0] as RecordedEvent);
     expect(check(reading({ events: heard(0) }), reading({ after, events: heard(1, 2) }))).toEqual([]);
     expect(
       check(reading({ after: 'gone', error: 'OTHER_LOG' }), reading({ events: heard(0, 1, 2) })),
@@ -350,7 +350,7 @@ describe('a reader of the feed', () => {
     ['goes on behind what is gone', { after: 'gone', events: heard(2) }, /the event that it was at is gone/],
     [
       'is refused though nothing is gone',
-      { after: bookmark(events[1] as RecordedEvent), error: 'OTHER_LOG' },
+      { after: resumeToken(events[1] as RecordedEvent), error: 'OTHER_LOG' },
       /refused, though the log holds/,
     ],
     ['is refused for something else', { error: 'FORBIDDEN' }, /refused with FORBIDDEN/],

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from '@jest/globals';
 import { COMMAND_VARIABLE } from '../torture/logs.js';
 
-/** Starts a server that prints its environment, as the torture does, in a process with these variables. */
+/** Environment of a server that the torture starts from a process with these variables. */
 function environmentOfServer(variables: Readonly<Record<string, string>>): object {
   const server = 'console.log(JSON.stringify(process.env)); setInterval(() => undefined, 1000)';
   const program = `
@@ -22,8 +22,12 @@ function environmentOfServer(variables: Readonly<Record<string, string>>): objec
 describe('a server that the torture starts', () => {
   it('gets no variable that it could take for an option', () => {
     const options = { EVENTSTORE_COMMAND: 'x', EVENTSTORE_TEST_URL: 'x', KURRENTDB_X: 'x', REDIS_URL: 'x' };
-    const given = environmentOfServer({ ...options, [COMMAND_VARIABLE]: 'x', NODE_OPTIONS: '--no-warnings' });
-    expect(given).toEqual({ PATH: process.env['PATH'] });
+    const environment = environmentOfServer({
+      ...options,
+      [COMMAND_VARIABLE]: 'x',
+      NODE_OPTIONS: '--no-warnings',
+    });
+    expect(environment).toEqual({ PATH: process.env['PATH'] });
   });
 
   it('is named by a variable that EventStoreDB and KurrentDB do not read', () => {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
 import { redisSource } from './support/servers/redis-server.js';
 
-/** Half a minute of it: whoever wants more runs `npm run torture`. */
+/** Runs the torture for half a minute; `npm run torture` runs it for longer. */
 async function torture(...options: string[]) {
   const args = ['dist/torture/main.js', '--minutes', '0.5', '--json', ...options];
   const run = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });

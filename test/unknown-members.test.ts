@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { type OpenApi, type Operation, operationsOf } from './support/http/requests-from-openapi.js';
 import { type Ask, type Json, type Running, runService } from './support/servers/service.js';
 
-/** A misspelt member that is dropped in silence has the opposite effect of what its author meant. */
+/** A misspelt member that the service silently drops has the opposite effect of what its author meant. */
 
 let service: Running;
 let admin: string;
@@ -54,7 +54,7 @@ describe('an unknown member', () => {
     expect((await service.ask('GET', path, { token: admin })).json['webhooks']).toEqual([]);
   });
 
-  it('of a verification is no verdict', async () => {
+  it('of a verification is an error', async () => {
     const { answer } = await create(good);
     const { key, secret } = answer.json;
     const token = await service.token('verifier', '*');

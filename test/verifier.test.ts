@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { createVerifier, type Verifier, type VerifierOptions } from '../src/sdk/verifier/index.js';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { spawnService } from './support/servers/child-service.js';
 import { combinations } from './support/servers/combinations.js';
 import { type Json, type Running, runService, tokenFor } from './support/servers/service.js';
@@ -69,8 +69,8 @@ describe.each(combinations)('a verifier in another process, on $name', ({ start 
     const made = await create();
     await eventually(() => one.verify(made.key, made.secret).valid);
     const says = (secret = made.secret, use = {}) => {
-      const verdict = one.verify(made.key, secret, use);
-      return verdict.valid || verdict.reason;
+      const result = one.verify(made.key, secret, use);
+      return result.valid || result.reason;
     };
     expect(says(before.secret)).toBe('BAD_SECRET');
     expect(says('secret_x')).toBe('MALFORMED');
@@ -128,8 +128,8 @@ describe('a verifier', () => {
   ])('says MALFORMED of a request %s', async (_, key, secret) => {
     const one = verifier({ baseUrl: service.url, token: await service.token('replica') });
     await one.ready();
-    const verdict = one.verify(key as string | undefined, secret as string | undefined);
-    expect(verdict).toEqual({ valid: false, reason: 'MALFORMED' });
+    const result = one.verify(key as string | undefined, secret as string | undefined);
+    expect(result).toEqual({ valid: false, reason: 'MALFORMED' });
   });
 
   it('that was refused is ready when it is accepted', async () => {
@@ -158,7 +158,7 @@ describe('a verifier', () => {
     await one.ready();
     await eventually(() => one.failure !== undefined && errors.length > 0);
     expect(errors).toMatchObject([
-      { status: 401, message: expect.stringMatching(/: this one expired at 2/) },
+      { status: 401, message: expect.stringMatching(/: the token expired at 2/) },
     ]);
     expect(one.failure).toBe(errors[0]);
   });
@@ -176,7 +176,7 @@ describe('a verifier', () => {
     expect(one.failure).toBeUndefined();
   });
 
-  it('counts for how long news were on their way', async () => {
+  it('includes network delay in staleness', async () => {
     const made = await create();
     const { hostname, port } = new URL(service.url);
     const proxy = new TcpProxy({ host: hostname, port: Number(port) });
@@ -188,7 +188,7 @@ describe('a verifier', () => {
     const before = one.position;
     const later = await create();
     await eventually(() => one.position !== before);
-    // Until the next mark comes: what it says is fresh, but not when it comes.
+    // Waits for the next mark: its content is fresh, but it arrives late.
     let last = one.staleness;
     await eventually(() => {
       const isFresher = one.staleness < last;
@@ -232,8 +232,8 @@ describe('a verifier', () => {
 });
 
 describe('a verifier whose service goes away', () => {
-  it('goes on from what it knows, and refuses when that is too old; back again it is right again', async () => {
-    const folder = freshFolder();
+  it('works from what it knows, refuses when that is too old, and recovers with the service', async () => {
+    const folder = temporaryFolder();
     let child = await spawnService(folder.path);
     const token = await child.token('admin');
     const body = { name: 'search', aiType: 'OPENAI' };
@@ -262,7 +262,7 @@ describe('a verifier whose service goes away', () => {
   });
 
   it('over another log forgets the keys of the one before', async () => {
-    const [first, second] = [freshFolder(), freshFolder()];
+    const [first, second] = [temporaryFolder(), temporaryFolder()];
     let child = await spawnService(first.path, { JWT_SECRET: 'x'.repeat(40) });
     const body = { name: 'search', aiType: 'OPENAI' };
     const create = async () => {

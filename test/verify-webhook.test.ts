@@ -40,7 +40,7 @@ describe('verifyWebhook', () => {
   });
 
   it.each<[what: string, given: unknown, says: RegExp]>([
-    ['missing', undefined, /^The signing secret is missing: it must be the secret that the endpoint got/],
+    ['missing', undefined, /^The signing secret is missing: it must be the secret issued when/],
     ['null', null, /^The signing secret is missing/],
     ['empty', '', /^The signing secret is missing/],
     ['no list of any', [], /^The list of signing secrets is empty$/],

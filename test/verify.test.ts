@@ -191,7 +191,7 @@ describe.each(combinations)('verification on $name', ({ start }) => {
       expect((await forward(headers, `/verify/forward${query}`)).status).toBe(400);
     });
 
-    it('is 401 without a good credential, and tells who does not hold the secret nothing more', async () => {
+    it('is 401 without a valid credential, and discloses nothing more without the secret', async () => {
       const made = await create();
       for (const headers of [
         {},
@@ -209,7 +209,7 @@ describe.each(combinations)('verification on $name', ({ start }) => {
       }
     });
 
-    it('is 403 for a key that may not be used here now, 401 for one that is gone, and says why', async () => {
+    it('is 403 for a key that may not be used here now, 401 for a deleted one, and says why', async () => {
       const made = await create();
       const outcome = async (path?: string) => {
         const { status, json } = await forward(ours(made.key, made.secret), path);
@@ -252,8 +252,8 @@ describe('an instance', () => {
       const { key, secret } = json as Credential;
       expect((await service.ask('GET', '/repo/shop/ai/apikey', { token: admin })).status).toBe(503);
       const token = await service.token('verifier');
-      const verdict = await service.ask('POST', '/verify', { token, body: { key, secret } });
-      expect(verdict.json).toMatchObject({ valid: true });
+      const result = await service.ask('POST', '/verify', { token, body: { key, secret } });
+      expect(result.json).toMatchObject({ valid: true });
     } finally {
       await service.stop();
     }
@@ -271,7 +271,7 @@ describe('an instance', () => {
     }
   });
 
-  it('with CORS_ORIGIN lets no preflight through a proxy without a good credential', async () => {
+  it('with CORS_ORIGIN lets no preflight through a proxy without a valid credential', async () => {
     const origin = 'https://console.example';
     const service = await runService({ CORS_ORIGIN: origin });
     try {

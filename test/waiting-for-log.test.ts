@@ -6,19 +6,19 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 import { eventStoreDbSource, startEventStoreDb } from './support/servers/eventstoredb-server.js';
 import { freePort } from './support/servers/redis-server.js';
 import { TcpProxy } from './support/servers/tcp-proxy.js';
 
-/** A service whose log is not there when it starts. */
+/** A service whose log is unavailable when it starts. */
 
-let folder: ReturnType<typeof freshFolder>;
+let folder: ReturnType<typeof temporaryFolder>;
 let child: ChildProcess | undefined;
 let servers: (Server | Http2Server)[] = [];
 beforeEach(() => {
-  folder = freshFolder();
+  folder = temporaryFolder();
   servers = [];
 });
 afterEach(async () => {

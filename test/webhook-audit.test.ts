@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { webhookStream } from '../src/domain/webhook.js';
 import { eventually } from './support/assertions/eventually.js';
 import { withLogAt } from './support/fixtures/log-copies.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { CLI } from './support/servers/child-service.js';
 import { type Receiver, startReceiver } from './support/servers/receiver.js';
 import { type Json, type Running, runService, tokenFor } from './support/servers/service.js';
@@ -65,7 +65,7 @@ describe('the audit tools', () => {
     const faults = jsonLines(stdout).filter(({ fault }) => fault !== undefined);
     expect(faults.map(({ stream, fault }) => [stream, fault])).toEqual([
       [webhookStream(broken), 'unknown event type WebhookBlessed'],
-      [webhookStream(senseless), 'WebhookResumed makes no sense where it stands'],
+      [webhookStream(senseless), 'WebhookResumed is impossible at this point of the stream'],
     ]);
     expect(stdout).not.toContain(sound);
   });
@@ -98,7 +98,7 @@ describe('a copy of a log', () => {
     await create();
     await eventually(() => receiver.calls.filter(({ event }) => event.type === 'ApiKeyCreated').length === 2);
     const before = receiver.calls.length;
-    const folder = freshFolder();
+    const folder = temporaryFolder();
     for (const format of ['ndjson', 'csv', 'cloudevents']) {
       const { status, stdout } = await cli(service.folder, 'log', 'export', '--format', format);
       expect([format, status]).toEqual([format, 0]);
@@ -127,10 +127,10 @@ describe('a copy of a log', () => {
       const { toldTo } = (await there('GET', `${hooks}/${id}/deliveries`)).json;
       return toldTo === receiver.calls.at(-1)?.event.position;
     });
-    const told = receiver.calls
+    const delivered = receiver.calls
       .slice(before)
       .map(({ event }) => (event as unknown as { data: Json }).data['name']);
-    expect(told).toEqual(['awake']);
+    expect(delivered).toEqual(['awake']);
     await copy.stop();
     folder.remove();
   });

@@ -2,18 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook as Verifier } from 'standardwebhooks';
 import { eventually } from './support/assertions/eventually.js';
-import { combinationsAlone } from './support/servers/combinations.js';
+import { exclusiveCombinations } from './support/servers/combinations.js';
 import { type Receiver, startReceiver } from './support/servers/receiver.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
 const ALLOW = { WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' };
 
-describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
+describe.each(exclusiveCombinations)('webhooks on $name', ({ start }) => {
   let parts: Awaited<ReturnType<typeof start>>;
   let service: Running;
   let receiver: Receiver;
   let token: string;
-  /** Logs are shared by suites: a repository of its own for each test. */
+  /** A repository of its own for each test, because suites share logs. */
   let keys: string;
   let hooks: string;
   beforeEach(async () => {
@@ -88,9 +88,9 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
       expect(text).not.toContain('ealed');
       expect(text).not.toContain('Hash');
     }
-    const { deliveries: shown, toldTo, failing } = await deliveries(id);
-    expect(shown).toHaveLength(4);
-    expect(shown).toMatchObject([{ type: 'ApiKeyDeleted', status: 204, error: null }, {}, {}, {}]);
+    const { deliveries: attempts, toldTo, failing } = await deliveries(id);
+    expect(attempts).toHaveLength(4);
+    expect(attempts).toMatchObject([{ type: 'ApiKeyDeleted', status: 204, error: null }, {}, {}, {}]);
     expect([toldTo, failing]).toEqual([receiver.calls[3]?.event.position, null]);
   });
 
@@ -131,7 +131,7 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
     expect(await statusOf(id)).toBe('active');
   });
 
-  it('repeat what was not taken, before anything that comes behind it', async () => {
+  it('repeat what was not accepted, before anything that follows it', async () => {
     let refused = 0;
     receiver.answer = () => ({ status: refused++ < 2 ? 500 : 200 });
     const { id } = await register();
@@ -139,8 +139,8 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
     await eventually(() => receiver.calls.length >= 4);
     expect(subjects()).toEqual([ids[0], ids[0], ids[0], ids[1]]);
     expect(new Set(receiver.calls.slice(0, 3).map(({ headers }) => headers['webhook-id'])).size).toBe(1);
-    const { deliveries: shown } = await deliveries(id);
-    expect((shown as Json[]).map(({ status }) => status)).toEqual([200, 200, 500, 500]);
+    const { deliveries: attempts } = await deliveries(id);
+    expect((attempts as Json[]).map(({ status }) => status)).toEqual([200, 200, 500, 500]);
   });
 
   it('that fail delay no other, and say so', async () => {
@@ -162,7 +162,7 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
     expect(ids).toHaveLength(3);
   });
 
-  it('are paused at once by a 410, keep their place, and go on there when they are resumed', async () => {
+  it('are paused at once by a 410, keep their place, and continue there when resumed', async () => {
     receiver.answer = () => ({ status: receiver.calls.length === 1 ? 200 : 410 });
     const { id } = await register({ types: ['ApiKeyCreated'] });
     const ids = await createKeys(3);
@@ -184,7 +184,7 @@ describe.each(combinationsAlone)('webhooks on $name', ({ start }) => {
     ]);
   });
 
-  it('are told again what comes behind a position, or everything', async () => {
+  it('are replayed from after a position, or from the start', async () => {
     const [early] = await createKeys(1);
     const { id } = await register({ types: ['ApiKeyCreated'] });
     const ids = await createKeys(3);

@@ -24,7 +24,7 @@ type Event = Parameters<typeof encode>[0];
 const cause = { actor: { issuer: 'test', subject: 'ada' }, requestId: 'r', commandId: 'c' };
 const place = (revision: number) => `log:${revision}` as Position;
 
-/** An event of the endpoint's stream as the log has it; its position is that of its revision. */
+/** Event of the endpoint's stream as the log records it; its position is that of its revision. */
 function recorded(event: Event, revision: number): RecordedEvent {
   const { id, type, data, metadata } = encode(event, `event ${revision}`, T0, cause);
   const stream = webhookStream(webhookId);
@@ -42,36 +42,36 @@ const unreadable = (revision: number, data: unknown = {}): RecordedEvent => ({
 });
 
 type Step = readonly [(event: Event, revision: number) => RecordedEvent, Event];
-const nextApiKeyEntry = (...steps: Step[]) =>
+const fold = (...steps: Step[]) =>
   steps.reduce<WebhookEntry | undefined>(
     (entry, [make, event], revision) => evolveWebhookEntry(entry, make(event, revision)),
     undefined,
   ) as WebhookEntry;
-const told = ({ from, replay }: WebhookEntry) => ({ from, replay });
+const deliveryState = ({ from, replay }: WebhookEntry) => ({ from, replay });
 
-describe('an endpoint is told', () => {
-  it('what comes behind its registration, whatever becomes of it', () => {
+describe('an endpoint receives', () => {
+  it('what follows its registration, whatever happens to it', () => {
     const begin = { from: place(0), replay: -1 };
     const life = [changed({ url: 'https://v2.example/' }), rotated(2), paused(), resumed, paused(), deleted];
     for (let length = 0; length <= life.length; length++) {
       const steps = life.slice(0, length).map((event): Step => [here, event]);
-      expect(told(nextApiKeyEntry([here, registered], ...steps))).toEqual(begin);
+      expect(deliveryState(fold([here, registered], ...steps))).toEqual(begin);
     }
   });
 
-  it('what comes behind the position that it was set to last, or everything', () => {
+  it('what follows the position of its last replay, or everything', () => {
     const back: Step[] = [
       [here, registered],
       [here, replayed(place(7))],
     ];
-    expect(told(nextApiKeyEntry(...back))).toEqual({ from: place(7), replay: 1 });
-    expect(told(nextApiKeyEntry(...back, [here, paused()], [here, resumed]))).toMatchObject({ replay: 1 });
-    expect(told(nextApiKeyEntry(...back, [here, replayed(null)]))).toEqual({ from: null, replay: 2 });
-    expect(told(nextApiKeyEntry(...back, [here, replayed(place(7))]))).toEqual({ from: place(7), replay: 2 });
+    expect(deliveryState(fold(...back))).toEqual({ from: place(7), replay: 1 });
+    expect(deliveryState(fold(...back, [here, paused()], [here, resumed]))).toMatchObject({ replay: 1 });
+    expect(deliveryState(fold(...back, [here, replayed(null)]))).toEqual({ from: null, replay: 2 });
+    expect(deliveryState(fold(...back, [here, replayed(place(7))]))).toEqual({ from: place(7), replay: 2 });
   });
 });
 
-describe('an endpoint of a copy is told', () => {
+describe('an endpoint of a copy receives', () => {
   const there: Step[] = [
     [imported, registered],
     [imported, replayed('other log:3')],
@@ -80,28 +80,28 @@ describe('an endpoint of a copy is told', () => {
   ];
 
   it('nothing of a position of the log that it came from', () => {
-    expect(told(nextApiKeyEntry(...there))).toEqual({ from: place(0), replay: -1 });
+    expect(deliveryState(fold(...there))).toEqual({ from: place(0), replay: -1 });
   });
 
-  it('what comes behind the event that woke it, and not behind a later resumption', () => {
-    const awake = nextApiKeyEntry(...there, [here, resumed]);
+  it('what follows the event that resumed it first, not a later resumption', () => {
+    const awake = fold(...there, [here, resumed]);
     expect(awake.webhook.status).toBe('active');
-    expect(told(awake)).toEqual({ from: place(4), replay: -1 });
-    const again = nextApiKeyEntry(...there, [here, resumed], [here, paused()], [here, resumed]);
-    expect(told(again)).toEqual(told(awake));
+    expect(deliveryState(awake)).toEqual({ from: place(4), replay: -1 });
+    const again = fold(...there, [here, resumed], [here, paused()], [here, resumed]);
+    expect(deliveryState(again)).toEqual(deliveryState(awake));
   });
 
-  it('what comes behind the position that it was set to here, before or after it woke', () => {
-    const before = nextApiKeyEntry(...there, [here, replayed(null)], [here, resumed]);
-    expect(told(before)).toEqual({ from: null, replay: 4 });
-    const after = nextApiKeyEntry(...there, [here, resumed], [here, replayed(place(2))]);
-    expect(told(after)).toEqual({ from: place(2), replay: 5 });
+  it('what follows the position of its replay here, before or after it was resumed', () => {
+    const before = fold(...there, [here, replayed(null)], [here, resumed]);
+    expect(deliveryState(before)).toEqual({ from: null, replay: 4 });
+    const after = fold(...there, [here, resumed], [here, replayed(place(2))]);
+    expect(deliveryState(after)).toEqual({ from: place(2), replay: 5 });
   });
 });
 
 describe('an entry', () => {
   it('takes an event once, and is unavailable where events are missing', () => {
-    const entry = nextApiKeyEntry([here, registered], [here, replayed(null)]);
+    const entry = fold([here, registered], [here, replayed(null)]);
     for (const old of [here(registered, 0), here(replayed(place(9)), 1), here(deleted, 1)]) {
       expect(evolveWebhookEntry(entry, old)).toBe(entry);
     }
@@ -110,9 +110,9 @@ describe('an entry', () => {
   });
 
   it('is not set back by what cannot be read, nor when it is unavailable', () => {
-    const entry = nextApiKeyEntry([here, registered], [here, replayed(place(7))]);
+    const entry = fold([here, registered], [here, replayed(place(7))]);
     const broken = evolveWebhookEntry(entry, unreadable(2, { repoId }));
-    expect(told(evolveWebhookEntry(broken, here(replayed(null), 3)))).toEqual(told(entry));
+    expect(deliveryState(evolveWebhookEntry(broken, here(replayed(null), 3)))).toEqual(deliveryState(entry));
   });
 
   const metadata = recorded(resumed, 0).metadata as object;
@@ -132,7 +132,7 @@ describe('an entry', () => {
       return { type, data, metadata, skipped: 0 };
     });
 
-  it('is made of whatever the log holds; once unavailable or deleted, it is never told again', () => {
+  it('folds whatever the log holds; once unavailable or deleted, it never receives anything again', () => {
     fc.assert(
       fc.property(fc.array(fc.oneof(sound, wild), { maxLength: 12 }), (events) => {
         let entry: WebhookEntry | undefined;

@@ -4,15 +4,15 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
 import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
 import { eventually } from './support/assertions/eventually.js';
-import { inReach } from './support/contracts/delivery-store.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
+import { untilAvailable } from './support/contracts/delivery-store.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
-import { combinationsAlone } from './support/servers/combinations.js';
+import { exclusiveCombinations } from './support/servers/combinations.js';
 import { type Receiver, startReceiver } from './support/servers/receiver.js';
 
-describe.each(combinationsAlone)('instances that share webhooks on $name', ({ start }) => {
+describe.each(exclusiveCombinations)('instances that share webhooks on $name', ({ start }) => {
   let parts: Awaited<ReturnType<typeof start>>;
-  let folder: ReturnType<typeof freshFolder>;
+  let folder: ReturnType<typeof temporaryFolder>;
   let receiver: Receiver;
   let hooks: string;
   let keys: string;
@@ -20,7 +20,7 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
   const children: Child[] = [];
   beforeEach(async () => {
     parts = await start();
-    folder = freshFolder();
+    folder = temporaryFolder();
     receiver = await startReceiver();
     const repoId = randomUUID();
     [keys, hooks] = [`/repo/${repoId}/ai/apikey`, `/repo/${repoId}/webhook`];
@@ -63,14 +63,14 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     }
     return ids;
   }
-  /** Which keys an endpoint was told of, call by call. */
-  const told = (path: string) =>
+  /** Keys whose events an endpoint received, call by call. */
+  const deliveredKeys = (path: string) =>
     receiver.calls
       .filter((call) => call.path === path)
       .map(({ event }) => (event as unknown as { subject: string }).subject);
-  const everywhere = (paths: readonly string[], ids: readonly string[]) =>
-    eventually(() => paths.every((path) => new Set(told(path)).size === ids.length));
-  /** How often a service has called endpoints. */
+  const deliveredEverywhere = (paths: readonly string[], ids: readonly string[]) =>
+    eventually(() => paths.every((path) => new Set(deliveredKeys(path)).size === ids.length));
+  /** Number of webhook calls that an instance has made. */
   async function callsOf(child: Child): Promise<number> {
     const { text } = await child.ask('GET', '/metrics');
     return [...text.matchAll(/^keyledger_webhook_calls_total\{[^}]*\} (\d+)$/gm)].reduce(
@@ -78,9 +78,12 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
       0,
     );
   }
-  /** Each key in its order; a call tells of the newest again, or of the next. */
+  /**
+   * Asserts that an endpoint received each key in order; a call repeats the newest event, or delivers the
+   * next.
+   */
   function expectInOrder(path: string, ids: readonly string[]): void {
-    const places = told(path).map((id) => ids.indexOf(id));
+    const places = deliveredKeys(path).map((id) => ids.indexOf(id));
     const steps = places.map((place, n) => place - (places[n - 1] ?? -1));
     expect([path, steps.filter((step) => step !== 0 && step !== 1)]).toEqual([path, []]);
     expect(new Set(places).size).toBe(ids.length);
@@ -91,20 +94,20 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     const paths = await register(one, 20);
     const ids = await createKeys(one, 3);
     ids.push(...(await createKeys(two, 3)));
-    await everywhere(paths, ids);
-    for (const path of paths) expect([path, told(path)]).toEqual([path, ids]);
+    await deliveredEverywhere(paths, ids);
+    for (const path of paths) expect([path, deliveredKeys(path)]).toEqual([path, ids]);
     expect(await callsOf(one)).toBeGreaterThan(0);
     expect(await callsOf(two)).toBeGreaterThan(0);
 
     expect(await one.end('SIGTERM')).toBe(0);
     ids.push(...(await createKeys(two, 3)));
-    await everywhere(paths, ids);
+    await deliveredEverywhere(paths, ids);
     for (const path of paths) expectInOrder(path, ids);
 
     const three = await serve();
     await eventually(async () => {
       ids.push(...(await createKeys(two, 1)));
-      await everywhere(paths, ids);
+      await deliveredEverywhere(paths, ids);
       return (await callsOf(three)) > 0;
     });
     for (const path of paths) expectInOrder(path, ids);
@@ -122,9 +125,9 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
       Child,
     ];
     await victim.end('SIGKILL');
-    expect(paths.every((path) => new Set(told(path)).size === ids.length)).toBe(false);
+    expect(paths.every((path) => new Set(deliveredKeys(path)).size === ids.length)).toBe(false);
     ids.push(...(await createKeys(survivor, 2)));
-    await everywhere(paths, ids);
+    await deliveredEverywhere(paths, ids);
     for (const path of paths) expectInOrder(path, ids);
     expect(receiver.calls.length).toBeGreaterThan(paths.length * ids.length);
   }, 120_000);
@@ -132,26 +135,26 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
   it('never call an endpoint at the same time: one that joins waits for a call that outlives a lease', async () => {
     const one = await serve();
     const paths = await register(one, 8);
-    const letGo = paths.map((path) => receiver.hold(path));
+    const releases = paths.map((path) => receiver.hold(path));
     const ids = await createKeys(one, 1);
     await eventually(() => receiver.calls.length === paths.length);
     const began = performance.now();
     const two = await serve();
     ids.push(...(await createKeys(two, 1)));
-    // Longer than a lease, and shorter than a call may take.
+    // Longer than a lease, and shorter than the timeout of a call.
     await eventually(() => performance.now() - began > 7500);
     expect(receiver.calls).toHaveLength(paths.length);
-    for (const release of letGo) release();
-    await everywhere(paths, ids);
+    for (const release of releases) release();
+    await deliveredEverywhere(paths, ids);
     await eventually(async () => (await callsOf(two)) > 0);
-    for (const path of paths) expect([path, told(path)]).toEqual([path, ids]);
+    for (const path of paths) expect([path, deliveredKeys(path)]).toEqual([path, ids]);
   }, 60_000);
 
   it('that stop leave nothing that the next one would have to wait for', async () => {
     const first = await serve();
     const [path = ''] = await register(first, 1);
     await createKeys(first, 1);
-    await eventually(() => told(path).length === 1);
+    await eventually(() => deliveredKeys(path).length === 1);
     const logId = receiver.calls[0]?.event.position?.split(':')[0] ?? '';
     const { json } = await first.ask('GET', hooks, { token });
     const [{ id = '' } = {}] = json['webhooks'] as { id?: string }[];
@@ -160,7 +163,7 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     const { READ_MODEL_URL = 'memory:', REDIS_PREFIX = '' } = parts.settings;
     const file = join(folder.path, 'deliveries.db');
     const logger = pino({ level: 'silent' });
-    const store = await inReach(openDeliveryStore(READ_MODEL_URL, file, REDIS_PREFIX, logId, logger));
+    const store = await untilAvailable(openDeliveryStore(READ_MODEL_URL, file, REDIS_PREFIX, logId, logger));
     expect((await store.cursor(id))?.eventId).toBe(receiver.calls[0]?.event.id);
     expect(await store.acquireLeases('next', [id], 1)).toEqual(new Set([id]));
     expect(await store.heartbeat('next', 1)).toEqual(['next']);
@@ -172,12 +175,12 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     const [path = ''] = await register(first, 1);
     receiver.answer = () => 'silence';
     const ids = await createKeys(first, 2);
-    await eventually(() => told(path).length === 1);
+    await eventually(() => deliveredKeys(path).length === 1);
     expect(await first.end('SIGTERM')).toBe(0);
     receiver.answer = () => ({ status: 204 });
     const second = await serve();
     ids.push(...(await createKeys(second, 1)));
-    await everywhere([path], ids);
-    expect(told(path)).toEqual([ids[0], ...ids]);
+    await deliveredEverywhere([path], ids);
+    expect(deliveredKeys(path)).toEqual([ids[0], ...ids]);
   }, 120_000);
 });

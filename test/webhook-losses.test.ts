@@ -5,14 +5,14 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { Webhook as Verifier } from 'standardwebhooks';
 import { eventually } from './support/assertions/eventually.js';
-import { freshFolder } from './support/fixtures/temp-folder.js';
-import { combinationsAlone } from './support/servers/combinations.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
+import { exclusiveCombinations } from './support/servers/combinations.js';
 import { type Receiver, startReceiver } from './support/servers/receiver.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
-describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
+describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
   let parts: Awaited<ReturnType<typeof start>>;
-  let folder: ReturnType<typeof freshFolder>;
+  let folder: ReturnType<typeof temporaryFolder>;
   let data: string;
   let receiver: Receiver;
   let hooks: string;
@@ -22,7 +22,7 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
   let service: Running | undefined;
   beforeEach(async () => {
     parts = await start();
-    folder = freshFolder();
+    folder = temporaryFolder();
     data = join(folder.path, 'data');
     receiver = await startReceiver();
     repoId = randomUUID();
@@ -61,11 +61,12 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
     expect(status).toBe(201);
     return json['id'] as string;
   }
-  const told = () => receiver.calls.map(({ event }) => (event as unknown as { subject: string }).subject);
+  const deliveredKeys = () =>
+    receiver.calls.map(({ event }) => (event as unknown as { subject: string }).subject);
   const webhook = async (id: string) => (await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json;
   const deliveries = async (id: string) => (await ask('GET', `${hooks}/${id}/deliveries`)).json;
 
-  /** What befalls a SQLite file that is removed, or a Redis that is emptied. */
+  /** Loses the cursors, as when someone removes the SQLite file or flushes Redis. */
   async function loseCursors(): Promise<void> {
     const { READ_MODEL_URL: url, REDIS_PREFIX: prefix } = parts.settings;
     if (url === undefined) {
@@ -83,7 +84,7 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
     redis.disconnect();
   }
 
-  it('whose cursors are lost while the service is down are told again from their registration on', async () => {
+  it('whose cursors are lost while the service is down receive everything again from their registration on', async () => {
     await serve();
     const before = await createKey();
     const { id } = await register();
@@ -93,26 +94,26 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
     await loseCursors();
     await serve();
     ids.push(await createKey());
-    await eventually(() => told().length >= 5);
-    expect(told()).toEqual([...ids.slice(0, 2), ...ids]);
-    expect(told()).not.toContain(before);
+    await eventually(() => deliveredKeys().length >= 5);
+    expect(deliveredKeys()).toEqual([...ids.slice(0, 2), ...ids]);
+    expect(deliveredKeys()).not.toContain(before);
     expect((await deliveries(id))['deliveries']).toHaveLength(3);
   }, 120_000);
 
-  it('whose cursors are lost again and again while they are told miss nothing', async () => {
+  it('whose cursors are lost repeatedly during delivery miss nothing', async () => {
     await serve();
     await register();
     const ids: string[] = [];
     for (let n = 1; n <= 12; n++) {
       ids.push(await createKey());
       if (n % 4 > 0) continue;
-      await eventually(() => told().length >= n);
+      await eventually(() => deliveredKeys().length >= n);
       await loseCursors();
     }
     ids.push(await createKey());
-    await eventually(() => told().at(-1) === ids.at(-1));
-    expect(new Set(told())).toEqual(new Set(ids));
-    const places = told().map((key) => ids.indexOf(key));
+    await eventually(() => deliveredKeys().at(-1) === ids.at(-1));
+    expect(new Set(deliveredKeys())).toEqual(new Set(ids));
+    const places = deliveredKeys().map((key) => ids.indexOf(key));
     const wrong = places.filter((place, n) => {
       const last = places[n - 1] ?? -1;
       return place !== 0 && place !== last && place !== last + 1;
@@ -120,23 +121,23 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
     expect(wrong).toEqual([]);
   }, 120_000);
 
-  it('that fail for longer than the setting are paused, and go on in their place when they are resumed', async () => {
+  it('that fail for longer than the setting are paused, and continue in their place when resumed', async () => {
     await serve({ WEBHOOK_RETRY_SECONDS: '1' });
     const { id } = await register();
     const first = await createKey();
-    await eventually(() => told().length === 1);
+    await eventually(() => deliveredKeys().length === 1);
     receiver.answer = () => ({ status: 500 });
     const ids = [await createKey(), await createKey()];
     await eventually(async () => (await webhook(id))['status'] === 'paused');
     expect((await webhook(id))['pausedBecause']).toEqual({ cause: 'failing', reason: 'It answered 500' });
     expect((await deliveries(id))['toldTo']).toBe(receiver.calls[0]?.event.position);
-    const tries = told().slice(1);
+    const tries = deliveredKeys().slice(1);
     expect(new Set(tries)).toEqual(new Set([ids[0]]));
     receiver.answer = () => ({ status: 204 });
     ids.push(await createKey());
     expect((await ask('POST', `${hooks}/${id}/resume`)).status).toBe(200);
-    await eventually(() => told().at(-1) === ids.at(-1));
-    expect(told()).toEqual([first, ...tries, ...ids]);
+    await eventually(() => deliveredKeys().at(-1) === ids.at(-1));
+    expect(deliveredKeys()).toEqual([first, ...tries, ...ids]);
     expect((await webhook(id))['status']).toBe('active');
     await eventually(async () => (await deliveries(id))['toldTo'] === receiver.calls.at(-1)?.event.position);
     expect((await deliveries(id))['failing']).toBeNull();
@@ -148,10 +149,10 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
     const { id } = await register();
     await createKey();
     await eventually(async () => (await webhook(id))['status'] === 'paused');
-    const calls = told().length;
+    const calls = deliveredKeys().length;
     await ask('POST', `${hooks}/${id}/resume`);
     await eventually(async () => (await webhook(id))['status'] === 'paused');
-    expect(told().length).toBeGreaterThan(calls + 1);
+    expect(deliveredKeys().length).toBeGreaterThan(calls + 1);
     const { events } = (await ask('GET', `${hooks}/${id}/history`)).json as { events: Json[] };
     expect(events.map(({ type }) => type)).toEqual([
       'WebhookRegistered',
@@ -180,8 +181,8 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
     const rotated = await ask('POST', `${hooks}/${id}/rotate`, { overlapSeconds: 600 });
     expect(rotated.status).toBe(200);
     await ask('POST', `${hooks}/${id}/resume`);
-    await eventually(() => told().length === 1);
-    expect(told()).toEqual([key]);
+    await eventually(() => deliveredKeys().length === 1);
+    expect(deliveredKeys()).toEqual([key]);
     const secret = rotated.json['secret'] as string;
     const verify = (by: string, n: number) => {
       const { text = '', headers = {} } = receiver.calls[n] ?? {};
@@ -193,13 +194,13 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
     await stop();
     await serve({ MASTER_KEYS: `${k2},${k1}` });
     await createKey();
-    await eventually(() => told().length === 2);
+    await eventually(() => deliveredKeys().length === 2);
     for (const each of [secret, old]) expect(verify(each, 1)).toEqual(receiver.calls[1]?.event);
   }, 120_000);
 
   const whereTheLogIsAFile = name.startsWith('SQLite') ? it : it.skip;
   whereTheLogIsAFile(
-    'whose log was restored from an older copy are told again from their registration on',
+    'whose log was restored from an older copy receive everything again from their registration on',
     async () => {
       const copy = join(folder.path, 'copy');
       mkdirSync(copy);
@@ -212,18 +213,18 @@ describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
       await serve();
       const { id } = await register();
       const kept = await createKey();
-      await eventually(() => told().length === 1);
+      await eventually(() => deliveredKeys().length === 1);
       await stop();
       copyLog(data, copy);
       await serve();
       const lost = [await createKey(), await createKey()];
-      await eventually(() => told().length === 3);
+      await eventually(() => deliveredKeys().length === 3);
       await stop();
       copyLog(copy, data);
       await serve();
       const ids = [kept, await createKey(), await createKey(), await createKey()];
-      await eventually(() => told().at(-1) === ids.at(-1));
-      expect(told()).toEqual([kept, ...lost, ...ids]);
+      await eventually(() => deliveredKeys().at(-1) === ids.at(-1));
+      expect(deliveredKeys()).toEqual([kept, ...lost, ...ids]);
       await eventually(
         async () => (await deliveries(id))['toldTo'] === receiver.calls.at(-1)?.event.position,
       );

@@ -9,7 +9,7 @@ import { TcpProxy } from './support/servers/tcp-proxy.js';
 const [hooks, keys] = ['/repo/shop/webhook', '/repo/shop/ai/apikey'];
 
 const whereThereIsRedis = redisSource ? describe : describe.skip;
-whereThereIsRedis('webhooks whose cursors are in a Redis that goes out of reach', () => {
+whereThereIsRedis('webhooks whose cursors are in a Redis that becomes unavailable', () => {
   let redis: RedisServer;
   let proxy: TcpProxy;
   let admin: Redis;
@@ -41,20 +41,21 @@ whereThereIsRedis('webhooks whose cursors are in a Redis that goes out of reach'
   };
   const createKey = async () =>
     (await ask('POST', keys, { name: 'key', aiType: 'AWS' })).json['id'] as string;
-  const told = () => receiver.calls.map(({ event }) => (event as unknown as { subject: string }).subject);
-  const isAway = (id: string) =>
+  const deliveredKeys = () =>
+    receiver.calls.map(({ event }) => (event as unknown as { subject: string }).subject);
+  const isUnavailable = (id: string) =>
     eventually(async () => (await ask('GET', `${hooks}/${id}/deliveries`)).status === 503);
 
-  it('are told what happened meanwhile when it is back, in order and with nothing missed', async () => {
+  it('receive what happened meanwhile when it is back, in order and with nothing missed', async () => {
     const id = await register();
     const ids = [await createKey()];
-    await eventually(() => told().length === 1);
+    await eventually(() => deliveredKeys().length === 1);
     await proxy.stop();
-    await isAway(id);
+    await isUnavailable(id);
     for (let n = 0; n < 3; n++) ids.push(await createKey());
     await proxy.start();
-    await eventually(() => told().at(-1) === ids.at(-1));
-    expect(told().filter((key, n) => key !== told()[n - 1])).toEqual(ids);
+    await eventually(() => deliveredKeys().at(-1) === ids.at(-1));
+    expect(deliveredKeys().filter((key, n) => key !== deliveredKeys()[n - 1])).toEqual(ids);
   }, 60_000);
 
   it('leave nothing there when they are deleted meanwhile', async () => {
@@ -62,11 +63,11 @@ whereThereIsRedis('webhooks whose cursors are in a Redis that goes out of reach'
     await createKey();
     await eventually(async () => (await admin.keys(`*:cursor:${id}`)).length === 1);
     await proxy.stop();
-    await isAway(id);
+    await isUnavailable(id);
     expect((await ask('DELETE', `${hooks}/${id}`)).status).toBe(200);
     await proxy.start();
     await eventually(async () => (await admin.keys(`*:${id}`)).length === 0);
     await createKey();
-    expect(told()).toHaveLength(1);
+    expect(deliveredKeys()).toHaveLength(1);
   }, 60_000);
 });

@@ -33,14 +33,14 @@ afterEach(async () => {
 const post = (url: string, more: { secrets?: string[]; body?: string; at?: number } = {}, by = sender) =>
   by.send({ url, id: 'msg_1', body, secrets: [secret], ...more }, more.at ?? now, going.signal);
 
-/** Posts to a server that does this with each connection. */
+/** Posts to a server that handles each connection this way. */
 async function postTo(onConnection: (socket: Socket) => void, by = sender): Promise<DeliveryResult> {
   server = await startRawServer(onConnection);
   return post(`http://127.0.0.1:${server.port}/hook`, {}, by);
 }
 
-/** Posts with a deadline that is soon over. */
-async function postSoon(onConnection: (socket: Socket) => void): Promise<DeliveryResult> {
+/** Posts with a short timeout. */
+async function postWithShortTimeout(onConnection: (socket: Socket) => void): Promise<DeliveryResult> {
   const hasty = new WebhookSender(LOOPBACK, 150);
   const answer = await postTo(onConnection, hasty);
   await eventually(() => server?.open === 0);
@@ -173,7 +173,7 @@ describe('an answer', () => {
     ['is only ever announced', '', 'HTTP/1.1 103 Early Hints\r\n\r\n'],
     ['never comes', '', ''],
   ])('that %s is waited for until the deadline', async (_, head, drop) => {
-    const answer = await postSoon((socket) => {
+    const answer = await postWithShortTimeout((socket) => {
       once(socket, head);
       const dripping = setInterval(() => socket.write(drop), 5);
       socket.on('close', () => clearInterval(dripping));
@@ -203,13 +203,13 @@ describe('an answer', () => {
       /HPE_/,
       (socket) => once(socket, 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nDear diary'),
     ],
-  ])('that is none (%s) is told as an error of one line, once', async (_, why, onConnection) => {
+  ])('that is none (%s) is reported as an error of one line, once', async (_, why, onConnection) => {
     expectFailure(await postTo(onConnection), why);
     expect(server?.connections).toBe(1);
   });
 
   it('that would speak another protocol is a failure', async () => {
-    const answer = await postSoon((socket) =>
+    const answer = await postWithShortTimeout((socket) =>
       once(socket, 'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: diary\r\n\r\nDear'),
     );
     expect(answer).toMatchObject({ status: 101, error: null });

@@ -179,7 +179,7 @@ describe('an endpoint', () => {
   });
 });
 
-describe('an endpoint, whether it is told or not,', () => {
+describe('an endpoint, whether or not it receives events,', () => {
   it.each([
     ['active', [registered]],
     ['paused', [registered, paused('failing', '503')]],
@@ -273,7 +273,7 @@ describe('whatever happens', () => {
   );
   const history = fc.array(fc.tuple(event, fc.boolean()), { maxLength: 12 });
 
-  it('a deleted endpoint stays deleted, and an unavailable one is never told anything again', () => {
+  it('a deleted endpoint stays deleted, and an unavailable one never receives anything again', () => {
     fc.assert(
       fc.property(history, (events) => {
         let before: Webhook | undefined;
@@ -302,10 +302,10 @@ describe('whatever happens', () => {
           const events = decideWebhook(command, state, new Date(now).toISOString());
           state = events.reduce<Webhook>((before, event) => evolveWebhook(before, at(event)), state);
         }
-        const moment = now + later * 1000;
+        const time = now + later * 1000;
         const newest = rotations.length + 1;
-        expect(signingSecretsAt(state, moment).map(({ secretVersion }) => secretVersion)).toEqual(
-          moment < overlapEnds ? [newest, newest - 1] : [newest],
+        expect(signingSecretsAt(state, time).map(({ secretVersion }) => secretVersion)).toEqual(
+          time < overlapEnds ? [newest, newest - 1] : [newest],
         );
       }),
     );

@@ -2,16 +2,16 @@ import { setTimeout } from 'node:timers/promises';
 import { v4 as uuid } from 'uuid';
 import type { Answer, Asked, Call, CallKind } from './history.js';
 
-/** A client gives up then (milliseconds): longer than any call may take. */
-const PATIENCE_MS = 30_000;
+/** Timeout of a client, longer than any call may take (milliseconds). */
+const CALL_TIMEOUT_MS = 30_000;
 const TRIES = 6;
 const LONGEST_PAUSE_MS = 40;
 /** Repositories change, so that lists stay short. */
 const KEYS_A_REPOSITORY = 40;
 const OVERLAP_SECONDS = 30 * 86_400;
 
-/** In percent. */
-const WHAT_IS_DONE: Readonly<Record<CallKind, number>> = {
+/** Share of each call in percent. */
+const CALL_PERCENTAGES: Readonly<Record<CallKind, number>> = {
   create: 14,
   rename: 14,
   rotate: 8,
@@ -27,14 +27,14 @@ type Key = {
   readonly id: string;
   readonly repoId: string;
   readonly key: string;
-  /** Every secret that it was given. */
+  /** Every secret ever issued for the key. */
   readonly secrets: string[];
 };
 
-/** Waits until calls may begin. */
+/** Holds calls back until they may begin. */
 export type Gate = { pass(): Promise<void> };
 
-/** Clients who call two instances, all at the same few keys, and repeat what they got no answer to. */
+/** Concurrent clients of two instances that change the same few keys, and repeat calls without an answer. */
 export class Clients {
   readonly #urls: readonly [string, string];
   readonly #tokens: { readonly admin: string; readonly verifier: string };
@@ -47,7 +47,7 @@ export class Clients {
   #made = 0;
   #latest: string | undefined;
 
-  /** @param done told of each call that has ended */
+  /** @param done called with each call that has ended */
   constructor(
     urls: readonly [string, string],
     tokens: { readonly admin: string; readonly verifier: string },
@@ -66,13 +66,13 @@ export class Clients {
     return this.#underWay;
   }
 
-  /** One of the keys that there should be. */
+  /** A random key that should exist. */
   someKey(): { readonly apiKeyId: string; readonly repoId: string } | undefined {
     const key = this.#one(this.#alive);
     return key && { apiKeyId: key.id, repoId: key.repoId };
   }
 
-  /** What was known of positions means nothing any more. */
+  /** Drops the latest position, after the log was restored. */
   forgetPositions(): void {
     this.#latest = undefined;
   }
@@ -89,8 +89,8 @@ export class Clients {
   }
 
   /** @returns false if an instance creates no key in time */
-  async untilCreated(instance: 0 | 1, patienceMs: number): Promise<boolean> {
-    const giveUpAt = performance.now() + patienceMs;
+  async untilCreated(instance: 0 | 1, timeoutMs: number): Promise<boolean> {
+    const giveUpAt = performance.now() + timeoutMs;
     const asked: Asked = { kind: 'create', repoId: 'recovered', idempotencyKey: uuid(), name: uuid() };
     while ((await this.#call(asked, instance))?.status !== 201) {
       if (performance.now() > giveUpAt) return false;
@@ -101,7 +101,7 @@ export class Clients {
 
   async #doSomething(signal: AbortSignal): Promise<void> {
     let percent = this.#random() * 100;
-    const kinds = Object.entries(WHAT_IS_DONE) as [CallKind, number][];
+    const kinds = Object.entries(CALL_PERCENTAGES) as [CallKind, number][];
     const [kind] = kinds.find(([, part]) => {
       percent -= part;
       return percent < 0;
@@ -115,7 +115,7 @@ export class Clients {
       case 'rotate':
         return this.#rotate(key, signal);
       case 'delete':
-        if ((await this.#change({ kind, repoId, apiKeyId }, signal))?.status === 200) this.#bury(key);
+        if ((await this.#change({ kind, repoId, apiKeyId }, signal))?.status === 200) this.#retire(key);
         return;
       case 'suspend':
       case 'resume':
@@ -140,7 +140,7 @@ export class Clients {
     const { id, key, secret } = answer?.body ?? {};
     if (answer?.status !== 201) return;
     this.#alive.push({ id: String(id), repoId, key: String(key), secrets: [String(secret)] });
-    if (this.#alive.length > KEYS_A_REPOSITORY) this.#bury(this.#alive[0] as Key);
+    if (this.#alive.length > KEYS_A_REPOSITORY) this.#retire(this.#alive[0] as Key);
   }
 
   async #rotate(key: Key, signal: AbortSignal): Promise<void> {
@@ -155,7 +155,7 @@ export class Clients {
     if (answer?.status === 200) key.secrets.push(String(answer.body['secret']));
   }
 
-  /** Repeats until there is an answer that says whether it is done; now and then asks both instances at once. */
+  /** Repeats a change until an answer settles its outcome; sometimes calls both instances at once. */
   async #change(asked: Asked, signal: AbortSignal): Promise<Answer | undefined> {
     for (let tries = 1; tries <= TRIES && !signal.aborted; tries++) {
       await this.#gate.pass();
@@ -171,7 +171,7 @@ export class Clients {
     return undefined;
   }
 
-  #bury(key: Key): void {
+  #retire(key: Key): void {
     const place = this.#alive.indexOf(key);
     if (place >= 0) this.#alive.splice(place, 1);
     this.#dead.push(key);
@@ -198,7 +198,7 @@ export class Clients {
   }
 }
 
-/** Nothing is to be learned by asking again. */
+/** Whether a repeat would bring nothing new. */
 const isFinal = (answer: Answer | undefined): answer is Answer => answer !== undefined && answer.status < 500;
 
 const METHODS: Readonly<Record<CallKind, string>> = {
@@ -228,7 +228,7 @@ function bodyOf({ kind, name, overlapSeconds, key, secret }: Asked): object | un
   return kind === 'verify' ? { key, secret } : undefined;
 }
 
-/** One request; undefined if no whole answer came. */
+/** Sends one request; undefined if no complete answer arrived. */
 export async function send(
   url: string,
   token: string,
@@ -248,16 +248,16 @@ export async function send(
       method: METHODS[asked.kind],
       headers,
       ...(body ? { body: JSON.stringify(body) } : {}),
-      signal: AbortSignal.timeout(PATIENCE_MS),
+      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
-    const said = shortened((await response.json()) as Answer['body']);
+    const answerBody = shortened((await response.json()) as Answer['body']);
     const staleness = response.headers.get('keyledger-staleness');
     return {
       status: response.status,
-      code: said['code'] as string | undefined,
-      position: (said['position'] as string) ?? response.headers.get('keyledger-position') ?? undefined,
+      code: answerBody['code'] as string | undefined,
+      position: (answerBody['position'] as string) ?? response.headers.get('keyledger-position') ?? undefined,
       staleness: staleness === null ? undefined : Number(staleness),
-      body: said,
+      body: answerBody,
     };
   } catch {
     return undefined;
@@ -266,7 +266,7 @@ export async function send(
 
 type Body = Answer['body'] & { readonly apiKeys?: readonly { readonly [field: string]: unknown }[] };
 
-/** Of lists only what is checked: there are many. */
+/** Keeps only the checked fields of lists, which are many. */
 function shortened(body: Body): Answer['body'] {
   if (!body.apiKeys) return body;
   return { apiKeys: body.apiKeys.map(({ id, name, status }) => ({ id, name, status })) };

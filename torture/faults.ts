@@ -7,15 +7,15 @@ import { Locks } from './locks.js';
 import { FAULTS, type Fault, type FaultKind } from './schedule.js';
 import { type Link, type SetUp, type World, withLogOf } from './world.js';
 
-/** What can be done only in the run as a whole. */
-export type Surroundings = {
-  /** Lets nobody call, looks at what has been so far, puts the copy of the log in its place, and goes on. */
+/** Actions that need the run as a whole. */
+export type RunActions = {
+  /** Holds back all calls, checks everything so far, restores the copy of the log, and continues. */
   restoreLog(meanwhile: 'killed' | 'running'): Promise<void>;
-  /** A key that there is, if there is one. */
+  /** An existing key, if there is one. */
   someKey(): { readonly apiKeyId: string; readonly repoId: string } | undefined;
 };
 
-/** Which kinds can happen in this set-up, and why others can't. */
+/** Kinds of faults that are possible with this set-up, and why others are not. */
 export function possibleFaults({ log, readModel }: SetUp): {
   readonly kinds: FaultKind[];
   readonly without: string | undefined;
@@ -30,15 +30,15 @@ export function possibleFaults({ log, readModel }: SetUp): {
 }
 
 /**
- * Does all that the schedule says.
- * @param told what has been done, and when
- * @param signal what has not begun by then is left out
+ * Inflicts the faults of a schedule.
+ * @param onInflicted called with each fault and its times, when it has ended
+ * @param signal aborts: faults that have not begun are skipped
  */
 export async function inflictAll(
   schedule: readonly Fault[],
   world: World,
-  surroundings: Surroundings,
-  told: (fault: Inflicted) => void,
+  surroundings: RunActions,
+  onInflicted: (fault: Inflicted) => void,
   signal: AbortSignal,
 ): Promise<void> {
   const locks = new Locks();
@@ -52,21 +52,21 @@ export async function inflictAll(
       await locks.hold(['log'], () => world.log.copy());
       await setTimeout(fault.forMs);
     }
-    await locks.hold(heldFor(fault), async () => {
+    await locks.hold(locksOf(fault), async () => {
       const from = performance.now();
-      const mend = await inflict(fault, world, surroundings);
-      if (mend) {
+      const endFault = await inflict(fault, world, surroundings);
+      if (endFault) {
         await setTimeout(fault.forMs);
-        await mend();
+        await endFault();
       }
-      told({ kind: fault.kind, instance: fault.instance, from, to: performance.now() });
+      onInflicted({ kind: fault.kind, instance: fault.instance, from, to: performance.now() });
     });
   });
   await Promise.all(underWay);
 }
 
-/** Faults that do not go together have a lock in common. */
-function heldFor({ kind, instance }: Fault): string[] {
+/** Locks of a fault: those that cannot coincide share a lock. */
+function locksOf({ kind, instance }: Fault): string[] {
   if (kind === 'log restored') return ['log', 'Redis', 'service 0', 'service 1', 'log 0', 'log 1'];
   if (kind === 'event that nobody can read') return ['log'];
   if (kind === 'disk full' || kind === 'fsync fails') return [`service ${instance}`];
@@ -75,17 +75,20 @@ function heldFor({ kind, instance }: Fault): string[] {
   return [isOfAll.includes(kind) ? part : `${part} ${instance}`];
 }
 
-type Mend = () => Promise<void>;
+type EndFault = () => Promise<void>;
 
 const CLOCK_BY_MS = 2 * 3_600_000;
 const DELAY_BY_MS = 400;
 
-/** Begins a fault. @returns what ends it, if it lasts */
+/**
+ * Begins a fault.
+ * @returns the function that ends it, if it lasts
+ */
 async function inflict(
   { kind, instance, size }: Fault,
   world: World,
-  surroundings: Surroundings,
-): Promise<Mend | undefined> {
+  surroundings: RunActions,
+): Promise<EndFault | undefined> {
   const service = world.instances[instance];
   const { redis, log } = world;
   switch (kind) {
@@ -125,13 +128,13 @@ async function inflict(
   }
 }
 
-function stopped(process: { signal(signal: NodeJS.Signals): void }): Mend {
+function stopped(process: { signal(signal: NodeJS.Signals): void }): EndFault {
   process.signal('SIGSTOP');
   return async () => process.signal('SIGCONT');
 }
 
-/** A way is cut off, slow, or leads nowhere without a word. */
-async function cut(kind: string, world: World, instance: 0 | 1, size: number): Promise<Mend> {
+/** Cuts off, delays or freezes a link. */
+async function cut(kind: string, world: World, instance: 0 | 1, size: number): Promise<EndFault> {
   const [way, how] = kind.split(/ (.*)/) as [Link, string];
   const proxy = world.links[way]?.[instance];
   if (!proxy) throw new Error(`There is no way to ${way}`);
@@ -141,7 +144,7 @@ async function cut(kind: string, world: World, instance: 0 | 1, size: number): P
   }
   if (how === 'half-open') {
     proxy.freeze();
-    // What hung so long is reset, as a router does that has forgotten it, or goes on.
+    // Either resets the frozen connections, as a router does that has lost them, or continues them.
     return async () => {
       proxy.thaw();
       if (size < 0.5) await proxy.cut();
@@ -151,8 +154,8 @@ async function cut(kind: string, world: World, instance: 0 | 1, size: number): P
   return async () => void (await proxy.start());
 }
 
-/** System calls of a process fail as on a bad or full disk. */
-async function failing(pid: number | undefined, calls: string, error: string): Promise<Mend | undefined> {
+/** Makes system calls of a process fail as on a bad or full disk. */
+async function failing(pid: number | undefined, calls: string, error: string): Promise<EndFault | undefined> {
   if (pid === undefined) return undefined;
   const inject = [`trace=${calls}`, `inject=${calls}:error=${error}`].flatMap((rule) => ['-e', rule]);
   const tracer: ChildProcess = spawn(
@@ -169,8 +172,11 @@ async function failing(pid: number | undefined, calls: string, error: string): P
   };
 }
 
-/** As a later release might write it: the key is in quarantine from then on. Nothing is, while the log is out of reach. */
-async function writeUnreadable(world: World, key: ReturnType<Surroundings['someKey']>): Promise<void> {
+/**
+ * Appends an event of a later release, which puts the key in quarantine. Appends nothing while the log is
+ * unavailable.
+ */
+async function writeUnreadable(world: World, key: ReturnType<RunActions['someKey']>): Promise<void> {
   if (!key) return;
   const { apiKeyId, repoId } = key;
   const id = uuid();
@@ -194,5 +200,5 @@ async function writeUnreadable(world: World, key: ReturnType<Surroundings['someK
   });
 }
 
-/** What the request id of such an event begins with. */
+/** Prefix of the request id of such an event. */
 export const UNREADABLE = 'unreadable-';

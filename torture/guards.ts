@@ -1,9 +1,9 @@
 import type { SetUp } from './world.js';
 
-/** A guard of the service, how it is taken out of the built code, and which check of the torture must notice. */
+/** Guard of the service: how to take it out of the built code, and which check of the torture must notice. */
 export type Guard = {
   readonly guard: string;
-  /** In dist/src. The text must be there exactly once. */
+  /** File in dist/src. It must contain the text exactly once. */
   readonly file: string;
   readonly text: string;
   readonly instead: string;
@@ -50,7 +50,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'reads',
   },
   {
-    guard: 'a secret that was replaced without an overlap ends',
+    guard: 'a secret replaced without an overlap is invalid',
     file: 'domain/ai-api-key.js',
     text: 'overlapEndsAt === null ? null : { hash: key.secretHash, goodUntil: overlapEndsAt }',
     instead: "{ hash: key.secretHash, goodUntil: overlapEndsAt ?? '2999-01-01T00:00:00.000Z' }",
@@ -58,7 +58,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'reads',
   },
   {
-    guard: 'an event that nobody can read puts the key in quarantine',
+    guard: 'an unreadable event puts the key in quarantine',
     file: 'domain/ai-api-key.js',
     text: "case 'Unreadable':\n            return unavailable;",
     instead: "case 'Unreadable':\n            return state;",
@@ -66,7 +66,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'reads',
   },
   {
-    guard: 'a verdict waits for the position that it must hold',
+    guard: 'a verification waits for its minimum position',
     file: 'projections/queries.js',
     text: 'if (!(await this.#projector.indexProgress.waitFor(position)))\n            throw new KeyledgerError',
     instead: 'if (false)\n            throw new KeyledgerError',
@@ -82,7 +82,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'feed',
   },
   {
-    guard: 'a bookmark names the event, too',
+    guard: 'a resume token names the event, too',
     file: 'event-store/resume-token.js',
     text: 'if (!event || resumeTokenOf(event) !== text)',
     instead: 'if (false)',
@@ -90,7 +90,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'feed',
   },
   {
-    guard: 'a reader goes on behind what it has heard',
+    guard: 'a reader resumes after what it has received',
     file: 'sdk/client/follow-messages.js',
     text: 'id = next;',
     instead: ';',
@@ -98,7 +98,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'feed',
   },
   {
-    guard: 'Redis is not believed where it is behind what it held',
+    guard: 'Redis is not trusted when it lags what it held before',
     file: 'projections/redis/scripts.js',
     text: "if at < ARGV[2] then return 'LOST' end",
     instead: '',
@@ -106,7 +106,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'reads',
   },
   {
-    guard: 'Redis is not believed where the log does not hold its last event',
+    guard: 'Redis is not trusted when the log does not hold its last event',
     file: 'projections/redis/read-model.js',
     text: 'const sound = at !== undefined && (await holds(at));',
     instead: 'const sound = at !== undefined;',
@@ -114,7 +114,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'reads',
   },
   {
-    guard: 'a command to Redis has a limit',
+    guard: 'a command to Redis has a timeout',
     file: 'redis/connection.js',
     text: 'const COMMAND_TIMEOUT_MS = 2000;',
     instead: 'const COMMAND_TIMEOUT_MS = 60000;',
@@ -130,7 +130,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'reads',
   },
   {
-    guard: 'a subscription that breaks begins again',
+    guard: 'a broken subscription is restarted',
     file: 'projections/projector.js',
     text: "await backOff('The subscription to the log broke', error, failures, this.#logger, signal);",
     instead: 'return;',
@@ -138,7 +138,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'read models',
   },
   {
-    guard: 'a log out of reach ends nothing',
+    guard: 'an unavailable log ends no instance',
     file: 'projections/projector.js',
     text: "this.#logger.debug({ err: error }, 'The end of the log is unknown');",
     instead: 'throw error;',
@@ -146,7 +146,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'ended by itself',
   },
   {
-    guard: 'what may have been done is not called undone',
+    guard: 'an unknown outcome is not reported as not done',
     file: 'event-store/eventstoredb/retry.js',
     text: "mayBeDone ? 'OUTCOME_UNKNOWN' : 'UNAVAILABLE'",
     instead: "'UNAVAILABLE'",
@@ -162,7 +162,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'changes',
   },
   {
-    guard: 'a call to EventStoreDB has a limit',
+    guard: 'a call to EventStoreDB has a timeout',
     file: 'event-store/eventstoredb/retry.js',
     text: 'const CALL_TIMEOUT_MS = 4500;',
     instead: 'const CALL_TIMEOUT_MS = 60000;',
@@ -170,7 +170,7 @@ export const GUARDS: readonly Guard[] = [
     noticedBy: 'hangs',
   },
   {
-    guard: 'an instance says for how long it has had no news',
+    guard: 'an instance reports its staleness',
     file: 'projections/projection-progress.js',
     text: 'return Math.max(0, clock - this.#currentAsOf.clock, steady - this.#currentAsOf.steady) / 1000;',
     instead: 'return 0;',

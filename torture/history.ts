@@ -14,72 +14,77 @@ export type CallKind =
   | 'get'
   | 'verify';
 
-/** What a client asked. */
+/** Request of a client. */
 export type Asked = {
   readonly kind: CallKind;
   readonly repoId: string;
   readonly apiKeyId?: string;
-  /** That of a creation or rotation: all calls with it are one intent. */
+  /** Idempotency-Key of a creation or rotation: all calls with it are one intent. */
   readonly idempotencyKey?: string;
   readonly minPosition?: string;
-  /** The name that a creation or renaming gives; nobody else gives it. */
+  /** Name that a creation or renaming sets; no other call sets it. */
   readonly name?: string;
-  /** Of a rotation: for so long the secret before stays good. */
+  /** For a rotation: seconds for which the previous secret stays valid. */
   readonly overlapSeconds?: number;
-  /** What is verified. */
+  /** Credential to verify. */
   readonly key?: string;
   readonly secret?: string;
 };
 
-/** What it was answered, as far as it matters. */
+/** The parts of an answer that the checks use. */
 export type Answer = {
   readonly status: number;
-  /** Of an error. */
+  /** Error code. */
   readonly code?: string | undefined;
-  /** Where the change is in the log, or as of what was verified. */
+  /** Position of the change, or the one as of which the verification holds. */
   readonly position?: string | undefined;
   /** Seconds. */
   readonly staleness?: number | undefined;
   readonly body: { readonly [field: string]: unknown };
 };
 
-/** Does the answer say nothing of what the log holds? The service failed, or never had the whole request. */
+/**
+ * Whether the answer says nothing of what the log holds: the service failed, or never had the complete
+ * request.
+ */
 export const saysNothing = ({ status }: Answer): boolean => status >= 500 || status === 408;
 
-/** A request with its answer. Times are those of performance.now(). */
+/** Request with its answer. Times are those of performance.now(). */
 export type Call = Asked & {
-  /** Its X-Request-Id, which the events that it causes carry. */
+  /** X-Request-Id, which the events that the call causes carry. */
   readonly id: string;
   readonly instance: 0 | 1;
   readonly startedAt: number;
   readonly endedAt: number;
-  /** Undefined: none came, or not wholly. */
+  /** Undefined: no complete answer arrived. */
   readonly answer: Answer | undefined;
 };
 
-/** A reader of the feed: what it heard in one go, from where on, and with which error that ended. */
+/**
+ * Events that a reader of the feed received in one connection, where it started, and the error that ended it.
+ */
 export type Reading = {
   readonly reader: string;
-  /** Where it began: behind this bookmark, or from the log's first event. */
+  /** Resume token after which it started; undefined: at the log's first event. */
   readonly after: string | undefined;
   readonly events: readonly { readonly id: string; readonly position: string }[];
   readonly error: string | undefined;
 };
 
 /**
- * What happened between two restorations of the log, with all that the log held in the end. What went before is known
- * by the events that were restored.
+ * Calls and readings between two restorations of the log, with all that the log held in the end. The restored
+ * events stand for what happened before.
  */
 export type Era = {
   readonly calls: readonly Call[];
   readonly readings: readonly Reading[];
   /** In log order. */
   readonly events: readonly RecordedEvent[];
-  /** So many of them were there when it began. */
+  /** Number of events that existed when the era began. */
   readonly restored: number;
 };
 
-/** A fault as it was in the end. Times as those of calls. */
+/** A fault that has ended. Times are those of performance.now(). */
 export type Inflicted = {
   readonly kind: FaultKind;
   readonly instance: 0 | 1;
@@ -87,10 +92,10 @@ export type Inflicted = {
   readonly to: number;
 };
 
-/** What must never be, in words. */
+/** Description of something that must never happen. */
 export type Violation = { readonly check: string; readonly what: string };
 
-/** Every call as a line of JSON in a file, with the hash in place of each secret. */
+/** File with every call as a line of JSON, with the hash in place of each secret. */
 export class HistoryFile {
   readonly #file: number;
 

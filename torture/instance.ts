@@ -7,36 +7,36 @@ import { setTimeout } from 'node:timers/promises';
 const SET_CLOCK = new URL('set-clock.js', import.meta.url).href;
 const RESTART_MS = 200;
 
-/** An end that was not by us. */
+/** Exit of an instance that the torture did not cause. */
 export type Death = {
   readonly instance: 0 | 1;
   /** Times of performance.now(). */
   readonly startedAt: number;
   readonly at: number;
-  /** Did it serve before? */
+  /** Whether the instance had served before. */
   readonly served: boolean;
   readonly how: string;
   readonly lastWords: string;
 };
 
-/** `keyledger serve` as a process that is started again whenever it ends, as by a service manager. */
+/** `keyledger serve` as a process that restarts whenever it exits, as under a service manager. */
 export class Instance {
   readonly url: string;
   readonly #number: 0 | 1;
   readonly #clockFile: string;
   readonly #environment: NodeJS.ProcessEnv;
-  readonly #died: (death: Death) => void;
+  readonly #onDeath: (death: Death) => void;
   #process: ChildProcess | undefined;
   #output = '';
   #isWanted = false;
 
-  /** @param died told of each end, but for those by kill */
+  /** @param onDeath called on each exit that the torture did not cause */
   constructor(
     folder: string,
     number: 0 | 1,
     port: number,
     settings: NodeJS.ProcessEnv,
-    died: (death: Death) => void,
+    onDeath: (death: Death) => void,
   ) {
     this.url = `http://127.0.0.1:${port}`;
     this.#clockFile = join(folder, `clock-${number}`);
@@ -48,11 +48,11 @@ export class Instance {
       ...settings,
     };
     this.#number = number;
-    this.#died = died;
+    this.#onDeath = onDeath;
     this.setClock(0);
   }
 
-  /** Everything that it has printed in all its lives. */
+  /** Output of all its processes. */
   get output(): string {
     return this.#output;
   }
@@ -73,14 +73,14 @@ export class Instance {
     }
     child.once('exit', async (code, signal) => {
       if (this.#process !== child || !this.#isWanted) return;
-      const said = this.#output.slice(beganAt);
-      this.#died({
+      const printed = this.#output.slice(beganAt);
+      this.#onDeath({
         instance: this.#number,
         startedAt,
         at: performance.now(),
-        served: said.includes('listens on'),
+        served: printed.includes('listens on'),
         how: `exit ${code ?? signal}`,
-        lastWords: said.slice(-2000),
+        lastWords: printed.slice(-2000),
       });
       await setTimeout(RESTART_MS);
       if (this.#process === child && this.#isWanted) this.start();
@@ -91,15 +91,15 @@ export class Instance {
     this.#process?.kill(signal);
   }
 
-  /** Ends it for now. */
+  /** Kills the process without a restart. */
   async kill(): Promise<void> {
     await this.#end('SIGKILL');
   }
 
-  /** @returns the exit code; null if it had to be killed, or had ended */
-  async stop(patienceMs: number): Promise<number | null> {
+  /** @returns the exit code; null if the process had to be killed, or had exited before */
+  async stop(timeoutMs: number): Promise<number | null> {
     const killed = new AbortController();
-    const tooLate = setTimeout(patienceMs, undefined, { signal: killed.signal }).then(
+    const tooLate = setTimeout(timeoutMs, undefined, { signal: killed.signal }).then(
       () => this.kill(),
       () => undefined,
     );

@@ -1,8 +1,8 @@
-/** What only one may hold at a time, by name; who asked first holds it first. */
+/** Named exclusive locks, granted in the order of requests. */
 export class Locks {
   readonly #last = new Map<string, Promise<void>>();
 
-  /** Waits until all of them are free, and frees them when `use` has ended. */
+  /** Waits until all locks are free, and releases them when `use` has ended. */
   async hold<T>(names: readonly string[], use: () => Promise<T>): Promise<T> {
     const before = names.map((name) => this.#last.get(name));
     const held = Promise.all(before).then(use);

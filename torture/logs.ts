@@ -7,16 +7,16 @@ import { freePort } from '../test/support/servers/redis-server.js';
 import { serverEnvironment } from '../test/support/servers/server-environment.js';
 import { ServerProcess } from './server-process.js';
 
-/** The log as its operator has it: what can be done to it, and how it is copied and put back. */
+/** The log from its operator's view: what may fail, and how to copy and restore it. */
 export type TorturedLog = {
-  /** What the checks open. */
+  /** URL that the checks open. */
   readonly url: string;
-  /** Where it listens, if it is a server. */
+  /** Port, if the log is a server. */
   readonly port: number | undefined;
   readonly server: ServerProcess | undefined;
-  /** A copy, while it runs; in place of the one before. */
+  /** Copies the running log, in place of the previous copy. */
   copy(): Promise<void>;
-  /** Puts the copy in its place; nobody uses it meanwhile. */
+  /** Restores the copy; nobody uses the log meanwhile. */
   restore(): Promise<void>;
   stop(): Promise<void>;
 };
@@ -45,16 +45,19 @@ export function sqliteLog(folder: string): TorturedLog {
   };
 }
 
-/** What starts a server in the foreground: {port} and {folder} in it are filled in. */
+/** Command that starts a server in the foreground, with the placeholders {port} and {folder}. */
 const COMMAND =
   'kurrentd --insecure --node-ip 127.0.0.1 --node-port {port} --db {folder} --log {folder}-logs --mem-db false';
 
-/** Names the command. EventStoreDB and KurrentDB refuse variables of their own prefixes that they do not know. */
+/**
+ * Variable that names the command. EventStoreDB and KurrentDB reject unknown variables with their own
+ * prefixes.
+ */
 export const COMMAND_VARIABLE = 'KEYLEDGER_EVENTSTOREDB_COMMAND';
 
 /**
- * The command that starts an EventStoreDB or KurrentDB: that of COMMAND_VARIABLE, or the one of its package.
- * It must become the server, so that a signal to it reaches the server.
+ * Command that starts an EventStoreDB or KurrentDB: that of COMMAND_VARIABLE, or the one of its package. It
+ * must become the server, so that a signal to it reaches the server.
  */
 export function eventStoreDbCommand(): string | undefined {
   const configured = process.env[COMMAND_VARIABLE];
@@ -79,7 +82,8 @@ export async function eventStoreDbLog(folder: string, command: string): Promise<
     url: `esdb://127.0.0.1:${port}?tls=false`,
     port,
     server,
-    // As its manual says: checkpoints first, so that they name nothing that the chunks copied after them lack.
+    // As its manual says: checkpoints first, so that they refer to nothing that the chunks copied after them
+    // lack.
     copy: async () => {
       await rm(kept, { recursive: true, force: true });
       mkdirSync(kept);
@@ -88,7 +92,7 @@ export async function eventStoreDbLog(folder: string, command: string): Promise<
       const chunks = files.filter(({ name }) => name.startsWith('chunk-'));
       for (const { name } of [...checkpoints, ...chunks]) await cp(join(data, name), join(kept, name));
     },
-    // The index is left out: the server makes it from the chunks.
+    // Leaves out the index: the server rebuilds it from the chunks.
     restore: async () => {
       await server.kill();
       await rm(data, { recursive: true, force: true });

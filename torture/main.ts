@@ -13,8 +13,8 @@ import { scheduleOf } from './schedule.js';
 import { endWorld, makeWorld, type SetUp } from './world.js';
 
 /**
- * Clients use two instances while everything that they stand on fails, one thing and another; afterwards what they were
- * answered is compared with what the log holds: docs/reliability.md.
+ * Clients use two instances while everything that these depend on fails, one thing after the other; then the
+ * torture compares their answers with the log: docs/reliability.md.
  */
 const options = new Command('npm run torture --')
   .description('Uses the service while all that it stands on fails, and checks every answer')
@@ -37,7 +37,7 @@ const options = new Command('npm run torture --')
   }>();
 
 const CLIENTS = 12;
-/** What is left to be answered when the last fault has ended (milliseconds). */
+/** Time for recovery after the last fault has ended (milliseconds). */
 const RECOVERY_MS = 60_000;
 
 function positive(text: string): number {
@@ -74,11 +74,11 @@ try {
   const run = await Run.begin(world, seeded(seed + 1), CLIENTS);
   const schedule = scheduleOf(seed, minutes, kinds);
   const progress = startProgressBar('Torturing', schedule.length, 'faults');
-  const told = (fault: Inflicted) => {
+  const onInflicted = (fault: Inflicted) => {
     run.inflicted(fault);
     progress.add(1);
   };
-  await inflictAll(schedule, world, run, told, run.violated);
+  await inflictAll(schedule, world, run, onInflicted, run.violated);
   progress.end();
   const result = await run.finish(RECOVERY_MS);
   isRight = result.violations.length === 0;

@@ -11,7 +11,7 @@ export type TorturedRedis = {
   flush(): Promise<void>;
 };
 
-/** A Redis that writes down what it holds once a second, so that it comes back a little older than it was. */
+/** A Redis that saves its data once a second, so that it restarts with slightly older data. */
 export async function redis(folder: string): Promise<TorturedRedis> {
   const port = await freePort();
   const data = join(folder, 'redis');
@@ -33,7 +33,7 @@ export async function redis(folder: string): Promise<TorturedRedis> {
   return { port, server, flush: async () => void (await say(port, 'FLUSHALL')) };
 }
 
-/** One command of Redis by its inline protocol. */
+/** Sends one command to Redis by its inline protocol. */
 async function say(port: number, command: string): Promise<string> {
   const socket = connect(port, '127.0.0.1').setEncoding('utf8');
   try {

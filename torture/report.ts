@@ -3,7 +3,7 @@ import type { Result } from './run.js';
 
 const SHOWN = 30;
 
-/** The result as people read it. */
+/** The result as text. */
 export function report({ calls, faults, eras, events, heard, slowestMs, violations }: Result): string {
   const total = Object.values(calls).reduce((sum, each) => sum + each, 0);
   return [

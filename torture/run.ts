@@ -12,32 +12,32 @@ import { checkReadModels } from './checks/read-models.js';
 import { checkReads } from './checks/reads.js';
 import { checkFiles, checkOutputs } from './checks/secrets.js';
 import { Clients } from './clients.js';
-import type { Surroundings } from './faults.js';
+import type { RunActions } from './faults.js';
 import { type Call, type Era, HistoryFile, type Inflicted, type Reading, type Violation } from './history.js';
 import { Subscriber } from './subscribers.js';
 import { untilReady, type World, withLogOf } from './world.js';
 
-/** A service that is told to stop does so within this (milliseconds). */
-const STOP_MS = 15_000;
-/** So long an instance may take to see that its log was restored (milliseconds). */
-const NOTICE_MS = 20_000;
+/** Time for an instance to stop after SIGTERM (milliseconds). */
+const STOP_TIMEOUT_MS = 15_000;
+/** Time for an instance to notice that its log was restored (milliseconds). */
+const NOTICE_TIMEOUT_MS = 20_000;
 const NUMBERS = [0, 1] as const;
 
 export type Result = {
-  /** How often what was answered, such as `create 201`. */
+  /** Number of answers by kind and outcome, such as `create 201`. */
   readonly calls: Readonly<Record<string, number>>;
   readonly faults: Readonly<Record<string, number>>;
   readonly eras: number;
-  /** In the log at the end. */
+  /** Events in the log at the end. */
   readonly events: number;
-  /** By all readers of the feed together. */
+  /** Events that all readers of the feed received together. */
   readonly heard: number;
   readonly slowestMs: number;
   readonly violations: readonly Violation[];
 };
 
-/** Clients and readers of the feed at work on a world, all that they were answered, and what is wrong with it. */
-export class Run implements Surroundings {
+/** Clients and readers of the feed at work on a world, their answers, and the violations in these. */
+export class Run implements RunActions {
   readonly #world: World;
   readonly #clients: Clients;
   readonly #subscribers: readonly Subscriber[];
@@ -45,7 +45,7 @@ export class Run implements Surroundings {
   readonly #ended = new AbortController();
   readonly #violated = new AbortController();
   #working: Promise<void> = Promise.resolve();
-  /** Calls may begin when it is open. */
+  /** Settles when calls may begin. */
   #gate: Promise<void> = Promise.resolve();
   #calls: Call[] = [];
   #readings: Reading[] = [];
@@ -84,7 +84,7 @@ export class Run implements Surroundings {
     return run;
   }
 
-  /** Aborted as soon as something is found: what comes after would say little. */
+  /** Aborts on the first violation: later ones would say little. */
   get violated(): AbortSignal {
     return this.#violated.signal;
   }
@@ -99,8 +99,8 @@ export class Run implements Surroundings {
   }
 
   /**
-   * An era ends, and another begins with the copy. The instances are killed in the middle of what they do; or, where
-   * the log is a server, they go on and have to notice.
+   * Ends the era and begins another with the copy. The torture kills the instances in the middle of their
+   * work; or, where the log is a server, they continue and have to notice.
    */
   async restoreLog(meanwhile: 'killed' | 'running'): Promise<void> {
     const { instances, log, deaths } = this.#world;
@@ -119,20 +119,21 @@ export class Run implements Surroundings {
       this.#found('copy', ['what was restored is not the beginning of the log']);
     }
     if (meanwhile === 'killed') for (const instance of instances) instance.start();
-    else if (this.#restored.length < before.length) await noticed(() => deaths.length >= deathsBefore + 2);
+    else if (this.#restored.length < before.length)
+      await untilNoticed(() => deaths.length >= deathsBefore + 2);
     for (const subscriber of this.#subscribers) subscriber.start();
     this.#clients.forgetPositions();
     open?.();
   }
 
-  /** Everything is well again: all that is left is answered, and looked at. */
-  async finish(patienceMs: number): Promise<Result> {
+  /** Ends all faults, waits for the remaining answers, and checks them. */
+  async finish(recoveryTimeoutMs: number): Promise<Result> {
     const { instances, redis, log, deaths } = this.#world;
     for (const instance of instances) instance.setClock(0);
-    if (!(await untilReady(this.#world, patienceMs))) this.#found('recovery', ['not ready in time']);
+    if (!(await untilReady(this.#world, recoveryTimeoutMs))) this.#found('recovery', ['not ready in time']);
     for (const number of NUMBERS) {
-      if (await this.#clients.untilCreated(number, patienceMs)) continue;
-      this.#found('recovery', [`instance ${number} created nothing in ${patienceMs} ms`]);
+      if (await this.#clients.untilCreated(number, recoveryTimeoutMs)) continue;
+      this.#found('recovery', [`instance ${number} created nothing in ${recoveryTimeoutMs} ms`]);
     }
     this.#ended.abort();
     await this.#working;
@@ -143,7 +144,7 @@ export class Run implements Surroundings {
       instances.map(async ({ url }) => (await fetch(`${url}/metrics`)).text()),
     );
     for (const number of NUMBERS) {
-      const code = await instances[number].stop(STOP_MS);
+      const code = await instances[number].stop(STOP_TIMEOUT_MS);
       if (code !== 0) this.#found('stop', [`instance ${number} did not stop as it was told: ${code}`]);
     }
     this.#found('ended by itself', checkDeaths(deaths, this.#faults));
@@ -182,14 +183,14 @@ export class Run implements Surroundings {
     const took = call.endedAt - call.startedAt;
     if (took > LIMIT_MS) this.#slow.push(call);
     if (call.answer) this.#slowestMs = Math.max(this.#slowestMs, took);
-    const said = `${call.kind} ${call.answer ? [call.answer.status, call.answer.code].join(' ').trim() : 'no answer'}`;
-    this.#counts[said] = (this.#counts[said] ?? 0) + 1;
+    const outcome = `${call.kind} ${call.answer ? [call.answer.status, call.answer.code].join(' ').trim() : 'no answer'}`;
+    this.#counts[outcome] = (this.#counts[outcome] ?? 0) + 1;
   }
 
-  /** Compares all that was answered since the last restoration with the log. */
+  /** Compares all answers since the last restoration with the log. */
   async #endEra(how: 'restored' | 'last'): Promise<{ events: readonly RecordedEvent[]; lives: Lives }> {
     const events = await this.#events();
-    if (how === 'last') await this.#untilHeard(events.at(-1)?.id);
+    if (how === 'last') await this.#untilReceived(events.at(-1)?.id);
     for (const subscriber of this.#subscribers) await subscriber.stop();
     const era: Era = {
       calls: this.#calls,
@@ -215,7 +216,7 @@ export class Run implements Surroundings {
     return { events, lives };
   }
 
-  async #untilHeard(id: string | undefined): Promise<void> {
+  async #untilReceived(id: string | undefined): Promise<void> {
     const giveUpAt = performance.now() + 30_000;
     for (const subscriber of this.#subscribers) {
       while (subscriber.latest !== id && performance.now() < giveUpAt) await setTimeout(50);
@@ -243,9 +244,9 @@ export class Run implements Surroundings {
   }
 }
 
-/** Whoever does not notice in time is found out by what it answers. */
-async function noticed(isNoticed: () => boolean): Promise<void> {
-  const giveUpAt = performance.now() + NOTICE_MS;
+/** Waits for the instances to notice; if one does not, its answers are violations. */
+async function untilNoticed(isNoticed: () => boolean): Promise<void> {
+  const giveUpAt = performance.now() + NOTICE_TIMEOUT_MS;
   while (!isNoticed() && performance.now() < giveUpAt) await setTimeout(50);
 }
 

@@ -1,6 +1,6 @@
 import { seeded } from '../bench/seeded.js';
 
-/** Everything that is done to the service and to what it stands on, and in which set-up there is such a thing. */
+/** All faults of the service and of what it depends on, and the set-up in which each exists. */
 export const FAULTS = {
   'service killed': 'always',
   'service stopped': 'always',
@@ -29,12 +29,12 @@ export type FaultKind = keyof typeof FAULTS;
 
 export type Fault = {
   readonly kind: FaultKind;
-  /** When it begins, since the start (milliseconds). */
+  /** Start of the fault, in milliseconds since the start of the run. */
   readonly atMs: number;
   readonly forMs: number;
-  /** The instance that it happens to, where it happens to one. */
+  /** Affected instance, for faults of a single one. */
   readonly instance: 0 | 1;
-  /** How bad it is, 0 to 1, where that can be said. */
+  /** Severity from 0 to 1, where it applies. */
   readonly size: number;
 };
 
@@ -44,8 +44,8 @@ const [SHORTEST_MS, LONGEST_MS] = [200, 5000];
 const [SOME, TIMES] = [0.25, 4];
 
 /**
- * What happens when: in rounds of every kind, each in an order, at times and for as long as chance has it. The same
- * seed makes the same schedule.
+ * Schedules the faults: in rounds of every kind, in random order, at random times and with random durations.
+ * The same seed gives the same schedule.
  */
 export function scheduleOf(seed: number, minutes: number, kinds: readonly FaultKind[]): Fault[] {
   const random = seeded(seed);

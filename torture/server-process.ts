@@ -3,25 +3,25 @@ import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { serverEnvironment } from '../test/support/servers/server-environment.js';
 
-/** A server that is started as often as it is killed, always with the same command. */
+/** A server that restarts after each kill, always with the same command. */
 export class ServerProcess {
   readonly #command: readonly string[];
   readonly #answers: () => Promise<boolean>;
   #process: ChildProcess | undefined;
   #output = '';
 
-  /** @param answers is it there for its clients? */
+  /** @param answers whether the server is ready for its clients */
   constructor(command: readonly string[], answers: () => Promise<boolean>) {
     this.#command = command;
     this.#answers = answers;
   }
 
-  /** Everything that it has printed. */
+  /** Everything that the server has printed. */
   get output(): string {
     return this.#output;
   }
 
-  /** @throws Error it ended instead */
+  /** @throws Error the server exited instead */
   async start(): Promise<void> {
     const [program = '', ...args] = this.#command;
     const started = spawn(program, args, {
@@ -37,7 +37,7 @@ export class ServerProcess {
     }
     for (;;) {
       const ended = await Promise.race([exited, setTimeout(50)]);
-      // EventStoreDB ends well when it has cut off what lies behind a copy that was put back.
+      // EventStoreDB exits with 0 after it has truncated what follows a restored copy.
       if (ended === 'exit 0') return this.start();
       if (ended) throw new Error(`${this.#command.join(' ')}: ${ended}\n${this.#output.slice(-2000)}`);
       if (await this.#answers().catch(() => false)) return;
@@ -48,7 +48,7 @@ export class ServerProcess {
     this.#process?.kill(signal);
   }
 
-  /** Ends it, however it is. */
+  /** Kills the server, whatever its state. */
   async kill(): Promise<void> {
     const running = this.#process;
     this.#process = undefined;

@@ -1,8 +1,8 @@
 import { readFileSync, watchFile } from 'node:fs';
 
 /**
- * Loaded into a service before all else: its clock of the day goes wrong by as many milliseconds as the file says that
- * KEYLEDGER_TORTURE_CLOCK names.
+ * Preload of an instance: shifts its wall clock by the milliseconds in the file that KEYLEDGER_TORTURE_CLOCK
+ * names.
  */
 const file = process.env['KEYLEDGER_TORTURE_CLOCK'] ?? '';
 const RealDate = Date;
@@ -16,9 +16,9 @@ function read(): number {
 }
 
 class WrongDate extends RealDate {
-  constructor(...given: [] | ConstructorParameters<typeof RealDate>) {
-    if (given.length === 0) super(WrongDate.now());
-    else super(...given);
+  constructor(...args: [] | ConstructorParameters<typeof RealDate>) {
+    if (args.length === 0) super(WrongDate.now());
+    else super(...args);
   }
 
   static override now(): number {

@@ -8,8 +8,9 @@ import { GUARDS, type Guard } from './guards.js';
 import { eventStoreDbCommand } from './logs.js';
 
 /**
- * Does the torture notice? Takes each guard out of a copy of the built service, one at a time, and tortures that for two
- * minutes: the check that is to notice must find something. `npm run torture:guards [-- part of a guard's name]`.
+ * Checks that the torture notices: takes each guard out of a copy of the built service, one at a time, and
+ * tortures the copy for two minutes; the guard's check must find a violation. `npm run torture:guards [--
+ * part of a guard's name]`.
  */
 const MINUTES = 2;
 const SEED = 8;
@@ -22,15 +23,15 @@ async function main(part = ''): Promise<void> {
     const found = isThere ? await tortureWithout(guard) : undefined;
     const isNoticed = found?.[guard.noticedBy] !== undefined;
     if (found && !isNoticed) missed++;
-    const verdict = found ? (isNoticed ? 'noticed' : 'MISSED') : 'not run: no server';
+    const outcome = found ? (isNoticed ? 'noticed' : 'MISSED') : 'not run: no server';
     console.log(
-      `${verdict.padEnd(8)} ${guard.guard}: by ${guard.noticedBy}; found in all: ${JSON.stringify(found)}`,
+      `${outcome.padEnd(8)} ${guard.guard}: by ${guard.noticedBy}; found in all: ${JSON.stringify(found)}`,
     );
   }
   process.exitCode = missed > 0 ? 1 : 0;
 }
 
-/** @returns how many violations each check found */
+/** @returns the number of violations by check */
 async function tortureWithout(guard: Guard): Promise<Record<string, number>> {
   const folder = mkdtempSync(join(tmpdir(), 'keyledger-without-'));
   try {

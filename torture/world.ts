@@ -15,33 +15,33 @@ import { redis, type TorturedRedis } from './redis.js';
 export type SetUp = {
   readonly log: 'sqlite' | 'eventstoredb';
   readonly readModel: 'memory' | 'redis';
-  /** What starts an EventStoreDB. */
+  /** Command that starts an EventStoreDB. */
   readonly command: string | undefined;
 };
 
-/** A way to or from an instance, each with a proxy of its own in it. */
+/** Network link to or from an instance, each with a proxy of its own. */
 export type Link = 'clients' | 'log' | 'Redis';
 
 type Two<T> = readonly [T, T];
 
-/** Two instances, what they stand on, and the ways between. */
+/** Two instances, what they depend on, and the links between. */
 export type World = {
   readonly folder: string;
   readonly settings: NodeJS.ProcessEnv;
   readonly log: TorturedLog;
   readonly redis: TorturedRedis | undefined;
   readonly instances: Two<Instance>;
-  /** Where clients reach the instances. */
+  /** URLs at which clients reach the instances. */
   readonly urls: Two<string>;
   readonly links: { readonly [L in Link]?: Two<TcpProxy> };
   readonly deaths: readonly Death[];
   tokenOf(role: Role): Promise<string>;
 };
 
-/** Far beyond what clocks are set by. */
+/** Far beyond any change of the clocks. */
 const TOKEN_SECONDS = 30 * 86_400;
 
-/** Nothing in it serves yet: the instances are to be started. */
+/** Creates the world; the caller starts its instances. */
 export async function makeWorld(folder: string, setUp: SetUp): Promise<World> {
   const log = setUp.log === 'sqlite' ? sqliteLog(folder) : await eventStoreDbLog(folder, setUp.command ?? '');
   const aRedis = setUp.readModel === 'redis' ? await redis(folder) : undefined;
@@ -95,9 +95,9 @@ async function twoProxies([one, other]: Two<number>): Promise<{
   return { proxies, ports: [await proxies[0].start(), await proxies[1].start()] };
 }
 
-/** @returns false if not both instances are ready in time */
-export async function untilReady({ instances }: World, patienceMs: number): Promise<boolean> {
-  const giveUpAt = performance.now() + patienceMs;
+/** @returns false if an instance is not ready in time */
+export async function untilReady({ instances }: World, timeoutMs: number): Promise<boolean> {
+  const giveUpAt = performance.now() + timeoutMs;
   for (const { url } of instances) {
     while (!(await isReady(url))) {
       if (performance.now() > giveUpAt) return false;
@@ -115,7 +115,7 @@ async function isReady(url: string): Promise<boolean> {
   }
 }
 
-/** The log, past all proxies. */
+/** Opens the log directly, without a proxy. */
 export async function withLogOf<T>(
   { log: { url } }: World,
   use: (log: EventStore) => Promise<T>,
@@ -131,7 +131,7 @@ export async function withLogOf<T>(
   }
 }
 
-/** Ends everything that was started. */
+/** Ends all processes and proxies. */
 export async function endWorld({ instances, redis, log, links }: World): Promise<void> {
   await Promise.all(instances.map((instance) => instance.kill()));
   await redis?.server.kill();

@@ -7,14 +7,17 @@ import { apiKeyView, type ListItem, toListItem } from '../projections/list-item.
 import { type ListPage, type ListQuery, matchesFilter } from '../projections/queries.js';
 import { type ApiKeyEventAt, eventsUpTo, type PointInTime } from './point-in-time.js';
 
-/** A key as it was at a moment. Position and id are those of the event that made it so: the last one that counts. */
+/**
+ * A key at a point in time, with position and id of the event that led to this state: the last one that
+ * counts.
+ */
 export type KeyAsOf = ListItem & { readonly eventId: string };
 
-/** Streams that are read at the same time, and so between two turns of the event loop. */
+/** Streams read concurrently, between two turns of the event loop. */
 const CONCURRENT_READS = 32;
 
 /**
- * One key as it was, a deleted one too; undefined if it was not there yet.
+ * A key at a point in time, including a deleted one; undefined if it did not exist yet.
  * @throws KeyledgerError UNAVAILABLE
  */
 export async function keyAsOf(
@@ -31,8 +34,8 @@ export async function keyAsOf(
 }
 
 /**
- * A page of the keys of a repository as they were.
- * @param entries every key that may have been there, in the order of the list; each is read from the log
+ * A page of a repository's keys at a point in time.
+ * @param entries every key that may have existed, in list order; each is read from the log
  * @throws KeyledgerError UNAVAILABLE
  */
 export async function listAsOf(
@@ -58,8 +61,8 @@ export async function listAsOf(
 }
 
 /**
- * The keys of a repository as they were, deleted ones too, newest first, from one reading of the log. Nothing
- * is kept of other repositories.
+ * All keys of a repository at a point in time, including deleted ones, newest first, from one pass over the
+ * log. Keeps nothing of other repositories in memory.
  * @throws KeyledgerError UNAVAILABLE
  */
 export async function repositoryAsOf(
@@ -80,7 +83,7 @@ export async function repositoryAsOf(
   return [...streams.values()].flatMap((fold) => fold.key() ?? []).reverse();
 }
 
-/** A key as callers see it, and the event that made it so. */
+/** The caller's view of a key, with the event that led to this state. */
 export const apiKeyAsOfView = (key: KeyAsOf, { time }: PointInTime) => ({
   ...apiKeyView(key, time),
   position: key.position,
@@ -89,14 +92,14 @@ export const apiKeyAsOfView = (key: KeyAsOf, { time }: PointInTime) => ({
 
 type KeyFold = { add(recorded: RecordedEvent): void; key(): KeyAsOf | undefined };
 
-/** The fold of one key's events, which are given in order, up to a moment. */
+/** Fold of one key's events, added in order, up to a point in time. */
 function foldUntil(pointInTime: PointInTime): KeyFold {
   const counted = eventsUpTo(pointInTime);
   let latest: (ApiKeyEntry & { readonly eventId: string }) | undefined;
   const apply = ({ recorded, event }: ApiKeyEventAt) => {
     const { id: eventId, revision, position } = recorded;
     const key = evolveApiKey(latest?.key, event);
-    // An event after a deletion, or after one that cannot be read, leaves the key as it is.
+    // An event after a deletion, or after an unreadable one, does not change the key.
     const isFinal = key.status === 'deleted' || key.status === 'unavailable';
     if (latest && isFinal && key.status === latest.key.status) return;
     latest = { key, revision, createdPosition: latest?.createdPosition ?? position, position, eventId };
@@ -110,17 +113,23 @@ function foldUntil(pointInTime: PointInTime): KeyFold {
 const isAfter = ({ position }: RecordedEvent, pointInTime: PointInTime): boolean =>
   pointInTime.position !== undefined && position > pointInTime.position;
 
-/** At a position. At a time only the stream tells: a creation may be dated by a clock that was ahead. */
+/**
+ * Filters by position. For a time only the stream decides: a clock that was ahead may have dated the
+ * creation.
+ */
 const mayHaveExisted = ({ createdPosition }: ApiKeyEntry, { position }: PointInTime): boolean =>
   position === undefined || createdPosition <= position;
 
-/** Is this the first event of a key of the repository? It is said by the event, before it is known that it can be read. */
+/**
+ * Whether this is the first event of a key in the repository. Uses the raw data, because the event may be
+ * unreadable.
+ */
 async function startsKeyIn(repoId: string, recorded: RecordedEvent, log: EventStore): Promise<boolean> {
   const { stream, position, data, revision } = recorded;
   if (apiKeyIdOf(stream) === undefined || (data as { repoId?: unknown } | null)?.repoId !== repoId)
     return false;
   if (revision === 0) return true;
-  // The events before it are another repository's, or lost.
+  // Earlier events belong to another repository, or are lost.
   for await (const first of log.readStream(stream)) return first.position === position;
   return false;
 }

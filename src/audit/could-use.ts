@@ -6,7 +6,7 @@ import type { Position } from '../event-store/position.js';
 import { apiKeyIdOf } from '../event-store/streams.js';
 import { type ApiKeyEventAt, actorOf, eventsUpTo, type PointInTime } from './point-in-time.js';
 
-/** The event that decides. Actor is null if it cannot be read. */
+/** The deciding event. Actor is null if the event is unreadable. */
 export type DecidingEvent = {
   readonly type: string;
   readonly position: Position;
@@ -16,25 +16,26 @@ export type DecidingEvent = {
   readonly actor: Actor | null;
 };
 
-/** Could a key be used at a moment, and which event decides it? */
+/** Whether a key could be used at a point in time, and the event that decides it. */
 export type CouldUse = {
   readonly couldUse: boolean;
   /** `unknown`: no key ever had this access key. */
   readonly status: Status | 'not created' | 'unknown';
   readonly apiKeyId: string | null;
   readonly repoId: string | null;
-  /** As it was at the moment. */
+  /** Expiry at the point in time: RFC 3339. */
   readonly expiresAt: string | null;
   readonly event: DecidingEvent | null;
 };
 
 /**
- * Could the key with this access key be used, by whoever had its secret? What decides it is
- * - for an active key: the last event that made it usable, a creation, a resumption, or a change of its expiry
- *   without which it would have expired by then;
+ * Determines whether a holder of the secret could have used the key with this access key. The deciding event
+ * is
+ * - for an active key: the last event that made it usable, a creation, a resumption, or a change of its
+ * expiry without which it would have expired by then;
  * - for an expired one: the event that set the expiry;
  * - for one not yet created: its creation, which came later;
- * - else what suspended it, deleted it, or cannot be read.
+ * - otherwise the suspension, the deletion, or the unreadable event.
  * @throws KeyledgerError UNAVAILABLE
  */
 export async function couldUse(
@@ -57,7 +58,8 @@ export async function couldUse(
     for (const one of eventsUntil(recorded)) {
       const after = evolveApiKey(state, one.event);
       if (after.expiresAt !== state?.expiresAt) madeExpiry = one;
-      // Judged at the moment, as if nothing came after: so an expiry that was moved in time never ended it.
+      // Evaluates each state at the point in time itself: an expiry that was moved before it passed never
+      // took effect.
       if (statusAt(after, pointInTime.time) !== status) madeStatus = one;
       status = statusAt(after, pointInTime.time);
       state = after;
@@ -74,7 +76,7 @@ export async function couldUse(
   };
 }
 
-/** The key with an access key. It is looked for in what events say before it is known whether they can be read. */
+/** Finds the key with an access key. Uses the raw data, because events may be unreadable. */
 async function findApiKeyId(log: EventStore, accessKey: string): Promise<string | undefined> {
   for await (const { stream, data } of log.readAll()) {
     const apiKeyId = apiKeyIdOf(stream);

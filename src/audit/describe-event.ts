@@ -6,31 +6,31 @@ import type { Position } from '../event-store/position.js';
 type Value = string | number | null;
 type AuditFields = Readonly<Record<string, Value>>;
 
-/** An event as it is told to whom audits; never secret material, sealed or hashed. */
+/** Auditor's view of an event, without secret material, whether sealed or hashed. */
 export type HistoryEntry = {
   readonly id: string;
   readonly type: string;
-  /** RFC 3339; when it was recorded, if the event cannot be read. */
+  /** RFC 3339; the time of recording if the event is unreadable. */
   readonly at: string;
-  /** Null if the event cannot be read. */
+  /** Null if the event is unreadable. */
   readonly actor: Actor | null;
   readonly requestId: string | null;
   readonly apiKeyId: string | null;
-  /** Of an event of a webhook. */
+  /** For an event of a webhook. */
   readonly webhookId?: string;
   readonly revision: number;
   readonly position: Position;
-  /** What it changed, from which value to which. */
+  /** Changed fields, each with its old and its new value. */
   readonly changes: Readonly<Record<string, { readonly from: Value; readonly to: Value }>>;
-  /** Of a suspension, pause or deletion, if one was given. */
+  /** For a suspension, pause or deletion with a reason. */
   readonly reason?: string | null;
-  /** Why this release cannot read it. */
+  /** Reason why this release cannot read the event. */
   readonly unreadable?: string;
-  /** Of an AuditAccessed: what was looked at. */
+  /** For AuditAccessed: the query, and where it came from. */
   readonly accessed?: Pick<AuditAccessed['data'], 'access' | 'query' | 'from' | 'verified'>;
 };
 
-/** What a stream is about, before one of its events, and the revision of that event. */
+/** State of a stream before one of its events, and the revision of that event. */
 export type FoldState<State> = { readonly state: State | undefined; readonly revision: number };
 
 export const INITIAL_FOLD = { state: undefined, revision: 0 };
@@ -45,9 +45,12 @@ type DescribableEvent = {
 };
 
 /**
- * What tells one event of a stream, and what the stream is about after it.
- * @param facts what may be told of it: named one by one, so that no secret is told that somebody adds to it
- * @param about whose stream it is
+ * Creates a function that describes one event of a stream, and returns the state after it.
+ * @param decode decodes an event of the stream
+ * @param evolve folds an event into the state
+ * @param auditFields fields that an auditor may see: an explicit list, so that it never includes a secret
+ * added later
+ * @param about id of the key or webhook that the event belongs to
  */
 export const eventDescriber =
   <State, Event extends DescribableEvent>({
@@ -83,7 +86,7 @@ export const eventDescriber =
     };
   };
 
-/** The facts that differ, from what to what. */
+/** Fields that differ, with both values. */
 function differences(from: AuditFields, to: AuditFields): HistoryEntry['changes'] {
   return Object.fromEntries(
     Object.entries(to).flatMap(([name, value]) => {

@@ -8,17 +8,17 @@ import { classifyStream } from '../event-store/streams.js';
 import type { RangeBound } from '../projections/event-index.js';
 import { parseTime } from './point-in-time.js';
 
-/** Which part of the log is meant; all of it where nothing is said. */
+/** Part of the log; all of it without bounds. */
 export type EventRange = {
-  /** What comes behind this position, or occurred at this moment or later. */
+  /** Events after this position, or that occurred at this time or later. */
   readonly from?: RangeBound | undefined;
-  /** Up to and with the event at this position, or what occurred at this moment. */
+  /** Events up to and including this position, or that occurred at this time or before. */
   readonly to?: RangeBound | undefined;
   readonly repoId?: string | undefined;
 };
 
 /**
- * Reads a position or a time that came from outside.
+ * Parses a position or a time from outside.
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG
  */
 export function parseBound(text: string, logId: string): RangeBound {
@@ -34,9 +34,9 @@ export function parseBound(text: string, logId: string): RangeBound {
 }
 
 /**
- * The events of a part of the log, in log order, up to a fixed end. Without `from` it holds the beginning
- * of each stream that it holds anything of: the times in a stream never go back.
- * @param end the log's end when the reading begins: writes that go on meanwhile do not prolong it
+ * Events of a part of the log, in log order, up to a fixed end. Without `from` it includes the beginning of
+ * each of its streams, because times within a stream never decrease.
+ * @param end the log's end when reading begins, so that later appends do not prolong it
  */
 export async function* eventsInRange(
   log: EventStore,
@@ -57,8 +57,8 @@ const WithRepoId = z.object({ repoId: z.string() });
 const WithApiKeyId = z.object({ apiKeyId: z.string() });
 
 /**
- * The repository that an event says, or that of the key or webhook it is about, by its first event: of an
- * event that cannot be read, and of an access to one key at the command line.
+ * Repository that an event names, or that of its key or webhook, by the first event of their stream: for
+ * unreadable events, and for command-line accesses to a single key.
  */
 async function resolveRepoId(log: EventStore, { stream, data }: RecordedEvent): Promise<string | undefined> {
   const said = WithRepoId.safeParse(data).data?.repoId;

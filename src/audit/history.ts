@@ -54,7 +54,7 @@ const describeApiKeyEvent = eventDescriber({
     status: key?.status ?? null,
     expiresAt: key?.expiresAt ?? null,
     secretVersion: key?.secretVersion ?? null,
-    /** Until then the secret before this one is good too. */
+    /** The previous secret stays valid until then. */
     overlapEndsAt: key?.oldSecret?.goodUntil ?? null,
   }),
 });
@@ -72,9 +72,9 @@ const describeWebhookEvent = eventDescriber({
     status: webhook?.status ?? null,
     pausedBecause: webhook?.pausedBecause?.cause ?? null,
     secretVersion: webhook?.secretVersion ?? null,
-    /** Until then the secret before this one signs too. */
+    /** The previous secret also signs until then. */
     overlapEndsAt: webhook?.oldSecret?.goodUntil ?? null,
-    /** What a replay set it back to. */
+    /** Position to which a replay reset the endpoint. */
     replayedAfter: webhook?.replayedAfter ?? null,
   }),
 });

@@ -5,41 +5,48 @@ import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { firstRecordedAt } from '../event-store/peek-event.js';
 import { isPosition, type Position, parsePosition } from '../event-store/position.js';
 
-/** A moment of the past: what had happened by a time, or what the log held up to a position. */
+/** A time or a position in the past: what had happened by then, or what the log held up to there. */
 export type PointInTime = {
-  /** Milliseconds since 1970: expiry is judged at it, and events count up to it where there is no position. */
+  /**
+   * Epoch milliseconds: expiry is evaluated at this time, and events count up to it if there is no position.
+   */
   readonly time: number;
   readonly position?: Position | undefined;
-  /** When the caller asked (milliseconds since 1970): a clock that was ahead dated the events that lie after it. */
+  /** When the caller asked (epoch milliseconds): later events were dated by a clock that was ahead. */
   readonly askedAt?: number | undefined;
 };
 
-/** A moment this close to now is now (milliseconds): a caller reads its clock a little before it is answered. */
+/**
+ * Milliseconds before now that still count as now: a caller reads its clock shortly before the service
+ * answers.
+ */
 const NOW_MS = 5000;
 
 const Time = z.iso.datetime({ offset: true });
 
 /**
- * The moment that a text names: a time (RFC 3339 with its offset), or a position. The time of a position is
- * that of the event there.
- * @param now milliseconds since 1970: what lies after it is not known yet
+ * Parses a time (RFC 3339 with its offset) or a position. The time of a position is that of its event.
+ * @param now epoch milliseconds: what follows is not yet known
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE
  */
 export async function parsePointInTime(text: string, log: EventStore, now: number): Promise<PointInTime> {
   const time = parseTime(text);
   if (time === undefined) return pointInTimeAtPosition(text, log, now);
-  if (time > now) throw invalid('The moment must not be in the future');
+  if (time > now) throw invalid('The point in time must not be in the future');
   return { time, askedAt: now };
 }
 
-/** Milliseconds since 1970 of a time that came from outside (RFC 3339 with its offset); undefined if it is none. */
+/**
+ * Parses a time from outside (RFC 3339 with its offset) into epoch milliseconds; undefined if it is not a
+ * time.
+ */
 export function parseTime(text: string): number | undefined {
-  // In a query a bare + is a space, and no time holds one.
+  // In a query string a bare + is a space, and no time contains one.
   const time = Time.safeParse(text.replace(/ (?=\d\d:\d\d$)/, '+').toUpperCase()).data;
   return time === undefined ? undefined : Date.parse(time);
 }
 
-/** The moment as it was understood: a time in UTC, or a position. */
+/** Formats the parsed point in time: a time in UTC, or a position. */
 export const formatPointInTime = ({ time, position }: PointInTime): string =>
   position ?? new Date(time).toISOString();
 
@@ -57,7 +64,7 @@ async function pointInTimeAtPosition(text: string, log: EventStore, now: number)
 }
 
 const POINT_IN_TIME_RULE =
-  'The moment must be a time with its zone, such as 2030-01-31T12:00:00Z, or a position that Keyledger gave';
+  'The point in time must be a time with its zone, such as 2030-01-31T12:00:00Z, or a position from Keyledger';
 
 const invalid = (message: string) => new KeyledgerError('INVALID_INPUT', { message });
 
@@ -67,20 +74,20 @@ async function isBeginning(log: EventStore, position: Position): Promise<boolean
   return position <= (await log.end());
 }
 
-/** An event of a key, decoded. */
+/** A decoded event of a key. */
 export type ApiKeyEventAt = {
   readonly recorded: RecordedEvent;
   readonly event: ReturnType<typeof decodeApiKeyEvent>;
 };
 
 /**
- * Sorts out which of a key's events count at a moment. To be called with each of them, in order; each call gives those
- * that are now known to count.
+ * Decides which of a key's events count at a point in time. Call the returned function with each event, in
+ * order; each call returns the events that are now known to count.
  *
- * An event counts from the earlier of when it occurred, by the clock of its command, and when it was recorded, by that
- * of the log; and from when an event after it counts, because it came before that. What lies in the future was dated by
- * a clock that was ahead, and happened at an unknown time before now: it counts now, so that as of now is always what
- * is served now.
+ * An event counts from the earlier of two times: when it occurred, by the clock of its command, and when it
+ * was recorded, by that of the log; and from when a later event of the stream counts, because it preceded
+ * that one. A clock that was ahead dated the events that lie in the future, which happened at an unknown time
+ * before now: they count now, so that `as of now` always equals what the service serves now.
  */
 export function eventsUpTo({
   time,
@@ -105,6 +112,6 @@ export function eventsUpTo({
   };
 }
 
-/** Who caused an event; null if it cannot be read. */
+/** Actor of an event; null if it is unreadable. */
 export const actorOf = (event: ApiKeyEventAt['event']): DecodedApiKeyEvent['actor'] | null =>
   event.type === 'Unreadable' ? null : event.actor;

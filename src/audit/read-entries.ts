@@ -3,11 +3,11 @@ import type { EventRef } from '../projections/event-index.js';
 import type { HistoryEntry } from './describe-event.js';
 import { streamHistory } from './history.js';
 
-/** Streams that are read at the same time. */
+/** Streams read concurrently. */
 const CONCURRENT_READS = 32;
 
 /**
- * The events that lines of the journal name, in their order, read from the log: each stream once.
+ * Reads the events to which lines of the event index refer, in their order; reads each stream once.
  * @throws KeyledgerError UNAVAILABLE
  */
 export async function readEntries(log: EventStore, refs: readonly EventRef[]): Promise<HistoryEntry[]> {

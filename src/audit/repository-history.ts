@@ -5,19 +5,19 @@ import { type FoldState, type HistoryEntry, INITIAL_FOLD } from './describe-even
 import { eventsInRange } from './event-range.js';
 import { describeNext } from './history.js';
 
-/** Which events are meant; all where nothing is said. */
+/** Filters for events; all events without any. */
 export type RepositoryQuery = {
   readonly from?: RangeBound | undefined;
   readonly to?: RangeBound | undefined;
   readonly types?: readonly string[] | undefined;
-  /** Of the actor. */
+  /** Subject of the actor. */
   readonly subject?: string | undefined;
   readonly apiKeyId?: string | undefined;
 };
 
 /**
- * The events of a repository, oldest first, from one reading of the log up to an end. What an event changed
- * is told by those before it, so those are read too.
+ * Events of a repository, oldest first, from one pass over the log up to an end. Reads events before `from`,
+ * too, because they determine what an event changed.
  */
 export async function* repositoryHistory(
   log: EventStore,

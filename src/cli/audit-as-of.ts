@@ -9,25 +9,25 @@ import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
 import { jsonText, print, printError, terminalText } from './terminal-text.js';
 
-const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position';
+const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position of the log';
 
-/** `keyledger audit as-of` and `keyledger audit could-use`: what was so at a moment. */
+/** `keyledger audit as-of` and `keyledger audit could-use`: the state at a point in time. */
 export function addAsOfCommands(audit: Command): void {
   audit
     .command('as-of')
-    .description('the keys of a repository as they were at a moment, each with the event that made it so')
+    .description('the keys of a repository at a point in time, each with the event that led to its state')
     .requiredOption('--repo <id>', 'repository id', repository)
-    .requiredOption('--at <moment>', AT)
-    .option('--deleted', 'deleted keys too')
-    .addOption(new Option('--status <status>', 'only those of this status').choices(STATUSES))
-    .option('--json', 'one JSON object a line')
+    .requiredOption('--at <time or position>', AT)
+    .option('--deleted', 'include deleted keys')
+    .addOption(new Option('--status <status>', 'only keys of this status').choices(STATUSES))
+    .option('--json', 'one JSON object per line')
     .action(auditAsOf);
 
   audit
     .command('could-use')
-    .description('could a key be used at a moment, and which event decides it?')
+    .description('whether a key could be used at a point in time, and the event that decides it')
     .argument('<access key>', 'FB_AI_…')
-    .requiredOption('--at <moment>', AT)
+    .requiredOption('--at <time or position>', AT)
     .option('--json', 'one JSON object')
     .action(auditCouldUse);
 }
@@ -54,7 +54,7 @@ async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Prom
 }
 
 function printTable(raw: readonly (readonly string[])[]): void {
-  // Escaped first: a column is as wide as what is shown.
+  // Escapes first, because a column is as wide as the text that it shows.
   const rows = raw.map((row) => row.map(terminalText));
   const widths = rows.reduce<number[]>(
     (widest, row) => row.map((cell, i) => Math.max(cell.length, widest[i] ?? 0)),
@@ -74,8 +74,8 @@ async function auditCouldUse(
   accessKey: string,
   { at, json }: { readonly at: string; readonly json?: boolean },
 ): Promise<void> {
-  // Not quoted: it may be a secret by mistake.
-  if (!isAccessKey(accessKey)) throw new Error('This is not an access key: it begins with FB_AI_');
+  // Does not quote the argument: it may be a secret by mistake.
+  if (!isAccessKey(accessKey)) throw new Error('This is not an access key, which starts with FB_AI_');
   await withLog(async (log) => {
     const pointInTime = await parsePointInTime(at, log, Date.now());
     const answer = await couldUse(log, accessKey, pointInTime);

@@ -10,10 +10,10 @@ import { jsonText, print } from './terminal-text.js';
 
 const EXIT_CODES = { equal: 0, drift: 1, 'could not tell': 2 } as const;
 
-/** Says one thing that was found: as text, or as a line of JSON. */
+/** Prints one finding, as text or as a line of JSON. */
 type Report = (facts: object, text: string) => void;
 
-/** `keyledger audit verify`: is the log sound, and is what Redis serves what the log says? Sets the exit code. */
+/** `keyledger audit verify`: checks the log, and compares what Redis serves with it. Sets the exit code. */
 export async function auditVerify({ json }: { json?: boolean }): Promise<void> {
   const report: Report = (facts, text) => print(json ? jsonText(facts) : text);
   let verdict: keyof typeof EXIT_CODES = 'could not tell';
@@ -29,7 +29,7 @@ export async function auditVerify({ json }: { json?: boolean }): Promise<void> {
     const reason = explain(error);
     report({ kind: 'reason', reason }, `Could not tell: ${reason}`);
   }
-  report({ kind: 'verdict', verdict }, `Verdict: ${verdict}`);
+  report({ kind: 'verdict', verdict }, `Result: ${verdict}`);
   process.exitCode = EXIT_CODES[verdict];
 }
 
@@ -47,16 +47,22 @@ async function checkTheLog(log: EventStore, report: Report): Promise<CheckedLog>
     ({ stream, revision, type, position }) => {
       foreign++;
       const facts = { kind: 'foreign', stream, revision, position, type };
-      report(facts, `${stream} revision ${revision} (${type}, ${position}): not of Keyledger, skipped`);
+      report(
+        facts,
+        `${stream} revision ${revision} (${type}, ${position}): not an event of Keyledger, skipped`,
+      );
     },
   ).finally(() => progress.end());
   const { events, faults, position } = checked;
   if (foreign > 0)
-    report({ kind: 'foreign events', events: foreign }, `${countOf(foreign, 'events')} of others: no drift`);
+    report(
+      { kind: 'foreign events', events: foreign },
+      `${countOf(foreign, 'events')} of other programs: no drift`,
+    );
   const keys = checked.entries.size;
   report(
     { kind: 'log', events, keys, faults, position: position ?? null },
-    `The log holds ${countOf(events, 'events')} of ${countOf(keys, 'keys')} up to ${position ?? 'its beginning'}, and ${faults === 0 ? 'no fault' : countOf(faults, 'faults')}`,
+    `The log holds ${countOf(events, 'events')} of ${countOf(keys, 'keys')} up to ${position ?? 'its beginning'}, with ${faults === 0 ? 'no fault' : countOf(faults, 'faults')}`,
   );
   return checked;
 }
@@ -82,12 +88,12 @@ async function compareRedis(
     const { keys, differences, position } = compared;
     report(
       { kind: 'read model', keys, differences, position: position ?? null },
-      `Redis serves ${countOf(keys, 'keys')} up to ${position ?? 'nothing'}, and ${differences === 0 ? 'all are as the log has them there' : countOf(differences, 'differences')}`,
+      `Redis serves ${countOf(keys, 'keys')} up to ${position ?? 'nothing'}, with ${differences === 0 ? 'no difference from the log' : countOf(differences, 'differences')}`,
     );
   } else {
     report(
       { kind: 'read model', inMemory: true },
-      'The read model is in the memory of each instance, made from the log when it starts: none is stored that could differ',
+      'The read model is in the memory of each instance, which builds it from the log when it starts: no stored data can differ',
     );
   }
   return compared;

@@ -11,35 +11,38 @@ import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
 import { jsonText, print } from './terminal-text.js';
 
-/** `keyledger audit`: what the log says. */
+/** `keyledger audit`: queries of the log. */
 export function addAuditCommands(program: Command): void {
-  const audit = program.command('audit').description('what the log says');
+  const audit = program.command('audit').description('query and verify the log');
 
   audit
     .command('history')
-    .description('every event of a key or webhook, a deleted one too')
+    .description('every event of a key or webhook, including a deleted one')
     .argument('<id>', 'id of the key or webhook')
-    .option('--json', 'one JSON object a line')
+    .option('--json', 'one JSON object per line')
     .action(auditHistory);
 
   audit
     .command('events')
     .description('every event of a repository, oldest first')
     .requiredOption('--repo <id>', 'repository id', repository)
-    .option('--from <time or position>', 'what occurred then or later, or comes behind it')
-    .option('--to <time or position>', 'what occurred then or before, or comes up to and with it')
-    .option('--type <types>', 'types of events, separated by commas', eventTypes)
-    .option('--actor <subject>', 'who did it')
-    .option('--key <id>', 'of this key only', keyId)
-    .option('--json', 'one JSON object a line')
+    .option('--from <time or position>', 'events that occurred then or later, or follow this position')
+    .option(
+      '--to <time or position>',
+      'events that occurred then or before, or up to and including this position',
+    )
+    .option('--type <types>', 'event types, separated by commas', eventTypes)
+    .option('--actor <subject>', 'only events that this subject caused')
+    .option('--key <id>', 'only events of this key', keyId)
+    .option('--json', 'one JSON object per line')
     .action(auditEvents);
 
   audit
     .command('verify')
     .description(
-      'is the log sound, and is what Redis serves what the log says? Exit code 0 yes, 1 no, 2 cannot tell',
+      'check the log, and compare what Redis serves with it. Exit code 0 equal, 1 drift, 2 could not tell',
     )
-    .option('--json', 'one JSON object a line')
+    .option('--json', 'one JSON object per line')
     .action(auditVerify);
 
   addAsOfCommands(audit);
@@ -61,7 +64,7 @@ async function auditHistory(given: string, { json }: { json?: boolean }): Promis
       events++;
       print(json ? jsonText(entry) : formatEntry(entry));
     }
-    if (events === 0) throw new Error(`There is no key or webhook ${id} in this log`);
+    if (events === 0) throw new Error(`The log holds no key or webhook ${id}`);
   });
 }
 
@@ -117,12 +120,12 @@ function formatEntry({ type, at, actor, changes, reason, unreadable, accessed }:
 
 function keyId(text: string): string {
   const id = text.toLowerCase();
-  if (!isApiKeyId(id)) throw new InvalidArgumentError('It is the id of a key, a UUID.');
+  if (!isApiKeyId(id)) throw new InvalidArgumentError('It must be the id of a key, a UUID.');
   return id;
 }
 
 function eventTypes(text: string): string[] {
   const types = text.split(',').map((type) => type.trim());
   if (types.every((type) => EVENT_TYPES.includes(type))) return types;
-  throw new InvalidArgumentError(`It is one or several of ${EVENT_TYPES.join(', ')}, separated by commas.`);
+  throw new InvalidArgumentError(`It must be one or more of ${EVENT_TYPES.join(', ')}, separated by commas.`);
 }

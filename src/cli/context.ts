@@ -18,29 +18,29 @@ import { loadSettings, type Settings } from '../settings.js';
 import { operatingSystemUser } from './options.js';
 import { printError } from './terminal-text.js';
 
-/** Exit code when what the log holds is unknown: EX_SOFTWARE of sysexits.h. */
+/** Exit code when the state of the log is unknown: EX_SOFTWARE of sysexits.h. */
 export const LOG_FAILED = 70;
 
-/** Exit code of a process whose reader has gone: 128 and the number of SIGPIPE. */
+/** Exit code of a process whose output has no reader left: 128 plus the number of SIGPIPE. */
 const BROKEN_PIPE = 141;
 
-/** How long a tool waits for an EventStoreDB that cannot be reached (milliseconds). */
+/** Timeout of a command for an unavailable EventStoreDB (milliseconds). */
 const LOG_TIMEOUT_MS = 30_000;
 
-/** So long a tool waits for Redis, in milliseconds. */
+/** Timeout of a command for Redis (milliseconds). */
 const REDIS_TIMEOUT_MS = 5000;
 
-/** What ioredis says of a server that is gone or frozen. */
+/** Messages of ioredis about a server that is unavailable or frozen. */
 const CONNECTION_LOST = /^(Command timed out|Connection is closed|Stream isn't writeable)/;
 
-/** Whose word the command line takes for who asks: nobody has proved it. */
+/** Issuer of actors on the command line, whose identity nobody has proved. */
 const COMMAND_LINE_ISSUER = 'keyledger:command-line';
 
 /**
- * Opens the log of the settings for a tool, and closes it after.
- * @param purpose 'to write' makes a log where there is none; 'to read' takes a read-only copy, and says on stderr that
- * nobody records who looks
- * @throws ConfigError, Error it cannot be opened
+ * Opens the configured log for a command, and closes it afterwards.
+ * @param purpose 'to write' creates a missing log; 'to read' accepts a read-only copy, and warns on stderr
+ * that it does not record the access
+ * @throws ConfigError, Error the log cannot be opened
  */
 export async function withLog<T>(
   use: (log: EventStore, settings: Settings) => Promise<T>,
@@ -50,9 +50,7 @@ export async function withLog<T>(
   const { EVENT_STORE_URL, EVENT_STORE_PREFIX: prefix } = settings;
   const isThere = !isSqliteUrl(EVENT_STORE_URL) || existsSync(sqliteFile(EVENT_STORE_URL));
   if (!isThere && purpose === 'to read') {
-    throw new Error(
-      `There is no log at ${sqliteFile(EVENT_STORE_URL)}; DATA_DIR or EVENT_STORE_URL says where it is`,
-    );
+    throw new Error(`There is no log at ${sqliteFile(EVENT_STORE_URL)}; set DATA_DIR or EVENT_STORE_URL`);
   }
   const logFailed = ({ message }: Error) => {
     printError(`keyledger: ${message}`);
@@ -62,7 +60,7 @@ export async function withLog<T>(
   const options = { onFatal: logFailed, warn: printError, purpose, prefix, wait };
   const log = await openEventStore(EVENT_STORE_URL, options);
   if (log.readOnly) {
-    printError(`${sqliteFile(EVENT_STORE_URL)} is a read-only copy: it does not record that you look at it`);
+    printError(`${sqliteFile(EVENT_STORE_URL)} is a read-only copy: it does not record this access`);
   }
   try {
     return await use(log, settings);
@@ -71,16 +69,16 @@ export async function withLog<T>(
   }
 }
 
-/** Ends a tool whose output cannot be written: its reader has stopped, such as `head`, or the disk is full. */
+/** Ends a command whose output fails: its reader has stopped, such as `head`, or the disk is full. */
 export function endWhenOutputFails(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(BROKEN_PIPE);
-  printError(`keyledger: standard output cannot be written: ${error.message}`);
+  printError(`keyledger: cannot write to standard output: ${error.message}`);
   process.exit(1);
 }
 
 /**
- * Connects to the Redis of the settings for a tool; undefined if the read model is in memory.
- * @throws Error it is out of reach
+ * Connects to the configured Redis for a command; undefined if the read model is in memory.
+ * @throws Error Redis is unavailable
  */
 export async function withRedis<T>(
   { READ_MODEL_URL }: Settings,
@@ -102,13 +100,13 @@ export async function withRedis<T>(
     if (name === 'ReplyError') throw new Error(describeRedisProblem(READ_MODEL_URL, message));
     if (!CONNECTION_LOST.test(message)) throw error;
     const where = redactUrl(READ_MODEL_URL);
-    throw new Error(`Redis at ${where} does not answer any more: ${message}. Run it again when it does`);
+    throw new Error(`Redis at ${where} no longer answers: ${message}. Run the command again when it does`);
   } finally {
     redis.disconnect();
   }
 }
 
-/** Who asks at the command line: whom the operating system says, which proves nothing. */
+/** Audit context of the command line: its actor is the user of the operating system, which proves nothing. */
 export const commandLine = (log: EventStore): AuditContext => ({
   log,
   clock: Date.now,
@@ -119,15 +117,14 @@ export const commandLine = (log: EventStore): AuditContext => ({
 });
 
 /**
- * Records in the log that somebody is about to look, before the first word of the answer. Only a read-only copy is shown
- * without a record.
+ * Records the access in the log before the first output. Only a read-only copy is read without a record.
  * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN
  */
 export async function recordCommandLineAccess(log: EventStore, record: AuditAccessRecord): Promise<void> {
   if (!log.readOnly) await recordAuditAccess(commandLine(log), record);
 }
 
-/** What went wrong, and why it did. */
+/** Message of an error, with its cause. */
 export function explain(error: unknown): string {
   const { message, cause } = error as Error;
   return error instanceof KeyledgerError && cause instanceof Error

@@ -6,15 +6,14 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
 import { terminalLines } from './terminal-text.js';
 
-/** Files of exports hold sealed secrets. */
+/** Exports contain sealed secrets. */
 const OWNER_ONLY = 0o600;
 const READ_BYTES = 256 * 1024;
 const GZIP = Buffer.from([0x1f, 0x8b]);
 
 /**
- * Writes a file that is there when it is whole, and on the disk, and not before; it takes the place of an
- * older one.
- * @throws Error it cannot be written; an older one is as it was
+ * Writes a file that appears only when it is complete and on the disk; it replaces an existing one.
+ * @throws Error the file cannot be written; an existing one stays unchanged
  */
 export async function writeFileAtomic(
   file: string,
@@ -23,7 +22,7 @@ export async function writeFileAtomic(
 ): Promise<void> {
   const found = statSync(file, { throwIfNoEntry: false });
   if (found && !found.isFile())
-    throw new Error(`${file} is no regular file; without --output it goes to stdout`);
+    throw new Error(`${file} is not a regular file; omit --output to write to stdout`);
   const draft = join(dirname(file), `.${basename(file)}.${process.pid}.part`);
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const abandon = (signal: (typeof signals)[number]) => {
@@ -53,22 +52,23 @@ async function writeTo(handle: FileHandle, bytes: AsyncIterable<Buffer>): Promis
   for await (const chunk of bytes) await handle.writeFile(chunk);
 }
 
-/** A renamed file is found after a power cut once its folder is on the disk. */
+/** Syncs a folder: a renamed file survives a power failure only after its folder is on the disk. */
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder);
   await handle.sync().finally(() => handle.close());
 }
 
 /**
- * Writes to stdout, as fast as it is read. A terminal gets unsafe characters escaped.
- * @throws Error with the code EPIPE when the reader has gone; stdout is a terminal, for which gzip is none
+ * Writes to stdout, as fast as the reader consumes. Escapes unsafe characters on a terminal.
+ * @throws Error with the code EPIPE when the reader has stopped; gzip on a terminal
  */
 export async function writeOut(
   chunks: AsyncIterable<Buffer>,
   options: { readonly gzip: boolean },
 ): Promise<void> {
   const stdout = process.stdout;
-  if (options.gzip && stdout.isTTY) throw new Error('A gzip is nothing for a terminal; use --output <file>');
+  if (options.gzip && stdout.isTTY)
+    throw new Error('stdout is a terminal, which cannot show gzip; use --output <file>');
   await (options.gzip
     ? pipeline(chunks, createGzip(), stdout, { end: false })
     : pipeline(stdout.isTTY ? forTerminal(chunks) : chunks, stdout, { end: false }));
@@ -79,17 +79,17 @@ async function* forTerminal(chunks: AsyncIterable<Buffer>): AsyncIterable<string
   for await (const chunk of chunks) yield terminalLines(decoder.decode(chunk, { stream: true }));
 }
 
-/** A file that can be read several times, from its beginning. */
+/** File that can be read repeatedly from its beginning. */
 export type Source = {
-  /** Its bytes, unpacked if they are gzipped. */
+  /** Its bytes, decompressed if they are gzipped. */
   read(): AsyncIterable<Buffer>;
   close(): Promise<void>;
 };
 
 /**
- * Opens a file, or stdin ('-'). What can be read once only, such as a pipe, is copied to a file in the
- * folder for temporary files first, which has no name any more while it is read.
- * @throws Error there is no such file
+ * Opens a file, or stdin ('-'). Copies a source that is readable only once, such as a pipe, to a file in the
+ * folder for temporary files, and unlinks this file before reading it.
+ * @throws Error the file does not exist
  */
 export async function openSource(file: string): Promise<Source> {
   if (file === '-') return sourceOf(await spooled(process.stdin));
@@ -150,10 +150,10 @@ async function* unpacked(bytes: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
     yield* gunzip;
   } catch (error) {
     throw new Error(
-      `The gzip is damaged or cut off, or something follows behind its end: ${(error as Error).message}`,
+      `The gzip is damaged or truncated, or data follows after its end: ${(error as Error).message}`,
     );
   }
-  // At zeros behind its end gunzip stops reading, and says nothing.
-  if (fed > gunzip.bytesWritten) throw new Error('Something follows behind the end of the gzip');
+  // gunzip stops silently at zeros after its end.
+  if (fed > gunzip.bytesWritten) throw new Error('Data follows after the end of the gzip');
   await feeding;
 }

@@ -16,27 +16,34 @@ import { jsonText, print, printError } from './terminal-text.js';
 
 const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
 
-/** `keyledger log`: copies of the log. */
+/** `keyledger log`: export and import of the log. */
 export function addLogCommands(program: Command): void {
-  const log = program.command('log').description('copies of the log');
+  const log = program.command('log').description('export and import the log');
 
   log
     .command('export')
-    .description('the whole log, or a part of it, as NDJSON; csv and cloudevents hold no secret material')
-    .option('--output <file>', 'write to a file, whole or not at all, instead of to stdout')
-    .option('--gzip', 'compress it; a file that ends in .gz is compressed anyway')
-    .addOption(new Option('--format <format>', 'what to write').choices(FORMATS).default('ndjson'))
-    .option('--repo <id>', 'one repository only', repository)
-    .option('--from <place>', 'what comes behind a position, or occurred at a time (RFC 3339) or later')
-    .option('--to <place>', 'up to and with a position, or a time')
-    .option('--json', 'a summary as JSON: on stdout with --output, else on stderr')
+    .description(
+      'export the whole log, or a part of it, as NDJSON; csv and cloudevents contain no secret material',
+    )
+    .option('--output <file>', 'write to a file, completely or not at all, instead of stdout')
+    .option('--gzip', 'compress the output; implied if the file name ends in .gz')
+    .addOption(new Option('--format <format>', 'output format').choices(FORMATS).default('ndjson'))
+    .option('--repo <id>', 'only events of this repository', repository)
+    .option(
+      '--from <time or position>',
+      'events after a position, or that occurred at a time (RFC 3339) or later',
+    )
+    .option('--to <time or position>', 'events up to and including a position, or a time')
+    .option('--json', 'print the summary as JSON: on stdout with --output, otherwise on stderr')
     .action(exportLog);
 
   log
     .command('import')
-    .description('load an export into the empty log of the settings; run again it goes on where it stopped')
+    .description(
+      'import an export into the configured log, which must be empty; a repeated import resumes where it stopped',
+    )
     .argument('<file>', 'an export, gzipped or not; - for stdin')
-    .option('--json', 'a summary as JSON on stdout')
+    .option('--json', 'print the summary as JSON on stdout')
     .action(importLog);
 }
 
@@ -120,7 +127,7 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
     const { from, logId: fromLogId } = header;
     if (from !== null) {
       throw new Error(
-        `This export begins in the middle, behind ${from}: only one from the beginning can be imported`,
+        `This export begins in the middle of its log, after ${from}: only an export from the beginning can be imported`,
       );
     }
     await withLog(async (log) => {
@@ -129,8 +136,8 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
       const summary = { events, there, written, logId: log.logId, fromLogId, seconds };
       const sentence =
         written === 0
-          ? `${events === 1 ? 'The only event is' : `All ${countOf(events, 'events')} are`} there already, in the log ${log.logId}`
-          : `Imported ${countOf(written, 'events')} into the log ${log.logId}, where ${count(there)} ${there === 1 ? 'was' : 'were'}, in ${seconds.toFixed(1)} s`;
+          ? `${events === 1 ? 'The only event is' : `All ${countOf(events, 'events')} are`} already in the log ${log.logId}`
+          : `Imported ${countOf(written, 'events')} into the log ${log.logId}, which already held ${count(there)}, in ${seconds.toFixed(1)} s`;
       print(json ? jsonText(summary) : sentence);
     }, 'to write');
   } finally {
@@ -138,7 +145,7 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
   }
 }
 
-/** Nothing is written before the whole export has been looked at. */
+/** Checks the whole export before anything is written. */
 async function checkSource(source: Source) {
   const progress = startProgressBar('Checking');
   try {
@@ -158,8 +165,8 @@ async function importSource(log: EventStore, source: Source, total: number) {
     const why = error.code === 'CONFLICT' ? error.message : explain(error.cause ?? error);
     const next =
       error.code === 'CONFLICT'
-        ? 'Somebody else writes to this log, or the one that was exported had lost events'
-        : 'Run it again: it goes on where it stopped';
+        ? 'Another program writes to this log, or the exported log had lost events'
+        : 'Run it again to resume where it stopped';
     throw new Error(`The import has stopped. ${why}. ${next}`);
   } finally {
     progress.end();

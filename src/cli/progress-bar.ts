@@ -1,13 +1,13 @@
 import { count, countOf } from '../quantity.js';
 
-/** How far a long command has come, for whoever sits at the terminal. */
+/** Progress of a long command, for the user at the terminal. */
 export type ProgressBar = {
   /**
-   * So many more are done.
-   * @param part of the whole that is done by now, 0 to 1, where the total is not known
+   * Adds completed items.
+   * @param part completed share of the whole, 0 to 1, if the total is unknown
    */
   add(more: number, part?: number): void;
-  /** Takes the line away. */
+  /** Clears the line. */
   end(): void;
 };
 
@@ -15,9 +15,9 @@ const REDRAW_MS = 200;
 const SILENT: ProgressBar = { add: () => undefined, end: () => undefined };
 
 /**
- * Shows on stderr how many are done, how many a second, and how long the rest will take. Writes
- * nothing where stderr is no terminal.
- * @param total how many there will be, where that is known
+ * Shows on stderr the number of completed items, the rate, and the remaining time. Writes nothing if stderr
+ * is not a terminal.
+ * @param total number of items, if known
  */
 export function startProgressBar(label: string, total?: number, unit = 'events'): ProgressBar {
   if (!process.stderr.isTTY) return SILENT;
@@ -38,7 +38,7 @@ export function startProgressBar(label: string, total?: number, unit = 'events')
   };
 }
 
-/** Such as `250,000 of 1,000,000 events  50,000/s  15s left`. */
+/** Progress such as `250,000 of 1,000,000 events  50,000/s  15s left`. */
 export function progressText(done: number, seconds: number, total?: number, unit = 'events'): string {
   const perSecond = done / seconds;
   const amount = total === undefined ? countOf(done, unit) : `${count(done)} of ${countOf(total, unit)}`;
@@ -47,7 +47,7 @@ export function progressText(done: number, seconds: number, total?: number, unit
   return `${amount}  ${count(perSecond)}/s${left}`;
 }
 
-/** Seconds as people read them: `9s`, `12m 05s`, `3h 00m`. */
+/** Formats seconds: `9s`, `12m 05s`, `3h 00m`. */
 export function duration(seconds: number): string {
   const whole = Math.ceil(seconds);
   const two = (value: number) => String(value).padStart(2, '0');

@@ -11,30 +11,32 @@ import { duration, type ProgressBar, startProgressBar } from './progress-bar.js'
 import { jsonText, print } from './terminal-text.js';
 
 const IN_MEMORY =
-  'The read model is in the memory of each instance (READ_MODEL_URL is memory:), which makes it from the log when it starts';
+  'The read model is in the memory of each instance (READ_MODEL_URL is memory:), which builds it from the log when it starts';
 
 type Json = { readonly json?: boolean };
 
-/** `keyledger projection`: what lists are served from. */
+/** `keyledger projection`: the read model that serves lists. */
 export function addProjectionCommands(program: Command): void {
-  const projection = program.command('projection').description('what lists are served from');
+  const projection = program
+    .command('projection')
+    .description('inspect and rebuild the read model, which serves lists');
 
   projection
     .command('status')
-    .description('how far it is, and what is in quarantine')
+    .description('show its position and lag, and the quarantined streams')
     .option('--json', 'one JSON object')
     .action(status);
 
   projection
     .command('rebuild')
-    .description('build it anew from the log, beside the one that is served, and let it take over')
+    .description('rebuild it from the log, beside the live one, and replace that one')
     .option('--json', 'one JSON object')
     .action(rebuildProjection);
 
   projection
     .command('release')
-    .description('fold a quarantined stream again, after a fix')
-    .argument('<stream>', 'aiApiKey-<id>, or the id alone')
+    .description('fold a quarantined stream again, with a release that can read it')
+    .argument('<stream>', 'aiApiKey-<id>, or only the id')
     .option('--json', 'one JSON object')
     .action(releaseStream);
 }
@@ -46,7 +48,7 @@ function status({ json }: Json): Promise<void> {
     );
     if (json) print(jsonText(found ?? { inMemory: true }));
     else {
-      const lines = found ? describeStatus(found) : [`${IN_MEMORY}; /metrics says how far it is`];
+      const lines = found ? describeStatus(found) : [`${IN_MEMORY}; /metrics shows its position`];
       for (const line of lines) print(line);
     }
   });
@@ -57,11 +59,11 @@ function describeStatus(found: ProjectionStatus): string[] {
   const served = Object.entries(generations).map(
     ([name, partitions]) => `${name || 'nothing'} (${countOf(partitions, 'partitions')})`,
   );
-  const isBehind = `${countOf(lag.events, 'events')} behind, ${lag.events === 1 ? 'which is' : 'the first of them'} ${duration(lag.seconds)} old`;
+  const isBehind = `${countOf(lag.events, 'events')}, ${lag.events === 1 ? 'which is' : 'the first of them'} ${duration(lag.seconds)} old`;
   return [
     `Version     ${version}`,
     `Serves      ${served.join(', ')}`,
-    ...(others.length > 0 ? [`Beside it   ${others.join(', ')} (being built, or left over)`] : []),
+    ...(others.length > 0 ? [`Beside it   ${others.join(', ')} (being built, or to be removed)`] : []),
     `Position    ${position ?? 'none'}${isOfThisLog ? '' : ', which this log does not hold: run keyledger projection rebuild'}`,
     `Lag         ${lag.events === 0 ? 'none' : isBehind}`,
     `Quarantine  ${quarantined.length === 0 ? 'empty' : countOf(quarantined.length, 'streams')}`,
@@ -97,7 +99,7 @@ function rebuildProjection({ json }: Json): Promise<void> {
     else if (json) print(jsonText({ ...done, seconds, eventsPerSecond: done.events / seconds }));
     else {
       print(
-        `Generation ${done.generation} is served: ${countOf(done.keys, 'keys')} of ${countOf(done.events, 'events')}, in ${duration(seconds)} (${count(done.events / seconds)} events/s)`,
+        `Generation ${done.generation} is live: ${countOf(done.keys, 'keys')} of ${countOf(done.events, 'events')}, in ${duration(seconds)} (${count(done.events / seconds)} events/s)`,
       );
     }
   });
@@ -116,7 +118,7 @@ function releaseStream(given: string, { json }: Json): Promise<void> {
     if (json) print(jsonText({ ...quarantined, status }));
     if (quarantined.cause) {
       throw new Error(
-        `${quarantined.stream} stays in quarantine: ${causeText(quarantined)}. Release it with a release of Keyledger that can read it`,
+        `${quarantined.stream} stays in quarantine: ${causeText(quarantined)}. Run this command with a release of Keyledger that can read it`,
       );
     }
     if (!json) print(`This release can read ${quarantined.stream}: the key is ${status}`);

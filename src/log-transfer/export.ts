@@ -3,9 +3,9 @@ import { z } from 'zod';
 import type { RecordedEvent } from '../event-store/event-store.js';
 
 /**
- * The export of a log: NDJSON in UTF-8, each line ended by a line feed. The first line is a header, the
- * last one a trailer with the number of events and the SHA-256 (hex) of every byte before it, and each
- * line between them is an event, in log order. It holds all that the log holds, secrets sealed and hashed too.
+ * Export of a log: NDJSON in UTF-8, each line ended by a line feed. The first line is a header, the last one
+ * a trailer with the number of events and the SHA-256 (hex) of every byte before it, and each line between is
+ * an event, in log order. It contains all that the log contains, including sealed and hashed secrets.
  */
 export const FORMAT = 'keyledger-log';
 export const VERSION = 1;
@@ -13,21 +13,21 @@ export const VERSION = 1;
 export const Header = z.object({
   format: z.literal(FORMAT),
   version: z.literal(VERSION),
-  /** The log that was exported. */
+  /** Id of the exported log. */
   logId: z.string(),
-  /** Where the export begins and ends: a position or a time; null for the log's first event. */
+  /** Bounds of the export, each a position or a time; `from` is null at the log's first event. */
   from: z.string().nullable(),
   to: z.string(),
-  /** The one repository that was exported; null for all. */
+  /** The only exported repository; null for all. */
   repo: z.string().nullable(),
   exportedAt: z.string(),
 });
 export type Header = z.infer<typeof Header>;
 
-/** Whatever came out of JSON. */
-const Json = z.unknown().refine((value) => value !== undefined, 'must be there');
+/** Any JSON value. */
+const Json = z.unknown().refine((value) => value !== undefined, 'is missing');
 
-/** Its position and the time that it was recorded are those of the log that was exported. */
+/** Position and time of recording are those of the exported log. */
 export const ExportedEvent = z.object({
   id: z.guid(),
   stream: z.string(),
@@ -43,10 +43,10 @@ export type ExportedEvent = z.infer<typeof ExportedEvent>;
 
 export const Trailer = z.strictObject({ events: z.int().min(0), sha256: z.string() });
 
-/** Lines are gathered into chunks of about so many characters. */
+/** Approximate characters in a chunk of lines. */
 const CHUNK_LENGTH = 64 * 1024;
 
-/** The lines of an export. */
+/** Lines of an export, without its trailer. */
 export async function* exportLines(
   header: Header,
   events: AsyncIterable<RecordedEvent>,
@@ -57,7 +57,7 @@ export async function* exportLines(
   }
 }
 
-/** What is written: the lines in larger pieces, and the trailer behind them. */
+/** Bytes of an export: the lines in larger chunks, followed by the trailer. */
 export async function* withTrailer(lines: AsyncIterable<string>): AsyncIterable<Buffer> {
   const hash = createHash('sha256');
   let events = -1;
@@ -74,7 +74,7 @@ export async function* withTrailer(lines: AsyncIterable<string>): AsyncIterable<
   yield Buffer.from(`${JSON.stringify({ events, sha256: hash.digest('hex') })}\n`);
 }
 
-/** Lines in pieces that are worth a write. */
+/** Joins lines into chunks large enough to be worth a write. */
 export async function* inChunks(lines: AsyncIterable<string>): AsyncIterable<Buffer> {
   let chunk = '';
   for await (const line of lines) {

@@ -9,20 +9,20 @@ import { countOf } from '../quantity.js';
 import type { ExportedEvent } from './export.js';
 import { bytesOf } from './read-export.js';
 
-/** The log holds something else than the beginning of the export; nothing was written. */
+/** The log does not hold the beginning of the export; the import has written nothing. */
 export class ContentMismatchError extends Error {}
 
 export type Imported = {
-  /** Events that an import before this one had written. */
+  /** Events that an earlier import has written. */
   readonly existing: number;
   readonly written: number;
 };
 
 /**
- * Brings the events of an export into a log that is empty, or holds the beginning of the same export:
- * then it goes on behind that. Ids, streams, revisions, types, data and order are those of the export.
- * @param events an export that was checked
- * @param onEvent told of each event that is there or on its way
+ * Imports the events of an export into a log that is empty, or that holds the beginning of the same export,
+ * and then continues after it. Keeps ids, streams, revisions, types, data and order of the export.
+ * @param events an export that has been checked
+ * @param onEvent called with each event that exists already or is being written
  * @throws ContentMismatchError
  * @throws KeyledgerError as bulkAppend
  */
@@ -48,7 +48,10 @@ export async function importEvents(
   }
 }
 
-/** Goes through what the log holds and the export side by side. @returns how many events that are */
+/**
+ * Compares the events of the log with those of the export, one by one.
+ * @returns the number of events in the log
+ */
 async function skipExisting(
   log: EventStore,
   events: AsyncIterator<ExportedEvent>,
@@ -59,12 +62,12 @@ async function skipExisting(
     const { value: exported, done } = await events.next();
     if (done) {
       throw new ContentMismatchError(
-        `The log holds ${existing === 1 ? 'the only event' : `all ${countOf(existing, 'events')}`} of this export, and behind them others, the first of them ${describeEvent(logged)}: it has gone on since. Nothing was written`,
+        `The log holds ${existing === 1 ? 'the only event' : `all ${countOf(existing, 'events')}`} of this export and later ones, the first of them ${describeEvent(logged)}: it has grown since. Nothing was written`,
       );
     }
     if (!isSame(logged, exported)) {
       throw new ContentMismatchError(
-        `The log holds something else than the beginning of this export: its event ${existing + 1} is ${describeEvent(logged)}, that of the export ${describeEvent(exported)}. Nothing was written; take an empty log`,
+        `The log does not hold the beginning of this export: its event ${existing + 1} is ${describeEvent(logged)}, that of the export ${describeEvent(exported)}. Nothing was written; import into an empty log`,
       );
     }
     existing++;
@@ -89,14 +92,14 @@ const toAppend = (event: ExportedEvent): AppendRequest => ({
 });
 
 /**
- * The event as the copy holds it. Its metadata says where and when it was recorded first, also in a
- * copy of a copy: an event that cannot be read has no other time.
+ * The event as the copy holds it. Its metadata keeps where and when it was first recorded, also in a copy of
+ * a copy: an unreadable event has no other time.
  */
 function newEvent({ id, type, data, metadata, position, recordedAt }: ExportedEvent): NewEvent {
   const event = { id, type, data, metadata } as NewEvent;
   if (!isObject(metadata) || Object.hasOwn(metadata, 'importedFrom')) return event;
   const withOrigin = { ...event, metadata: { ...metadata, importedFrom: { position, recordedAt } } };
-  // An event of the largest size has no room for it.
+  // An event of the maximum size has no room for its origin.
   return bytesOf(withOrigin) > MAX_EVENT_BYTES ? event : withOrigin;
 }
 

@@ -5,19 +5,19 @@ import { isKeyledgerStream } from '../event-store/streams.js';
 import { countOf } from '../quantity.js';
 import { ExportedEvent, FORMAT, Header, Trailer, VERSION } from './export.js';
 
-/** Bytes of a line; an event of MAX_EVENT_BYTES with its names around it is far shorter. */
+/** Maximum bytes of a line; an event of MAX_EVENT_BYTES with its field names is far shorter. */
 const MAX_LINE_BYTES = 2 * MAX_EVENT_BYTES;
 const LINE_FEED = 0x0a;
 
-/** Why a file is no export that could be imported. */
+/** The file is not an export that can be imported. */
 export class ExportError extends Error {}
 
-/** An export while it is read. */
+/** An export that is being read. */
 export type Export = {
   readonly header: Header;
   /**
-   * Throws at the first line that is wrong, and behind the last event if the export is not whole. To be
-   * read once, to its end or with `return`.
+   * Throws at the first invalid line, and after the last event if the export is incomplete. Read it once, to
+   * its end or with `return`.
    * @throws ExportError
    */
   readonly events: AsyncGenerator<ExportedEvent>;
@@ -25,8 +25,8 @@ export type Export = {
 
 /**
  * Reads an export in constant memory.
- * @param bytes the NDJSON, unpacked
- * @throws ExportError this is none, or of a later release
+ * @param bytes the decompressed NDJSON
+ * @throws ExportError the file is not an export, or one of a later release
  */
 export async function readExport(bytes: AsyncIterable<Buffer>): Promise<Export> {
   const hash = createHash('sha256');
@@ -43,9 +43,9 @@ export async function readExport(bytes: AsyncIterable<Buffer>): Promise<Export> 
 }
 
 /**
- * Reads an export to its end, and so finds out whether it is whole and unchanged.
- * @param onEvent told of each event
- * @throws ExportError what is wrong with it
+ * Reads an export to its end, which shows whether it is complete and unchanged.
+ * @param onEvent called with each event
+ * @throws ExportError what is wrong with the export
  */
 export async function checkExport(
   bytes: AsyncIterable<Buffer>,
@@ -64,15 +64,15 @@ function parseHeader(line: Buffer | undefined): Header {
   if (!line) throw new ExportError('The file is empty');
   const json = parseJson(line) as { format?: unknown; version?: unknown } | null | undefined;
   if (typeof json !== 'object' || json?.format !== FORMAT) {
-    throw new ExportError('This is no export of a log: its first line is not the header of one');
+    throw new ExportError('This is not an export of a log: its first line is not a header');
   }
   if (json.version !== VERSION) {
     throw new ExportError(
-      `This export has format version ${JSON.stringify(json.version)}, and this release knows ${VERSION}: take the release that made it`,
+      `This export has format version ${JSON.stringify(json.version)}, but this release reads only version ${VERSION}: use the release that made it`,
     );
   }
   const header = Header.safeParse(json);
-  if (!header.success) throw new ExportError(`The header is wrong: ${oneLineProblems(header.error)}`);
+  if (!header.success) throw new ExportError(`The header is invalid: ${oneLineProblems(header.error)}`);
   return header.data;
 }
 
@@ -84,15 +84,15 @@ async function* parseEvents(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGen
       const trailer = isEvent(json) ? undefined : Trailer.safeParse(json).data;
       if (trailer) {
         if (trailer.sha256 !== hash.digest('hex')) {
-          throw new ExportError('The export was changed: its SHA-256 is not that of its last line');
+          throw new ExportError('The export was changed: its SHA-256 differs from that in its last line');
         }
         if (trailer.events !== events) {
           throw new ExportError(
-            `The export holds ${countOf(events, 'events')}, and its last line says ${trailer.events}`,
+            `The export holds ${countOf(events, 'events')}, but its last line says ${trailer.events}`,
           );
         }
         if (await hasMore(lines))
-          throw new ExportError(`Something follows behind the end of the export, line ${events + 3}`);
+          throw new ExportError(`Data follows after the end of the export, in line ${events + 3}`);
         return;
       }
       events++;
@@ -100,14 +100,17 @@ async function* parseEvents(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGen
       yield parseEvent(json, events + 1, line.length);
     }
     throw new ExportError(
-      `The export is cut off behind ${countOf(events, 'events')}: its last line is missing`,
+      `The export is truncated after ${countOf(events, 'events')}: its last line is missing`,
     );
   } finally {
     await lines.return(undefined);
   }
 }
 
-/** A line, or what is no whole line. @throws the bytes cannot be read */
+/**
+ * Whether another line follows, complete or not.
+ * @throws the bytes cannot be read
+ */
 async function hasMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
   try {
     return !(await lines.next()).done;
@@ -117,20 +120,23 @@ async function hasMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
   }
 }
 
-/** Told before it is parsed: to find out that an event is no trailer takes longer than all else. */
+/**
+ * Tells events from the trailer before validation: validating each event as a trailer would take longer than
+ * all else.
+ */
 const isEvent = (json: unknown): boolean => Object.hasOwn(Object(json), 'stream');
 
 function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
   const { success, data, error } = ExportedEvent.safeParse(json);
   if (!success) {
     throw new ExportError(
-      `Line ${line} is no event: ${json === undefined ? 'no JSON' : oneLineProblems(error)}`,
+      `Line ${line} is not an event: ${json === undefined ? 'not JSON' : oneLineProblems(error)}`,
     );
   }
-  // Whoever made the export, nothing is written to streams that are not of this kind, such as settings of the server.
+  // Protects other streams, such as the server's settings, from any export, whatever its origin.
   const { stream } = data;
   if (!isKeyledgerStream(stream)) {
-    throw new ExportError(`Line ${line} is of the stream ${data.stream}, which is none of Keyledger's`);
+    throw new ExportError(`Line ${line} is of the stream ${data.stream}, which does not belong to Keyledger`);
   }
   if (bytes > MAX_EVENT_BYTES && bytesOf(data) > MAX_EVENT_BYTES) {
     throw new ExportError(`The event of line ${line} is larger than ${MAX_EVENT_BYTES} bytes`);
@@ -138,14 +144,14 @@ function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
   return data;
 }
 
-/** On one line. */
+/** Problems on one line. */
 const oneLineProblems = (error: z.ZodError): string => z.prettifyError(error).replaceAll(/\s*\n\s*/g, ' ');
 
-/** What MAX_EVENT_BYTES is a limit of. */
+/** Size in bytes that MAX_EVENT_BYTES limits. */
 export const bytesOf = ({ data, metadata }: { data: unknown; metadata: unknown }): number =>
   Buffer.byteLength(JSON.stringify(data)) + Buffer.byteLength(JSON.stringify(metadata));
 
-/** The lines, each with its line feed. */
+/** Lines, each with its line feed. */
 async function* splitLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let parts: Buffer[] = [];
   let length = 0;
@@ -162,12 +168,12 @@ async function* splitLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer>
     parts.push(chunk.subarray(start));
     length += chunk.length - start;
     if (length > MAX_LINE_BYTES)
-      throw new ExportError('This is no export of a log: it holds a line without an end');
+      throw new ExportError('This is not an export of a log: it contains an endless line');
   }
-  if (length > 0) throw new ExportError('The export is cut off: its last line has no end');
+  if (length > 0) throw new ExportError('The export is truncated: its last line is incomplete');
 }
 
-/** Undefined if it is no JSON. */
+/** Undefined if the line is not JSON. */
 function parseJson(line: Buffer): unknown {
   try {
     return JSON.parse(line.toString());

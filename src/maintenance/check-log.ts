@@ -6,7 +6,7 @@ import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import { WebhookIndex } from '../projections/webhook-index.js';
 import { foldStep } from './fold-key.js';
 
-/** Something in the log is not as it must be. */
+/** Violation of an invariant of the log. */
 export type IntegrityViolation = {
   readonly stream: string;
   readonly revision: number;
@@ -18,16 +18,18 @@ export type IntegrityViolation = {
 export type CheckedLog = {
   readonly events: number;
   readonly faults: number;
-  /** Of the last event; undefined if there is none. */
+  /** Position of the last event; undefined if there is none. */
   readonly position: Position | undefined;
-  /** Every key as the log has it at that position. */
+  /** Every key in the log as of that position. */
   readonly entries: ReadonlyMap<string, ApiKeyEntry>;
 };
 
 /**
- * Folds the whole log and looks at each event on the way: ids are unique, positions grow, revisions have no
- * gaps, every event decodes, every fold succeeds.
- * @param foreign called with each event that no release of ours can have written, which is no fault
+ * Folds the whole log and checks each event: ids are unique, positions grow, revisions have no gaps, every
+ * event decodes, every fold succeeds.
+ * @param found called with each violation
+ * @param passed called with each event after its checks
+ * @param foreign called with each event that no release of Keyledger can have written, which is no violation
  */
 export async function checkLog(
   log: EventStore,
@@ -48,9 +50,10 @@ export async function checkLog(
       const { stream, revision, type } = recorded;
       found({ stream, revision, position: recorded.position, type, fault });
     };
-    if (ids.has(recorded.id)) reportFault(`its id ${recorded.id} is that of another event too`);
+    if (ids.has(recorded.id)) reportFault(`its id ${recorded.id} is also that of another event`);
     ids.add(recorded.id);
-    if (position !== undefined && recorded.position <= position) reportFault(`it comes after ${position}`);
+    if (position !== undefined && recorded.position <= position)
+      reportFault(`its position does not follow ${position}`);
     reportFault(validateEvent(entries, webhooks, recorded));
     position = recorded.position;
     events++;
@@ -59,7 +62,10 @@ export async function checkLog(
   return { events, faults, position, entries };
 }
 
-/** Folds the event in. @returns what is wrong with it */
+/**
+ * Folds an event.
+ * @returns what is wrong with it
+ */
 function validateEvent(
   entries: Map<string, ApiKeyEntry>,
   webhooks: WebhookIndex,
@@ -95,5 +101,5 @@ function validateWebhookEvent(
   const after = webhooks.apply(recorded);
   if (event.type === 'Unreadable') return event.reason;
   const breaks = after?.webhook.status === 'unavailable' && before?.webhook.status !== 'unavailable';
-  return breaks ? `${event.type} makes no sense where it stands` : undefined;
+  return breaks ? `${event.type} is impossible at this point of the stream` : undefined;
 }

@@ -9,12 +9,12 @@ import { foldKey } from './fold-key.js';
 type Key = { readonly repoId: string; readonly apiKeyId: string };
 
 /**
- * What the read model has of one key otherwise than the log. All of it is read at one moment, and compared with
- * the fold of the key's stream up to the revision that is stored; and that must not be before the position
- * which the read model says it has reached. So neither a read model that is behind nor one that is
- * ahead of an earlier look differs.
- * @param members where the lists were seen to have the key, if it should not be there
- * @param read what is stored of the key, and whether the lists have it at this place
+ * Differences between the read model and the log for one key. Reads everything that Redis stores of the key
+ * atomically, and compares it with the fold of the key's stream up to the stored revision, which must not
+ * precede the position that the read model claims to have reached. So a read model that lags does not differ,
+ * nor one that is ahead of an earlier look at the log.
+ * @param members members of the lists that were found for the key, including unexpected ones
+ * @param read reads what Redis stores of the key, and whether the lists contain this member
  */
 export async function compareKey(
   log: EventStore,
@@ -29,10 +29,10 @@ export async function compareKey(
   for (const other of members) {
     if (other === member) continue;
     const { inAll, inList } = await read(other);
-    if (inAll || inList) differences.push(`the lists have it at ${other}, where no key begins`);
+    if (inAll || inList) differences.push(`the lists contain it at ${other}, which is not its creation`);
   }
   const { document, live, inAll, inList, isQuarantined } = stored;
-  // Read after what is stored, so whatever that holds is here.
+  // Read the log after Redis, so that it includes whatever Redis holds.
   const entries = await foldedEntries(log, apiKeyId);
   const reached = entries.findLast(({ position }) => position <= (live.checkpoint?.position ?? ''));
   const isHere = reached !== undefined && reached.key.repoId === repoId;
@@ -44,7 +44,7 @@ export async function compareKey(
   if (!entry)
     return [...differences, `the log holds no revision ${document.slice(0, 20).split(' ')[0]} of it`];
   if (entry.key.repoId !== repoId) {
-    return [...differences, `by the log it is in the repository ${entry.key.repoId}`];
+    return [...differences, `the log has it in the repository ${entry.key.repoId}`];
   }
   if (reached && revision < reached.revision) {
     differences.push(
@@ -55,7 +55,7 @@ export async function compareKey(
   if (document !== toDocument(item)) differences.push(...differingFields(document, item));
   if (!inAll) differences.push('the list of all keys lacks it');
   if (inList !== (item.status !== 'deleted')) {
-    differences.push(inList ? 'it is deleted, and listed' : 'the list lacks it');
+    differences.push(inList ? 'it is deleted, but the list contains it' : 'the list lacks it');
   }
   if (isQuarantined !== (item.status === 'unavailable')) {
     differences.push(isQuarantined ? 'it is marked as quarantined' : 'it is not marked as quarantined');
@@ -73,12 +73,12 @@ async function foldedEntries(log: EventStore, apiKeyId: string): Promise<ApiKeyE
 
 function differingFields(document: string, item: ListItem): string[] {
   const stored = parseStored(document);
-  if (!stored) return ['its document is no JSON object'];
+  if (!stored) return ['its document is not a JSON object'];
   const names = new Set([...Object.keys(item), ...Object.keys(stored)]) as Set<keyof ListItem>;
   const differing = [...names].filter((name) => stored[name] !== item[name]);
-  if (differing.length === 0) return ['its document is written otherwise'];
+  if (differing.length === 0) return ['its document is formatted differently'];
   return differing.map(
-    (name) => `${name} is ${JSON.stringify(stored[name])}; by the log ${JSON.stringify(item[name])}`,
+    (name) => `${name} is ${JSON.stringify(stored[name])}, in the log ${JSON.stringify(item[name])}`,
   );
 }
 

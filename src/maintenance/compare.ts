@@ -21,7 +21,7 @@ import { countOf } from '../quantity.js';
 import type { Connection } from '../redis/connection.js';
 import { compareKey } from './compare-key.js';
 
-/** Something that the read model has otherwise than the log says. */
+/** Difference between the read model and the log. */
 export type Difference = {
   readonly repoId: string | null;
   readonly apiKeyId: string | null;
@@ -31,26 +31,26 @@ export type Difference = {
 export type Compared = {
   readonly keys: number;
   readonly differences: number;
-  /** Of the last event that the read model says it holds; undefined if it holds nothing. */
+  /** Position of the last event that the read model claims to hold; undefined if it holds nothing. */
   readonly position: Position | undefined;
 };
 
 export type ComparisonProgress = {
   readonly found: (difference: Difference) => void;
-  /** So many more keys were looked at. */
+  /** Called with a number of compared keys. */
   readonly passed: (keys: number) => void;
 };
 
-/** Whether the read model is right cannot be told. */
+/** The comparison cannot decide whether the read model is right. */
 export class InconclusiveError extends Error {}
 
-/** A rebuild may take a partition's place while it is looked at. */
+/** A rebuild may replace a partition while it is being compared. */
 const ATTEMPTS = 10;
 
 /**
- * Compares what Redis serves with the fold of the log, key by key, while both go on growing. What is not
- * alike at first sight is looked at alone, at one position of the log: see compareKey.
- * @param entries every key, as the log had it at some position
+ * Compares what Redis serves with the fold of the log, key by key, while both grow. Compares keys that differ
+ * at first sight again, each at one position of the log: see compareKey.
+ * @param entries every key in the log as of some position
  * @throws InconclusiveError
  */
 export async function compare(
@@ -66,7 +66,7 @@ export async function compare(
   for (const [number, [partition, generations]] of [...repositories].entries()) {
     const items = expected.get(number) ?? [];
     for (let attempt = 1; ; attempt++) {
-      if (attempt > ATTEMPTS) throw new InconclusiveError('The read model is being rebuilt again and again');
+      if (attempt > ATTEMPTS) throw new InconclusiveError('Rebuilds keep replacing the read model');
       const live = await readLiveGeneration(redis, partition);
       const stored = generations.get(live.generation) ?? [];
       const mine = await comparePartition(log, redis, partition, live, items, stored);
@@ -80,11 +80,14 @@ export async function compare(
     passed(items.length);
   }
   for (const key of unknown)
-    found({ repoId: null, apiKeyId: null, difference: `nobody knows the key ${key}` });
+    found({ repoId: null, apiKeyId: null, difference: `Redis has the unknown key ${key}` });
   return { keys, differences: differences + unknown.length, position: position || undefined };
 }
 
-/** @param stored the repositories that the live generation has keys for, whether it knows of it or not */
+/**
+ * @param stored repositories with keys in the live generation, whether or not its set of repositories names
+ * them
+ */
 async function comparePartition(
   log: EventStore,
   redis: Connection,
@@ -97,7 +100,7 @@ async function comparePartition(
   if (!checkpoint) {
     if (items.length === 0 && generation === '') return [];
     throw new InconclusiveError(
-      `The read model holds nothing of ${countOf(items.length, 'keys')}, and says so: start the service, or run projection rebuild`,
+      `The read model holds none of ${countOf(items.length, 'keys')} yet: start the service, or run projection rebuild`,
     );
   }
   const differences: Difference[] = [];
@@ -120,7 +123,7 @@ async function comparePartition(
     differences.push({
       repoId: null,
       apiKeyId: id,
-      difference: 'it is in quarantine, and the log holds no such key',
+      difference: 'it is in quarantine, but the log holds no such key',
     });
   }
   for (const repoId of new Set([...byRepository.keys(), ...stored])) {
@@ -144,7 +147,7 @@ async function existsInLog(log: EventStore, apiKeyId: string): Promise<boolean> 
   return false;
 }
 
-/** The keys that are not alike at first sight, and where the lists have them. */
+/** Keys that differ at first sight, with the list members found for each. */
 function findSuspects(
   items: readonly ListItem[],
   { documents, all, list }: StoredRepository,

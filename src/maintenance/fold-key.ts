@@ -7,11 +7,11 @@ import { type ApiKeyEntry, nextApiKeyEntry } from '../projections/api-key-index.
 export type FoldStep = {
   readonly recorded: RecordedEvent;
   readonly entry: ApiKeyEntry;
-  /** Why the event cannot be decoded or folded: the first one puts the key in quarantine. */
+  /** Reason why the event cannot be decoded or folded; the first one puts the key in quarantine. */
   readonly fault: string | undefined;
 };
 
-/** A key's history as the log has it now, one step an event; nothing if there is no such key. */
+/** History of a key in the log, one step per event; empty if no such key exists. */
 export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable<FoldStep> {
   let entry: ApiKeyEntry | undefined;
   for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
@@ -21,12 +21,15 @@ export async function* foldKey(log: EventStore, apiKeyId: string): AsyncIterable
   }
 }
 
-/** @throws RangeError see decode */
+/**
+ * Folds one event into a key.
+ * @throws RangeError see decode
+ */
 export function foldStep(before: ApiKeyEntry | undefined, recorded: RecordedEvent): FoldStep {
   const event = decodeApiKeyEvent(recorded, before ? before.revision + 1 : 0);
   const entry = nextApiKeyEntry(before, recorded, event);
   if (event.type === 'Unreadable') return { recorded, entry, fault: event.reason };
   const breaks = entry.key.status === 'unavailable' && before?.key.status !== 'unavailable';
-  const fault = breaks ? `${event.type} makes no sense where it stands` : undefined;
+  const fault = breaks ? `${event.type} is impossible at this point of the stream` : undefined;
   return { recorded, entry, fault };
 }

@@ -10,20 +10,23 @@ import { inspectQuarantine, type Quarantined } from './quarantine.js';
 
 export type ProjectionStatus = {
   readonly version: number;
-  /** How many of the partitions serve which generation; '' is none. */
+  /** Number of partitions by the generation that they serve; '' is none. */
   readonly generations: Readonly<Record<string, number>>;
-  /** Those that are being built, or wait to be removed. */
+  /** Generations that are being built, or await removal. */
   readonly others: readonly string[];
-  /** Of the last event that it holds; null if it holds nothing. */
+  /** Position of the last event in the read model; null if it holds nothing. */
   readonly position: Position | null;
-  /** Does the log hold that event? Not if it is another, or was restored from an older copy. */
+  /** Whether the log holds that event: not if it is another log, or was restored from an older copy. */
   readonly isOfThisLog: boolean;
-  /** Events of keys that it does not hold yet, and the age of the first of them in seconds. */
+  /** Events of keys that the read model does not hold yet, and the age of the first in seconds. */
   readonly lag: { readonly events: number; readonly seconds: number };
   readonly quarantined: readonly Quarantined[];
 };
 
-/** What the read model in Redis is, and how far. @param now milliseconds since 1970 */
+/**
+ * Status of the read model in Redis.
+ * @param now epoch milliseconds
+ */
 export async function projectionStatus(
   log: EventStore,
   redis: Connection,
@@ -47,7 +50,7 @@ export async function projectionStatus(
   }
   const quarantined: Quarantined[] = [];
   for (const id of ids) {
-    // An id that the log does not know is not quarantine but damage, which audit verify finds.
+    // An id that the log does not hold is damage rather than quarantine; audit verify reports it.
     const report = await inspectQuarantine(log, id);
     if (report) quarantined.push(report.quarantined);
   }

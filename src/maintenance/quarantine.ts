@@ -8,7 +8,7 @@ import { partitionKeys, partitionOf, versionRoot } from '../projections/redis/ke
 import type { Connection } from '../redis/connection.js';
 import { foldKey } from './fold-key.js';
 
-/** The event that put a key in quarantine, and why. */
+/** Event that put a key in quarantine, and the reason. */
 export type QuarantineCause = {
   readonly position: Position;
   readonly revision: number;
@@ -16,21 +16,21 @@ export type QuarantineCause = {
   readonly fault: string;
 };
 
-/** A stream; the cause is null if this release can read all of it. */
+/** Quarantined stream; the cause is null if this release can read all of it. */
 export type Quarantined = {
   readonly stream: string;
   readonly repoId: string;
   readonly cause: QuarantineCause | null;
 };
 
-/** What a key's stream amounts to by this release. */
+/** Result of folding a key's stream with this release. */
 export type QuarantineReport = {
   readonly quarantined: Quarantined;
   readonly entry: ApiKeyEntry;
   readonly status: AiApiKey['status'];
 };
 
-/** Undefined if the log holds no such key. */
+/** Folds a key's stream again; undefined if the log holds no such key. */
 export async function inspectQuarantine(
   log: EventStore,
   apiKeyId: string,
@@ -50,7 +50,7 @@ export async function inspectQuarantine(
 }
 
 /**
- * Folds a stream again, and lets the read model take the key over if this release can read all of it.
+ * Folds a stream again, and writes the key to the read model if this release can read all of it.
  * @throws Error Redis holds no read model
  */
 export async function liftQuarantine(

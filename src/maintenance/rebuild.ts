@@ -29,20 +29,20 @@ export type Rebuilt = {
   readonly generation: string;
   readonly events: number;
   readonly keys: number;
-  /** Of the last event that it held when it took over; null if the log is empty. */
+  /** Position of the last event in the generation when it went live; null if the log is empty. */
   readonly position: Position | null;
 };
 
 export type RebuildProgress = {
   readonly folded: (event: RecordedEvent) => void;
-  /** So many more keys of so many. */
+  /** Called with the number of keys just written, and the total. */
   readonly written: (keys: number, total: number) => void;
 };
 
 /**
- * Builds a generation of the read model from the whole log, beside the one that is served, and lets it take
- * over when it has caught up: each partition at once, and never back in the log. What was served before is
- * removed. If this ends early, what is served stays; what it leaves behind is removed by a later one.
+ * Builds a generation of the read model from the whole log, beside the live one, and makes it live when it
+ * has caught up: each partition atomically, and never back in the log. Then removes the previous generation.
+ * If the rebuild ends early, the live generation stays; a later rebuild removes the remains.
  * @throws GenerationLost
  */
 export async function rebuild(
@@ -104,7 +104,7 @@ async function swapPartition(
   live: LiveGeneration,
   checkpoint: Checkpoint | undefined,
 ): Promise<SwapResult> {
-  // One that the log does not hold is of another log, or of a later day of one that was restored.
+  // A checkpoint that the log does not hold belongs to another log, or to events that a restored log lost.
   const direction = live.checkpoint && (await logContains(log, live.checkpoint)) ? 'forward' : 'any';
   const own = checkpoint ? generation : '';
   const answer = await swapGeneration(redis, partition, own, live.generation, checkpoint, direction);
@@ -112,15 +112,15 @@ async function swapPartition(
   return answer;
 }
 
-/** The generation is gone: Redis was emptied, or went back in time. */
+/** The generation is lost: Redis was flushed, or restored from older data. */
 export class GenerationLost extends Error {
   constructor() {
-    super('Redis has lost the new generation; what it serves was not touched. Run it again');
+    super('Redis has lost the new generation; the live one is unchanged. Run the rebuild again');
     this.name = 'GenerationLost';
   }
 }
 
-/** What the log says by now, and the keys that have changed since they were last taken. */
+/** Fold of the log so far, and the keys that have changed since the last call of takeChanges. */
 class LogFold {
   readonly #log: EventStore;
   readonly #folded: (event: RecordedEvent) => void;

@@ -1,11 +1,12 @@
 import { type Call, type Era, saysNothing } from '../history.js';
-import type { KeyState, Lives, Moment } from './lives.js';
+import type { KeyState, LifeEvent, Lives } from './lives.js';
 
 /**
- * Each key is a register (https://jepsen.io/consistency/models/linearizable): one order of its changes must explain
- * every answer, and be the order of what was answered before the next was asked. The log says which order: a change
- * takes its place there, and what changed nothing must have seen the key as it was at a place not before all that had
- * been answered already. The earliest such place is taken, which leaves the most room to what follows.
+ * Each key is a register (https://jepsen.io/consistency/models/linearizable): one order of its changes must
+ * explain every answer, and must keep the order of calls that ended before others began. The log states the
+ * order: a change has its place there, and a call that changed nothing must have seen the key at a place no
+ * earlier than all that had been answered before. The check picks the earliest such place, which constrains
+ * later calls least.
  */
 export function checkChanges(era: Era, lives: Lives): string[] {
   const found: string[] = [];
@@ -20,7 +21,7 @@ export function checkChanges(era: Era, lives: Lives): string[] {
 
 const CHANGES = ['create', 'rename', 'rotate', 'suspend', 'resume', 'delete'];
 
-/** Of each key the calls that change it, with those that have no answer if they did. */
+/** Calls that change each key, including those without an answer that caused an event. */
 function callsByKey({ calls }: Era, lives: Lives): Map<string, Call[]> {
   const caused = new Map<string, string>();
   for (const [apiKeyId, life] of lives) for (const { requestId } of life) caused.set(requestId, apiKeyId);
@@ -36,8 +37,8 @@ function callsByKey({ calls }: Era, lives: Lives): Map<string, Call[]> {
   return byKey;
 }
 
-/** @param restored places of the log before this one were there when the calls began */
-function checkKey(calls: readonly Call[], life: readonly Moment[], restored: number): string[] {
+/** @param restored number of log entries that existed before the calls began */
+function checkKey(calls: readonly Call[], life: readonly LifeEvent[], restored: number): string[] {
   const found: string[] = [];
   const caused = new Map(life.map(({ requestId }, revision) => [requestId, revision]));
   const begun = [...calls].sort((a, b) => a.startedAt - b.startedAt);
@@ -50,20 +51,22 @@ function checkKey(calls: readonly Call[], life: readonly Moment[], restored: num
       earliest = Math.max(earliest, takenAt.get(ended[passed] as Call) ?? -1);
     }
     const revision = caused.get(call.id);
-    const said = `${call.kind} (${call.id}) answered ${call.answer?.status ?? 'nothing'} ${call.answer?.code ?? ''}`;
+    const description = `${call.kind} (${call.id}) answered ${call.answer?.status ?? 'nothing'} ${call.answer?.code ?? ''}`;
     if (revision !== undefined) {
       takenAt.set(call, revision);
       if (revision <= earliest) {
-        found.push(`${said} and has revision ${revision}, but ${earliest} had been seen before it began`);
+        found.push(
+          `${description} and has revision ${revision}, but ${earliest} had been seen before it began`,
+        );
       }
-      const wrong = wrongCause(call, life[revision] as Moment, life[revision - 1]?.state);
-      if (wrong) found.push(`${said}: ${wrong}`);
+      const wrong = wrongCause(call, life[revision] as LifeEvent, life[revision - 1]?.state);
+      if (wrong) found.push(`${description}: ${wrong}`);
       continue;
     }
     if (!call.answer || saysNothing(call.answer)) continue;
     const seen = firstFrom(Math.max(earliest, -1), life, (at) => explains(call, life, at));
     if (seen === undefined)
-      found.push(`${said}, and nothing in the log from revision ${earliest} on explains it`);
+      found.push(`${description}, and nothing in the log from revision ${earliest} on explains it`);
     else takenAt.set(call, seen);
   }
   return found;
@@ -71,20 +74,20 @@ function checkKey(calls: readonly Call[], life: readonly Moment[], restored: num
 
 function firstFrom(
   from: number,
-  life: readonly Moment[],
+  life: readonly LifeEvent[],
   holds: (at: number) => boolean,
 ): number | undefined {
   for (let at = from; at < life.length; at++) if (holds(at)) return at;
   return undefined;
 }
 
-/** What is wrong with an event and the answer to the call that caused it. */
+/** Contradiction between an event and the answer to the call that caused it, if any. */
 function wrongCause(
   { kind, name, answer }: Call,
-  moment: Moment,
+  event: LifeEvent,
   before: KeyState | undefined,
 ): string | undefined {
-  const { type, data, position } = moment;
+  const { type, data, position } = event;
   if (type !== CAUSED[kind]) return `it caused ${type}`;
   if (name !== undefined && data['name'] !== name) return `the event names it ${data['name']}`;
   if (before?.status === 'deleted') return 'the key was deleted before';
@@ -103,32 +106,34 @@ const CAUSED: Readonly<Record<string, string>> = {
   delete: 'ApiKeyDeleted',
 };
 
-/** Could a call that caused nothing be answered so by the key as it was after a revision? -1 is before its creation. */
-function explains({ kind, name, answer }: Call, life: readonly Moment[], revision: number): boolean {
-  const moment = life[revision];
-  const status = moment?.state.status;
+/**
+ * Whether the state after a revision explains the answer to a call without an event; -1 is before the
+ * creation.
+ */
+function explains({ kind, name, answer }: Call, life: readonly LifeEvent[], revision: number): boolean {
+  const event = life[revision];
+  const status = event?.state.status;
   if (answer?.status === 404) return status === undefined || status === 'deleted';
   switch (answer?.code) {
     case 'KEY_QUARANTINED':
       return status === 'unavailable';
     case 'IDEMPOTENCY_KEY_USED':
     case 'CONFLICT':
-      return moment !== undefined;
+      return event !== undefined;
     case undefined:
       break;
     default:
       return false;
   }
-  if (!moment || answer?.position !== moment.position) return false;
-  if (kind === 'rename')
-    return moment.state.name === name && status !== 'deleted' && status !== 'unavailable';
+  if (!event || answer?.position !== event.position) return false;
+  if (kind === 'rename') return event.state.name === name && status !== 'deleted' && status !== 'unavailable';
   if (kind === 'suspend') return status === 'suspended';
   if (kind === 'resume') return status === 'active';
-  // A repeat: what it gives is compared with the first answer elsewhere.
+  // A repeat: the idempotency check compares its answer with the first.
   return (kind === 'create' || kind === 'rotate') && (status === 'active' || status === 'suspended');
 }
 
-/** Every event behind those that were restored was asked for, and by whom: nothing comes from nowhere, or twice. */
+/** Every event after the restored ones belongs to a call, and each call caused at most one. */
 function checkCauses({ calls, restored }: Era, lives: Lives): string[] {
   const asked = new Set(calls.map(({ id }) => id));
   const found: string[] = [];

@@ -1,16 +1,19 @@
 import type { Era } from '../history.js';
 
-/** Whoever reads the feed hears every event once and in order, and is refused only where it was at an event that is gone. */
+/**
+ * Each reader receives every event once and in order, and is refused only if the log no longer holds the
+ * event it was at.
+ */
 export function checkFeed({ readings, events }: Era, isLast: boolean): string[] {
   const found: string[] = [];
   const placeOf = new Map(events.map(({ id }, place) => [id, place]));
-  const bookmarks = new Map(
+  const resumeTokens = new Map(
     events.map(({ id, position }, place) => [`${position}.${id.slice(0, 8)}`, place]),
   );
   const furthest = new Map<string, number>();
   for (const { reader, after, events: heard, error } of readings) {
     const say = (what: string) => found.push(`${reader}, from ${after ?? 'the first event'} on: ${what}`);
-    const begin = after === undefined ? -1 : bookmarks.get(after);
+    const begin = after === undefined ? -1 : resumeTokens.get(after);
     if (error !== undefined) {
       if (error !== 'OTHER_LOG') say(`refused with ${error}`);
       else if (begin !== undefined) say('refused, though the log holds the event that it was at');

@@ -4,19 +4,19 @@ import type { Call, Era } from '../history.js';
 import type { Lives } from './lives.js';
 
 /**
- * An Idempotency-Key makes one key (or rotates once) at most, all its answers are equal, and the secret that they
- * gave is the one in the log: by its hash, and by what its sealed form opens to.
+ * An Idempotency-Key creates one key (or rotates once) at most, all its answers are equal, and their secret
+ * is the one in the log: by its hash, and by what its sealed form opens to.
  */
 export function checkIdempotency({ calls }: Era, lives: Lives, keyring: Keyring): string[] {
   const found: string[] = [];
-  const events = new Map([...lives.values()].flat().map((moment) => [moment.requestId, moment] as const));
+  const events = new Map([...lives.values()].flat().map((event) => [event.requestId, event] as const));
   for (const [idempotencyKey, tries] of triesIn(calls)) {
     const say = (what: string) => found.push(`Idempotency-Key ${idempotencyKey}: ${what}`);
     const caused = tries.flatMap(({ id }) => events.get(id) ?? []);
     if (caused.length > 1) say(`${caused.length} events`);
     const answers = tries.flatMap(({ answer }) => (answer && answer.status < 300 ? [answer.body] : []));
-    const given = new Set(answers.map(({ id, key, secret }) => `${id} ${key} ${secret}`));
-    if (given.size > 1) say(`${given.size} different answers`);
+    const secrets = new Set(answers.map(({ id, key, secret }) => `${id} ${key} ${secret}`));
+    if (secrets.size > 1) say(`${secrets.size} different answers`);
     const [first] = answers;
     const [event] = caused;
     if (!first || !event) continue;

@@ -2,12 +2,12 @@ import type { Call, Inflicted } from '../history.js';
 import type { Death } from '../instance.js';
 import type { FaultKind } from '../schedule.js';
 
-/** Every call is answered within this, whatever is out of reach (milliseconds). */
+/** Limit for the answer to any call, whatever is unavailable (milliseconds). */
 export const LIMIT_MS = 10_000;
-/** A process that is slowed may take so much longer to come back to what it was at. */
-const AFTER_MS = 2000;
+/** Additional time that a slowed process needs to catch up (milliseconds). */
+const CATCH_UP_MS = 2000;
 
-/** While these last, the instance itself, or the way to it, can answer nobody. */
+/** Faults during which the instance, or the network to it, can answer no client. */
 const SILENCING: readonly FaultKind[] = [
   'service stopped',
   'clients delayed',
@@ -16,7 +16,7 @@ const SILENCING: readonly FaultKind[] = [
   'fsync fails',
 ];
 
-/** No call hangs, but for as long as nobody could have answered it. */
+/** No call hangs longer than a fault prevented any answer. */
 export function checkHangs(calls: readonly Call[], faults: readonly Inflicted[]): string[] {
   const silent = faults.filter(({ kind }) => SILENCING.includes(kind));
   const found: string[] = [];
@@ -27,7 +27,7 @@ export function checkHangs(calls: readonly Call[], faults: readonly Inflicted[])
       .filter((fault) => fault.instance === instance)
       .map(({ from, to }) => Math.min(to, endedAt) - Math.max(from, startedAt))
       .filter((ms) => ms > 0)
-      .reduce((sum, ms) => sum + ms + AFTER_MS, 0);
+      .reduce((sum, ms) => sum + ms + CATCH_UP_MS, 0);
     if (took > LIMIT_MS + silentFor) {
       found.push(`${kind} (${id}) took ${Math.round(took)} ms, answered ${answer?.status ?? 'nothing'}`);
     }
@@ -35,7 +35,7 @@ export function checkHangs(calls: readonly Call[], faults: readonly Inflicted[])
   return found;
 }
 
-/** No call gets an answer that those who ask for nothing wrong should not see. */
+/** No call gets an error that a correct client should not see. */
 export function checkAnswers(calls: readonly Call[]): string[] {
   return calls.flatMap(({ id, kind, answer }) =>
     !answer || answer.status < 400 || EXPECTED.includes(`${answer.status} ${answer.code}`)
@@ -44,7 +44,7 @@ export function checkAnswers(calls: readonly Call[]): string[] {
   );
 }
 
-/** All that clients who ask for nothing wrong may be told. */
+/** Errors that a correct client may see. */
 const EXPECTED = [
   '404 KEY_NOT_FOUND',
   '408 TIMEOUT',
@@ -57,10 +57,10 @@ const EXPECTED = [
   '503 STALE',
 ];
 
-/** EX_SOFTWARE: the disk cannot be trusted any more, or the log is not the one that it was. */
+/** EX_SOFTWARE: the disk is no longer reliable, or the log is no longer the same. */
 const LOG_FAILED = 'exit 70';
-/** Whoever ends so answers what is under way before (milliseconds). */
-const FAREWELL_MS = 10_000;
+/** Time in which such an instance answers its requests before it exits (milliseconds). */
+const DRAIN_TIMEOUT_MS = 10_000;
 const LOG_FAULTS: readonly FaultKind[] = [
   'log killed',
   'log stopped',
@@ -72,13 +72,16 @@ const LOG_FAULTS: readonly FaultKind[] = [
   'fsync fails',
 ];
 
-/** A service ends by itself only where its log fails it, or where it cannot begin without it. */
+/** An instance exits by itself only if its log fails, or if it cannot start without it. */
 export function checkDeaths(deaths: readonly Death[], faults: readonly Inflicted[]): string[] {
   const during = (kinds: readonly FaultKind[], from: number, to: number) =>
     faults.some((fault) => kinds.includes(fault.kind) && fault.from < to && fault.to > from);
   return deaths
     .filter(({ how, served, startedAt, at }) => {
-      if (how === LOG_FAILED && during(['fsync fails', 'disk full', 'log restored'], at - FAREWELL_MS, at))
+      if (
+        how === LOG_FAILED &&
+        during(['fsync fails', 'disk full', 'log restored'], at - DRAIN_TIMEOUT_MS, at)
+      )
         return false;
       return served || !during(LOG_FAULTS, startedAt, at);
     })

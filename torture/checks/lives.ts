@@ -1,19 +1,19 @@
 import type { RecordedEvent } from '../../src/event-store/event-store.js';
 import { UNREADABLE } from '../faults.js';
 
-/** What a key is after an event, as simply as it can be said. */
+/** State of a key after an event, as simple as possible. */
 export type KeyState = {
   readonly repoId: string;
   readonly name: string;
   readonly status: 'active' | 'suspended' | 'deleted' | 'unavailable';
-  /** Of the access key and of each secret that is good, while the status is active. */
+  /** Access key, and hashes of the secrets that are valid while the status is active. */
   readonly accessKey: string;
   readonly hashes: readonly string[];
 };
 
-/** An event in the life of a key, and what the key is since then. */
-export type Moment = {
-  /** Which one it is of all events of the log, from 0 on. */
+/** Event in the life of a key, and the state of the key after it. */
+export type LifeEvent = {
+  /** Index among all events of the log, from 0. */
   readonly place: number;
   readonly position: string;
   readonly requestId: string;
@@ -22,13 +22,13 @@ export type Moment = {
   readonly state: KeyState;
 };
 
-/** Of every key that the log holds all that happened to it. */
-export type Lives = ReadonlyMap<string, readonly Moment[]>;
+/** Life of every key in the log. */
+export type Lives = ReadonlyMap<string, readonly LifeEvent[]>;
 
 const STREAM = 'aiApiKey-';
 
 export function livesIn(events: readonly RecordedEvent[]): Lives {
-  const lives = new Map<string, Moment[]>();
+  const lives = new Map<string, LifeEvent[]>();
   for (const [place, event] of events.entries()) {
     if (!event.stream.startsWith(STREAM)) continue;
     const id = event.stream.slice(STREAM.length);
@@ -36,18 +36,18 @@ export function livesIn(events: readonly RecordedEvent[]): Lives {
     lives.set(id, life);
     const { requestId } = event.metadata as { requestId: string };
     const { position, type } = event;
-    const data = event.data as Moment['data'];
+    const data = event.data as LifeEvent['data'];
     const state = next(life.at(-1)?.state, type, data, requestId.startsWith(UNREADABLE));
     life.push({ place, position, requestId, type, data, state });
   }
   return lives;
 }
 
-/** The rules of the life of a key, written down a second time: the checks do not trust the code that they check. */
+/** The rules for a key's life, written a second time: the checks do not trust the code that they check. */
 function next(
   before: KeyState | undefined,
   type: string,
-  data: Moment['data'],
+  data: LifeEvent['data'],
   isUnreadable: boolean,
 ): KeyState {
   const text = (field: string) => String(data[field]);

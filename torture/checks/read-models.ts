@@ -4,10 +4,10 @@ import { setTimeout } from 'node:timers/promises';
 import type { World } from '../world.js';
 import type { Lives } from './lives.js';
 
-/** For so long a read model may take to come back from whatever was done to it (milliseconds). */
-const PATIENCE_MS = 60_000;
+/** Time for a read model to recover from any fault (milliseconds). */
+const RECOVERY_TIMEOUT_MS = 60_000;
 
-/** What both instances list in the end is what the log says, and so is what Redis holds. */
+/** In the end both instances list what the log says, and Redis holds the same. */
 export async function checkReadModels(world: World, lives: Lives, end: string): Promise<string[]> {
   const found: string[] = [];
   const expected = expectedLists(lives);
@@ -45,10 +45,10 @@ function expectedLists(lives: Lives): Map<string, Set<string>> {
   return lists;
 }
 
-/** @returns why there is none */
+/** @returns the list, or why there is none */
 async function listOf(url: string, token: string, minPosition: string): Promise<Set<string> | string> {
   const headers = { authorization: `Bearer ${token}`, 'keyledger-min-position': minPosition };
-  const giveUpAt = performance.now() + PATIENCE_MS;
+  const giveUpAt = performance.now() + RECOVERY_TIMEOUT_MS;
   for (;;) {
     const response = await fetch(url, { headers }).catch(() => undefined);
     const answer = (await response?.json().catch(() => undefined)) as { apiKeys?: Shown[]; code?: string };
@@ -58,7 +58,10 @@ async function listOf(url: string, token: string, minPosition: string): Promise<
   }
 }
 
-/** `keyledger audit verify` finds no fault in the log but the events that nobody can read, and no difference. */
+/**
+ * `keyledger audit verify` finds no violation in the log but the unreadable events, and no difference in
+ * Redis.
+ */
 async function auditVerify({ settings }: World, lives: Lives): Promise<string[]> {
   const verify = spawn(process.execPath, ['dist/src/cli.js', 'audit', 'verify', '--json'], {
     env: { PATH: process.env['PATH'], ...settings },

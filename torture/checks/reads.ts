@@ -1,21 +1,22 @@
 import { hashOf } from '../../src/security/credentials.js';
 import { type Call, type Era, saysNothing } from '../history.js';
-import type { KeyState, Lives, Moment } from './lives.js';
+import type { KeyState, LifeEvent, Lives } from './lives.js';
 
-/** Places in the log, both included: what a read has seen is known to be one of them. */
+/** Places in the log, both inclusive, one of which a read has seen. */
 type Span = readonly [from: number, to: number];
 
 /**
- * Every list, key and verdict is that of one place in the log: not before the position that was asked for, not before
- * what had been answered longer ago than the staleness that it owns up to, and not after its own end.
+ * Every list, key and verification result is that of one place in the log: not before the requested minimum
+ * position, not before what had been answered longer ago than the staleness in the answer, and not after the
+ * end of the log.
  */
 export function checkReads(era: Era, lives: Lives): string[] {
   const placeOf = new Map(era.events.map(({ position }, place) => [position as string, place]));
   const known = knownSince(era, lives);
-  const byRepository = new Map<string, (readonly Moment[])[]>();
-  const byAccessKey = new Map<string, readonly Moment[]>();
+  const byRepository = new Map<string, (readonly LifeEvent[])[]>();
+  const byAccessKey = new Map<string, readonly LifeEvent[]>();
   for (const life of lives.values()) {
-    const { repoId, accessKey } = (life[0] as Moment).state;
+    const { repoId, accessKey } = (life[0] as LifeEvent).state;
     byRepository.set(repoId, [...(byRepository.get(repoId) ?? []), life]);
     byAccessKey.set(accessKey, life);
   }
@@ -33,7 +34,7 @@ export function checkReads(era: Era, lives: Lives): string[] {
     const window: Span = [least, era.events.length - 1];
     const wrong =
       kind === 'verify'
-        ? wrongVerdict(call, byAccessKey.get(call.key ?? ''), window, placeOf)
+        ? wrongResult(call, byAccessKey.get(call.key ?? ''), window, placeOf)
         : kind === 'list'
           ? wrongList(call, byRepository.get(repoId) ?? [], window)
           : wrongKey(call, lives.get(apiKeyId) ?? [], window);
@@ -42,12 +43,12 @@ export function checkReads(era: Era, lives: Lives): string[] {
   return found;
 }
 
-/** What is told is rounded to a tenth of a second. */
+/** The service rounds staleness to a tenth of a second. */
 const ROUNDING_S = 0.1;
-/** An answer that says nothing of how old it is may be as old as it likes. */
+/** An answer without a staleness may be of any age. */
 const staleOf = ({ answer }: Call) => (answer?.staleness ?? Number.POSITIVE_INFINITY) + ROUNDING_S;
 
-/** Of a moment the last place in the log that had been answered for by then. */
+/** Last place in the log whose event had been acknowledged by a point in time. */
 function knownSince({ calls, restored }: Era, lives: Lives): (at: number) => number {
   const placeOf = new Map([...lives.values()].flat().map(({ requestId, place }) => [requestId, place]));
   const answered = calls
@@ -70,9 +71,9 @@ function knownSince({ calls, restored }: Era, lives: Lives): (at: number) => num
   };
 }
 
-/** The spans in which a key, after its creation or (with 'absent') before it too, was as the test says. */
+/** Spans in which the state of a key satisfies `holds`; before its creation the state is undefined. */
 function spansWhere(
-  life: readonly Moment[],
+  life: readonly LifeEvent[],
   holds: (state: KeyState | undefined) => boolean,
   end: number,
 ): Span[] {
@@ -103,12 +104,16 @@ function isAs(shown: Shown, state: KeyState | undefined): boolean {
 
 type Shown = { readonly id: string; readonly name: string; readonly status: string };
 
-function wrongList({ answer }: Call, keys: readonly (readonly Moment[])[], window: Span): string | undefined {
+function wrongList(
+  { answer }: Call,
+  keys: readonly (readonly LifeEvent[])[],
+  window: Span,
+): string | undefined {
   if (answer?.status !== 200) return `answered ${answer?.status} ${answer?.code}`;
   const shown = new Map((answer.body['apiKeys'] as Shown[]).map((key) => [key.id, key]));
   let spans: Span[] = [window];
   for (const life of keys) {
-    const id = String((life[0] as Moment).data['apiKeyId']);
+    const id = String((life[0] as LifeEvent).data['apiKeyId']);
     const one = shown.get(id);
     shown.delete(id);
     const holds = one
@@ -123,7 +128,7 @@ function wrongList({ answer }: Call, keys: readonly (readonly Moment[])[], windo
   return shown.size > 0 ? `it shows ${[...shown.keys()].join()}, which the log does not hold` : undefined;
 }
 
-function wrongKey({ answer }: Call, life: readonly Moment[], window: Span): string | undefined {
+function wrongKey({ answer }: Call, life: readonly LifeEvent[], window: Span): string | undefined {
   const one = answer?.body['apiKey'] as Shown | undefined;
   if (!one && answer?.status !== 404) return `answered ${answer?.status} ${answer?.code}`;
   const holds = one
@@ -133,9 +138,9 @@ function wrongKey({ answer }: Call, life: readonly Moment[], window: Span): stri
   return `it is ${one ? `shown as ${one.status} and ${one.name}` : 'not found'}, as it was at no place of the log from ${window[0]} on`;
 }
 
-function wrongVerdict(
+function wrongResult(
   { secret = '', answer }: Call,
-  life: readonly Moment[] | undefined,
+  life: readonly LifeEvent[] | undefined,
   window: Span,
   placeOf: ReadonlyMap<string, number>,
 ): string | undefined {
@@ -150,9 +155,9 @@ function wrongVerdict(
   const place = placeOf.get(answer.position ?? '');
   if (place === undefined) return `valid as of ${answer.position}, which this log does not hold`;
   if (place < window[0]) return `valid as of place ${place}, but it owed ${window[0]}`;
-  const state = life?.findLast((moment) => moment.place <= place)?.state;
-  const verdict = verifyCredential(state, hash);
-  if (verdict !== 'valid') return `valid as of place ${place}, where the log says ${verdict}`;
+  const state = life?.findLast((event) => event.place <= place)?.state;
+  const result = verifyCredential(state, hash);
+  if (result !== 'valid') return `valid as of place ${place}, where the log says ${result}`;
   const { name } = answer.body['apiKey'] as Shown;
   return name === state?.name ? undefined : `valid by the name of ${name}, and it was ${state?.name}`;
 }

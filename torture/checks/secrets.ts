@@ -1,11 +1,11 @@
 import { createReadStream, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** A secret as it is given: nothing else looks like it. */
+/** Pattern of an issued secret; nothing else matches it. */
 const SECRET = /secret_[0-9A-Za-z]{43,}/;
 const LONGEST = 64;
 
-/** No secret is in what was printed. */
+/** No output holds a secret. */
 export function checkOutputs(outputs: Readonly<Record<string, string>>): string[] {
   return Object.entries(outputs).flatMap(([name, text]) => {
     const [secret] = SECRET.exec(text) ?? [];
@@ -13,12 +13,13 @@ export function checkOutputs(outputs: Readonly<Record<string, string>>): string[
   });
 }
 
-/** No secret is in any file: those of the log, of Redis, of the service, and those of the torture itself. */
+/** No file holds a secret: of the log, of Redis, of the service, or of the torture itself. */
 export async function checkFiles(folder: string): Promise<string[]> {
   const found: string[] = [];
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);
-    // What is gone meanwhile, as what SQLite has beside its file, was put into others.
+    // A file that has disappeared, such as those that SQLite keeps beside its own, has been merged into
+    // others.
     if (!entry.isFile() || !existsSync(path)) continue;
     const secret = await secretIn(path);
     if (secret) found.push(`${path.slice(folder.length + 1)} holds ${secret.slice(0, 12)}…`);

@@ -1,4 +1,4 @@
-/** An event of an API key, or of who looked at what. */
+/** Event of an API key or a webhook, or a record of an audit access. */
 export type AuditEvent = {
   readonly id: string;
   readonly type: string;
@@ -8,17 +8,17 @@ export type AuditEvent = {
   readonly actor: { readonly issuer: string; readonly subject: string } | null;
   readonly requestId: string | null;
   readonly apiKeyId: string | null;
-  /** Of an event of a webhook. */
+  /** For an event of a webhook. */
   readonly webhookId?: string;
   readonly revision: number;
   readonly position: string;
-  /** What it changed, from which value to which. */
+  /** Changed fields, each with its old and its new value. */
   readonly changes: Readonly<Record<string, { readonly from: AuditValue; readonly to: AuditValue }>>;
-  /** Of a suspension or a deletion. */
+  /** For a suspension or a deletion. */
   readonly reason?: string | null;
-  /** Why the service cannot read the event. */
+  /** Reason why the service cannot read the event. */
   readonly unreadable?: string;
-  /** Of an `AuditAccessed`: what was looked at. */
+  /** For `AuditAccessed`: the query, and where it came from. */
   readonly accessed?: {
     readonly access: string;
     readonly query: Readonly<Record<string, string | number>>;
@@ -28,11 +28,11 @@ export type AuditEvent = {
 };
 type AuditValue = string | number | null;
 
-/** Oldest first. */
+/** History of an API key, oldest event first. */
 export type ApiKeyHistory = { readonly success: true; readonly events: readonly AuditEvent[] };
 
-/** Newest first. */
+/** Page of the audit, newest event first. */
 export type AuditPage = ApiKeyHistory & {
-  /** Where the next page begins, null on the last page. */
+  /** Cursor of the next page, null on the last page. */
   readonly nextCursor: string | null;
 };

@@ -1,23 +1,23 @@
 /**
- * Why a call failed. What the service says comes first; where it said nothing, or something else than
- * Keyledger's JSON answered, `code` is one of the client's own:
+ * Error of a call. `code` and `message` come from the service; without an answer, or with one that is not
+ * Keyledger's JSON, `code` is one of the client's own:
  *
- * - `NETWORK` (status 0): no answer; `cause` tells what fetch said
- * - `TIMEOUT` (status 0): no answer within the time limit of a try
- * - `REDIRECTED`: the service is at another address
- * - `BAD_ANSWER`: an answer of success that is none of Keyledger's
- * - `HTTP_<status>`: an answer of failure without a code, such as a proxy's page
+ * - `NETWORK` (status 0): no answer; `cause` is the error of fetch
+ * - `TIMEOUT` (status 0): no answer within the timeout of an attempt
+ * - `REDIRECTED`: the service redirects to another URL
+ * - `BAD_ANSWER`: a successful answer that is not Keyledger's
+ * - `HTTP_<status>`: a failure without a code, such as a proxy's page
  */
 export class KeyledgerClientError extends Error {
-  /** The HTTP status; 0 if there was no answer. */
+  /** HTTP status; 0 if there was no answer. */
   readonly status: number;
   readonly code: string;
   readonly requestId: string | null;
-  /** The API key in question, where the answer names one: the one that an Idempotency-Key made. */
+  /** Id of the API key that an Idempotency-Key created, if the answer names it. */
   readonly id: string | null;
-  /** Of a creation or rotation: with it the call can be made again, later too, and is done once. */
+  /** For a creation or rotation: repeating the call with this key, even later, carries it out only once. */
   readonly idempotencyKey: string | null;
-  /** How long the service asks to wait (milliseconds). */
+  /** Milliseconds that the service asks to wait. */
   readonly retryAfterMs: number | null;
 
   constructor(status: number, code: string, message: string, details: ErrorDetails = {}) {

@@ -1,20 +1,20 @@
-/** One message of an event stream. */
+/** Message of an event stream. */
 export type Message = {
   /** `message` where the stream names none. */
   readonly event: string;
   readonly data: string;
-  /** The last id that the stream gave, with this message or before it; '' before the first. */
+  /** Latest id in the stream, up to and including this message; '' before the first. */
   readonly lastId: string;
 };
 
 /**
- * Reads an event stream as the standard says
- * (https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation), wherever it is cut into
- * pieces. `retry` is left aside, as is what no empty line has ended.
- * @returns takes the next piece, and gives the messages that end in it
+ * Parses an event stream by the standard
+ * (https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation), however it is
+ * split into pieces. Ignores `retry`, and a last message that no empty line ends.
+ * @returns parses the next piece, and returns the messages that end in it
  */
 export function eventStreamParser(): (piece: Uint8Array) => Message[] {
-  // Takes a byte order mark away, and waits for the rest of a character.
+  // Drops a byte order mark, and buffers incomplete characters.
   const decoder = new TextDecoder();
   let begunLine = '';
   let endedInCr = false;
@@ -25,7 +25,7 @@ export function eventStreamParser(): (piece: Uint8Array) => Message[] {
   return (piece) => {
     let text = decoder.decode(piece, { stream: true });
     if (text === '') return [];
-    // The other half of a line's end that the piece before has ended.
+    // Second half of a CR LF that is split between two pieces.
     if (endedInCr && text.startsWith('\n')) text = text.slice(1);
     endedInCr = text.endsWith('\r');
     const lines = text.split(/\r\n|\r|\n/);

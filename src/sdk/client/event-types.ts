@@ -1,25 +1,25 @@
-/** An event of the feed: a CloudEvent (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md). */
+/** Event of the feed: a CloudEvent (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md). */
 export type KeyledgerEvent = {
   readonly specversion: '1.0';
-  /** With `source` unique. */
+  /** Unique together with `source`. */
   readonly id: string;
   /** The log, as a URN. */
   readonly source: string;
-  /** `ApiKeyCreated`, `ApiKeyDeleted`, …: docs/events.md has them all. There may be more of them one day. */
+  /** `ApiKeyCreated`, `ApiKeyDeleted`, …: see docs/events.md. Later versions may add types. */
   readonly type: string;
-  /** Id of the API key or webhook that it is about. */
+  /** Id of the API key or webhook that the event belongs to. */
   readonly subject?: string;
-  /** When it occurred: RFC 3339, UTC. */
+  /** When the event occurred: RFC 3339, UTC. */
   readonly time: string;
   readonly datacontenttype: 'application/json';
-  /** Where it is in the log, and which event that is: as `after` it resumes right behind this event. */
+  /** Resume token: the event's place in the log and its id. As `after` it resumes right after this event. */
   readonly position: string;
-  /** What the type says, beside what every event has. */
+  /** Fields of the event's type, besides those that every event has. */
   readonly data: {
     readonly repoId: string;
-    /** Which one it is of the events of its API key or webhook, from 0 on. */
+    /** Number of the event among those of its API key or webhook, from 0. */
     readonly revision: number;
-    /** Why the service cannot read the event. Nothing is known then but that something happened. */
+    /** Reason why the service cannot read the event; then nothing else about it is known. */
     readonly unreadable?: string;
     readonly [said: string]: unknown;
   };

@@ -1,4 +1,4 @@
-/** The feed: one stream of events over as many connections as it takes. */
+/** The feed: one stream of events over any number of connections. */
 import { KeyledgerClientError } from './error.js';
 import type { KeyledgerEvent } from './event-types.js';
 import { followMessages } from './follow-messages.js';
@@ -7,14 +7,18 @@ import { rejectUnknown } from './reject-unknown.js';
 import type { Open } from './transport.js';
 import type { EventsOptions } from './types.js';
 
-/** The service sends a heartbeat every 15 seconds: after more than two of them that did not come nobody is there. */
+/**
+ * The service sends a heartbeat every 15 seconds; more than two missing ones mean a dead connection
+ * (milliseconds).
+ */
 const SILENT_MS = 45_000;
 
 /**
- * Every event, in order, each once: after a failure it connects again behind what it has handed over last. Nothing is
- * read before it is asked for.
- * @param silentMs for how long a connection may be silent while more is asked for
- * @throws KeyledgerClientError the service will not have it; the signal's reason; what the token function threw
+ * Yields every event once and in order: after a failure it reconnects after the last event that it has
+ * yielded. It reads only on demand.
+ * @param silentMs longest silence of a connection while the caller waits for more (milliseconds)
+ * @throws KeyledgerClientError the service refuses the request; the signal's reason; the error of the token
+ * function
  */
 export async function* followEvents(
   open: Open,
@@ -34,7 +38,7 @@ function eventOf(data: string): KeyledgerEvent {
     const event = JSON.parse(data) as KeyledgerEvent;
     if (typeof event.position === 'string') return event;
   } catch {
-    // Said below.
+    // Reported below.
   }
-  throw new KeyledgerClientError(200, 'BAD_ANSWER', 'This is no event of Keyledger; is baseUrl right?');
+  throw new KeyledgerClientError(200, 'BAD_ANSWER', 'This is not a Keyledger event; check baseUrl');
 }

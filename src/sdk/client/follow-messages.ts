@@ -1,20 +1,25 @@
-/** Any stream of the service, over as many connections as it takes. */
+/** Any stream of the service, over any number of connections. */
 import { KeyledgerClientError } from './error.js';
 import { eventStreamParser, type Message } from './event-stream-parser.js';
 import { isRetryable, retryDelay, wait } from './retry.js';
 import type { Open, OpenStream } from './transport.js';
 
-/** What gives tokens may go by a clock that is behind: for so long after a stream that was accepted (milliseconds). */
+/**
+ * Time after a stream was accepted during which the client retries a refused token: the token function may go
+ * by a clock that is slow (milliseconds).
+ */
 const TOKEN_RETRY_MS = 60_000;
 const FIRST_TOKEN_RETRY_MS = 1000;
 
-/** @property askedAt when the connection was asked for that brought it (performance.now()) */
+/**
+ * @property askedAt when the client requested the connection that delivered the message (performance.now())
+ */
 export type FollowedMessage = Message & { readonly askedAt: number };
 
 /**
- * @property after where it begins
+ * @property after id after which the stream starts
  * @property silentMs longest silence of a connection while the reader waits for more (milliseconds)
- * @property onRetry receives the error of each connection that could not be made, before the next attempt
+ * @property onRetry receives the error of each failed connection, before the next attempt
  */
 export type FollowOptions = {
   readonly after: string | undefined;
@@ -24,10 +29,11 @@ export type FollowOptions = {
 };
 
 /**
- * Every message: after a failure it connects again behind the last id that it has handed over. Nothing is read before
- * it is asked for.
- * @param pathFrom what is opened to go on behind an id
- * @throws KeyledgerClientError the service will not have it; the signal's reason; what the token function threw
+ * Yields every message: after a failure it reconnects after the last id that it has yielded. It reads only on
+ * demand.
+ * @param pathFrom path that resumes after an id
+ * @throws KeyledgerClientError the service refuses the request; the signal's reason; the error of the token
+ * function
  */
 export async function* followMessages(
   open: Open,
@@ -43,9 +49,10 @@ export async function* followMessages(
       tokenRetryMs = TOKEN_RETRY_MS;
       for await (const message of messagesOf(body, signal, silentMs)) {
         if (message.event === 'end') break;
-        // Of a mark, too: it is as far as the service has looked, and all before it has been handed over.
+        // The id of a mark counts, too: the service has read the log up to it, and has sent all events before
+        // it.
         const next = message.lastId === '' ? id : message.lastId;
-        // A connection that brings nothing on is a failure, though it begins well each time.
+        // A connection without progress is a failure, even if it starts well each time.
         if (next !== id || message.event === 'caught-up') failures = 0;
         id = next;
         yield { ...message, askedAt };
@@ -59,11 +66,11 @@ export async function* followMessages(
   }
 }
 
-/** Whoever waits for events has time: for a service that has a fault, too. */
+/** A subscriber can wait, so it also retries faults of the service. */
 const isRetryableForStream = (error: KeyledgerClientError): boolean =>
   isRetryable(error) || error.status >= 500;
 
-/** What one connection brings, until it ends, breaks or falls silent. */
+/** Messages of one connection, until it ends, breaks or falls silent. */
 async function* messagesOf(
   body: OpenStream['body'],
   signal: AbortSignal | undefined,
@@ -85,7 +92,10 @@ async function* messagesOf(
   }
 }
 
-/** Undefined if there is none, or none in time. @throws the reason of the signal as soon as it is aborted */
+/**
+ * Reads the next piece; undefined if the stream has ended, or is silent for too long.
+ * @throws the reason of the signal as soon as it aborts
+ */
 function nextPiece(
   reader: ReadableStreamDefaultReader<Uint8Array>,
   signal: AbortSignal | undefined,

@@ -1,10 +1,10 @@
 /**
- * The client of Keyledger's HTTP API: typed, without dependencies, for Node, Deno and browsers.
+ * Client of Keyledger's HTTP API: typed, without dependencies, for Node, Deno and browsers.
  *
- * It tries again what failed in passing (no answer, 408, 425, 429, 502, 503, 504), after what Retry-After asks
- * for and a random, growing delay, and never 500 or another 4xx. No try can create a second API key or
- * rotate a second time: a creation or rotation carries an Idempotency-Key, which stays the same over
- * its tries, as does its body.
+ * It retries transient failures (no answer, 408, 425, 429, 502, 503, 504) after the delay that Retry-After
+ * requests plus a random, growing backoff, and never 500 or another 4xx. No attempt can create a second API
+ * key or rotate a second time: a creation or rotation carries an Idempotency-Key, and all its attempts send
+ * the same key and body.
  */
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
 import { followEvents } from './events.js';
@@ -29,7 +29,7 @@ export { KeyledgerClientError } from './error.js';
 export type * from './event-types.js';
 export type * from './types.js';
 
-/** @throws TypeError, RangeError for options that make no client */
+/** @throws TypeError, RangeError invalid options */
 export function createClient(options: ClientOptions): Client {
   const { call, open } = createTransport(options);
 
@@ -164,7 +164,7 @@ export function createClient(options: ClientOptions): Client {
       { key, secret, repoId, aiType, ...others },
       { minPosition, signal, ...otherOptions } = {},
     ) => {
-      // The answer that gave the API key may be handed on as it is.
+      // Callers may pass the answer that issued the API key unchanged.
       const { success, id, position, ...unknown } = others as Partial<CreatedApiKey>;
       rejectUnknown(unknown, otherOptions);
       const { answer, headers } = await call<VerificationOutcome>({
@@ -190,7 +190,10 @@ export function createClient(options: ClientOptions): Client {
   };
 }
 
-/** Not left to JSON, which would make null of a wrong Date: an API key that never expires. */
+/**
+ * JSON.stringify would turn an invalid Date into null: an API key that never expires. toISOString throws
+ * instead.
+ */
 function timeText(time: string | Date | null | undefined): string | null | undefined {
   return time === undefined || time === null || typeof time === 'string' ? time : time.toISOString();
 }

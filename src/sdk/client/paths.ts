@@ -7,15 +7,15 @@ export const auditPath = (repoId: string): string => `${repoPath(repoId)}/audit`
 export const apiKeyPath = (repoId: string, apikeyId: string): string =>
   `${apiKeysPath(repoId)}/${segment('apikeyId', apikeyId)}`;
 
-/** An id as one segment of a path. The dots cannot be encoded: URLs take %2e%2e for a step up, too. */
+/** Encodes an id as one segment of a path. Dots cannot be encoded: URLs treat %2e%2e as a step up, too. */
 function segment(name: string, id: string): string {
   if (typeof id !== 'string' || ['', '.', '..'].includes(id)) {
-    throw new TypeError(`${name} must be text other than "", "." and ".."`);
+    throw new TypeError(`${name} must be a string other than "", "." and ".."`);
   }
   return encodeURIComponent(id);
 }
 
-/** The query of a path, question mark included; nothing if no parameter is given. */
+/** Query of a path, including the question mark; empty without parameters. */
 export function query(parameters: Readonly<Record<string, string | number | null | undefined>>): string {
   const given = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {

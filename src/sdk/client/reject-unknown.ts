@@ -1,8 +1,8 @@
 /**
- * Refuses members that a call does not know, which a caller without types may have misspelt: an expiry that is dropped
- * makes an API key that never expires.
- * @param others what is left of each object when the known members are taken out
- * @throws TypeError names them
+ * Rejects unknown members, which a caller without types may have misspelt: a dropped expiry creates an API
+ * key that never expires.
+ * @param others what remains of each object without its known members
+ * @throws TypeError names the unknown members
  */
 export function rejectUnknown(...others: readonly object[]): void {
   const names = others.flatMap((one) => Object.keys(one));

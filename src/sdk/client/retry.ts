@@ -2,23 +2,23 @@ import type { KeyledgerClientError } from './error.js';
 
 const MIN_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 10_000;
-/** The rate limit of the service counts by the minute, so it never asks for more. */
+/** The service limits rates by the minute, so it never asks for more. */
 const MAX_RETRY_AFTER_MS = 60_000;
 
-/** 408 and 425: the service has not taken the request, and asks for it again (RFC 9110, RFC 8470). */
+/** 408 and 425: the service has not accepted the request, and asks for it again (RFC 9110, RFC 8470). */
 const RETRYABLE_STATUSES = [408, 425, 429, 502, 503, 504];
 const NO_ANSWER = ['NETWORK', 'TIMEOUT'];
 /**
- * May the next try fare better? Not with another 4xx, which is about the request, nor with 500, a
- * fault of the service that the same request meets again.
+ * Whether another attempt may succeed. Not after another 4xx, which is about the request, nor after 500, a
+ * fault of the service that the same request would meet again.
  */
 export const isRetryable = ({ status, code }: KeyledgerClientError): boolean =>
   RETRYABLE_STATUSES.includes(status) || (status === 0 && NO_ANSWER.includes(code));
 
 /**
- * Milliseconds to wait after a failed try: what the service asked for, a minute at most, and a random
- * part (full jitter) of a limit that doubles with every try, so that many clients do not come back at once.
- * @param attempt the try that failed, from 1 on
+ * Milliseconds to wait after a failed attempt: what the service asks for, at most a minute, and a random part
+ * (full jitter) of a limit that doubles with every attempt, so that many clients do not return at once.
+ * @param attempt number of the attempt that failed, from 1
  * @param random from 0 to 1
  */
 export function retryDelay(attempt: number, retryAfterMs: number | null, random: number): number {
@@ -27,8 +27,8 @@ export function retryDelay(attempt: number, retryAfterMs: number | null, random:
 }
 
 /**
- * A Retry-After header (RFC 9110, section 10.2.3: seconds or a date) in milliseconds from now; null if
- * it is missing or neither.
+ * Parses a Retry-After header (RFC 9110, section 10.2.3: seconds or a date) into milliseconds from now; null
+ * if it is missing or neither.
  */
 export function parseRetryAfter(header: string | null, now: number): number | null {
   const text = header?.trim() ?? '';
@@ -37,7 +37,10 @@ export function parseRetryAfter(header: string | null, now: number): number | nu
   return Number.isNaN(date) ? null : Math.max(date - now, 0);
 }
 
-/** @throws the reason of the signal as soon as it is aborted */
+/**
+ * Waits for `ms` milliseconds.
+ * @throws the reason of the signal as soon as it aborts
+ */
 export function wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const end = () => {

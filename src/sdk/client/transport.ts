@@ -1,4 +1,4 @@
-/** One call over HTTP: its tries, the limit of each, and what an answer means; and how a stream is opened. */
+/** Calls over HTTP: attempts, timeouts, and the meaning of answers; and opening of streams. */
 import { KeyledgerClientError } from './error.js';
 import { rejectUnknown } from './reject-unknown.js';
 import { isRetryable, parseRetryAfter, retryDelay, wait } from './retry.js';
@@ -12,18 +12,18 @@ export type Call = {
   readonly body?: object;
   readonly idempotencyKey?: string;
   readonly minPosition?: string | undefined;
-  /** The client's token is neither asked for nor sent. */
+  /** Neither request the client's token nor send it. */
   readonly withoutToken?: true;
 };
 
 export type Answer<T> = { readonly answer: T; readonly headers: Headers };
 
 export type StreamBody = NonNullable<Response['body']>;
-/** @property askedAt when it was asked for (performance.now()) */
+/** @property askedAt when the client requested the stream (performance.now()) */
 export type OpenStream = { readonly body: StreamBody; readonly askedAt: number };
 /**
- * Opens an event stream. It is for the caller to cancel, and to open again when it ends.
- * @param tokenRetryMs for how long tokens that are refused are asked for anew
+ * Opens an event stream. The caller cancels it, and reopens it when it ends.
+ * @param tokenRetryMs for how long to retry with new tokens after a refused one (milliseconds)
  */
 export type Open = (
   path: string,
@@ -35,8 +35,8 @@ const EVENT_STREAM = 'text/event-stream';
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * What makes the calls of one client.
- * @throws TypeError, RangeError for options that make no client
+ * Creates the functions that make the calls of one client.
+ * @throws TypeError, RangeError invalid options
  */
 export function createTransport({
   baseUrl,
@@ -48,7 +48,7 @@ export function createTransport({
   rejectUnknown(others);
   const root = normalizeBaseUrl(baseUrl);
   if (!Number.isInteger(attempts) || attempts < 1) {
-    throw new RangeError('attempts must be a whole number from 1 on');
+    throw new RangeError('attempts must be a whole number of at least 1');
   }
   if (!(timeoutMs >= 1 && timeoutMs <= MAX_TIMER_MS)) {
     throw new RangeError(`timeoutMs must be from 1 to ${MAX_TIMER_MS}`);
@@ -78,7 +78,8 @@ export function createTransport({
       try {
         return await withTimeout(timeoutMs, request, (limit) => openOnce(request, limit));
       } catch (error) {
-        // A stream ends with its token: what gives tokens may take that one for good a while longer.
+        // The service ends a stream when its token expires; the token function may consider that token valid
+        // for longer.
         const mayBeOld = typeof token === 'function' && performance.now() < giveUpAt;
         if (!(error instanceof KeyledgerClientError && error.status === 401 && mayBeOld)) throw error;
         await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), signal);
@@ -123,7 +124,7 @@ export function createTransport({
     if (body !== undefined) headers.set('content-type', 'application/json');
     if (idempotencyKey !== undefined) headers.set('idempotency-key', idempotencyKey);
     if (minPosition !== undefined) headers.set('keyledger-min-position', minPosition);
-    // A redirect would be followed with another method (302) or to somewhere the secret has no business.
+    // Following a redirect would change the method (302), or send the secret to another server.
     const init = {
       method,
       headers,
@@ -153,29 +154,29 @@ async function mapNetworkError<T>(
   }
 }
 
-/** The address that paths are added to; in a browser it may be relative to the page. */
+/** Base URL of all paths; in a browser it may be relative to the page. */
 function normalizeBaseUrl(baseUrl: string): string {
   let url = '';
   try {
     url = new Request(baseUrl).url;
   } catch {
-    // Not handed on: it may quote a password in the address.
+    // Does not pass the error on: it may quote a password in the URL.
   }
   if (!/^https?:[^?#]*$/.test(url)) {
-    throw new TypeError('baseUrl must be an http(s) address without credentials, query and fragment');
+    throw new TypeError('baseUrl must be an http(s) URL without credentials, query or fragment');
   }
   return url.replace(/\/+$/, '');
 }
 
-/** Checked here, because fetch would quote a wrong token in its error. */
+/** Checks the token here, because fetch would quote an invalid one in its error. */
 function bearer(token: string): string {
   if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token.trim())) {
-    throw new TypeError('The token must be text without white space and not empty');
+    throw new TypeError('The token must be a non-empty string without white space');
   }
   return `Bearer ${token.trim()}`;
 }
 
-/** What an answer that is not the wanted one means. */
+/** Error for an answer that is not the expected one. */
 function failure(
   { ok, type, status, headers }: Response,
   answer: Readonly<Record<string, unknown>>,
@@ -193,16 +194,16 @@ function failure(
     retryAfterMs: parseRetryAfter(headers.get('retry-after'), Date.now()),
   };
   if (type === 'opaqueredirect' || (status >= 300 && status < 400)) {
-    const message = 'The service is at another address; give that one as baseUrl';
+    const message = 'The service redirects to another URL; use that one as baseUrl';
     return new KeyledgerClientError(status, 'REDIRECTED', message, facts);
   }
   if (ok) {
-    const message = `The answer (${status}) is none of Keyledger's; is baseUrl right?`;
+    const message = `The answer (${status}) is not Keyledger's; check baseUrl`;
     return new KeyledgerClientError(status, 'BAD_ANSWER', message, facts);
   }
-  const reason = field('message') ?? `The answer was ${status}, without a reason`;
+  const reason = field('message') ?? `The service answered ${status} without a reason`;
   const expiredAt = status === 401 && sentToken !== undefined ? expiryPassed(sentToken) : undefined;
-  const message = expiredAt === undefined ? reason : `${reason}: this one expired at ${expiredAt}`;
+  const message = expiredAt === undefined ? reason : `${reason}: the token expired at ${expiredAt}`;
   return new KeyledgerClientError(status, field('code') ?? `HTTP_${status}`, message, facts);
 }
 
@@ -216,9 +217,9 @@ function jsonObject(text: string): Readonly<Record<string, unknown>> | undefined
 }
 
 /**
- * Runs one try, whose signal is aborted after so many milliseconds or with the caller's. By hand
- * instead of AbortSignal.any, which not every runtime has and some do not free.
- * @throws what the try throws, KeyledgerClientError TIMEOUT, or the reason of the caller's signal
+ * Runs one attempt, whose signal aborts after `ms` milliseconds or with the caller's. Does not use
+ * AbortSignal.any, which not every runtime has and some do not free.
+ * @throws what the attempt throws, KeyledgerClientError TIMEOUT, or the reason of the caller's signal
  */
 async function withTimeout<T>(
   ms: number,

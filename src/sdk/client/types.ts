@@ -3,101 +3,110 @@ import type { KeyledgerEvent } from './event-types.js';
 
 export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
 
-/** `unavailable`: a part of its history cannot be read; it is never valid, but can be deleted. */
+/** `unavailable`: the service cannot read a part of its history; it is never valid, but can be deleted. */
 export type ApiKeyStatus = 'active' | 'suspended' | 'expired' | 'deleted' | 'unavailable';
 
 export type ClientOptions = {
-  /** Where the service is, such as `https://keys.example`; it may have a path. */
+  /** URL of the service, such as `https://keys.example`; it may have a path. */
   readonly baseUrl: string;
   /**
-   * A bearer token, or what gives one: it is asked before every try, so that no try goes out with a
-   * token that has expired meanwhile. All tokens of a client must be of one issuer and subject: to the
-   * service the same Idempotency-Key of another caller is another one. What it throws ends the call.
+   * A bearer token, or a function that returns one. The client calls the function before every attempt, so
+   * that no attempt sends a token that has expired meanwhile. All tokens of a client must be of one issuer
+   * and subject: the service keeps the Idempotency-Keys of each caller apart. An error of the function ends
+   * the call.
    */
   readonly token: string | (() => string | Promise<string>);
-  /** Tries of a call, the first one included, from 1 on. Default: 4 */
+  /** Attempts of a call, including the first, from 1. Default: 4 */
   readonly attempts?: number | undefined;
-  /** Limit of one try, the token and the whole answer included (milliseconds). Default: 10 000 */
+  /** Timeout of one attempt, including the token and the whole answer (milliseconds). Default: 10 000 */
   readonly timeoutMs?: number | undefined;
 };
 
 export type CallOptions = {
-  /** Ends the call at once, while it waits for its next try too; the call rejects with the signal's reason. */
+  /**
+   * Ends the call at once, also while it waits for its next attempt; the call rejects with the signal's
+   * reason.
+   */
   readonly signal?: AbortSignal | undefined;
 };
 
 export type CreateOptions = CallOptions & {
   /**
-   * 1 to 255 printable ASCII characters. All calls with it create one API key, in this process or
-   * another, and for 15 minutes get the same answer. Made anew for each call if there is none.
+   * 1 to 255 printable ASCII characters. All calls with the same key create one API key, in this process or
+   * another, and get the same answer for 15 minutes. Default: a new one for each call
    */
   readonly idempotencyKey?: string | undefined;
 };
 
 export type RotateOptions = CallOptions & {
-  /** As for a creation: all calls with it rotate an API key once. */
+  /** As for a creation: all calls with the same key rotate an API key once. */
   readonly idempotencyKey?: string | undefined;
 };
 
 export type ReadOptions = CallOptions & {
-  /** The `position` of a change that the answer must hold. */
+  /** `position` of a change that the answer must include. */
   readonly minPosition?: string | undefined;
 };
 
 export type GetOptions = ReadOptions & {
-  /** Deleted API keys, too. */
+  /** Include deleted API keys. */
   readonly include?: 'deleted' | undefined;
-  /** What was so then: RFC 3339, a Date, or the position of a change. For tokens of an auditor. */
+  /**
+   * State as of this point in time: RFC 3339, a Date, or the position of a change. Requires a token of an
+   * auditor.
+   */
   readonly asOf?: string | Date | undefined;
 };
 
 export type ListOptions = GetOptions & {
   readonly status?: ApiKeyStatus | undefined;
   readonly aiType?: AiType | undefined;
-  /** 1 to 1000 API keys. Without it all of them are in one answer. */
+  /** 1 to 1000 API keys. Default: all of them in one answer */
   readonly limit?: number | undefined;
-  /** The `nextCursor` of the page before; null, as nothing: from the newest on. */
+  /** `nextCursor` of the previous page; null or undefined: start with the newest. */
   readonly cursor?: string | null | undefined;
 };
 
 export type AuditOptions = CallOptions & {
-  /** What occurred then (RFC 3339, or a Date) or later, or comes behind this position. */
+  /** Events that occurred at this time (RFC 3339, or a Date) or later, or that follow this position. */
   readonly from?: string | Date | undefined;
-  /** What occurred then or before, or comes up to and with this position. */
+  /** Events that occurred at this time or before, or up to and including this position. */
   readonly to?: string | Date | undefined;
   readonly types?: readonly string[] | undefined;
-  /** Subject of who did it. */
+  /** Subject that caused the event. */
   readonly actor?: string | undefined;
   readonly apikeyId?: string | undefined;
-  /** 1 to 1000; 100 without it. */
+  /** 1 to 1000. Default: 100 */
   readonly limit?: number | undefined;
-  /** The `nextCursor` of the page before; null, as nothing: from the newest on. */
+  /** `nextCursor` of the previous page; null or undefined: start with the newest. */
   readonly cursor?: string | null | undefined;
 };
 
 export type EventsOptions = CallOptions & {
-  /** The `position` of an event, to go on right behind it; `start`: from the first event on. Without it: from now on. */
+  /**
+   * `position` of an event, to resume right after it; `start`: from the first event. Default: only new events
+   */
   readonly after?: string | 'start' | undefined;
-  /** Of this repository only. */
+  /** Only events of this repository. */
   readonly repo?: string | undefined;
-  /** Of these types only; without it all but AuditAccessed, which reading the audit causes. */
+  /** Only events of these types. Default: all but AuditAccessed, which reading the audit causes */
   readonly types?: readonly string[] | undefined;
 };
 
-/** Where the change is in the log, for `minPosition`; null if the service did not say. */
+/** Position of the change in the log, for `minPosition`; null if the service did not send it. */
 export type Positioned = { readonly position: string | null };
 
 export type NewApiKey = {
   readonly name: string;
   readonly aiType: AiType;
-  /** RFC 3339, or a Date; null, as nothing: it does not expire. */
+  /** RFC 3339, or a Date; null or undefined: never expires. */
   readonly expiresAt?: string | Date | null | undefined;
 };
 
-/** What stays undefined is not changed. */
+/** Undefined members stay unchanged. */
 export type ApiKeyChange = {
   readonly name?: string | undefined;
-  /** RFC 3339, or a Date; null takes the expiry away. */
+  /** RFC 3339, or a Date; null removes the expiry. */
   readonly expiresAt?: string | Date | null | undefined;
 };
 
@@ -113,11 +122,11 @@ export type CreatedApiKey = Positioned & {
   readonly id: string;
   /** Access key, FB_AI_… */
   readonly key: string;
-  /** secret_…; it is never shown again. */
+  /** secret_…; the service never shows it again. */
   readonly secret: string;
 };
 
-/** With the new secret. */
+/** The API key with its new secret. */
 export type RotatedApiKey = CreatedApiKey;
 
 export type ApiKey = {
@@ -126,14 +135,14 @@ export type ApiKey = {
   readonly repoId: string;
   readonly key: string;
   readonly aiType: AiType;
-  /** RFC 3339, UTC, as are the other times. */
+  /** RFC 3339, UTC, like the other times. */
   readonly createdAt: string;
   readonly deletedAt: string | null;
   readonly expiresAt: string | null;
-  /** The minute of its last use; absent while none is known, and with `asOf`. */
+  /** Minute of its last use; absent if unknown, and with `asOf`. */
   readonly lastUsedAt?: string;
   readonly status: ApiKeyStatus;
-  /** With `asOf`: where in the log the event is that made it so, and its id. */
+  /** With `asOf`: position of the event that led to this state, and its id. */
   readonly position?: string;
   readonly eventId?: string;
 };
@@ -142,7 +151,7 @@ export type ApiKey = {
 export type ApiKeyList = {
   readonly success: true;
   readonly apiKeys: readonly ApiKey[];
-  /** Only with a limit: where the next page begins, null on the last page. */
+  /** Only with a limit: cursor of the next page, null on the last page. */
   readonly nextCursor?: string | null;
 };
 
@@ -152,7 +161,7 @@ export type Acknowledged = { readonly success: true; readonly message: string };
 
 export type Done = Positioned & Acknowledged;
 
-/** What a credential must be good for, if it matters. */
+/** Repository and provider that the credential must be valid for, if any. */
 export type Requirement = { readonly repoId?: string | undefined; readonly aiType?: AiType | undefined };
 
 export type InvalidReason =
@@ -171,18 +180,18 @@ export type VerificationOutcome = (
       readonly success: true;
       readonly valid: true;
       readonly apiKey: Pick<ApiKey, 'id' | 'repoId' | 'name' | 'aiType' | 'expiresAt'>;
-      /** Where in the log the service was when it found so. */
+      /** Position in the log as of which the credential is valid. */
       readonly position: string;
     }
   | { readonly success: true; readonly valid: false; readonly reason: InvalidReason }
 ) & {
-  /** How old what the service knew may be (seconds); null if it did not say. */
+  /** Maximum age of the service's knowledge (seconds); null if the service did not send it. */
   readonly staleness: number | null;
 };
 
 /**
- * Every call rejects with a KeyledgerClientError, with the reason of its signal, with what the token
- * function threw, or with a TypeError or RangeError for what cannot be sent at all.
+ * Every call rejects with a KeyledgerClientError, with the reason of its signal, with the error of the token
+ * function, or with a TypeError or RangeError for input that cannot be sent.
  */
 export type Client = {
   createRepoAiApiKey(repoId: string, key: NewApiKey, options?: CreateOptions): Promise<CreatedApiKey>;
@@ -191,7 +200,7 @@ export type Client = {
 
   getRepoAiApiKey(repoId: string, apikeyId: string, options?: GetOptions): Promise<FoundApiKey>;
 
-  /** Renames, or changes when it expires. */
+  /** Renames an API key, or changes its expiry. */
   updateRepoAiApiKey(
     repoId: string,
     apikeyId: string,
@@ -200,12 +209,12 @@ export type Client = {
   ): Promise<Done>;
 
   /**
-   * Deletes for good. A 404 after a try whose answer was lost may mean that this try deleted it, or
-   * that there never was such an API key in this repository: the client does not guess, and rejects.
+   * Deletes permanently. A 404 after an attempt whose answer was lost may mean that this attempt deleted the
+   * API key, or that no such key ever existed in this repository: the client does not guess, and rejects.
    */
   deleteRepoAiApiKey(repoId: string, apikeyId: string, options?: CallOptions): Promise<Done>;
 
-  /** Gives the API key a new secret. The one that it replaces stays good for the overlap (seconds). */
+  /** Issues a new secret for an API key. The previous one stays valid for the overlap (seconds). */
   rotateRepoAiApiKey(
     repoId: string,
     apikeyId: string,
@@ -213,7 +222,7 @@ export type Client = {
     options?: RotateOptions,
   ): Promise<RotatedApiKey>;
 
-  /** The API key is not valid until it is resumed. */
+  /** Makes the API key invalid until it is resumed. */
   suspendRepoAiApiKey(
     repoId: string,
     apikeyId: string,
@@ -226,27 +235,27 @@ export type Client = {
   /** Every event of an API key, also after its deletion. */
   getRepoAiApiKeyHistory(repoId: string, apikeyId: string, options?: CallOptions): Promise<ApiKeyHistory>;
 
-  /** The events of a repository, with who looked at them. */
+  /** Events of a repository, including audit accesses. */
   getRepoAiAudit(repoId: string, options?: AuditOptions): Promise<AuditPage>;
 
-  /** A credential that is not valid is an answer and no error. */
+  /** Verifies a credential. An invalid credential is an answer, not an error. */
   verifyApiKey(credential: Credential & Requirement, options?: ReadOptions): Promise<VerificationOutcome>;
 
   /**
-   * For whoever found a credential: revokes its API key. The client's token is neither asked for nor
-   * sent, and the answer does not tell whether the credential was good.
+   * Revokes the API key of a leaked credential, for anyone who found it. The client neither requests nor
+   * sends its token, and the answer does not disclose whether the credential was valid.
    */
   revokeLeakedApiKey(credential: Credential, options?: CallOptions): Promise<Acknowledged>;
 
   /**
-   * Every event of the caller's repositories, without end: for the loop of a subscriber. It connects when it is first
-   * asked for an event, connects again by itself as often and as long as it must, and hands each event over once and in
-   * order. It reads on only as fast as the loop takes.
+   * Every event of the caller's repositories, without end, for the loop of a subscriber. It connects on the
+   * first demand, reconnects by itself as often and as long as necessary, and delivers each event once and in
+   * order. It reads only as fast as the loop consumes.
    *
-   * Nothing that passes ends it: no network, no restart of the service, no token that expires. It throws the
-   * KeyledgerClientError of what does not pass: a token that is refused, a repository that may not be followed, a
-   * position of another log, or of an event that a log lost when it was restored (OTHER_LOG). To go on in another process keep the `position` of the last event that was
-   * dealt with.
+   * No transient failure ends it: no network failure, no restart of the service, no expired token. It throws
+   * the KeyledgerClientError of a permanent one: a refused token, a repository that the caller may not
+   * follow, a position of another log, or of an event that a log lost when it was restored (OTHER_LOG). To
+   * resume in another process, store the `position` of the last processed event.
    */
   events(options?: EventsOptions): AsyncIterableIterator<KeyledgerEvent>;
 };

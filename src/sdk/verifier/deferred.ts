@@ -1,4 +1,4 @@
-/** A promise that is settled from outside. */
+/** Promise with its resolve and reject functions. */
 export function deferred() {
   let resolve: () => void = () => undefined;
   let reject: (error: unknown) => void = () => undefined;
@@ -6,7 +6,7 @@ export function deferred() {
     resolve = yes;
     reject = no;
   });
-  // A rejection that nobody waits for must not end the process.
+  // An unhandled rejection must not end the process.
   promise.catch(() => undefined);
   return { promise, resolve, reject };
 }

@@ -1,6 +1,6 @@
 /**
- * Calls back at the first error of an outage, and again only for an error that says something new, or after a success.
- * What the callback throws is ignored: it must end neither the loop that failed nor the gateway.
+ * Reports the first error of an outage, and another one only if its message is new, or after a success.
+ * Ignores errors of the callback: they must end neither the failing loop nor the gateway.
  */
 export class FailureNotifier {
   readonly #onError: (error: Error) => void;
@@ -16,7 +16,7 @@ export class FailureNotifier {
     try {
       this.#onError(error);
     } catch {
-      // Said above.
+      // Errors of the callback are ignored.
     }
   }
 

@@ -1,6 +1,6 @@
 /**
- * A verifier of API keys in the process of a gateway, for Node: it follows the service's replica of what decides, and
- * answers from memory, by the very code that the service answers with.
+ * Verifier of API keys inside a gateway's process, for Node: it follows the service's replica of what
+ * decides, and answers from memory, with the same code as the service.
  */
 
 import { type InvalidReason, verifyCredential } from '../../projections/verify.js';
@@ -19,21 +19,24 @@ import { StalenessClock } from './staleness-clock.js';
 
 export { KeyledgerClientError } from '../client/error.js';
 
-/** The service sends a heartbeat every second. */
+/** The service sends a heartbeat every second; longest silence of a connection (milliseconds). */
 const SILENT_MS = 10_000;
 const MAX_STALENESS = 300;
 
 export type VerifierOptions = Pick<ClientOptions, 'baseUrl' | 'token'> & {
-  /** Seconds without news of the log's end after which every key is refused. Default: 300, as the service does */
+  /**
+   * Seconds without contact with the log's end after which the verifier refuses every key. Default: 300, like
+   * the service
+   */
   readonly maxStaleness?: number | undefined;
   /**
-   * Receives what goes wrong behind `verify`, once for each outage and not for each attempt: the service refuses the
-   * token, or does not answer, or does not take the last uses of keys. Default: nothing is done.
+   * Receives background errors, once for each outage and not for each attempt: the service refuses the token,
+   * does not answer, or does not accept the last uses of keys. Default: ignore them
    */
   readonly onError?: ((error: Error) => void) | undefined;
 };
 
-/** What a key must be good for, if it matters. */
+/** Repository and provider that a key must be valid for, if any. */
 export type Requirement = { readonly repoId?: string | undefined; readonly aiType?: AiType | undefined };
 
 export type VerificationOutcome =
@@ -41,38 +44,42 @@ export type VerificationOutcome =
       readonly valid: true;
       readonly apiKey: Pick<ReplicaKey, 'repoId' | 'name' | 'aiType' | 'expiresAt'> & { readonly id: string };
     }
-  /** STALE: it has not been known for too long what became of keys, or never yet. That says nothing of this one. */
+  /** STALE: the verifier's data is too old, or still missing; this says nothing about the key. */
   | { readonly valid: false; readonly reason: InvalidReason | 'STALE' };
 
 export type Verifier = {
   /**
-   * Is a credential good? Answered at once.
+   * Verifies a credential, synchronously.
    * @param key FB_AI_…; undefined, if a request has none, is MALFORMED
    * @param secret secret_…
-   * @throws TypeError a member of `use` that does not exist: a restriction must not be dropped
+   * @throws TypeError `requirement` has an unknown member: a restriction must not be dropped
    */
   verify(key: string | undefined, secret: string | undefined, requirement?: Requirement): VerificationOutcome;
   /**
-   * Settles when everything is here that is needed to verify.
-   * @throws KeyledgerClientError the service refuses to give it. It is asked again all the same: so may you
+   * Resolves when the verifier has all it needs to verify.
+   * @throws KeyledgerClientError the service refuses the replica. The verifier retries nevertheless, so you
+   * may call again
    */
   ready(): Promise<void>;
-  /** How far in the log it has seen; undefined before it is ready. */
+  /** Position in the log up to which the verifier has read; undefined before it is ready. */
   readonly position: string | undefined;
-  /** For how many seconds it has not been known that this is all that the log holds; Infinity before it is ready. */
+  /** Seconds since the verifier was last known to have read the whole log; Infinity before it is ready. */
   readonly staleness: number;
-  /** Why the service refuses to be followed, if it does; while it is only out of reach, staleness grows. */
+  /**
+   * Error with which the service refuses the replica, if any; while the service is only unavailable,
+   * staleness grows.
+   */
   readonly failure: Error | undefined;
   /**
-   * Ends it. Everything is refused from then on. Settles when the last uses of keys are reported, or cannot be: within
-   * two seconds.
+   * Closes the verifier, which refuses everything from then on. Settles when it has reported the last uses of
+   * keys, or cannot: within two seconds.
    */
   close(): Promise<void>;
 };
 
 /**
- * Begins to follow the service, which takes a token of the role `replica`.
- * @throws TypeError, RangeError for options that make no verifier
+ * Starts to follow the service, which requires a token of the role `replica`.
+ * @throws TypeError, RangeError invalid options
  */
 export function createVerifier({
   baseUrl,
@@ -89,12 +96,12 @@ export function createVerifier({
 
 const RESTRICTIONS: Readonly<Record<keyof Requirement, true>> = { repoId: true, aiType: true };
 
-/** The replica holds nothing but what its reader may see. */
+/** The replica holds only what its reader may see. */
 const seesEverything = () => true;
 
 type Transport = ReturnType<typeof createTransport>;
 type Begin = { readonly scope: string; readonly snapshot: boolean };
-/** In seconds; elapsed since the answer began. */
+/** In seconds; `elapsed` counts from the start of the answer. */
 type Heartbeat = { readonly staleness: number | null; readonly elapsed: number };
 
 class ReplicaVerifier implements Verifier {
@@ -123,7 +130,7 @@ class ReplicaVerifier implements Verifier {
     requirement: Requirement = {},
   ): VerificationOutcome {
     const { repoId, aiType } = requirement;
-    // Looked at one by one: a rest pattern would cost half of a verification.
+    // Member by member: a rest pattern would cost half of a verification.
     for (const name in requirement) if (!(name in RESTRICTIONS)) rejectUnknown({ [name]: true });
     if (this.staleness > this.#maxStaleness || this.#closing.signal.aborted) {
       return { valid: false, reason: 'STALE' };
@@ -159,7 +166,10 @@ class ReplicaVerifier implements Verifier {
     return this.#lastUsed.close();
   }
 
-  /** An instance that has seen less of the log would ignore the use of a key that it does not know yet. */
+  /**
+   * Sends the position along: an instance that has read less of the log would ignore the use of an unknown
+   * key.
+   */
   async #report(keys: readonly LastUse[], signal: AbortSignal): Promise<void> {
     const body = { keys };
     const minPosition = this.#position;
@@ -177,7 +187,7 @@ class ReplicaVerifier implements Verifier {
         if (signal.aborted) break;
         this.#failure = error as Error;
         this.#failures.failed(this.#failure);
-        // Positions of another log, or of events that are gone: from the beginning.
+        // The positions belong to another log, or to events that it lost: start from the beginning.
         if (error instanceof KeyledgerClientError && error.code === 'OTHER_LOG') this.#position = undefined;
         else if (!(error instanceof KeyledgerClientError && isRetryable(error))) this.#onRefused(error);
         await wait(retryDelay(++failures, null, Math.random()), signal).catch(() => undefined);
@@ -186,7 +196,7 @@ class ReplicaVerifier implements Verifier {
     this.#firstOutcome.reject(signal.reason);
   }
 
-  /** Whoever waits for the beginning is told; whoever asks after that waits for the next answer. */
+  /** Rejects those who wait for `ready`; later callers wait for the next outcome. */
   #onRefused(error: unknown): void {
     if (this.staleness !== Number.POSITIVE_INFINITY) return;
     const { reject } = this.#firstOutcome;
@@ -195,8 +205,8 @@ class ReplicaVerifier implements Verifier {
   }
 
   /**
-   * Follows until everything must be fetched anew: another set of repositories may be followed now.
-   * @returns the scope of it
+   * Follows the replica until another set of repositories requires a new snapshot.
+   * @returns the scope of the replica to follow
    */
   async #follow(knownScope: string | undefined): Promise<string> {
     const from = this.#position;
@@ -234,21 +244,22 @@ class ReplicaVerifier implements Verifier {
         case 'heartbeat': {
           const { staleness, elapsed } = JSON.parse(data) as Heartbeat;
           if (staleness === null) break;
-          // Was sent that long after the answer began, which was not before it was asked for: the rest is delay.
+          // The message left `elapsed` after the start of the answer, which followed the request: the rest is
+          // network delay.
           const delay = Math.max(0, (performance.now() - askedAt) / 1000 - elapsed);
           this.#stalenessClock.observe(staleness + delay);
           this.#firstOutcome.resolve();
           break;
         }
       }
-      // Messages of a snapshot have no id, for it is not whole before its end.
+      // Messages of a snapshot have no id, because the snapshot is incomplete before its end.
       if (lastId === '') continue;
       this.#byAccessKey = keys;
       this.#position = lastId;
     }
-    throw new Error('The stream has no end');
+    throw new Error('The endless stream of the replica ended');
   }
 }
 
-/** A header that a request has twice is no text. */
+/** A header that a request repeats is not a string. */
 const textOf = (given: unknown): string => (typeof given === 'string' ? given : '');

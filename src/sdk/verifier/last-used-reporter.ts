@@ -1,28 +1,32 @@
 import { FailureNotifier } from './failure-notifier.js';
 
-/** Interval of reports, and so the most that is lost when the process is killed. */
+/** Interval of reports, and so the maximum loss when the process is killed (milliseconds). */
 const REPORT_INTERVAL_MS = 60_000;
-/** Keys of one request; the service takes no more, because its bodies end at 16 KiB. */
+/** Maximum keys in one request: the service limits bodies to 16 KiB. */
 const BATCH_SIZE = 200;
-/** Time limit of the last report, when the verifier closes. */
+/** Timeout of the last report, when the verifier closes (milliseconds). */
 const CLOSE_TIMEOUT_MS = 2000;
 
 /** @property at RFC 3339, UTC */
 export type LastUse = { readonly id: string; readonly at: string };
 
-/** Sends one batch. @throws the service did not take it */
+/**
+ * Sends one batch.
+ * @throws the service did not accept the batch
+ */
 export type SendLastUses = (keys: readonly LastUse[], signal: AbortSignal) => Promise<void>;
 
 /**
- * Reports to the service when keys were last used, each at most once a minute. What the service does not take waits for
- * the next report; each key waits once, with its latest use, so an outage takes no memory beyond that.
+ * Reports to the service when keys were last used, each at most once a minute. What the service does not
+ * accept waits for the next report; each key waits once, with its latest use, which bounds memory in an
+ * outage.
  */
 export class LastUsedReporter {
   readonly #send: SendLastUses;
   readonly #failures: FailureNotifier;
   readonly #timer: NodeJS.Timeout;
   readonly #stop = new AbortController();
-  /** Milliseconds since 1970, by the key's id. */
+  /** Epoch milliseconds by key id. */
   readonly #unreported = new Map<string, number>();
   #reporting: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
@@ -33,12 +37,15 @@ export class LastUsedReporter {
     this.#timer = setInterval(() => void this.#report(), intervalMs).unref();
   }
 
-  /** @param at milliseconds since 1970 */
+  /** @param at epoch milliseconds */
   record(apiKeyId: string, at: number): void {
     this.#unreported.set(apiKeyId, at);
   }
 
-  /** Reports the rest. Settles when the service has it, has refused it, or does not answer within two seconds. */
+  /**
+   * Reports the rest. Settles when the service has accepted or refused it, or has not answered within two
+   * seconds.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#finish();
     return this.#closed;
@@ -52,7 +59,7 @@ export class LastUsedReporter {
     clearTimeout(timeout);
   }
 
-  /** A report that takes longer than the interval is the only one. */
+  /** Only one report runs at a time, even if it takes longer than the interval. */
   #report(): Promise<void> {
     this.#reporting ??= this.#reportAll().finally(() => {
       this.#reporting = undefined;

@@ -3,7 +3,7 @@ import type { EventStore } from '../../../src/event-store/event-store.js';
 import { openEventStore } from '../../../src/event-store/open.js';
 import { classifyStream } from '../../../src/event-store/streams.js';
 
-/** Who looked, as the log says: every AuditAccessed, oldest first. */
+/** All AuditAccessed events of a log, oldest first. */
 export async function accessesIn(log: EventStore): Promise<DecodedAuditAccess[]> {
   const found: DecodedAuditAccess[] = [];
   for await (const recorded of log.readAll()) {
@@ -17,7 +17,7 @@ export async function accessesIn(log: EventStore): Promise<DecodedAuditAccess[]>
   return found;
 }
 
-/** The same of a service's log. */
+/** All AuditAccessed events of a service's log, oldest first. */
 export async function accessesOf({ EVENT_STORE_URL }: { readonly EVENT_STORE_URL: string }) {
   const failed = (error: Error) => {
     throw error;

@@ -3,7 +3,7 @@ import { checkLog } from '../../../src/maintenance/check-log.js';
 import { compare, type Difference } from '../../../src/maintenance/compare.js';
 import type { Connection } from '../../../src/redis/connection.js';
 
-/** What Redis has otherwise than the log. */
+/** Differences between Redis and the log. */
 export async function differencesBetween(
   log: EventStore,
   redis: Connection,

@@ -7,9 +7,9 @@ import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
 import { type ListItem, toListItem } from '../../../src/projections/list-item.js';
 import { eventsIn, withLogAt } from '../fixtures/log-copies.js';
 
-const KEYS_LOOKED_AT = 40;
+const SAMPLED_KEYS = 40;
 
-/** Lists, and the history of some keys, but for positions: what a copy must answer alike. */
+/** Answers that a log and its copy share: lists and the histories of some keys, without positions. */
 export const answersOf = (url: string) => withLogAt(url, answersIn);
 
 async function answersIn(log: EventStore) {
@@ -17,7 +17,7 @@ async function answersIn(log: EventStore) {
   for await (const recorded of log.readAll()) if (apiKeyIdOf(recorded.stream)) index.apply(recorded);
   const items = [...index.entries()].map(toListItem);
   const lists = items.map(({ position: _, createdPosition: __, ...item }: ListItem) => item);
-  const looked = [...items.slice(0, KEYS_LOOKED_AT), ...items.slice(-KEYS_LOOKED_AT)];
+  const looked = [...items.slice(0, SAMPLED_KEYS), ...items.slice(-SAMPLED_KEYS)];
   const histories: Omit<HistoryEntry, 'position'>[] = [];
   for (const { apiKeyId } of looked) {
     for await (const { position: _, ...entry } of history(log, apiKeyId)) histories.push(entry);
@@ -28,8 +28,8 @@ async function answersIn(log: EventStore) {
 const kept = ({ position: _, recordedAt: __, metadata: ___, ...event }: RecordedEvent) => event;
 
 /**
- * The copy holds the first events of the original, all but for those that came after the export, under
- * another log id, and answers as it does.
+ * Asserts that a copy holds the first `count` events of the original (all by default) under another log id,
+ * and gives the same answers.
  */
 export async function expectCopy(original: string, copy: string, count?: number): Promise<void> {
   const [events, endOfOriginal, originalId] = await withLogAt(original, async (log) => {

@@ -10,12 +10,12 @@ import {
 } from '../../../src/subscribers/webhooks/delivery-store.js';
 import { eventually } from '../assertions/eventually.js';
 
-/** Longer than any test. */
+/** Lease TTL in milliseconds that outlives any test. */
 const LONG = 600_000;
 const SHORT = 20;
 
 /** Waits until a store can be read. */
-export async function inReach(store: DeliveryStore): Promise<DeliveryStore> {
+export async function untilAvailable(store: DeliveryStore): Promise<DeliveryStore> {
   await eventually(() =>
     store.cursor('any').then(
       () => true,
@@ -42,7 +42,7 @@ export const attemptAt = (place: number): Attempt => ({
   error: null,
 });
 
-/** What every store of cursors must do. `open` gives one over and over on the same data, as to several processes. */
+/** Contract of a delivery store. Each `open` returns another store on the same data, like another process. */
 export function describeDeliveryStore(name: string, open: (logId: string) => Promise<DeliveryStore>): void {
   describe(`${name} as a store of cursors`, () => {
     const logId = randomUUID();
@@ -115,7 +115,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       expect(await holdsOnly(two, 'b', id)).toBe(false);
     });
 
-    it('refuses the save of whoever never held the endpoint', async () => {
+    it('refuses the save of an instance that never held the endpoint', async () => {
       const id = randomUUID();
       expect(await one.save('a', id, cursorAt(1), attemptAt(1))).toBe(false);
       await two.acquireLeases('b', [id], LONG);
@@ -124,7 +124,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       expect(await one.attempts(id)).toEqual([]);
     });
 
-    it('takes back only leases of the one that gives them back', async () => {
+    it('releases only leases of the instance that releases them', async () => {
       const [id, others] = [randomUUID(), randomUUID()];
       await one.acquireLeases('a', [id], LONG);
       await two.acquireLeases('b', [others], LONG);
@@ -134,7 +134,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       expect(await holdsOnly(two, 'b', id)).toBe(true);
     });
 
-    it('lists who lives, and forgets who has not been heard of', async () => {
+    it('lists live instances, and forgets those without a heartbeat', async () => {
       const [a, b] = [`a-${randomUUID()}`, `b-${randomUUID()}`];
       expect(await two.heartbeat(b, LONG)).toContain(b);
       const both = await one.heartbeat(a, LONG);
@@ -158,7 +158,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       expect(await two.attempts(other)).toEqual([attemptAt(1)]);
     });
 
-    it('gives back what it was given, whatever it says', async () => {
+    it('returns what was saved, whatever it contains', async () => {
       const id = randomUUID();
       await one.acquireLeases('a', [id], LONG);
       const failing = { since: Date.UTC(2026, 0, 1), tries: 17, nextAt: Date.UTC(2026, 0, 1, 0, 0, 0, 1) };
@@ -219,7 +219,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       await after.close();
     });
 
-    it('that is closed takes and gives nothing', async () => {
+    it('that is closed accepts and returns nothing', async () => {
       const closed = await open(logId);
       await closed.close();
       await expect(closed.heartbeat('a', LONG)).rejects.toThrow();
@@ -273,7 +273,7 @@ const step = fc.record({
   which: fc.constantFrom(0 as const, 1 as const),
 });
 
-/** A store in which no lease ever runs out. */
+/** Model of a delivery store whose leases never expire. */
 class Model {
   readonly cursors = new Map<string, Cursor>();
   readonly attempts = new Map<string, readonly Attempt[]>();

@@ -14,7 +14,7 @@ import {
 import type { Position } from '../../../src/event-store/position.js';
 import { STREAM_CATEGORIES } from '../../../src/event-store/streams.js';
 
-const freshStream = () => apiKeyStream(uuid());
+const newStreamName = () => apiKeyStream(uuid());
 const event = (data: object = {}, id = uuid()): NewEvent => ({
   id,
   type: 'Tested',
@@ -30,24 +30,24 @@ export async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {
   return found;
 }
 
-/** Reads a subscription until enough has come, then ends it. */
+/** Reads a subscription until `enough` returns true, then ends it. */
 async function until(
-  pages: AsyncIterable<EventBatch>,
+  batches: AsyncIterable<EventBatch>,
   stop: AbortController,
-  enough: (mine: RecordedEvent[], page: EventBatch) => boolean,
+  enough: (mine: RecordedEvent[], batch: EventBatch) => boolean,
   isMine: (event: RecordedEvent) => boolean,
 ): Promise<RecordedEvent[]> {
   const mine: RecordedEvent[] = [];
-  for await (const page of pages) {
-    mine.push(...page.events.filter(isMine));
-    if (enough(mine, page)) stop.abort();
+  for await (const batch of batches) {
+    mine.push(...batch.events.filter(isMine));
+    if (enough(mine, batch)) stop.abort();
   }
   return mine;
 }
 
 /**
- * What every log must do. The log may hold the events of others: a test looks at its own streams only.
- * @param open one store at a time is open in a process
+ * Contract of an event store. The log may hold foreign events: each test looks at its own streams only.
+ * @param open opens the log; a process has one store open at a time
  */
 export function describeEventStore(name: string, open: () => Promise<EventStore>): void {
   describe(`${name} as a log`, () => {
@@ -66,7 +66,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
     const subscription = (
       after: Position | undefined,
       streams: string[],
-      enough: (mine: RecordedEvent[], page: EventBatch) => boolean,
+      enough: (mine: RecordedEvent[], batch: EventBatch) => boolean,
     ) => {
       const stop = new AbortController();
       return until(log.subscribe(after, stop.signal), stop, enough, ({ stream }) => streams.includes(stream));
@@ -85,7 +85,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
 
     it('passes over what no release of ours can have written, and says what', async () => {
       const before = await log.end();
-      const [ours, foreign] = [freshStream(), `aiApiKey-hello-${uuid()}`];
+      const [ours, foreign] = [newStreamName(), `aiApiKey-hello-${uuid()}`];
       const [one, two, other] = [event(), event(), event()];
       await appended(ours, [one], 'no-stream');
       const { position: foreignPosition } = await appended(foreign, [other], 'no-stream');
@@ -96,9 +96,9 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       expect(idsOf(found)).not.toContain(other.id);
       expect(passed.filter(({ stream }) => stream === foreign)).toMatchObject([other]);
       const followed: EventBatch[] = [];
-      await subscription(before, [ours], (_, page) => {
-        followed.push(page);
-        return page.position >= position;
+      await subscription(before, [ours], (_, batch) => {
+        followed.push(batch);
+        return batch.position >= position;
       });
       expect(idsOf(followed.flatMap(({ foreign = [] }) => foreign))).toContain(other.id);
       expect(idsOf(followed.flatMap(({ events }) => events))).not.toContain(other.id);
@@ -107,7 +107,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
 
     describe('append', () => {
       it('gives events back as they came, with revisions from 0, rising positions and a time', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const [a, b, c] = [event({ text: 'a' }), event({ deep: [{ n: 1.5, no: null }] }), event()];
         const first = await appended(stream, [a, b], 'no-stream');
         const second = await appended(stream, [c], first.revision);
@@ -123,7 +123,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('conflicts where the stream must not exist and does, and says where it is', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         await appended(stream, events(3), 'no-stream');
         expect(await log.append(stream, [event()], 'no-stream')).toEqual({
           appended: false,
@@ -133,13 +133,13 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it.each([0, 1, 3, 99])('conflicts with revision %d where the last one is 2', async (expected) => {
-        const stream = freshStream();
+        const stream = newStreamName();
         await appended(stream, events(3), 'no-stream');
         expect(await log.append(stream, [event()], expected)).toEqual({ appended: false, actualRevision: 2 });
       });
 
       it('conflicts with a revision where there is no stream', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         expect(await log.append(stream, [event()], 0)).toEqual({
           appended: false,
           actualRevision: 'no-stream',
@@ -148,7 +148,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('repeated with the same ids at the same place gives the first result, and writes nothing', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const [one, two, three] = [events(2), events(2), events(1)];
         const results = [await appended(stream, one, 'no-stream'), await appended(stream, two, 1)];
         await appended(stream, three, 3);
@@ -158,7 +158,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('repeated at the same time is written once', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const batch = events(2);
         const results = await Promise.all(
           Array.from({ length: 10 }, () => log.append(stream, batch, 'no-stream')),
@@ -168,7 +168,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('repeated in part is a conflict', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const [a, b] = [event(), event()];
         await appended(stream, [a, b], 'no-stream');
         for (const batch of [
@@ -186,7 +186,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('takes the same id elsewhere for another event', async () => {
-        const [stream, other] = [freshStream(), freshStream()];
+        const [stream, other] = [newStreamName(), newStreamName()];
         const one = event();
         await appended(stream, [one], 'no-stream');
         await appended(other, [one], 'no-stream');
@@ -195,7 +195,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('takes all of a batch or nothing', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const tooLarge = event({ text: 'x'.repeat(MAX_EVENT_BYTES) });
         await expect(
           (async () => log.append(stream, [event(), tooLarge, event()], 'no-stream'))(),
@@ -205,7 +205,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('takes an event of 1 MiB', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const rest = Buffer.byteLength(JSON.stringify({ text: '' }) + JSON.stringify({ by: 'test' }));
         const large = { text: 'ü'.repeat((MAX_EVENT_BYTES - rest - 1) / 2) };
         await appended(stream, [event(large)], 'no-stream');
@@ -213,14 +213,14 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('keeps every character', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const text = '🔑 e\u0301 ʏ עברית العربية \u2028\u2029\u0000\u001f"\\\ufeff';
         await appended(stream, [{ ...event({ text, [text]: 1 }), metadata: { text } }], 'no-stream');
         expect((await read(stream))[0]).toMatchObject({ data: { text, [text]: 1 }, metadata: { text } });
       });
 
       it('by many writers at one stream lets exactly one win each revision', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         let wins = 0;
         const writer = async () => {
           for (let expected: ExpectedRevision = 'no-stream'; ; ) {
@@ -247,7 +247,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       }
 
       it('stand in the log as they were given, and repeated they are written once', async () => {
-        const streams = Array.from({ length: 40 }, freshStream);
+        const streams = Array.from({ length: 40 }, newStreamName);
         const ends = new Map<string, ExpectedRevision>();
         const appends = Array.from({ length: 3000 }, (_, n): AppendRequest => {
           const stream = streams[(n * n + n) % streams.length] as string;
@@ -266,7 +266,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('may be large ones, or none at all', async () => {
-        const streams = Array.from({ length: 12 }, freshStream);
+        const streams = Array.from({ length: 12 }, newStreamName);
         const text = 'x'.repeat(900 * 1024);
         const appends = streams.map(
           (stream): AppendRequest => ({ stream, events: [event({ text })], expectedRevision: 'no-stream' }),
@@ -280,7 +280,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('end at the first that is in conflict, and say which', async () => {
-        const [before, stream] = [freshStream(), freshStream()];
+        const [before, stream] = [newStreamName(), newStreamName()];
         await appended(stream, events(2), 'no-stream');
         const first: AppendRequest = { stream: before, events: events(1), expectedRevision: 'no-stream' };
         const conflicting: AppendRequest = { stream, events: events(1), expectedRevision: 'no-stream' };
@@ -292,7 +292,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('end with the failure of where they come from, after what came before it', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         async function* failing(): AsyncIterable<AppendRequest> {
           yield { stream, events: events(1), expectedRevision: 'no-stream' };
           throw new Error('There is no more');
@@ -305,7 +305,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       it('refuse what append refuses', async () => {
         const large = event({ text: 'x'.repeat(MAX_EVENT_BYTES) });
         for (const some of [[], [large]]) {
-          const stream = freshStream();
+          const stream = newStreamName();
           const appends = given([{ stream, events: some, expectedRevision: 'no-stream' }]);
           await expect(log.bulkAppend(appends)).rejects.toThrow(RangeError);
           expect(await read(stream)).toEqual([]);
@@ -315,10 +315,10 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
 
     describe('reading', () => {
       it('a stream that does not exist gives nothing', async () =>
-        expect(await read(freshStream())).toEqual([]));
+        expect(await read(newStreamName())).toEqual([]));
 
       it('everything after a position leaves that position out', async () => {
-        const [one, two] = [freshStream(), freshStream()];
+        const [one, two] = [newStreamName(), newStreamName()];
         const { position } = await appended(one, events(2), 'no-stream');
         await appended(two, events(2), 'no-stream');
         await appended(one, events(1), 1);
@@ -332,7 +332,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('everything from the start begins with the oldest', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         await appended(stream, events(2), 'no-stream');
         const found = await all(log.readAll());
         const positions = found.map(({ position }) => position);
@@ -342,7 +342,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('many events of one stream and of all of them reads each once', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const before = await log.end();
         for (let n = 0; n < 4; n++) await appended(stream, events(400), n === 0 ? 'no-stream' : n * 400 - 1);
         const revisions = Array.from({ length: 1600 }, (_, n) => n);
@@ -352,7 +352,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('after the end gives nothing, and the end is where the last event is', async () => {
-        const { position } = await appended(freshStream(), events(1), 'no-stream');
+        const { position } = await appended(newStreamName(), events(1), 'no-stream');
         const end = await log.end();
         expect(end >= position).toBe(true);
         expect(await all(log.readAll(end))).toEqual([]);
@@ -368,7 +368,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
 
       it('gives the event at a position, and none where there is none', async () => {
         const written = events(2);
-        const stream = freshStream();
+        const stream = newStreamName();
         const { position } = await appended(stream, written, 'no-stream');
         expect(await log.eventAt(position)).toMatchObject({ ...written[1], stream, revision: 1, position });
         const beyond = `${position.slice(0, 37)}${'7'.padEnd(position.length - 37, 'f')}` as Position;
@@ -382,20 +382,20 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
 
     describe('a subscription', () => {
       it('from the start begins with the oldest, and says when it has caught up', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const written = events(3);
         await appended(stream, written, 'no-stream');
         let caughtUp = false;
-        const found = await subscription(undefined, [stream], (_, page) => {
-          caughtUp ||= page.caughtUp;
-          return page.caughtUp;
+        const found = await subscription(undefined, [stream], (_, batch) => {
+          caughtUp ||= batch.caughtUp;
+          return batch.caughtUp;
         });
         expect(idsOf(found)).toEqual(idsOf(written));
         expect(caughtUp).toBe(true);
       });
 
-      it('from a position begins behind it', async () => {
-        const stream = freshStream();
+      it('from a position begins after it', async () => {
+        const stream = newStreamName();
         const { position } = await appended(stream, events(2), 'no-stream');
         const later = events(2);
         await appended(stream, later, 1);
@@ -405,7 +405,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('says that it has caught up where there is nothing, and then gives what comes', async () => {
-        const stream = freshStream();
+        const stream = newStreamName();
         const written = events(2);
         let appending: Promise<unknown> | undefined;
         const found = await subscription(await log.end(), [stream], (mine, { caughtUp }) => {
@@ -417,13 +417,13 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       });
 
       it('reaches the end of the log, so that who waits for it does not wait for ever', async () => {
-        await appended(freshStream(), events(1), 'no-stream');
+        await appended(newStreamName(), events(1), 'no-stream');
         const end = await log.end();
         await subscription(undefined, [], ({ length }, { position }) => length === 0 && position >= end);
       });
 
       it('gives every event once, in order and without a gap, while many write', async () => {
-        const streams = Array.from({ length: 20 }, freshStream);
+        const streams = Array.from({ length: 20 }, newStreamName);
         const start = await log.end();
         const writing = Promise.all(
           streams.map(async (stream) => {
@@ -444,7 +444,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         );
       });
 
-      it('ends when it is told to, also before it begins', async () => {
+      it('ends when aborted, also before it begins', async () => {
         const stop = new AbortController();
         stop.abort();
         expect(
@@ -455,7 +455,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
     });
 
     it('opened again is the same log, and repeats are still recognised', async () => {
-      const stream = freshStream();
+      const stream = newStreamName();
       const batch = events(2);
       const first = await appended(stream, batch, 'no-stream');
       const { logId } = log;

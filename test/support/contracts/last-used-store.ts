@@ -4,7 +4,7 @@ import type { LastUsedStore } from '../../../src/last-used/last-used-store.js';
 import { eventually } from '../assertions/eventually.js';
 
 /** Waits until a store can be read. */
-export async function inReach(store: LastUsedStore): Promise<LastUsedStore> {
+export async function untilAvailable(store: LastUsedStore): Promise<LastUsedStore> {
   await eventually(() =>
     store.read(['any']).then(
       () => true,
@@ -14,8 +14,10 @@ export async function inReach(store: LastUsedStore): Promise<LastUsedStore> {
   return store;
 }
 
-/** What every store of last uses must do. `open` gives one over and over on the same data, as to several processes. */
-export function describeUsageStore(name: string, open: () => Promise<LastUsedStore>): void {
+/**
+ * Contract of a last-used store. Each `open` returns another store on the same data, like another process.
+ */
+export function describeLastUsedStore(name: string, open: () => Promise<LastUsedStore>): void {
   describe(`${name} as a store of last uses`, () => {
     let store: LastUsedStore;
     let other: LastUsedStore;
@@ -43,7 +45,7 @@ export function describeUsageStore(name: string, open: () => Promise<LastUsedSto
       );
     });
 
-    it('takes the later use, whoever writes it, in any order', async () => {
+    it('keeps the later use, whichever process writes it, in any order', async () => {
       const [up, down] = [randomUUID(), randomUUID()];
       await store.write([
         [up, at],

@@ -23,7 +23,7 @@ const item = (apiKeyId: string, revision: number, change: Partial<ListItem> = {}
 });
 const deleted = { status: 'deleted', deletedAt: '2026-01-02T00:00:00.000Z' } as const;
 
-/** What every read model must do. `open` gives one that may hold the traces of an earlier test. */
+/** Contract of a read model. `open` may return one with data of an earlier test. */
 export function describeReadModel(name: string, open: () => Promise<ReadModel>): void {
   describe(`${name} as a read model`, () => {
     let model: ReadModel;
@@ -99,7 +99,7 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
       expect(await list('shop', { includeDeleted: true, before: at(1) })).toEqual([]);
     });
 
-    it('leaves deleted keys out of the list but not out of reach', async () => {
+    it('omits deleted keys from the list, but can still return them', async () => {
       await model.apply([item('a', 0)], checkpoint(1));
       await model.apply([item('a', 1, deleted)], checkpoint(2));
       expect(await list('shop')).toEqual([]);
@@ -130,7 +130,7 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
       expect(await model.checkpoint('shop')).toEqual(checkpoint(2));
     });
 
-    it('restored behind where it was, in the same log, holds what came since', async () => {
+    it('restored to an earlier place of the same log, holds what came since', async () => {
       await model.apply([item('a', 0)], checkpoint(1));
       await model.restore([item('a', 1), item('b', 0, { position: at(3) })], checkpoint(3), everything);
       expect((await ids()).sort()).toEqual(['a', 'b']);

@@ -7,31 +7,35 @@ import { bytesOf, type OpenApi, operationsOf, requestsTo } from './requests-from
 
 export type Target = {
   readonly url: string;
-  /** Each request bears one of them, or none. */
+  /** Each request carries one of these tokens, or none. */
   readonly tokens: readonly (string | undefined)[];
-  /** What there is for a call to find, and what no answer may tell. Asked before each call's turn. */
-  whatThereIs(): Promise<{ readonly known: KnownValues; readonly secrets: readonly string[] }>;
+  /** Called before each operation: values that exist, and secrets that no answer may disclose. */
+  currentValues(): Promise<{ readonly known: KnownValues; readonly secrets: readonly string[] }>;
 };
 
 /**
- * Sends so many random requests to each call of the service's own document.
- * @returns every status that was answered
- * @throws Error which call answered what, and what is wrong with it
+ * Sends `runsPerOperation` random requests to each operation of the service's own OpenAPI document.
+ * @returns every status that the service answered
+ * @throws Error an answer deviates from the document or discloses a secret: names the operation and the
+ * problem
  */
-export async function attack({ url, tokens, whatThereIs }: Target, runsACall: number): Promise<Set<number>> {
+export async function attack(
+  { url, tokens, currentValues }: Target,
+  runsPerOperation: number,
+): Promise<Set<number>> {
   const document = (await ask(`${url}/openapi.json`, 'GET')).json as unknown as OpenApi;
   const statuses = new Set<number>();
   for (const operation of operationsOf(document)) {
-    const { known, secrets } = await whatThereIs();
+    const { known, secrets } = await currentValues();
     const property = fc.asyncProperty(
       requestsTo(operation, known),
       fc.constantFrom(...tokens),
       async (request, token) => {
-        const said = await exchange(url, bytesOf(request, token), isStream);
-        const [answer, ...more] = answersIn(said);
-        if (!answer || more.length > 0) throw new Error(`There is not one answer, but: ${said}`);
+        const received = await exchange(url, bytesOf(request, token), isStream);
+        const [answer, ...more] = answersIn(received);
+        if (!answer || more.length > 0) throw new Error(`There is not one answer, but: ${received}`);
         const problems = problemsOf(answer, operation, document);
-        if ([...secrets, ...(token ? [token] : [])].some((secret) => said.includes(secret))) {
+        if ([...secrets, ...(token ? [token] : [])].some((secret) => received.includes(secret))) {
           problems.push('tells a secret');
         }
         if (problems.length > 0)
@@ -39,11 +43,11 @@ export async function attack({ url, tokens, whatThereIs }: Target, runsACall: nu
         statuses.add(answer.status);
       },
     );
-    await fc.assert(property, { numRuns: runsACall, includeErrorInReport: true });
+    await fc.assert(property, { numRuns: runsPerOperation, includeErrorInReport: true });
   }
   return statuses;
 }
 
-/** A stream has no end: its head is enough. */
-export const isStream = (said: string) =>
-  /^content-type: text\/event-stream/im.test(said) && said.includes('\r\n\r\n');
+/** Ends the exchange after the head, because a stream has no end. */
+export const isStream = (received: string) =>
+  /^content-type: text\/event-stream/im.test(received) && received.includes('\r\n\r\n');

@@ -1,18 +1,21 @@
 import { type Answer, ask } from '../servers/service.js';
 
-/** A message of a stream, as EventSource would see it. */
+/** Message of a stream, as EventSource delivers it. */
 export type Message = { readonly event: string; readonly id: string | undefined; readonly data: Json };
 type Json = { readonly [field: string]: unknown };
 
 export type Reading = {
-  /** What has come so far. */
+  /** Messages received so far. */
   readonly messages: readonly Message[];
-  /** Settles when the server ends it, or it is closed. */
+  /** Settles when the server ends the stream, or the test closes it. */
   readonly ended: Promise<void>;
   close(): void;
 };
 
-/** Reads a stream as a browser does. @throws Error the answer is none */
+/**
+ * Reads a stream like a browser.
+ * @throws Error the answer is not a stream
+ */
 export async function readStream(
   url: string,
   token: string,
@@ -48,7 +51,7 @@ export async function readStream(
   return { messages, ended: take().catch(() => undefined), close: () => closing.abort() };
 }
 
-/** The events among messages. */
+/** Data of the messages that are events. */
 export const eventsOf = (messages: readonly Message[]): Json[] =>
   messages.filter(({ event }) => event === 'message').map(({ data }) => data);
 

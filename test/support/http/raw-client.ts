@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net';
 
-/** Talking to a server in bytes that need not be HTTP. */
+/** Client that sends bytes, which need not be HTTP. */
 
 export type RawAnswer = {
   readonly status: number;
@@ -8,8 +8,8 @@ export type RawAnswer = {
   readonly body: string;
 };
 
-/** How long a server may be silent before it counts as hanging (milliseconds). */
-const SILENCE_MS = 10_000;
+/** Milliseconds of silence after which a server counts as hanging. */
+const SILENCE_TIMEOUT_MS = 10_000;
 
 export function connectTo(url: string): Socket {
   const socket = connect({ port: Number(new URL(url).port), host: '127.0.0.1', allowHalfOpen: true });
@@ -17,39 +17,41 @@ export function connectTo(url: string): Socket {
 }
 
 /**
- * Sends bytes on a connection of its own and reads until the server ends it, or what it said is enough.
- * @returns what it said, a character a byte
- * @throws Error the server says nothing for ten seconds
+ * Sends bytes on a new connection and reads until the server ends it, or `isEnough` accepts what it sent.
+ * @returns the received bytes as latin1: one character a byte
+ * @throws Error the server sends nothing for ten seconds
  */
 export function exchange(
   url: string,
   bytes: string | Buffer,
-  isEnough: (said: string) => boolean = () => false,
+  isEnough: (received: string) => boolean = () => false,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connectTo(url);
-    let said = '';
+    let received = '';
     const finish = () => {
       socket.destroy();
-      resolve(said);
+      resolve(received);
     };
-    socket.setTimeout(SILENCE_MS, () => {
+    socket.setTimeout(SILENCE_TIMEOUT_MS, () => {
       socket.destroy();
-      reject(new Error(`No end of the answer after ${SILENCE_MS} ms, only: ${JSON.stringify(said)}`));
+      reject(
+        new Error(`No end of the answer after ${SILENCE_TIMEOUT_MS} ms, only: ${JSON.stringify(received)}`),
+      );
     });
     socket.on('data', (piece) => {
-      said += piece.toString('latin1');
-      if (isEnough(said)) finish();
+      received += piece.toString('latin1');
+      if (isEnough(received)) finish();
     });
     socket.on('end', finish).on('close', finish);
     socket.write(typeof bytes === 'string' ? Buffer.from(bytes, 'latin1') : bytes);
   });
 }
 
-/** The answers that a server gave, in their order. Without a length an answer goes to the end. */
-export function answersIn(said: string): RawAnswer[] {
+/** Parses the answers of a server, in order. An answer without a length extends to the end. */
+export function answersIn(received: string): RawAnswer[] {
   const answers: RawAnswer[] = [];
-  for (let rest = said; rest !== ''; ) {
+  for (let rest = received; rest !== ''; ) {
     const end = rest.indexOf('\r\n\r\n');
     const [statusLine = '', ...lines] = rest.slice(0, end).split('\r\n');
     const status = Number(/^HTTP\/1\.1 (\d{3}) /.exec(statusLine)?.[1]);

@@ -9,9 +9,12 @@ import {
   NO_BODY,
   type Sent,
 } from '../fixtures/hostile-values.js';
-import { goodObject, goodValue, type JsonSchema, type KnownValues } from '../fixtures/schema-values.js';
+import { type JsonSchema, type KnownValues, validObject, validValue } from '../fixtures/schema-values.js';
 
-/** Requests to every call that an OpenAPI 3.1 document names, made from the document alone: good ones, and spoiled ones. */
+/**
+ * Valid and malformed requests to every operation of an OpenAPI 3.1 document, generated from the document
+ * alone.
+ */
 
 type Content = { readonly content?: { readonly 'application/json'?: { readonly schema: JsonSchema } } };
 type Parameter = {
@@ -52,7 +55,7 @@ export const operationsOf = ({ paths }: OpenApi): Operation[] =>
     })),
   );
 
-/** A request as it goes over the wire; text is a character a byte. */
+/** Request as sent on the wire; text holds one character a byte. */
 export type WireRequest = {
   readonly method: string;
   readonly target: string;
@@ -60,13 +63,13 @@ export type WireRequest = {
   readonly body: Buffer | undefined;
 };
 
-/** Requests to one call: each part is sometimes as the schema wants it, and sometimes anything but that. */
+/** Generates requests to one operation: each part either satisfies its schema or violates it. */
 export function requestsTo(operation: Operation, known: KnownValues): fc.Arbitrary<WireRequest> {
   const { method, path, parameters, body } = operation;
   const oneOf = ({ in: where, name, schema }: Parameter) => {
     const written = where === 'header' ? inHeader : encodeURIComponent;
-    const good = goodValue(schema, known[name]).map((value) => written(String(value).toWellFormed()));
-    return oftenGood(good, hostileText);
+    const good = validValue(schema, known[name]).map((value) => written(String(value).toWellFormed()));
+    return mostlyValid(good, hostileText);
   };
   const of = (where: Parameter['in']) => parameters.filter((parameter) => parameter.in === where);
   const pairsOf = (where: Parameter['in']) =>
@@ -79,13 +82,13 @@ export function requestsTo(operation: Operation, known: KnownValues): fc.Arbitra
     .record({
       inPath: fc.tuple(...of('path').map((parameter) => oneOf(parameter))),
       query: pairsOf('query'),
-      moreQuery: oftenGood(fc.constant(''), hostileText),
+      moreQuery: mostlyValid(fc.constant(''), hostileText),
       headers: pairsOf('header'),
-      moreHeaders: oftenGood<WireRequest['headers']>(
+      moreHeaders: mostlyValid<WireRequest['headers']>(
         fc.constant([]),
         fc.array(hostileHeader, { minLength: 1, maxLength: 3 }),
       ),
-      sent: body ? bodiesOf(body, known) : oftenGood(fc.constant(NO_BODY), bodiesOf({}, known)),
+      sent: body ? bodiesOf(body, known) : mostlyValid(fc.constant(NO_BODY), bodiesOf({}, known)),
     })
     .map(({ inPath, query, moreQuery, headers, moreHeaders, sent }) => {
       const rest = [...inPath];
@@ -101,7 +104,7 @@ export function requestsTo(operation: Operation, known: KnownValues): fc.Arbitra
     });
 }
 
-/** The bytes of a request; the server is to end the connection with its answer. */
+/** Bytes of a request that has the server close the connection after its answer. */
 export function bytesOf({ method, target, headers, body }: WireRequest, token: string | undefined): Buffer {
   const lines = [
     `${method} ${target} HTTP/1.1`,
@@ -114,17 +117,17 @@ export function bytesOf({ method, target, headers, body }: WireRequest, token: s
   return Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), body ?? Buffer.alloc(0)]);
 }
 
-const oftenGood = <T>(good: fc.Arbitrary<T>, bad: fc.Arbitrary<T>): fc.Arbitrary<T> =>
+const mostlyValid = <T>(good: fc.Arbitrary<T>, bad: fc.Arbitrary<T>): fc.Arbitrary<T> =>
   fc.oneof({ weight: 5, arbitrary: good }, { weight: 1, arbitrary: bad });
 
-/** UTF-8, a character a byte; what would be no header any more is left out. */
+/** UTF-8 as one character a byte, without control characters, which no header may hold. */
 const inHeader = (text: string): string => Buffer.from(text.replaceAll(/\p{Cc}/gu, '')).toString('latin1');
 
 function bodiesOf(schema: JsonSchema, known: KnownValues): fc.Arbitrary<Sent> {
   const asObject = schema.anyOf?.find(({ type }) => type === 'object') ?? schema;
-  const good = goodObject(asObject, known).map((value) => JSON.stringify(value));
-  const text = oftenGood(good, fc.oneof(spoiledObject(asObject, known), hostileJson));
-  return oftenGood(
+  const good = validObject(asObject, known).map((value) => JSON.stringify(value));
+  const text = mostlyValid(good, fc.oneof(malformedObject(asObject, known), hostileJson));
+  return mostlyValid(
     text.map((json) => ({ headers: [JSON_TYPE], bytes: Buffer.from(json) })),
     fc.oneof(
       fc.tuple(text, fc.constantFrom(...ENCODINGS)).map(([json, encode]) => encode(json)),
@@ -133,13 +136,16 @@ function bodiesOf(schema: JsonSchema, known: KnownValues): fc.Arbitrary<Sent> {
   );
 }
 
-/** JSON with a good beginning: fields twice, of another type, unknown, or named like what every object has. */
-function spoiledObject(schema: JsonSchema, known: KnownValues): fc.Arbitrary<string> {
+/**
+ * JSON of a valid object, spoiled by fields that are duplicate, of another type, unknown, or named like
+ * members of Object.prototype.
+ */
+function malformedObject(schema: JsonSchema, known: KnownValues): fc.Arbitrary<string> {
   const names = Object.keys(schema.properties ?? {});
   const name = fc.constantFrom(...names, '__proto__', 'constructor', 'prototype', 'toString', '');
   const field = fc.tuple(name, hostileJson).map(([field, json]) => `${JSON.stringify(field)}:${json}`);
   return fc
-    .tuple(goodObject(schema, known), fc.array(field, { minLength: 1, maxLength: 4 }))
+    .tuple(validObject(schema, known), fc.array(field, { minLength: 1, maxLength: 4 }))
     .map(
       ([value, fields]) =>
         `{${[...Object.keys(value).map((key) => `${JSON.stringify(key)}:${JSON.stringify(value[key])}`), ...fields].join(',')}}`,

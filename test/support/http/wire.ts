@@ -5,18 +5,18 @@ import type { Child } from '../servers/child-service.js';
 import type { Json } from '../servers/service.js';
 import { answersIn, exchange, type RawAnswer } from './raw-client.js';
 
-/** What tests say to a service in bytes, and what it makes of that. */
+/** Requests that tests write byte by byte, and the answers of the service. */
 
 const KEYS = '/repo/shop/ai/apikey';
 export const LIVE = 'GET /health/live HTTP/1.1\r\nHost: x\r\n';
 
-/** The server has ended it; our side may stay open. */
-export const over = (socket: Socket): Promise<unknown> =>
+/** Settles when the server ends the connection; the client's side may stay open. */
+export const connectionEnded = (socket: Socket): Promise<unknown> =>
   Promise.race([once(socket, 'end'), once(socket, 'close')]);
 
 export const creation = (name: string): string => JSON.stringify({ name, aiType: 'AWS' });
 
-/** A request to create a key, as it should be but for what is changed. */
+/** Request that creates a key; valid unless the test changes the body or the headers. */
 export const create = (
   token: string,
   body: string,
@@ -32,7 +32,7 @@ export const create = (
     body,
   ].join('\r\n');
 
-/** The names of the keys that there are. */
+/** Names of all keys. */
 export async function namesOf(child: Child, token: string): Promise<unknown[]> {
   const { json } = await child.ask('GET', KEYS, { token });
   return (json['apiKeys'] as Json[]).map(({ name }) => name);
@@ -41,7 +41,7 @@ export async function namesOf(child: Child, token: string): Promise<unknown[]> {
 export const answersTo = async ({ url }: Child, bytes: string): Promise<RawAnswer[]> =>
   answersIn(await exchange(url, bytes));
 
-/** The one answer, which is an error with its envelope. */
+/** Status and code of the single answer, which must be an error envelope. */
 export async function refusalOf(child: Child, bytes: string): Promise<[status: number, code: unknown]> {
   const [answer, ...more] = await answersTo(child, bytes);
   expect(more).toEqual([]);

@@ -12,9 +12,10 @@ import type { Position } from '../../../src/event-store/position.js';
 import { eventually } from '../assertions/eventually.js';
 
 /**
- * Random programs on one log that is open twice. The model of the log is the list of events that it held when it was
- * last looked at. The actions of a group are done at the same time: each answer must be right for what the log held
- * at some moment of it, and each event that came must be one that an append was told of.
+ * Random programs on one log that is open twice. The model of the log is the list of events that it held
+ * after the last group. The actions of a group run concurrently: each answer must be right for what the log
+ * held at some point in time during the group, and each new event must be one whose append the log
+ * acknowledged.
  */
 
 type Opener = 0 | 1;
@@ -27,7 +28,7 @@ type Action = { readonly by: Opener } & (
   | ({ readonly do: 'append' } & Append)
   | { readonly do: 'append again'; readonly which: number }
   | { readonly do: 'read'; readonly stream: number }
-  /** Numbers of events and of followers are taken modulo what there is. */
+  /** Indexes of events and of followers are taken modulo their number. */
   | { readonly do: 'read all'; readonly after: number }
   | { readonly do: 'event at' | 'end'; readonly at: number }
   | { readonly do: 'follow'; readonly after: number; readonly isSlow: boolean }
@@ -35,8 +36,10 @@ type Action = { readonly by: Opener } & (
 );
 
 const STREAMS = 3;
-/** A follower that is given nothing for so long never will be: a failure that can be shrunk. */
-const LONGEST_WAIT_MS = 10_000;
+/**
+ * Milliseconds after which a follower without its events fails, so that fast-check can shrink the program.
+ */
+const FOLLOW_TIMEOUT_MS = 10_000;
 const is = <T extends Action['do']>(...names: T[]) => fc.constantFrom(...names);
 const by = fc.constantFrom<Opener>(0, 1);
 const stream = fc.nat(STREAMS - 1);
@@ -68,7 +71,7 @@ type Asked = {
   readonly expected: ExpectedRevision;
 };
 type Answered = Asked & { readonly result: AppendResult };
-/** Who reads as it comes; what it has seen so far must be what the log holds behind where it began. */
+/** Reader of a subscription; the events it has seen must be those that the log holds after its start. */
 type Follower = {
   readonly after: number;
   readonly seen: RecordedEvent[];
@@ -80,7 +83,7 @@ class Run {
   readonly #openers: readonly EventStore[];
   readonly #start: Position;
   readonly #streams = Array.from({ length: STREAMS }, () => apiKeyStream(uuid()));
-  /** What the log held when the last group was done. */
+  /** What the log held after the last group. */
   #held: readonly RecordedEvent[] = [];
   readonly #asked: Asked[] = [];
   #answered: Answered[] = [];
@@ -94,7 +97,7 @@ class Run {
     this.#start = start;
   }
 
-  async take(group: readonly Action[]): Promise<void> {
+  async execute(group: readonly Action[]): Promise<void> {
     this.#answered = [];
     this.#checks = [];
     this.#group = new Promise((resolve) => {
@@ -105,17 +108,17 @@ class Run {
     this.#held = await this.#readAll(0, 0);
     expect(this.#held.slice(0, before.length)).toEqual(before);
     for (const one of this.#answered) this.#checkAnswer(one, before);
-    this.#checkThatAllWereToldOf(before.length);
+    this.#checkAllAcknowledged(before.length);
     for (const check of this.#checks) check();
     this.#checkFollowers();
     this.#groupEnded();
   }
 
-  /** Who still follows is given everything, and ends when it is told to. */
+  /** Every follower that remains receives all events, and ends when the test aborts it. */
   async end(): Promise<void> {
     this.#groupEnded();
     for (const one of this.#followers) {
-      const giveUpAt = performance.now() + LONGEST_WAIT_MS;
+      const giveUpAt = performance.now() + FOLLOW_TIMEOUT_MS;
       const hasAll = () => one.seen.length >= this.#held.length - one.after;
       await Promise.race([eventually(() => hasAll() || performance.now() > giveUpAt), one.ended]);
       one.stop.abort();
@@ -192,20 +195,23 @@ class Run {
     const stop = new AbortController();
     const known = this.#positionAfter(this.#held.length);
     const follow = async () => {
-      for await (const page of log.subscribe(this.#positionAfter(after), stop.signal)) {
-        seen.push(...page.events.filter(({ stream }) => this.#streams.includes(stream)));
-        expect(page.position >= (page.events.at(-1)?.position ?? '')).toBe(true);
-        if (page.caughtUp) expect(page.position >= known).toBe(true);
+      for await (const batch of log.subscribe(this.#positionAfter(after), stop.signal)) {
+        seen.push(...batch.events.filter(({ stream }) => this.#streams.includes(stream)));
+        expect(batch.position >= (batch.events.at(-1)?.position ?? '')).toBe(true);
+        if (batch.caughtUp) expect(batch.position >= known).toBe(true);
         if (isSlow) await this.#group;
       }
     };
     const ended = follow();
-    // Whoever waits for it is told too.
+    // The error reaches those who await `ended`.
     ended.catch(() => {});
     return { after, seen, stop, ended };
   }
 
-  /** Appended where it was asked for, or refused because the stream was elsewhere and did not hold it. */
+  /**
+   * An append succeeded at the expected revision, or conflicted because the stream was elsewhere and did not
+   * hold its events.
+   */
   #checkAnswer({ stream, ids, expected, result }: Answered, before: readonly RecordedEvent[]): void {
     const held = inStream(this.#held, stream);
     const first = expected === 'no-stream' ? 0 : expected + 1;
@@ -225,21 +231,22 @@ class Run {
       const known = inStream(before, stream);
       expect([lastOf(known), ...ends]).toContain(result.actualRevision);
       expect(result.actualRevision).not.toBe(expected);
-      // What comes only now need not be recognised: EventStoreDB does not if the same ids stand elsewhere too.
+      // Events of this group need not be recognised: EventStoreDB does not if the same ids are in another
+      // stream, too.
       expect(known.slice(first, first + ids.length).map(({ id }) => id)).not.toEqual(ids);
     }
   }
 
-  /** Each event that came in this group is one that somebody was told to have appended. */
-  #checkThatAllWereToldOf(from: number): void {
-    const told = this.#answered.flatMap(({ stream, ids, result }) =>
+  /** Each new event of this group is one whose append the log acknowledged. */
+  #checkAllAcknowledged(from: number): void {
+    const acknowledged = this.#answered.flatMap(({ stream, ids, result }) =>
       result.appended ? ids.map((_, n) => `${stream} ${result.revision - n}`) : [],
     );
     for (const { stream, revision } of this.#held.slice(from))
-      expect(told).toContain(`${stream} ${revision}`);
+      expect(acknowledged).toContain(`${stream} ${revision}`);
   }
 
-  /** What was found is at least what there was before, and at most what there is now. */
+  /** A read returns at least what the log held before the group, and at most what it holds after it. */
   #checkPart(
     found: readonly RecordedEvent[],
     least: readonly RecordedEvent[],
@@ -257,7 +264,7 @@ class Run {
     expect(seen).toEqual(this.#held.slice(after, after + seen.length));
   }
 
-  /** Where the first so many events end. */
+  /** Position of the last of the first `count` events. */
   #positionAfter(count: number): Position {
     return this.#held[count - 1]?.position ?? this.#start;
   }
@@ -279,7 +286,7 @@ async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {
   return found;
 }
 
-/** @param open opens the same log each time; others may write to it too */
+/** @param open opens the same log each time; others may append to it, too */
 export function describeEventStoreModel(name: string, open: () => Promise<EventStore>): void {
   describe(`${name}, open twice,`, () => {
     let openers: readonly EventStore[];
@@ -290,12 +297,12 @@ export function describeEventStoreModel(name: string, open: () => Promise<EventS
       for (const log of openers) await log.close();
     });
 
-    it('does what a list of events does, whoever writes, reads and follows at the same time', async () => {
+    it('behaves like a list of events under concurrent appends, reads and subscriptions', async () => {
       await fc.assert(
         fc.asyncProperty(program, async (groups) => {
           const run = new Run(openers, await (openers[0] as EventStore).end());
           try {
-            for (const group of groups) await run.take(group);
+            for (const group of groups) await run.execute(group);
             await run.end();
           } finally {
             run.abandon();

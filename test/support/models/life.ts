@@ -18,9 +18,9 @@ import {
   suspendAiApiKey,
   updateAiApiKey,
 } from '../fixtures/api-key-commands.js';
-import { type Answer, classifyError, Model, type Outcome, type Request } from './lifecycle.js';
+import { type Answer, Model, type Outcome, type Request, verificationResult } from './lifecycle.js';
 
-/** Long ago: the log's own clock must not be before it. */
+/** Before the time of the log's own clock. */
 const START = Date.parse('2020-01-01T00:00:00.000Z');
 const MINUTE = 60_000;
 const keyring = new Keyring(makeMasterKey('k1'));
@@ -40,7 +40,7 @@ type Step = {
   readonly name?: string;
 };
 
-/** One step of a life; which key and which secret it is about is told by numbers, taken modulo what there is. */
+/** One step of a life; its key and its secret are indexes modulo the number that exist. */
 const index = fc.nat(5);
 const caller = fc.constantFrom('ada', 'bob');
 const idempotencyKey = fc.option(fc.constantFrom('x', 'y'), { nil: undefined });
@@ -90,7 +90,7 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
-/** Random keys in a log, made and changed by the real commands, beside the model of what they must be. */
+/** Random keys in a log, changed by the real commands, and the model of what they must be. */
 export class Life {
   readonly model = new Model();
   readonly index = new ApiKeyIndex();
@@ -106,11 +106,11 @@ export class Life {
     this.#seen = from;
   }
 
-  async take(step: Step): Promise<void> {
+  async execute(step: Step): Promise<void> {
     if (step.do === 'tick') this.#now += step.ms ?? 0;
     else if (step.do === 'repeat') {
       const request = this.#requests[(step.which ?? 0) % this.#requests.length];
-      // At the same time, where it is done twice: the service answers one after the other.
+      // Concurrently if `times` is 2: the command handlers run one after the other.
       if (request) await Promise.all(Array.from({ length: step.times ?? 1 }, () => this.#ask(request)));
     } else {
       const request = this.#requestOf(step);
@@ -137,7 +137,7 @@ export class Life {
     return { do: step.do, key, by };
   }
 
-  /** Asks the service, and then the model: in that order also for two at the same time. */
+  /** Calls the service, then the model; two concurrent requests keep this order. */
   async #ask(request: Request): Promise<void> {
     const now = this.#now;
     const { answer, error } = await this.#real(request, now).then(
@@ -198,7 +198,7 @@ export class Life {
     }
   }
 
-  /** Each secret that was ever given, of each key, is judged as the model judges it. */
+  /** The index verifies every secret ever issued, with every key, as the model does. */
   async #check(): Promise<void> {
     for await (const recorded of this.#log.readAll(this.#seen)) {
       if (apiKeyIdOf(recorded.stream) !== undefined) this.index.apply(recorded);
@@ -206,14 +206,14 @@ export class Life {
     }
     for (const key of this.model.keys) {
       for (const secret of this.secrets) {
-        const question = { accessKey: key.answer.key, secret, sees: () => true };
-        const verdict = this.index.verify(question, this.#now);
-        expect(verdict.valid ? 'valid' : verdict.reason).toBe(classifyError(key, secret, this.#now));
+        const request = { accessKey: key.answer.key, secret, sees: () => true };
+        const result = this.index.verify(request, this.#now);
+        expect(result.valid ? 'valid' : result.reason).toBe(verificationResult(key, secret, this.#now));
       }
     }
   }
 
-  /** What the log holds of it: nothing in plain text, all that was given, and time that never goes back. */
+  /** The log holds no secret in plain text, holds each issued secret sealed, and its times never decrease. */
   async checkLog(): Promise<void> {
     const opened: string[] = [];
     for (const { answer } of this.model.keys) {

@@ -1,6 +1,6 @@
 /**
- * What a key's life must be, as simply as it can be said, and without a line of the code under test. The
- * secrets are those that the service gave; what is checked is which of them is good when.
+ * Model of a key's life, as simple as possible and without a line of the code under test. The secrets are
+ * those that the service issued; the model decides which of them is valid when.
  */
 export type Request = { readonly by: string; readonly idempotencyKey?: string | undefined } & (
   | { readonly do: 'create'; readonly repoId: string; readonly expiresAt: string | null }
@@ -16,10 +16,10 @@ export type Request = { readonly by: string; readonly idempotencyKey?: string | 
 );
 
 export type Answer = { readonly id: string; readonly key: string; readonly secret: string };
-/** An error of the table, the same answer as before, an answer with a new secret, or none with a secret. */
+/** An error code, the same answer as before, an answer with a new secret, or none with a secret. */
 export type Outcome = { error: string } | { again: Answer } | 'a new secret' | 'done';
 
-type Given = { request: string; answer: Answer; at: number; suspensions: number };
+type IssuedAnswer = { request: string; answer: Answer; at: number; suspensions: number };
 
 export type ModelKey = {
   readonly repoId: string;
@@ -32,24 +32,27 @@ export type ModelKey = {
   suspensions: number;
   deleted: boolean;
   lastAt: number;
-  readonly given: Map<string, Given>;
+  readonly issued: Map<string, IssuedAnswer>;
 };
 
 const NEVER = Number.POSITIVE_INFINITY;
-const REPEAT_MS = 15 * 60_000;
-const moment = (text: string | null) => (text === null ? NEVER : Date.parse(text));
+const IDEMPOTENCY_WINDOW_MS = 15 * 60_000;
+const timeOf = (text: string | null) => (text === null ? NEVER : Date.parse(text));
 
 export class Model {
   readonly keys: ModelKey[] = [];
   /** By repository, caller and Idempotency-Key. */
   readonly #made = new Map<string, ModelKey>();
 
-  /** What the request must come to; the answer, if there was one, is that of the service. */
+  /**
+   * Outcome that a request must have.
+   * @param answer the service's answer, undefined if it gave none
+   */
   apply(request: Request, now: number, answer: Answer | undefined): Outcome {
     if (request.do === 'create') return this.#create(request, now, answer);
     const { key } = request;
     if (request.do === 'revoke') {
-      if (key.deleted || !isGood(key, request.secret, now)) return 'done';
+      if (key.deleted || !isValidSecret(key, request.secret, now)) return 'done';
       key.deleted = true;
       return changed(key, now);
     }
@@ -68,9 +71,9 @@ export class Model {
         key.suspended = false;
         return changed(key, now);
       case 'update':
-        if (moment(request.expiresAt) <= now) return { error: 'INVALID_INPUT' };
-        if (moment(request.expiresAt) === key.expiresAt && request.name === key.name) return 'done';
-        key.expiresAt = moment(request.expiresAt);
+        if (timeOf(request.expiresAt) <= now) return { error: 'INVALID_INPUT' };
+        if (timeOf(request.expiresAt) === key.expiresAt && request.name === key.name) return 'done';
+        key.expiresAt = timeOf(request.expiresAt);
         key.name = request.name;
         return changed(key, now);
       case 'rotate':
@@ -82,9 +85,9 @@ export class Model {
     const { repoId, by, idempotencyKey, expiresAt } = request;
     const scope = JSON.stringify([repoId, by, idempotencyKey]);
     const known = idempotencyKey === undefined ? undefined : this.#made.get(scope);
-    const first = known?.given.get('creation');
-    if (known && first) return repeated(known, first, JSON.stringify(expiresAt), now);
-    if (moment(expiresAt) <= now) return { error: 'INVALID_INPUT' };
+    const first = known?.issued.get('creation');
+    if (known && first) return replayed(known, first, JSON.stringify(expiresAt), now);
+    if (timeOf(expiresAt) <= now) return { error: 'INVALID_INPUT' };
     if (!answer) return 'a new secret';
     const key: ModelKey = {
       repoId,
@@ -92,14 +95,14 @@ export class Model {
       name: 'search',
       current: answer.secret,
       old: undefined,
-      expiresAt: moment(expiresAt),
+      expiresAt: timeOf(expiresAt),
       suspended: false,
       suspensions: 0,
       deleted: false,
       lastAt: now,
-      given: new Map(),
+      issued: new Map(),
     };
-    key.given.set('creation', { request: JSON.stringify(expiresAt), answer, at: now, suspensions: 0 });
+    key.issued.set('creation', { request: JSON.stringify(expiresAt), answer, at: now, suspensions: 0 });
     this.keys.push(key);
     if (idempotencyKey !== undefined) this.#made.set(scope, key);
     return 'a new secret';
@@ -113,20 +116,20 @@ function rotate(
   answer: Answer | undefined,
 ): Outcome {
   const scope = JSON.stringify([by, idempotencyKey]);
-  const first = idempotencyKey === undefined ? undefined : key.given.get(scope);
-  if (first) return repeated(key, first, String(overlapSeconds), now);
+  const first = idempotencyKey === undefined ? undefined : key.issued.get(scope);
+  if (first) return replayed(key, first, String(overlapSeconds), now);
   if (!answer) return 'a new secret';
   key.old = overlapSeconds > 0 ? { secret: key.current, until: now + overlapSeconds * 1000 } : undefined;
   key.current = answer.secret;
   changed(key, now);
   const { suspensions, lastAt } = key;
   if (idempotencyKey !== undefined) {
-    key.given.set(scope, { request: String(overlapSeconds), answer, at: lastAt, suspensions });
+    key.issued.set(scope, { request: String(overlapSeconds), answer, at: lastAt, suspensions });
   }
   return 'a new secret';
 }
 
-function repeated(key: ModelKey, first: Given, request: string, now: number): Outcome {
+function replayed(key: ModelKey, first: IssuedAnswer, request: string, now: number): Outcome {
   if (request !== first.request) return { error: 'IDEMPOTENCY_KEY_REUSED' };
   const expiredSince = key.expiresAt > first.at && key.expiresAt <= now;
   const same =
@@ -134,7 +137,7 @@ function repeated(key: ModelKey, first: Given, request: string, now: number): Ou
     !expiredSince &&
     key.current === first.answer.secret &&
     key.suspensions === first.suspensions &&
-    Math.abs(now - first.at) <= REPEAT_MS;
+    Math.abs(now - first.at) <= IDEMPOTENCY_WINDOW_MS;
   return same ? { again: first.answer } : { error: 'IDEMPOTENCY_KEY_USED' };
 }
 
@@ -143,12 +146,12 @@ function changed(key: ModelKey, now: number): Outcome {
   return 'done';
 }
 
-const isGood = ({ current, old }: ModelKey, secret: string, now: number): boolean =>
+const isValidSecret = ({ current, old }: ModelKey, secret: string, now: number): boolean =>
   secret === current || (secret === old?.secret && now < old.until);
 
-/** What must be said of a credential that is asked of nobody but its own key. */
-export function classifyError(key: ModelKey, secret: string, now: number): string {
-  if (!isGood(key, secret, now)) return 'BAD_SECRET';
+/** Verification result for a credential, by its own key. */
+export function verificationResult(key: ModelKey, secret: string, now: number): string {
+  if (!isValidSecret(key, secret, now)) return 'BAD_SECRET';
   if (key.deleted) return 'DELETED';
   if (key.suspended) return 'SUSPENDED';
   return key.expiresAt <= now ? 'EXPIRED' : 'valid';

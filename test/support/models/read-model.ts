@@ -5,27 +5,27 @@ import type { ListItem } from '../../../src/projections/list-item.js';
 import { type Checkpoint, type ReadModel, ReadModelLost } from '../../../src/projections/read-model.js';
 
 /**
- * Random lives of a read model that two instances of a service write to and read, beside the model: the log, of which
- * any list must be a fold. Each instance has folded the log up to a place; its batches come twice, late, at the same
- * time as those of the other, and after the read model has lost something.
+ * Random lives of a read model that two instances of a service write to and read. The model is the log: any
+ * list must be a fold of it. Each instance has folded the log up to a place; its batches come twice, late,
+ * concurrently with those of the other, and after the read model has lost data.
  */
 
-/** Where instances keep their lists. */
+/** Storage in which instances keep their lists. */
 export type ReadModelStore = {
-  /** Gives an instance its read model; all of one store share what it holds, if it is shared. */
+  /** Opens the read model of an instance; all instances share its data if the storage is shared. */
   open(): Promise<ReadModel>;
   readonly shared?: {
-    /** Takes the right to write from whoever has it: it may believe to have it a while longer. */
+    /** Revokes the writer's lease; the writer may still believe to hold it for a while. */
     freeWriter(): Promise<void>;
-    /** Remembers what it holds now, to go back to. */
+    /** Saves a copy of the data, for `restored` to return to. */
     save(): Promise<void>;
     damage(how: Damage): Promise<void>;
   };
 };
-/** Everything is gone; or what holds a repository no longer says how far it is; or all is back where it was saved. */
+/** Loses everything; loses how far a repository is; or returns to what `save` copied. */
 export type Damage = { readonly how: 'emptied' | 'headless' | 'restored'; readonly repoId: string };
 
-/** Two of one partition in Redis, and one of another. */
+/** Two repositories of one partition in Redis, and one of another. */
 const REPOSITORIES = ['docs', 'search', 'bank'];
 type Entry = Pick<ListItem, 'repoId' | 'apiKeyId' | 'status'> & { readonly eventId: string };
 
@@ -35,7 +35,7 @@ const at = (place: number) => makePosition(LOG, hex16(place));
 const placeOf = (checkpoint: Checkpoint | undefined) =>
   Number.parseInt(checkpoint?.position.slice(37) ?? '0', 16);
 
-/** Every key as the first so many events make it, in the order of their creation. */
+/** Every key after the first `upTo` events, in the order of creation. */
 function fold(log: readonly Entry[], upTo: number): ListItem[] {
   const items = new Map<string, ListItem>();
   for (const [i, { repoId, apiKeyId, status, eventId }] of log.slice(0, upTo).entries()) {
@@ -60,11 +60,13 @@ function fold(log: readonly Entry[], upTo: number): ListItem[] {
 
 type Change = { readonly repoId: string; readonly key: number; readonly status: ListItem['status'] };
 type WriterStep =
-  /** From `back` before where it is to `forward` behind that: so batches overlap, and older ones come again. */
+  /**
+   * Applies from `back` events before the instance's place to `forward` after it: batches overlap and repeat.
+   */
   | { readonly do: 'apply'; readonly back: number; readonly forward: number }
-  /** Brings it all in again, having folded so many events more. */
+  /** Restores everything, after the instance has folded `forward` more events. */
   | { readonly do: 'restore'; readonly forward: number }
-  /** Another instance takes its place, which has folded as much of the log as this says. */
+  /** Another instance replaces this one; it has folded the log up to `place`. */
   | { readonly do: 'restart'; readonly place: number };
 type Read = { readonly by: 0 | 1; readonly repoId: string };
 type Step =
@@ -76,7 +78,10 @@ type Step =
       readonly damage: Damage | undefined;
     }
   | { readonly do: 'save' }
-  /** The log is restored from an older copy, and goes on from there otherwise; instances restart, or find out. */
+  /**
+   * An operator restores the log from an older copy, and it continues differently; instances restart, or
+   * notice.
+   */
   | {
       readonly do: 'cut';
       readonly place: number;
@@ -133,11 +138,11 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
 
 type Instance = {
   readModel: ReadModel;
-  /** How much of the log it has handed over. */
+  /** Place in the log up to which the instance has written. */
   written: number;
-  /** How far it has seen each repository. */
+  /** Place that the instance has seen saved, by repository. */
   readonly saved: Map<string, number>;
-  /** One more when it begins to restore, and when it has: nothing that is read meanwhile is served. */
+  /** Incremented when a restore begins and when it ends; the service serves no reads in between. */
   restores: number;
 };
 
@@ -167,7 +172,7 @@ class Run {
     for (const { readModel } of this.#instances) await readModel.close();
   }
 
-  async take(step: Step): Promise<void> {
+  async execute(step: Step): Promise<void> {
     if (step.do === 'change') this.#change(step.changes);
     else if (step.do === 'save') await this.#store.shared?.save();
     else if (step.do === 'cut') await this.#cut(step);
@@ -201,7 +206,7 @@ class Run {
     }
   }
 
-  /** Everybody starts again with the log as it is now: what was folded of the other is nothing to go on with. */
+  /** All instances start again from the new log: what they folded of the old one is void. */
   async #cut({ place, changes, isRestart }: Step & { do: 'cut' }): Promise<void> {
     this.#branch++;
     this.#log = this.#log.slice(0, place);
@@ -246,7 +251,7 @@ class Run {
     await this.#restore(one, place);
   }
 
-  /** Again and again while others empty it, as the projector does. */
+  /** Retries while others empty the read model, as the projector does. */
   async #restore(one: Instance, place: number): Promise<void> {
     const holds = async (checkpoint: Checkpoint) =>
       this.#checkpoint(placeOf(checkpoint))?.eventId === checkpoint.eventId;
@@ -273,7 +278,10 @@ class Run {
     return entry && { position: at(place), eventId: entry.eventId };
   }
 
-  /** While others write, a list is the fold of one place of the log, and not before what the instance has written. */
+  /**
+   * While others write, a list is the fold of one place of the log, no earlier than what the instance has
+   * written.
+   */
   async #read({ by, repoId }: Read): Promise<() => void> {
     const one = this.#instances[by] as Instance;
     const { readModel, written, restores } = one;
@@ -283,18 +291,18 @@ class Run {
     const isServed = restores % 2 === 0 && restores === one.restores;
     return () => {
       if (!Array.isArray(listed)) return this.#checkFailure(listed, readModel);
-      const texts = this.#log.map((_, n) => JSON.stringify(this.#shown(n + 1, repoId, true)));
+      const texts = this.#log.map((_, n) => JSON.stringify(this.#expectedList(n + 1, repoId, true)));
       expect(['[]', ...texts].slice(isServed ? written : 0)).toContain(JSON.stringify(listed));
     };
   }
 
-  /** It may be lost if something was; and one that was replaced meanwhile may be closed. */
+  /** A read may find data lost if something was damaged; a replaced instance may be closed. */
   #checkFailure(error: Error, asked: ReadModel): void {
     const isOpen = this.#instances.some(({ readModel }) => readModel === asked);
     if (isOpen) expect([error, this.#isDamaged]).toEqual([new ReadModelLost(), true]);
   }
 
-  /** What each instance shows is the fold at the position that is saved, which never went back. */
+  /** Each instance shows the fold at the saved position, which never decreases. */
   async #checkAtRest(): Promise<void> {
     let lost = 0;
     for (const one of this.#instances) {
@@ -303,12 +311,12 @@ class Run {
         try {
           for (const includeDeleted of [false, true]) {
             expect(await paged(one.readModel, repoId, includeDeleted)).toEqual(
-              this.#shown(saved, repoId, includeDeleted),
+              this.#expectedList(saved, repoId, includeDeleted),
             );
           }
-          for (const item of this.#shown(saved, repoId, true))
+          for (const item of this.#expectedList(saved, repoId, true))
             expect(await one.readModel.get(repoId, item.apiKeyId)).toEqual(item);
-          const least = this.#shown(one.written, repoId, true);
+          const least = this.#expectedList(one.written, repoId, true);
           for (const { position } of least) expect(position <= at(saved)).toBe(true);
         } catch (error) {
           if (!(error instanceof ReadModelLost)) throw error;
@@ -322,7 +330,7 @@ class Run {
     if (lost === 0) this.#isDamaged = false;
   }
 
-  #shown(place: number, repoId: string, includeDeleted: boolean): ListItem[] {
+  #expectedList(place: number, repoId: string, includeDeleted: boolean): ListItem[] {
     const keys = fold(this.#log, place).filter((item) => item.repoId === repoId);
     return keys.filter(({ status }) => includeDeleted || status !== 'deleted').reverse();
   }
@@ -338,7 +346,7 @@ async function paged(readModel: ReadModel, repoId: string, includeDeleted: boole
   }
 }
 
-/** @param makeStore gives one that holds nothing */
+/** @param makeStore returns an empty store */
 export function describeReadModelModel(name: string, makeStore: () => ReadModelStore): void {
   describe(`${name} as a read model of two instances`, () => {
     it('shows the fold of the log at the position that it has saved, whatever comes twice, late, mixed or is lost', async () => {
@@ -347,7 +355,7 @@ export function describeReadModelModel(name: string, makeStore: () => ReadModelS
           const run = new Run(makeStore());
           try {
             await run.begin();
-            for (const step of all) await run.take(step);
+            for (const step of all) await run.execute(step);
           } finally {
             await run.end();
           }

@@ -1,7 +1,10 @@
 import { pino } from 'pino';
 import { openSqliteDeliveryStore } from '../../../src/subscribers/webhooks/sqlite-delivery-store.js';
 
-/** A process that takes as many of the leases 0 to 199 as it gets, saves its name as each one's event, and prints which it got. */
+/**
+ * Process that acquires as many of the leases 0 to 199 as it can, saves its name as the event of each, and
+ * prints those that it holds.
+ */
 const [file = '', logId = '', instance = ''] = process.argv.slice(2);
 const store = openSqliteDeliveryStore(file, logId, pino({ level: 'silent' }));
 const held: string[] = [];

@@ -3,7 +3,7 @@ import { LastUsedTracker } from '../../../src/last-used/last-used-tracker.js';
 import { openSqliteLastUsedStore } from '../../../src/last-used/sqlite-last-used.js';
 import { eventually } from '../assertions/eventually.js';
 
-/** A process that uses 2,000 keys at a given time, and ends when every use is in the file. */
+/** Process that records a use of 2,000 keys at a given time, and ends when the file holds all of them. */
 const [file = '', at = '0'] = process.argv.slice(2);
 const logger = pino({ level: 'silent' });
 const lastUsedTracker = new LastUsedTracker(openSqliteLastUsedStore(file, logger), logger, 5);

@@ -4,8 +4,8 @@ import { KeyledgerError } from '../../../src/domain/errors.js';
 import { openSqliteLog } from '../../../src/event-store/sqlite/log.js';
 
 /**
- * A process that appends to a log, for the tests of the SQLite log: each event to a stream of its own,
- * eight at a time, until an append is refused, so many times over. Prints a line for each answer.
+ * Process that appends to a log, for the tests of the SQLite log: each event to a stream of its own, eight
+ * concurrently, up to a limit or until an append fails. Prints a line for each answer.
  */
 const [file = '', limit = '0', bytes = '1'] = process.argv.slice(2);
 const say = (...words: string[]) => process.stdout.write(`${words.join(' ')}\n`);

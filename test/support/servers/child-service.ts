@@ -9,15 +9,18 @@ export const CLI = 'dist/src/cli.js';
 export type Child = {
   readonly url: string;
   readonly process: ChildProcess;
-  /** Everything that it has printed. */
+  /** Everything that the process has printed. */
   readonly output: () => string;
   token(role: string, subject?: string): Promise<string>;
   ask(method: string, path: string, request?: Ask): Promise<Answer>;
-  /** Sends a signal and waits for the end. @returns exit code, null if the signal ended it */
+  /**
+   * Sends a signal and waits for the exit.
+   * @returns exit code, null if the signal ended the process
+   */
   end(signal: NodeJS.Signals): Promise<number | null>;
 };
 
-/** `keyledger serve` as a process of its own, on a free port. */
+/** `keyledger serve` as a child process, on a free port. */
 export async function spawnService(folder: string, settings: NodeJS.ProcessEnv = {}): Promise<Child> {
   const environment = { DATA_DIR: folder, PORT: '0', LOG_LEVEL: 'warn', ...settings };
   const child = spawn(process.execPath, [CLI, 'serve'], {

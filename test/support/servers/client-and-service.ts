@@ -11,19 +11,19 @@ import { type UnreliableProxy, unreliableProxy } from './unreliable-proxy.js';
 
 export let service: Running;
 export let proxy: UnreliableProxy;
-/** Of an admin of every repository. */
+/** Token of an admin of every repository. */
 export let token: string;
-/** Of a repository without keys, a new one for each test. */
+/** Repository without keys, another one for each test. */
 export let repoId: string;
 
 export const key = { name: 'search', aiType: 'OPENAI' } as const;
 
-/** A client that reaches the service through the proxy. */
+/** Client that reaches the service through the proxy. */
 export const client = (options: Partial<ClientOptions> = {}): Client =>
   createClient({ baseUrl: proxy.url, token, ...options });
 
-/** Within a test: another repository, and a proxy that has seen nothing and hands everything on. */
-export function startAnew(): void {
+/** Within a test: changes to another repository, and resets the proxy. */
+export function resetClientAndProxy(): void {
   proxy.reset();
   repoId = `shop-${randomUUID()}`;
 }
@@ -39,10 +39,10 @@ export function runClientAndService(): void {
     await proxy.stop();
     await service.stop();
   });
-  beforeEach(startAnew);
+  beforeEach(resetClientAndProxy);
 }
 
-/** The error of a call that must fail with one of the client's own. */
+/** Error of a call that must fail with a KeyledgerClientError. */
 export async function errorOf(call: Promise<unknown>): Promise<KeyledgerClientError> {
   const error = await call.then(
     () => 'it succeeded',
@@ -52,6 +52,6 @@ export async function errorOf(call: Promise<unknown>): Promise<KeyledgerClientEr
   return error;
 }
 
-/** What came to the proxy: method and address, and the body, if there was one. */
+/** Requests that the proxy received: method and URL, and the body, if there was one. */
 export const requests = (): [string, unknown][] =>
   proxy.seen.map(({ method, url, body }) => [`${method} ${url}`, body === '' ? undefined : JSON.parse(body)]);

@@ -30,12 +30,15 @@ async function withRedis(log: Promise<Parts>): Promise<Parts> {
   };
 }
 
-/** Whoever listens here has the configured EventStoreDB to itself; the suites may be in several processes. */
-const ALONE_PORT = 47_113;
+/**
+ * Port that serves as a lock on the configured EventStoreDB across processes: its listener has the log to
+ * itself.
+ */
+const LOCK_PORT = 47_113;
 
-async function alone(): Promise<Server> {
+async function acquireLogLock(): Promise<Server> {
   for (;;) {
-    const lock = createServer().listen(ALONE_PORT, '127.0.0.1');
+    const lock = createServer().listen(LOCK_PORT, '127.0.0.1');
     try {
       await once(lock, 'listening');
       return lock;
@@ -46,7 +49,7 @@ async function alone(): Promise<Server> {
   }
 }
 
-/** Every combination of log and read model that can be run here: the end-to-end suite runs on each. */
+/** Combinations of log and read model that this machine can run; the end-to-end suite runs on each. */
 export const combinations: readonly Combination[] = [
   { name: 'SQLite and memory', start: onSqlite },
   ...(redisSource ? [{ name: 'SQLite and Redis', start: () => withRedis(onSqlite()) }] : []),
@@ -57,14 +60,14 @@ export const combinations: readonly Combination[] = [
 ];
 
 /**
- * The same for suites whose services act on all that a log holds, as by calling its webhooks: where suites share
- * a log, one test at a time.
+ * The same combinations, one test at a time where suites share a log: for suites whose services act on all
+ * that a log holds, such as calling its webhooks.
  */
-export const combinationsAlone: readonly Combination[] = combinations.map(({ name, start }) => ({
+export const exclusiveCombinations: readonly Combination[] = combinations.map(({ name, start }) => ({
   name,
   start: async () => {
     const isShared = name.startsWith('EventStoreDB') && eventStoreDbSource === 'EVENTSTORE_TEST_URL';
-    const lock = isShared ? await alone() : undefined;
+    const lock = isShared ? await acquireLogLock() : undefined;
     const { settings, stop } = await start();
     return {
       settings,

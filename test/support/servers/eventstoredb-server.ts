@@ -6,7 +6,7 @@ const IMAGE = 'kurrentplatform/kurrentdb:26.1.0';
 const PORT = 2113;
 const HOW = 'set EVENTSTORE_TEST_URL=esdb://127.0.0.1:2113?tls=false, or start Docker';
 
-/** Is there an EventStoreDB or KurrentDB to test against? */
+/** Source of an EventStoreDB or KurrentDB, if there is one to test against. */
 export const eventStoreDbSource: 'EVENTSTORE_TEST_URL' | 'testcontainers' | undefined = process.env[
   'EVENTSTORE_TEST_URL'
 ]
@@ -17,18 +17,20 @@ export const eventStoreDbSource: 'EVENTSTORE_TEST_URL' | 'testcontainers' | unde
 
 if (!eventStoreDbSource) process.stderr.write(`The EventStoreDB suites are skipped: ${HOW}\n`);
 
-/** Is there one that holds nothing? The configured one is there for all suites, and so for several logs. */
+/**
+ * Source of an empty one, if there is any. All suites share the configured server, and so several logs do.
+ */
 export const emptyEventStoreDbSource: string | undefined =
   process.env['EVENTSTORE_EMPTY_TEST_URL'] ||
   (eventStoreDbSource === 'testcontainers' ? eventStoreDbSource : undefined);
 
-/** The configured server, or a container of this suite's own. */
+/** The configured server, or a container for this suite. */
 export async function startEventStoreDb(): Promise<EventStoreDbServer> {
   const configured = process.env['EVENTSTORE_TEST_URL'];
   return configured ? { url: configured, stop: async () => undefined } : startContainer();
 }
 
-/** A server for one log, once: the one configured for that, or a container. */
+/** A server for a single log: the one configured for this purpose, or a container. */
 export async function startEmptyEventStoreDb(): Promise<EventStoreDbServer> {
   const configured = process.env['EVENTSTORE_EMPTY_TEST_URL'];
   return configured ? { url: configured, stop: async () => undefined } : startContainer();

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually } from '../assertions/eventually.js';
-import { freshFolder } from '../fixtures/temp-folder.js';
+import { temporaryFolder } from '../fixtures/temp-folder.js';
 import { freePort } from './redis-server.js';
 import { serverEnvironment } from './server-environment.js';
 
@@ -11,7 +11,7 @@ export type Nginx = { readonly url: string; stop(): Promise<void> };
 
 const HOW = 'install nginx-light';
 
-/** The nginx to test with, if there is one. In CI it must be there. Users often lack /usr/sbin in their PATH. */
+/** Command that starts nginx, if installed; CI requires it. /usr/sbin is often missing in a user's PATH. */
 export const nginx: string | undefined = ['nginx', '/usr/sbin/nginx'].find(
   (command) => spawnSync(command, ['-v'], { stdio: 'ignore', timeout: 5000 }).status === 0,
 );
@@ -21,31 +21,31 @@ if (!nginx) {
   process.stderr.write(`The nginx suite is skipped: ${HOW}\n`);
 }
 
-/** What docs/gateways.md shows for nginx, and where it puts each address. */
-const SHOWN = /^```nginx\n(.*?)^```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
+/** Configuration for nginx from docs/gateways.md, and the addresses in it. */
+const DOCUMENTED = /^```nginx\n(.*?)^```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
 const KEYLEDGER = 'server 127.0.0.1:8080;';
 const APPLICATION = 'server 127.0.0.1:3000;';
 const LISTEN = 'listen 80;';
 
-/** What docs/gateways.md adds for one repository and provider only. */
+/** Variant from docs/gateways.md for a single repository and provider. */
 const RESTRICTED =
   /^ {2}```nginx\n(.*?)^ {2}```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
 const INTERNAL = 'internal;';
 
-/** nginx with the configuration from docs/gateways.md, in front of these addresses (host:port). */
+/** Starts nginx with the configuration from docs/gateways.md, in front of these addresses (host:port). */
 export async function startNginx(
   keyledger: string,
   application: string,
   access: 'of all' | 'restricted' = 'of all',
 ): Promise<Nginx> {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const address = `127.0.0.1:${await freePort()}`;
   const gateway = [
     [KEYLEDGER, `server ${keyledger};`],
     [APPLICATION, `server ${application};`],
     [LISTEN, `listen ${address};`],
     [INTERNAL, access === 'restricted' ? `${INTERNAL}\n${RESTRICTED}` : INTERNAL],
-  ].reduce((text, [from = '', to = '']) => replaceOnce(text, from, to), SHOWN);
+  ].reduce((text, [from = '', to = '']) => replaceOnce(text, from, to), DOCUMENTED);
   const file = join(folder.path, 'nginx.conf');
   writeFileSync(file, `${surroundings(folder.path)}http {\naccess_log off;\n${TEMPORARY}\n${gateway}}\n`);
   const server = spawn(nginx ?? 'nginx', ['-p', folder.path, '-c', file], {
@@ -75,7 +75,7 @@ export async function startNginx(
   };
 }
 
-/** One process in the foreground, with the rights of who runs the tests, that writes to its folder only. */
+/** A single process in the foreground, with the rights of the user, that writes to its folder only. */
 const surroundings = (folder: string) =>
   `daemon off;\nmaster_process off;\npid ${join(folder, 'nginx.pid')};\nerror_log stderr crit;\nevents { worker_connections 4096; }\n`;
 

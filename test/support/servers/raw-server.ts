@@ -3,14 +3,14 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 
 export type RawServer = {
   readonly port: number;
-  /** How many connections there have been. */
+  /** Number of connections ever made. */
   readonly connections: number;
-  /** How many there are. */
+  /** Number of open connections. */
   readonly open: number;
   stop(): Promise<void>;
 };
 
-/** A server that does with each connection what a test says. */
+/** Starts a server that passes each connection to the test. */
 export async function startRawServer(
   onConnection: (socket: Socket) => void,
   host = '127.0.0.1',

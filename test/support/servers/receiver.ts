@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** A call that has come in. */
+/** A received call. */
 export type Call = {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -12,14 +12,14 @@ export type Call = {
 export type Receiver = {
   readonly url: string;
   readonly calls: readonly Call[];
-  /** What is answered: a status, or nothing ever. */
+  /** Answer to a call: a status, or none ever. */
   answer: (call: Call) => { status: number; headers?: Record<string, string> } | 'silence';
-  /** Answers calls of a path only when it is let go. @returns lets it go */
+  /** Holds the answers to calls of a path until the returned function is called. */
   hold(path: string): () => void;
   stop(): Promise<void>;
 };
 
-/** An endpoint of webhooks on 127.0.0.1. */
+/** Starts a webhook endpoint on 127.0.0.1. */
 export async function startReceiver(): Promise<Receiver> {
   const calls: Call[] = [];
   const held = new Map<string, Promise<void>>();

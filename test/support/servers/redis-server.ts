@@ -2,14 +2,14 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
-import { freshFolder } from '../fixtures/temp-folder.js';
+import { temporaryFolder } from '../fixtures/temp-folder.js';
 import { serverEnvironment } from './server-environment.js';
 
 export type RedisServer = { readonly url: string; stop(signal?: NodeJS.Signals): Promise<void> };
 
 const HOW = 'set REDIS_URL, install redis-server, or start Docker';
 
-/** Is there a Redis to test against? In CI it must be. */
+/** Source of a Redis, if there is one to test against; CI requires it. */
 export const redisSource: 'REDIS_URL' | 'redis-server' | 'testcontainers' | undefined = process.env[
   'REDIS_URL'
 ]
@@ -25,7 +25,7 @@ if (!redisSource) {
   process.stderr.write(`The Redis suites are skipped: ${HOW}\n`);
 }
 
-/** A Redis for this suite; with a port, the one of an earlier server that has been stopped. */
+/** Starts a Redis for this suite; `port` is that of an earlier server that has stopped. */
 export async function startRedis(port?: number): Promise<RedisServer> {
   const configured = process.env['REDIS_URL'];
   if (configured) return { url: configured, stop: async () => undefined };
@@ -33,7 +33,7 @@ export async function startRedis(port?: number): Promise<RedisServer> {
 }
 
 async function startServer(port: number): Promise<RedisServer> {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const settings = [
     '--port',
     String(port),

@@ -4,7 +4,7 @@ import { LogOutput } from '../../../src/log-output.js';
 import { type Service, startService } from '../../../src/main.js';
 import { mintToken } from '../../../src/security/tokens.js';
 import { eventually } from '../assertions/eventually.js';
-import { freshFolder } from '../fixtures/temp-folder.js';
+import { temporaryFolder } from '../fixtures/temp-folder.js';
 
 export type Answer = {
   readonly status: number;
@@ -12,7 +12,7 @@ export type Answer = {
   readonly text: string;
   readonly json: Json;
 };
-/** A JSON object whose shape the test states. */
+/** JSON object whose shape the test states. */
 export type Json = { readonly [field: string]: unknown };
 export type Ask = { token?: string; body?: unknown; headers?: Record<string, string> };
 
@@ -28,12 +28,15 @@ export type Running = {
 
 const output = new LogOutput(1);
 
-/** The whole service in this process, on a free port, over a log of its own; its lists may be out of reach. */
+/**
+ * Starts the whole service in this process, on a free port, over a new log.
+ * @param readyWith `no lists`: do not wait for the read model, which may be unavailable
+ */
 export async function runService(
   settings: NodeJS.ProcessEnv = {},
   readyWith: 'lists' | 'no lists' = 'lists',
 ): Promise<Running> {
-  const folder = freshFolder();
+  const folder = temporaryFolder();
   const config = loadConfig({ DATA_DIR: folder.path, PORT: '0', LOG_LEVEL: 'silent', ...settings });
   const service: Service = await startService(config, output, () => undefined);
   const anyone = await tokenFor(config, { '*': 'viewer' }, 'anyone');
@@ -67,7 +70,7 @@ export function tokenFor(
   return mintToken({ ...tokens, key }, { subject, grants, claim: JWT_REPOS_CLAIM, ttlSeconds }, Date.now());
 }
 
-/** A body that is no text is sent as JSON. */
+/** Sends a request; a body that is not a string is sent as JSON. */
 export async function ask(
   url: string,
   method: string,

@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 
-/** A proxy between a client and a server, for taking the network away and giving it back. */
+/** Proxy between a client and a server that can cut, delay and freeze the network. */
 export class TcpProxy {
   readonly #server = createServer((socket) => this.#forward(socket));
   readonly #target: { host: string; port: number };
   readonly #sockets = new Set<Socket>();
-  /** What is on its way to a socket. */
+  /** Writes in flight to a socket. */
   readonly #underWay = new WeakMap<Socket, Promise<void>>();
   #port = 0;
   #frozen = false;
@@ -24,32 +24,32 @@ export class TcpProxy {
     return this.#port;
   }
 
-  /** Resets every connection; new ones are taken. */
+  /** Resets every connection; accepts new ones. */
   async cut(): Promise<void> {
-    // Whether a socket ends well or not, it is closed then.
+    // A socket emits `close` whether it ends with or without an error.
     const closed = [...this.#sockets].map((socket) => new Promise((end) => socket.once('close', end)));
     for (const socket of this.#sockets) socket.resetAndDestroy();
     await Promise.all(closed);
   }
 
-  /** Resets every connection, and refuses new ones until it is started again. */
+  /** Resets every connection, and refuses new ones until the next start. */
   async stop(): Promise<void> {
     this.#server.close();
     await this.cut();
   }
 
-  /** What comes from now on is passed on so much later, and never before what came before it. */
+  /** Delays what arrives from now on by `ms` milliseconds, and keeps the order. */
   delay(ms: number): void {
     this.#delayMs = ms;
   }
 
-  /** Passes nothing on any more, as a machine does that has stopped: nobody is told. */
+  /** Forwards nothing, and closes nothing, like a machine that has stopped. */
   freeze(): void {
     this.#frozen = true;
     for (const socket of this.#sockets) socket.pause();
   }
 
-  /** Passes on what has come meanwhile, and what comes. */
+  /** Forwards what arrived while frozen, and what arrives from now on. */
   thaw(): void {
     this.#frozen = false;
     for (const socket of this.#sockets) socket.resume();

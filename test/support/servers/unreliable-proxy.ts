@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { type Answer, ask } from './service.js';
 
 /**
- * What the proxy does with one request; `pass` has the service carry it out and gives its answer, `stream` hands on
- * what has no end: so many bytes of it, or until it has said something.
+ * What the proxy does with one request. `pass` forwards it to the service and returns the answer; `stream`
+ * forwards an endless answer, up to a number of bytes or until its text matches.
  */
 export type Mishap = (
   response: ServerResponse,
@@ -17,17 +17,17 @@ export type Seen = {
   readonly url: string;
   readonly headers: IncomingHttpHeaders;
   readonly body: string;
-  /** Milliseconds, of performance.now(). */
+  /** Milliseconds of performance.now(). */
   readonly at: number;
 };
 
 export type UnreliableProxy = {
   readonly url: string;
-  /** For the next requests, in order; after the last of them it hands on what it gets. */
+  /** Applied to the next requests, in order; the proxy forwards all others. */
   mishaps: Mishap[];
   /** Every request since the last reset. */
   readonly seen: readonly Seen[];
-  /** What the service answered, whether the client was told or not. */
+  /** Every answer of the service, whether or not it reached the client. */
   readonly answers: readonly Answer[];
   reset(): void;
   stop(): Promise<void>;
@@ -35,7 +35,7 @@ export type UnreliableProxy = {
 
 const HOP_BY_HOP = ['host', 'connection', 'keep-alive', 'transfer-encoding', 'content-length'];
 
-/** A real HTTP proxy in front of a service, which fails as it is told to. */
+/** A real HTTP proxy in front of a service that fails on demand. */
 export async function unreliableProxy(serviceUrl: string): Promise<UnreliableProxy> {
   const seen: Seen[] = [];
   const answers: Answer[] = [];
@@ -58,8 +58,8 @@ export async function unreliableProxy(serviceUrl: string): Promise<UnreliablePro
       const gone = new AbortController();
       response.once('close', () => gone.abort());
       const ask = { headers: endToEnd(Object.entries(headers)), signal: gone.signal };
-      const handedOn = fetch(serviceUrl + url, ask).then((answer) => handOn(answer, response, upTo));
-      await handedOn.catch(() => response.destroy());
+      const forwarded = fetch(serviceUrl + url, ask).then((answer) => forwardBody(answer, response, upTo));
+      await forwarded.catch(() => response.destroy());
     };
     const mishap = mishaps.shift();
     if (mishap) return void (await mishap(response, pass, stream));
@@ -94,7 +94,7 @@ export async function unreliableProxy(serviceUrl: string): Promise<UnreliablePro
   };
 }
 
-async function handOn(answer: Response, response: ServerResponse, upTo: number | RegExp): Promise<void> {
+async function forwardBody(answer: Response, response: ServerResponse, upTo: number | RegExp): Promise<void> {
   response.writeHead(answer.status, endToEnd([...answer.headers])).flushHeaders();
   let passed = Buffer.alloc(0);
   for await (const piece of answer.body as unknown as AsyncIterable<Uint8Array>) {
@@ -112,25 +112,25 @@ const endToEnd = (headers: [string, string | string[] | undefined][]): Record<st
     ),
   );
 
-/** The service has done it, and nobody is told. */
+/** The service carries out the request, and its answer is lost. */
 export const answerLost: Mishap = async (response, pass) => {
   await pass();
   response.destroy();
 };
 
-/** The service has done it, and half of what it says arrives. */
+/** The service carries out the request, and half of its answer arrives. */
 export const answerHalved: Mishap = async (response, pass) => {
   const { status, text } = await pass();
   response.writeHead(status, { 'content-type': 'application/json', 'content-length': text.length });
   response.write(text.slice(0, text.length / 2), () => response.destroy());
 };
 
-/** The service has done it, and the client waits for ever. */
+/** The service carries out the request, and the client waits for ever. */
 export const answerHeld: Mishap = async (_, pass) => {
   await pass();
 };
 
-/** The service has done it, and another answer is given. */
+/** The service carries out the request, and the client receives another answer. */
 export const answerReplaced =
   (mishap: Mishap): Mishap =>
   async (response, pass, stream) => {
@@ -138,7 +138,7 @@ export const answerReplaced =
     await mishap(response, pass, stream);
   };
 
-/** So many bytes of a stream arrive at most, and then it is cut. */
+/** At most `bytes` bytes of a stream arrive before the connection is cut. */
 export const streamCut =
   (bytes: number): Mishap =>
   async (response, _, stream) => {
@@ -146,7 +146,7 @@ export const streamCut =
     response.destroy();
   };
 
-/** So much of a stream arrives, and then it ends, as if it were whole. */
+/** A stream ends after `upTo`, as if it were complete. */
 export const streamEnded =
   (upTo: number | RegExp): Mishap =>
   async (response, _, stream) => {
@@ -154,13 +154,13 @@ export const streamEnded =
     response.end();
   };
 
-/** So many bytes of a stream arrive, and then nothing more. */
+/** At most `bytes` bytes of a stream arrive before it goes silent. */
 export const streamSilent =
   (bytes: number): Mishap =>
   (_response, _pass, stream) =>
     stream(bytes);
 
-/** The service never hears of it. */
+/** The request never reaches the service. */
 export const cut: Mishap = (response) => response.destroy();
 
 export const page =

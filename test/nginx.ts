@@ -21,18 +21,18 @@ if (!nginx) {
   process.stderr.write(`The nginx suite is skipped: ${HOW}\n`);
 }
 
-/** What docs/gateways.md shows for nginx, and where it puts each address. */
-const SHOWN = /^```nginx\n(.*?)^```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
+/** What docs/how-to/gateways.md shows for nginx, and where it puts each address. */
+const SHOWN = /^```nginx\n(.*?)^```$/ms.exec(readFileSync('docs/how-to/gateways.md', 'utf8'))?.[1] ?? '';
 const KEYLEDGER = 'server 127.0.0.1:8080;';
 const APPLICATION = 'server 127.0.0.1:3000;';
 const LISTEN = 'listen 80;';
 
-/** What docs/gateways.md adds for one repository and provider only. */
+/** What docs/how-to/gateways.md adds for one repository and provider only. */
 const RESTRICTED =
-  /^ {2}```nginx\n(.*?)^ {2}```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
+  /^ {2}```nginx\n(.*?)^ {2}```$/ms.exec(readFileSync('docs/how-to/gateways.md', 'utf8'))?.[1] ?? '';
 const INTERNAL = 'internal;';
 
-/** nginx with the configuration from docs/gateways.md, in front of these addresses (host:port). */
+/** nginx with the configuration from docs/how-to/gateways.md, in front of these addresses (host:port). */
 export async function startNginx(
   keyledger: string,
   application: string,
@@ -85,6 +85,6 @@ const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
 
 function replaceOnce(text: string, from: string, to: string): string {
   const parts = text.split(from);
-  if (parts.length !== 2) throw new Error(`docs/gateways.md should have "${from}" once in its nginx block`);
+  if (parts.length !== 2) throw new Error(`docs/how-to/gateways.md should have "${from}" once in its nginx block`);
   return parts.join(to);
 }

@@ -12,10 +12,10 @@ import { type RedisServer, redisSource, startRedis } from './redis-server.js';
 import { type Json, runService } from './service.js';
 import { describeUsageStore, inReach as usageInReach } from './usage-store-contract.js';
 
-/** The rights that docs/operations.md shows are enough; what the log says of a Redis that refuses. */
+/** The rights that docs/how-to/deploy.md shows are enough; what the log says of a Redis that refuses. */
 
 const [, RIGHTS = ''] =
-  /```redis\n(ACL SETUSER keyledger [^\n]*)\n```/.exec(readFileSync('docs/operations.md', 'utf8')) ?? [];
+  /```redis\n(ACL SETUSER keyledger [^\n]*)\n```/.exec(readFileSync('docs/how-to/deploy.md', 'utf8')) ?? [];
 const logger = pino({ level: 'silent' });
 
 const whereThereIsRedis = redisSource ? describe : describe.skip;
@@ -37,7 +37,7 @@ whereThereIsRedis('a Redis', () => {
     await server?.stop();
   });
 
-  describe('whose user has the rights of docs/operations.md', () => {
+  describe('whose user has the rights of docs/how-to/deploy.md', () => {
     const ready = async (prefix: string) => {
       const model = openRedisReadModel(url, prefix, logger);
       await eventually(() =>
@@ -116,7 +116,7 @@ whereThereIsRedis('a Redis', () => {
       const { said, failures } = await linesWith(as('stranger:pw'));
       const refusals = said.filter(({ msg }) => msg.startsWith('READ_MODEL_URL'));
       expect(refusals.map(({ msg }) => msg)).toEqual([
-        expect.stringMatching(/NOPERM .*\. Give the user the rights of the ACL line in docs\/operations\.md/),
+        expect.stringMatching(/NOPERM .*\. Give the user the rights of the ACL line in docs\/how-to\/deploy\.md/),
       ]);
       expect(failures).toHaveLength(5);
     });

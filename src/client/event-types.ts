@@ -5,7 +5,7 @@ export type KeyledgerEvent = {
   readonly id: string;
   /** The log, as a URN. */
   readonly source: string;
-  /** `ApiKeyCreated`, `ApiKeyDeleted`, …: docs/events.md has them all. There may be more of them one day. */
+  /** `ApiKeyCreated`, `ApiKeyDeleted`, …: docs/reference/events.md has them all. There may be more of them one day. */
   readonly type: string;
   /** Id of the API key or webhook that it is about. */
   readonly subject?: string;

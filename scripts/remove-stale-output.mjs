@@ -6,7 +6,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 const OUTPUT = /\.(?:js|js\.map|d\.ts)$/;
-const folders = ['test', 'bench', 'torture', ...(process.argv.includes('--all') ? ['src'] : [])];
+const folders = ['test', 'bench', 'torture', 'scripts', ...(process.argv.includes('--all') ? ['src'] : [])];
 
 for (const folder of folders) {
   const output = join('dist', folder);

@@ -14,7 +14,7 @@ import { collectAddresses, refuseOtherMethods } from './addresses.js';
 import { authenticate, authorise, rateLimitKey } from './auth.js';
 import { hardenedServer, type ServerSettings } from './hardened-server.js';
 import { countRefusal, type Metrics, observeRequests } from './metrics.js';
-import { openApi, transformObject } from './openapi.js';
+import { apiPage, openApi, transformObject } from './openapi.js';
 import { refuseOverload } from './overload.js';
 import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
 import { auditRoutes } from './routes/audit.js';
@@ -158,7 +158,7 @@ const everythingElse =
         ],
       });
     }
-    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+    await app.register(swaggerUi, apiPage);
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     if (settings.serveMetrics) serveMetrics(app, metrics);
     await app.register(healthRoutes(() => projector.unreadyBecause));

@@ -7,7 +7,7 @@ import { metricReference } from './reference/metrics.js';
 import { startService } from './reference/service.js';
 
 /**
- * Writes the generated parts of docs/reference from what the built service says of itself. Each part stands between two
+ * Writes the generated parts of the README and of docs/reference from what the built service says of itself. Each part stands between two
  * comments that name it; everything else on a page is written by hand.
  *
  *   node dist/scripts/make-reference.js [--check]
@@ -18,18 +18,18 @@ const service = await startService();
 const parts = await service.use(async (running) => {
   const calls = await running.calls();
   return [
-    ['http-api.md', 'calls', callTable(calls)],
-    ['http-api.md', 'details', callReference(calls)],
-    ['http-api.md', 'objects', objectReference(calls)],
-    ['errors.md', 'errors', errorReference()],
-    ['events.md', 'stored events', eventReference()],
-    ['metrics.md', 'metrics', metricReference(await running.metrics())],
-    ['cli.md', 'commands', await cliReference()],
+    ['README.md', 'calls', callTable(calls, 'docs/reference/http-api.md')],
+    ['docs/reference/http-api.md', 'calls', callTable(calls)],
+    ['docs/reference/http-api.md', 'details', callReference(calls)],
+    ['docs/reference/http-api.md', 'objects', objectReference(calls)],
+    ['docs/reference/errors.md', 'errors', errorReference()],
+    ['docs/reference/events.md', 'stored events', eventReference()],
+    ['docs/reference/metrics.md', 'metrics', metricReference(await running.metrics())],
+    ['docs/reference/cli.md', 'commands', await cliReference()],
   ] as const;
 });
 
-for (const [page, name, generated] of parts) {
-  const file = `docs/reference/${page}`;
+for (const [file, name, generated] of parts) {
   const text = readFileSync(file, 'utf8');
   const [begin, end] = [`<!-- Generated: ${name} -->\n`, `<!-- End of ${name} -->\n`];
   const [before, rest] = split(file, text, begin);

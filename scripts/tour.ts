@@ -4,8 +4,6 @@ import { hostname, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fromMarkdown } from 'mdast-util-from-markdown';
 
-export const TOUR = 'docs/tour.md';
-
 /** A block of commands, the output that the page documents for it, and where both stand in the text. */
 export type Block = {
   readonly commands: string;
@@ -104,10 +102,16 @@ export function shapesOf(outputs: readonly string[]): string[] {
 }
 
 function compact(output: string): string {
+  const json = parsed(output);
+  return json === undefined ? output : JSON.stringify(json);
+}
+
+/** The JSON object that an output is; undefined if it is anything else. */
+function parsed(output: string): unknown {
   try {
-    return JSON.stringify(JSON.parse(output));
+    return output.startsWith('{') ? JSON.parse(output) : undefined;
   } catch {
-    return output;
+    return undefined;
   }
 }
 
@@ -118,19 +122,17 @@ export function shown(output: string): string {
     .replaceAll(/eyJ[\w.-]+/g, 'eyJ…')
     .replaceAll(`command line on ${hostname()}`, 'command line on workstation')
     .replaceAll(`"subject":"${userInfo().username}"`, '"subject":"operator"');
-  try {
-    return `\`\`\`json\n${JSON.stringify(JSON.parse(text), null, 2)}\n\`\`\``;
-  } catch {
-    return text === '' ? '' : `\`\`\`text\n${text}\n\`\`\``;
-  }
+  const json = parsed(text);
+  if (json !== undefined) return `\`\`\`json\n${JSON.stringify(json, null, 2)}\n\`\`\``;
+  return text === '' ? '' : `\`\`\`text\n${text}\n\`\`\``;
 }
 
-/** Writes the outputs of a run into the page. */
-export function writeOutputs(blocks: readonly Block[], outputs: readonly string[]): void {
-  const page = readFileSync(TOUR, 'utf8');
+/** Writes the outputs of a run into the page that the blocks are of. */
+export function writeOutputs(file: string, blocks: readonly Block[], outputs: readonly string[]): void {
+  const page = readFileSync(file, 'utf8');
   const written = blocks.reduceRight((text, { begin, end }, i) => {
     const output = shown(outputs[i] ?? '');
     return `${text.slice(0, begin)}${output === '' ? '' : `\n\n${output}`}${text.slice(end)}`;
   }, page);
-  writeFileSync(TOUR, written);
+  writeFileSync(file, written);
 }

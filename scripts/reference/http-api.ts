@@ -49,16 +49,17 @@ function accessOf({ operation: { security }, roles }: Call): string {
   return security.length === 0 ? 'none needed' : 'an API key';
 }
 
-/** One row a call, in the order of the tags. */
-export function callTable(all: Calls): string {
+/** One row a call, in the order of the tags. @param page where the sections of the calls are, as a link to it begins */
+export function callTable(all: Calls, page = ''): string {
   const rows = grouped(all).flatMap(({ calls }) =>
     calls.map((call) => [
-      `[\`${titleOf(call)}\`](#${anchorOf(titleOf(call))})`,
+      `\`${call.method}\``,
+      `[\`${call.path}\`](${page}#${anchorOf(titleOf(call))})`,
       accessOf(call),
       cell(call.operation.summary),
     ]),
   );
-  return table(['Call', 'Role', 'What it does'], rows);
+  return table(['Method', 'Path', 'Role', 'What it does'], rows);
 }
 
 /** One section a tag, one below it for each call. */

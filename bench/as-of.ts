@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadConfig } from '../src/config.js';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { mintToken } from '../src/security/tokens.js';
 import { median } from './load.js';
@@ -46,7 +46,7 @@ async function fill(): Promise<string> {
     ] as const;
     const at = new Date().toISOString();
     const encoded = events.map((event) => encode(event, randomUUID(), at, cause));
-    const result = await log.append(streamOf(key.apiKeyId), encoded, 'none');
+    const result = await log.append(apiKeyStream(key.apiKeyId), encoded, 'no-stream');
     if (result.appended && n < keys * 0.99) near = result.position;
   };
   for (let n = 0; n < keys; n += 1000) {

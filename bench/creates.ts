@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadConfig } from '../src/config.js';
-import { decode } from '../src/event-store/codec.js';
+import { decodeApiKeyEvent } from '../src/event-store/codec.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { mintToken } from '../src/security/tokens.js';
 import { load, median, post, type Reply } from './load.js';
@@ -106,7 +106,7 @@ try {
   });
   for await (const recorded of log.readAll()) {
     events++;
-    const event = decode(recorded, 0);
+    const event = decodeApiKeyEvent(recorded, 0);
     if (event.type !== 'ApiKeyCreated') throw new Error(`A ${event.type} among creations`);
     const { apiKeyId, sealedSecret, secretHash } = event.data;
     ids.add(apiKeyId);

@@ -1,6 +1,6 @@
 import { EventStoreDBClient, jsonEvent, NO_STREAM, START, streamNameFilter } from '@eventstore/db-client';
 import { v4 as uuid } from 'uuid';
-import { CATEGORY, streamOf } from '../src/domain/ai-api-key.js';
+import { API_KEY_CATEGORY, apiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { median } from './load.js';
 
@@ -21,14 +21,14 @@ const data = { text: 'x'.repeat(500) };
 const metadata = { by: 'bench' };
 const oursOnce = async () => {
   const result = await log.append(
-    streamOf(uuid()),
+    apiKeyStream(uuid()),
     [{ id: uuid(), type: 'Benched', data, metadata }],
-    'none',
+    'no-stream',
   );
   if (!result.appended) throw new Error('A conflict');
 };
 const bareOnce = () =>
-  client.appendToStream(streamOf(uuid()), jsonEvent({ id: uuid(), type: 'Benched', data, metadata }), {
+  client.appendToStream(apiKeyStream(uuid()), jsonEvent({ id: uuid(), type: 'Benched', data, metadata }), {
     expectedRevision: NO_STREAM,
   });
 
@@ -55,7 +55,7 @@ async function bareCatchUp(): Promise<number> {
   const started = performance.now();
   const subscription = client.subscribeToAll({
     fromPosition: START,
-    filter: streamNameFilter({ prefixes: [CATEGORY] }),
+    filter: streamNameFilter({ prefixes: [API_KEY_CATEGORY] }),
   });
   await new Promise<void>((resolve) => {
     subscription.on('data', () => void events++);

@@ -3,8 +3,8 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { encode } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
-import { hex16, positionAt } from '../src/event-store/position.js';
-import { VerifyIndex } from '../src/projections/verify-index.js';
+import { hex16, makePosition } from '../src/event-store/position.js';
+import { ApiKeyIndex } from '../src/projections/api-key-index.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { median } from './load.js';
 
@@ -48,11 +48,11 @@ function creation(n: number, accessKey: string, secret: string): RecordedEvent {
   const place = { stream: `aiApiKey-${apiKeyId}`, revision: 0, recordedAt: at };
   return {
     ...(JSON.parse(JSON.stringify({ ...event, ...place })) as RecordedEvent),
-    position: positionAt(LOG, hex16(n + 1)),
+    position: makePosition(LOG, hex16(n + 1)),
   };
 }
 
-const index = new VerifyIndex();
+const index = new ApiKeyIndex();
 const sample: { accessKey: string; secret: string }[] = [];
 const before = memory();
 let folding = 0;

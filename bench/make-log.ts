@@ -1,9 +1,14 @@
-import { startProgress } from '../src/cli/progress.js';
-import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
-import { accessStream } from '../src/domain/audit-access.js';
-import { decide } from '../src/domain/decide.js';
+import { startProgressBar } from '../src/cli/progress-bar.js';
+import {
+  type ApiKeyCommand,
+  type ApiKeyState,
+  apiKeyStream,
+  evolveApiKey,
+} from '../src/domain/ai-api-key.js';
+import { auditAccessStream } from '../src/domain/audit-access.js';
+import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
-import type { Append } from '../src/event-store/event-store.js';
+import type { AppendRequest } from '../src/event-store/event-store.js';
 import { isEventStoreUrl, openEventStore } from '../src/event-store/open.js';
 import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { Keyring } from '../src/security/keyring.js';
@@ -21,10 +26,10 @@ const START = Date.parse('2025-01-01T00:00:00Z');
 const DAY_MS = 86_400_000;
 const SPAN_MS = 180 * DAY_MS;
 
-type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: State };
+type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: ApiKeyState };
 
 /** Appends that make a log of at least so many events, one after the other. */
-export function* madeUp(total: number): Iterable<Append> {
+export function* madeUp(total: number): Iterable<AppendRequest> {
   const random = seeded(1);
   const below = (n: number) => Math.floor(random() * n);
   const chance = (percent: number) => random() * 100 < percent;
@@ -87,18 +92,18 @@ export function* madeUp(total: number): Iterable<Append> {
     if (dice < 99) return { type: 'DeleteAiApiKey', ...ref };
     return { type: 'RevokeLeakedAiApiKey', ...ref, secretHash: state?.secretHash ?? '' };
   };
-  const handled = (key: Key, command: ApiKeyCommand): Append | undefined => {
+  const handled = (key: Key, command: ApiKeyCommand): AppendRequest | undefined => {
     const at = new Date(now()).toISOString();
     const because = cause();
-    const decided = decide(command, key.state, at);
+    const decided = decideApiKey(command, key.state, at);
     if (decided.length === 0) return undefined;
-    const expected = key.revision < 0 ? ('none' as const) : key.revision;
-    for (const event of decided) key.state = evolve(key.state, { ...event, occurredAt: at });
+    const expected = key.revision < 0 ? ('no-stream' as const) : key.revision;
+    for (const event of decided) key.state = evolveApiKey(key.state, { ...event, occurredAt: at });
     key.revision += decided.length;
     const events = decided.map((event) => encode(event, uuid(), at, because));
-    return { stream: streamOf(key.apiKeyId), events, expected };
+    return { stream: apiKeyStream(key.apiKeyId), events, expectedRevision: expected };
   };
-  const look = (repoId: string): Append => {
+  const look = (repoId: string): AppendRequest => {
     const data = {
       access: 'history',
       repoId,
@@ -108,11 +113,11 @@ export function* madeUp(total: number): Iterable<Append> {
       verified: true,
     } as const;
     const event = encode({ type: 'AuditAccessed', data }, uuid(), new Date(now()).toISOString(), cause());
-    return { stream: accessStream(uuid()), events: [event], expected: 'none' };
+    return { stream: auditAccessStream(uuid()), events: [event], expectedRevision: 'no-stream' };
   };
 
   while (made < total) {
-    let step: Append | undefined;
+    let step: AppendRequest | undefined;
     if (chance(1)) step = look(repository());
     else if (keys.length === 0 || chance(25)) {
       const key: Key = { apiKeyId: uuid(), repoId: repository(), revision: -1, state: undefined };
@@ -143,7 +148,7 @@ async function main(target: string | undefined, total: number): Promise<void> {
   const log = await openEventStore(url, { onFatal: failed, warn: console.error });
   const started = performance.now();
   let written = 0;
-  const progress = startProgress('Making', total);
+  const progress = startProgressBar('Making', total);
   async function* counted() {
     for (const append of madeUp(total)) {
       yield append;
@@ -151,7 +156,7 @@ async function main(target: string | undefined, total: number): Promise<void> {
       progress.add(append.events.length);
     }
   }
-  await log.appendInOrder(counted());
+  await log.bulkAppend(counted());
   await log.close();
   progress.end();
   const seconds = (performance.now() - started) / 1000;

@@ -1,11 +1,12 @@
 import type { Redis } from 'ioredis';
-import { rebuild } from '../src/audit/rebuild.js';
 import { isApiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { type ListItem, listItem } from '../src/projections/list.js';
-import { connectRedis } from '../src/projections/redis-connection.js';
-import { documentOf, memberOf } from '../src/projections/redis-generations.js';
-import { VerifyIndex } from '../src/projections/verify-index.js';
+import { rebuild } from '../src/maintenance/rebuild.js';
+import { ApiKeyIndex } from '../src/projections/api-key-index.js';
+import { type ListItem, toListItem } from '../src/projections/list-item.js';
+import { sortedSetMember, toDocument } from '../src/projections/redis/generations.js';
+import { READ_MODEL_SCRIPTS } from '../src/projections/redis/scripts.js';
+import { connectRedis } from '../src/redis/connection.js';
 import { loadSettings } from '../src/settings.js';
 
 /**
@@ -25,7 +26,7 @@ const log = await openEventStore(EVENT_STORE_URL, {
   onFatal: failed,
   warn: console.error,
 });
-const redis = connectRedis(READ_MODEL_URL) as Redis;
+const redis = connectRedis(READ_MODEL_URL, READ_MODEL_SCRIPTS) as Redis;
 while (redis.status !== 'ready') await new Promise((resolve) => redis.once('ready', resolve));
 
 async function seconds(what: () => Promise<unknown>): Promise<number> {
@@ -40,9 +41,9 @@ async function byHand(items: readonly ListItem[]): Promise<void> {
     for (const item of items.slice(from, from + PIPELINE)) {
       const { repoId, apiKeyId } = item;
       pipeline.sadd(`${prefix}:hand:repos`, repoId);
-      pipeline.hset(`${prefix}:hand:items:${repoId}`, apiKeyId, documentOf(item));
-      pipeline.zadd(`${prefix}:hand:all:${repoId}`, 0, memberOf(item));
-      if (item.status !== 'deleted') pipeline.zadd(`${prefix}:hand:list:${repoId}`, 0, memberOf(item));
+      pipeline.hset(`${prefix}:hand:items:${repoId}`, apiKeyId, toDocument(item));
+      pipeline.zadd(`${prefix}:hand:all:${repoId}`, 0, sortedSetMember(item));
+      if (item.status !== 'deleted') pipeline.zadd(`${prefix}:hand:list:${repoId}`, 0, sortedSetMember(item));
     }
     await pipeline.exec();
   }
@@ -57,12 +58,12 @@ const median = (values: number[]): number => values.sort((a, b) => a - b)[values
 const shown = (value: number) => Math.round(value).toLocaleString('en');
 
 let events = 0;
-const index = new VerifyIndex();
+const index = new ApiKeyIndex();
 for await (const event of log.readAll()) {
   events++;
   if (isApiKeyStream(event.stream)) index.apply(event);
 }
-const items = [...index.entries()].map(listItem);
+const items = [...index.entries()].map(toListItem);
 
 const times: Record<'reading' | 'writing' | 'rebuilding', number[]> = {
   reading: [],

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import { createVerifier } from '../src/verifier/index.js';
+import { createVerifier } from '../src/sdk/verifier/index.js';
 import { load, median, post } from './load.js';
 import { percentile, services } from './service.js';
 

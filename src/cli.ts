@@ -2,17 +2,17 @@
 import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { addAuditCommands } from './cli/audit.js';
+import { endWhenOutputFails, explain, LOG_FAILED } from './cli/context.js';
 import { addLogCommands } from './cli/log.js';
 import { operatingSystemUser, refuseRepeatedOptions, repository } from './cli/options.js';
 import { ownCommand } from './cli/own-command.js';
 import { addProjectionCommands } from './cli/projection.js';
 import { print, printError, terminalOutput, terminalText } from './cli/terminal-text.js';
-import { endWhenOutputFails, explain, LOG_FAILED } from './cli/tools.js';
 import { type Config, loadConfig } from './config.js';
-import { isSubject, ROLES, type Role } from './domain/access.js';
-import { withoutCredentials } from './event-store/eventstoredb-connection.js';
+import { isSubject, ROLES, type Role } from './domain/authorization.js';
 import { LogOutput } from './log-output.js';
 import { type Service, startService } from './main.js';
+import { redactUrl } from './security/redact-url.js';
 import { mintToken } from './security/tokens.js';
 import { ConfigError } from './settings.js';
 import { VERSION } from './version.js';
@@ -89,7 +89,7 @@ function greeting(
       : `${ownCommand()} token --repo demo --role admin`;
   const lines = [
     `Keyledger listens on   ${url}`,
-    `Its log is             ${withoutCredentials(EVENT_STORE_URL)}`,
+    `Its log is             ${redactUrl(EVENT_STORE_URL)}`,
     `Its data directory is  ${resolve(DATA_DIR)}`,
     ...generated.map(
       (file) =>

@@ -1,22 +1,22 @@
 import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import type { Config } from './config.js';
-import { grantsFromClaim } from './domain/access.js';
-import { type HttpSettings, makeApp, makeMetricsApp } from './http/app.js';
+import { grantsFromClaim } from './domain/authorization.js';
+import { createApp, createMetricsApp, type HttpSettings } from './http/app.js';
 import { type Listening, listen } from './http/listen.js';
-import { makeMetrics, observe } from './http/metrics.js';
+import { createMetrics, observe } from './http/metrics.js';
+import { LastUsedTracker } from './last-used/last-used-tracker.js';
+import { openLastUsedStore } from './last-used/open.js';
 import type { LogOutput } from './log-output.js';
 import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
-import { Reads } from './projections/reads.js';
+import { Queries } from './projections/queries.js';
 import { openReadMarks } from './read-marks/open.js';
 import { KeySet } from './security/key-set.js';
 import { tokenVerifier } from './security/tokens.js';
-import { Deliveries } from './subscribers/deliveries.js';
-import { openDeliveryStore } from './subscribers/open-deliveries.js';
-import { Poster } from './subscribers/poster.js';
-import { openUsageStore } from './usage/open.js';
-import { Usage } from './usage/usage.js';
+import { WebhookDispatcher } from './subscribers/webhooks/dispatcher.js';
+import { openDeliveryStore } from './subscribers/webhooks/open.js';
+import { WebhookSender } from './subscribers/webhooks/sender.js';
 import { openLogOrWait } from './wait-for-log.js';
 
 export type Service = {
@@ -35,7 +35,7 @@ export type Service = {
 export async function startService(config: Config, output: LogOutput, onFatal: () => void): Promise<Service> {
   const logger = makeLogger(config, output);
   const clock = Date.now;
-  const metrics = makeMetrics();
+  const metrics = createMetrics();
 
   const logFailed = (error: Error) => {
     logger.fatal({ err: error }, 'The log has failed');
@@ -45,10 +45,10 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   const log = await openLogOrWait(config, { settings, metrics, logger }, logFailed);
   const readModel = openReadModel(config.READ_MODEL_URL, config.REDIS_PREFIX, logger);
   const projector = new Projector(log, readModel, logger, clock, logFailed);
-  const reads = new Reads(projector, readModel, clock, config.VERIFY_MAX_STALENESS);
-  const usageFile = join(config.DATA_DIR, 'usage.db');
-  const usage = new Usage(
-    openUsageStore(config.READ_MODEL_URL, usageFile, config.REDIS_PREFIX, logger),
+  const queries = new Queries(projector, readModel, clock, config.VERIFY_MAX_STALENESS);
+  const lastUsedFile = join(config.DATA_DIR, 'usage.db');
+  const lastUsedTracker = new LastUsedTracker(
+    openLastUsedStore(config.READ_MODEL_URL, lastUsedFile, config.REDIS_PREFIX, logger),
     logger,
   );
   const readMarks = openReadMarks(
@@ -58,14 +58,14 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     logger,
   );
   const cursors = join(config.DATA_DIR, 'deliveries.db');
-  const deliveries = new Deliveries(
+  const webhookDispatcher = new WebhookDispatcher(
     {
       log,
       projector,
       clock,
       keyring: config.keyring,
       store: openDeliveryStore(config.READ_MODEL_URL, cursors, config.REDIS_PREFIX, log.logId, logger),
-      poster: new Poster(config.WEBHOOK_ALLOWED_NETWORKS),
+      sender: new WebhookSender(config.WEBHOOK_ALLOWED_NETWORKS),
       retryMs: config.WEBHOOK_RETRY_SECONDS * 1000,
       onAppend: (outcome) => metrics.appends.inc({ outcome }),
       onAttempt: ({ status }) => metrics.webhookCalls.inc({ status: status ?? 'none' }),
@@ -73,18 +73,18 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     logger,
   );
   projector.start();
-  deliveries.start();
+  webhookDispatcher.start();
   const { key, ...tokens } = config.tokens;
   const keySet = key instanceof URL ? new KeySet(key, config.JWKS_MAX_AGE, logger) : undefined;
   keySet?.start();
-  observe(metrics, projector, deliveries, output, keySet);
+  observe(metrics, projector, webhookDispatcher, output, keySet);
 
-  const app = await makeApp({
+  const app = await createApp({
     log,
     projector,
-    deliveries,
-    reads,
-    usage,
+    webhookDispatcher,
+    queries,
+    lastUsedTracker,
     readMarks,
     clock,
     keyring: config.keyring,
@@ -101,10 +101,10 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   let listening: Listening[] = [];
   const stop = async () => {
     // Both may wait for answers of others.
-    await Promise.all([...listening.map((one) => one.close()), deliveries.stop()]);
+    await Promise.all([...listening.map((one) => one.close()), webhookDispatcher.stop()]);
     keySet?.stop();
     await projector.stop();
-    await usage.stop();
+    await lastUsedTracker.stop();
     await readMarks.close();
     await readModel.close();
     await log.close();
@@ -113,7 +113,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     const main = await listen(app, config, 'PORT');
     listening = [main];
     if (config.METRICS_PORT === undefined) return { url: main.url, metricsUrl: undefined, stop };
-    const metricsApp = await makeMetricsApp({ metrics, logger, settings });
+    const metricsApp = await createMetricsApp({ metrics, logger, settings });
     const ofMetrics = await listen(metricsApp, config, 'METRICS_PORT');
     listening = [main, ofMetrics];
     return { url: main.url, metricsUrl: `${ofMetrics.url}/metrics`, stop };

@@ -2,7 +2,7 @@ import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isEventStoreUrl, isSqliteUrl } from './event-store/open.js';
-import { isRedisUrl } from './projections/redis-connection.js';
+import { isRedisUrl } from './redis/connection.js';
 
 /** An empty variable is an unset one. */
 const text = z.string().optional();

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { EventStore } from './event-store/event-store.js';
 import { openEventStore } from './event-store/open.js';
-import { type HttpSettings, makeWaitingApp } from './http/app.js';
+import { createWaitingApp, type HttpSettings } from './http/app.js';
 import { type Listening, listen } from './http/listen.js';
 import type { Metrics } from './http/metrics.js';
 import { ConfigError, type Settings } from './settings.js';
@@ -27,7 +27,7 @@ export async function openLogOrWait(
     fail = reject;
   });
   const serve = async () => {
-    const app = await makeWaitingApp({ settings, metrics, logger }, () => reason);
+    const app = await createWaitingApp({ settings, metrics, logger }, () => reason);
     return listen(app, config, 'PORT');
   };
   const onWaiting = (message: string) => {

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { loggedUrl } from '../src/http/access-log.js';
+import { loggedUrl } from '../src/http/plugins/access-log.js';
 import { makeSecret } from '../src/security/credentials.js';
-import { type Child, spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
 
 describe('the line of a request', () => {
   let folder: ReturnType<typeof freshFolder>;

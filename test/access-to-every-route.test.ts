@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { ROLES, type Role } from '../src/domain/access.js';
-import { isStream } from './attack.js';
-import { answersIn, exchange } from './raw-client.js';
-import { bytesOf, type OpenApi, type Operation, operationsOf } from './requests-from-openapi.js';
-import { type Json, type Running, runService } from './service.js';
+import { ROLES, type Role } from '../src/domain/authorization.js';
+import { isStream } from './support/http/attack.js';
+import { answersIn, exchange } from './support/http/raw-client.js';
+import { bytesOf, type OpenApi, type Operation, operationsOf } from './support/http/requests-from-openapi.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 /** Who may call what, said once more: a call that is new is in no line, and fails here. */
 const WITHOUT_TOKEN = ['live', 'ready', 'revokeLeakedApiKey', 'verifyForwardedRequest'];

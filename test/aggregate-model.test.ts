@@ -1,11 +1,16 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { type ApiKeyCommand, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
-import { decide } from '../src/domain/decide.js';
+import {
+  type ApiKeyCommand,
+  type ApiKeyState,
+  apiKeyStream,
+  evolveApiKey,
+} from '../src/domain/ai-api-key.js';
+import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
 import { decideWebhook } from '../src/domain/decide-webhook.js';
 import { evolveWebhook, type Webhook, type WebhookCommand, webhookStream } from '../src/domain/webhook.js';
-import { decode, decodeWebhook, encode } from '../src/event-store/codec.js';
-import type { KnownEvent } from '../src/event-store/codecs.js';
+import { decodeApiKeyEvent, decodeWebhookEvent, encode } from '../src/event-store/codec.js';
+import type { DomainEvent } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import {
@@ -20,8 +25,8 @@ import {
   suspend,
   T0,
   update,
-} from './given.js';
-import * as hook from './given-webhook.js';
+} from './support/fixtures/given-api-key.js';
+import * as hook from './support/fixtures/given-webhook.js';
 
 /**
  * Random commands on one stream, decided and folded without a log. The model of the state is no fold: it looks at
@@ -51,7 +56,7 @@ const elsewhere = <Command extends { readonly repoId: string }>(one: Command): C
 
 const cause = { actor: { issuer: 'test', subject: 'ada' }, requestId: 'r', commandId: 'c' };
 /** An event as the log gives it back. */
-function recorded(stream: string, event: KnownEvent, revision: number, occurredAt: string): RecordedEvent {
+function recorded(stream: string, event: DomainEvent, revision: number, occurredAt: string): RecordedEvent {
   const written = JSON.parse(JSON.stringify(encode(event, `event ${revision}`, occurredAt, cause)));
   return { ...written, stream, revision, position: `log:${revision}` as Position, recordedAt: T0 };
 }
@@ -67,9 +72,9 @@ type Rules<Command, State> = {
   readonly command: fc.Arbitrary<Command>;
   /** The command as it is put to this state. */
   readonly addressed: (command: Command, state: State | undefined) => Command;
-  readonly decide: (command: Command, state: State | undefined, now: string) => KnownEvent[];
+  readonly decide: (command: Command, state: State | undefined, now: string) => DomainEvent[];
   /** What the log and the fold make of an event. */
-  readonly after: (state: State | undefined, event: KnownEvent, revision: number, at: string) => State;
+  readonly after: (state: State | undefined, event: DomainEvent, revision: number, at: string) => State;
   readonly expected: (done: readonly Done<Command>[]) => State | undefined;
 };
 
@@ -108,7 +113,7 @@ function holds<
   );
 }
 
-function attempt(decision: () => KnownEvent[]): { events: KnownEvent[]; code: string } {
+function attempt(decision: () => DomainEvent[]): { events: DomainEvent[]; code: string } {
   try {
     return { events: decision(), code: '' };
   } catch (error) {
@@ -130,7 +135,7 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
     );
     const others = inShop.filter(({ type }) => type !== 'CreateAiApiKey').map(elsewhere);
 
-    holds<ApiKeyCommand, NonNullable<State>>({
+    holds<ApiKeyCommand, NonNullable<ApiKeyState>>({
       command: fc.oneof({ weight: 9, arbitrary: inShop }, { weight: 1, arbitrary: others }),
       addressed: (command, state) => {
         if (command.type !== 'RotateAiApiKey') return command;
@@ -141,9 +146,12 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
         );
         return { ...next, repoId: command.repoId };
       },
-      decide: (command, state, now) => decide(command, state, now),
+      decide: (command, state, now) => decideApiKey(command, state, now),
       after: (state, event, revision, at) =>
-        evolve(state, decode(recorded(streamOf(apiKeyId), event, revision, at), revision)),
+        evolveApiKey(
+          state,
+          decodeApiKeyEvent(recorded(apiKeyStream(apiKeyId), event, revision, at), revision),
+        ),
       expected: (done) => {
         const [first] = done;
         if (!first) return undefined;
@@ -173,14 +181,14 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
           secretVersion: version,
           secretHash: `hash ${version}`,
           sealedSecret: `sealed ${version}`,
-          secretRepeatable: !sinceSecret.some(({ command }) => command.type === 'SuspendAiApiKey'),
+          secretReplayable: !sinceSecret.some(({ command }) => command.type === 'SuspendAiApiKey'),
           oldSecret: rotation?.command.overlapSeconds
             ? {
                 hash: `hash ${version - 1}`,
                 goodUntil: secondsAfter(rotation.at, rotation.command.overlapSeconds),
               }
             : null,
-          given: given(secrets),
+          idempotencyRecords: given(secrets),
         };
       },
     });
@@ -224,7 +232,7 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
       after: (state, event, revision, at) =>
         evolveWebhook(
           state,
-          decodeWebhook(recorded(webhookStream(hook.webhookId), event, revision, at), revision),
+          decodeWebhookEvent(recorded(webhookStream(hook.webhookId), event, revision, at), revision),
         ),
       expected: (done) => {
         const [first] = done;
@@ -265,7 +273,7 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
                 goodUntil: secondsAfter(rotation.at, rotation.command.overlapSeconds),
               }
             : null,
-          given: given(secrets),
+          idempotencyRecords: given(secrets),
         };
       },
     });

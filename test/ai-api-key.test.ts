@@ -1,7 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { type AiApiKey, apiKeyIdOf, evolve, type State, streamOf } from '../src/domain/ai-api-key.js';
-import { REPEAT_WINDOW_MS } from '../src/domain/repeat.js';
+import {
+  type AiApiKey,
+  type ApiKeyState,
+  apiKeyIdOf,
+  apiKeyStream,
+  evolveApiKey,
+} from '../src/domain/ai-api-key.js';
+import { IDEMPOTENCY_WINDOW_MS } from '../src/domain/idempotency.js';
 import {
   apiKeyId,
   at,
@@ -17,7 +23,7 @@ import {
   T0,
   unreadable,
   update,
-} from './given.js';
+} from './support/fixtures/given-api-key.js';
 
 const rename = (name?: string) => update(name === undefined ? {} : { name });
 
@@ -33,16 +39,16 @@ describe('creating', () => {
     given(created, renamed('x')).when(create).thenEvents());
 
   it('repeated at the end of the window decides nothing', () =>
-    given(created).when(create, msLater(REPEAT_WINDOW_MS)).thenEvents());
+    given(created).when(create, msLater(IDEMPOTENCY_WINDOW_MS)).thenEvents());
 
   it('repeated after the window is refused with the id', () =>
     given(created)
-      .when(create, msLater(REPEAT_WINDOW_MS + 1))
+      .when(create, msLater(IDEMPOTENCY_WINDOW_MS + 1))
       .thenError('IDEMPOTENCY_KEY_USED', { id: apiKeyId }));
 
   it('repeated while the clock is set back further than the window is refused with the id', () =>
     given(created)
-      .when(create, msLater(-REPEAT_WINDOW_MS - 1))
+      .when(create, msLater(-IDEMPOTENCY_WINDOW_MS - 1))
       .thenError('IDEMPOTENCY_KEY_USED', { id: apiKeyId }));
 
   it('repeated after deletion is refused with the id', () =>
@@ -52,7 +58,7 @@ describe('creating', () => {
     const other = { ...create, idempotency: { keyHash: 'k', requestHash: 'another' } };
     given(created).when(other).thenError('IDEMPOTENCY_KEY_REUSED');
     given(created, deleted)
-      .when(other, msLater(REPEAT_WINDOW_MS * 9))
+      .when(other, msLater(IDEMPOTENCY_WINDOW_MS * 9))
       .thenError('IDEMPOTENCY_KEY_REUSED');
   });
 
@@ -101,9 +107,9 @@ describe('deleting', () => {
 
 describe('the fold', () => {
   it('of a creation holds what was created', () => {
-    const { sealedSecret, name } = evolve(undefined, at(created, msLater(5)));
+    const { sealedSecret, name } = evolveApiKey(undefined, at(created, msLater(5)));
     expect({ sealedSecret, name }).toEqual({ sealedSecret: 'sealed 1', name: 'search' });
-    expect(evolve(undefined, at(created, msLater(5)))).toMatchObject({
+    expect(evolveApiKey(undefined, at(created, msLater(5)))).toMatchObject({
       status: 'active',
       createdAt: msLater(5),
       deletedAt: null,
@@ -142,7 +148,9 @@ describe('the fold', () => {
       fc.property(fc.array(anyEvent), fc.array(anyEvent), (before, later) => {
         const dead = fold([created, ...before, deleted]) as AiApiKey;
         expect(dead.status).toBe('deleted');
-        expect(later.reduce<State>((state, event) => evolve(state, at(event)), dead)).toEqual(dead);
+        expect(later.reduce<ApiKeyState>((state, event) => evolveApiKey(state, at(event)), dead)).toEqual(
+          dead,
+        );
       }),
     );
   });
@@ -157,7 +165,7 @@ describe('the fold', () => {
 });
 
 describe('the stream', () => {
-  it('names the key', () => expect(apiKeyIdOf(streamOf(apiKeyId))).toBe(apiKeyId));
+  it('names the key', () => expect(apiKeyIdOf(apiKeyStream(apiKeyId))).toBe(apiKeyId));
   it('that names no key belongs to none', () => {
     for (const stream of [
       'aiApiKey-',

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { type Running, runService } from './service.js';
+import { type Running, runService } from './support/servers/service.js';
 
 let service: Running;
 let page: string;

@@ -1,82 +1,190 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 
-/** The arrows of docs/architecture.md: what each folder of src may import from its siblings. */
+/** The arrows of docs/architecture.md: the other rooms, and files of the root, that each room of src may import. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   domain: [],
   security: ['domain'],
+  redis: ['security'],
+  sqlite: [],
   'event-store': ['domain'],
-  commands: ['domain', 'event-store', 'security'],
+  'event-store/sqlite': ['domain', 'event-store'],
+  'event-store/eventstoredb': ['domain', 'event-store'],
+  commands: ['domain', 'event-store'],
+  'commands/api-keys': ['domain', 'event-store', 'security', 'commands'],
+  'commands/webhooks': ['domain', 'event-store', 'security', 'commands'],
   projections: ['domain', 'event-store', 'security'],
-  subscribers: ['domain', 'event-store', 'security', 'commands', 'projections', 'state'],
-  state: [],
-  usage: ['projections', 'state'],
-  'read-marks': ['projections', 'state'],
-  audit: ['domain', 'event-store', 'security', 'commands', 'projections'],
+  'projections/redis': ['event-store', 'projections', 'redis'],
+  subscribers: ['domain', 'event-store', 'security', 'projections'],
+  'subscribers/webhooks': [
+    'domain',
+    'event-store',
+    'security',
+    'commands',
+    'commands/webhooks',
+    'projections',
+    'redis',
+    'sqlite',
+    'subscribers',
+  ],
+  'last-used': ['redis', 'sqlite'],
+  'read-marks': ['redis', 'sqlite'],
+  audit: ['domain', 'event-store', 'projections'],
+  'log-transfer': ['quantity.ts', 'domain', 'event-store'],
+  maintenance: ['quantity.ts', 'domain', 'event-store', 'projections', 'projections/redis', 'redis'],
+  'http/plugins': ['domain', 'security'],
+  'http/sse': ['domain', 'event-store', 'projections'],
   http: [
-    'settings.js',
-    'version.js',
+    'settings.ts',
+    'version.ts',
     'domain',
     'event-store',
     'security',
     'commands',
     'projections',
-    'subscribers',
-    'audit',
-    'usage',
-    'read-marks',
+    'subscribers/webhooks',
+    'http/plugins',
   ],
-  cli: ['settings.js', 'domain', 'event-store', 'security', 'commands', 'projections', 'audit'],
-  client: [],
-  webhook: ['client'],
-  verifier: ['client', 'projections', 'subscribers'],
+  'http/routes': ['domain', 'http'],
+  'http/routes/api-keys': [
+    'domain',
+    'event-store',
+    'commands/api-keys',
+    'projections',
+    'last-used',
+    'http',
+    'http/routes/audit',
+  ],
+  'http/routes/audit': [
+    'domain',
+    'event-store',
+    'security',
+    'commands',
+    'projections',
+    'audit',
+    'read-marks',
+    'http',
+    'http/plugins',
+  ],
+  'http/routes/streams': ['domain', 'event-store', 'subscribers', 'http', 'http/plugins', 'http/sse'],
+  'http/routes/verification': [
+    'domain',
+    'event-store',
+    'security',
+    'commands/api-keys',
+    'projections',
+    'last-used',
+    'http',
+    'http/plugins',
+  ],
+  'http/routes/webhooks': [
+    'domain',
+    'event-store',
+    'commands',
+    'commands/webhooks',
+    'projections',
+    'subscribers/webhooks',
+    'audit',
+    'http',
+    'http/routes/audit',
+  ],
+  cli: [
+    'settings.ts',
+    'quantity.ts',
+    'domain',
+    'event-store',
+    'security',
+    'commands',
+    'projections',
+    'projections/redis',
+    'redis',
+    'audit',
+    'log-transfer',
+    'maintenance',
+  ],
+  'sdk/client': [],
+  'sdk/webhook': ['sdk/client'],
+  'sdk/verifier': ['sdk/client', 'projections', 'subscribers'],
 };
-const OUTSIDE_NOTHING = ['domain', 'client'];
+/** Files that put rooms together: which of its adapters or parts a room uses is decided here alone. */
+const MAY_ALSO_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  'event-store/open.ts': ['event-store/sqlite', 'event-store/eventstoredb'],
+  'projections/open.ts': ['projections/redis'],
+  'http/app.ts': [
+    'http/routes',
+    'http/routes/api-keys',
+    'http/routes/audit',
+    'http/routes/streams',
+    'http/routes/verification',
+    'http/routes/webhooks',
+  ],
+};
+const WITHOUT_PACKAGES = ['domain', 'sdk/client'];
 
 const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) =>
   file.endsWith('.ts'),
 );
+/** Of a file of the root, which is no room: the file itself. */
+const roomOf = (file: string) => (file.includes('/') ? dirname(file) : file);
 const imports = files.flatMap((file) =>
   [...readFileSync(join('src', file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map(
     ([, target = '']) => ({
       file,
-      folder: dirname(file).split('/')[0] as string,
+      room: roomOf(file),
       target,
-      to: target.startsWith('.') ? relative('.', join(dirname(file), target)).split('/')[0] : undefined,
+      to: target.startsWith('.') ? roomOf(join(dirname(file), target).replace(/\.js$/, '.ts')) : undefined,
     }),
   ),
 );
 
-describe('the arrows between the folders of src', () => {
-  it('are looked at in every folder that there is', () => {
-    const folders = readdirSync('src', { withFileTypes: true }).filter((entry) => entry.isDirectory());
-    expect(folders.map(({ name }) => name).sort()).toEqual(Object.keys(MAY_IMPORT).sort());
+describe('the arrows between the rooms of src', () => {
+  it('are known for every room that there is', () => {
+    const rooms = new Set(files.filter((file) => file.includes('/')).map(roomOf));
+    expect([...rooms].sort()).toEqual(Object.keys(MAY_IMPORT).sort());
     expect(imports.length).toBeGreaterThan(100);
   });
 
-  it('point one way', () => {
+  it('are those of the table', () => {
     const wrong = imports.filter(
-      ({ folder, to }) =>
-        folder !== '.' && to !== undefined && to !== folder && !MAY_IMPORT[folder]?.includes(to),
+      ({ file, room, to }) =>
+        room !== file &&
+        to !== undefined &&
+        to !== room &&
+        !MAY_IMPORT[room]?.includes(to) &&
+        !MAY_ALSO_IMPORT[file]?.includes(to),
     );
     expect(wrong).toEqual([]);
   });
 
-  it('leave domain and client without any package', () => {
-    expect(imports.filter(({ folder, to }) => OUTSIDE_NOTHING.includes(folder) && to === undefined)).toEqual(
-      [],
+  it('are all used: the table allows nothing that the code no longer needs', () => {
+    const used = new Set(imports.map(({ room, to }) => `${room} -> ${to}`));
+    const unused = Object.entries(MAY_IMPORT).flatMap(([room, targets]) =>
+      targets.map((to) => `${room} -> ${to}`).filter((arrow) => !used.has(arrow)),
     );
+    expect(unused).toEqual([]);
   });
 
-  it('let nothing append but handle-command, the record of who looked, and an import', () => {
+  it('never run back', () => {
+    const reachable = (from: string, seen = new Set<string>()): Set<string> => {
+      for (const to of MAY_IMPORT[from] ?? []) if (!seen.has(to)) reachable(to, seen.add(to));
+      return seen;
+    };
+    expect(Object.keys(MAY_IMPORT).filter((room) => reachable(room).has(room))).toEqual([]);
+  });
+
+  it('leave domain and client without any package', () => {
+    expect(imports.filter(({ room, to }) => WITHOUT_PACKAGES.includes(room) && to === undefined)).toEqual([]);
+  });
+
+  it('let nothing append but the command handler, the record of an audit access, and an import', () => {
     const appending = files.filter((file) =>
-      /\blog\.append(?:InOrder)?\(/.test(readFileSync(join('src', file), 'utf8')),
+      /\blog\.(?:append|bulkAppend)\(/.test(readFileSync(join('src', file), 'utf8')),
     );
     expect(appending.sort()).toEqual([
-      'audit/import.ts',
-      'commands/handle-command.ts',
-      'commands/record-access.ts',
+      'commands/command-handler.ts',
+      'commands/record-audit-access.ts',
+      'log-transfer/import.ts',
     ]);
   });
 });

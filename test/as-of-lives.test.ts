@@ -3,16 +3,16 @@ import { expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { type KeyAsOf, keyAsOf, listAsOf, repositoryAsOf } from '../src/audit/as-of.js';
 import { couldUse } from '../src/audit/could-use.js';
-import { type Moment, momentOf } from '../src/audit/moment.js';
+import { type PointInTime, parsePointInTime } from '../src/audit/point-in-time.js';
 import { isApiKeyStream, statusAt } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
-import { listItem } from '../src/projections/list.js';
-import { VerifyIndex } from '../src/projections/verify-index.js';
-import { freshFolder } from './fresh.js';
-import { Life, step } from './life.js';
-import type { ModelKey } from './lifecycle-model.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { ApiKeyIndex } from '../src/projections/api-key-index.js';
+import { toListItem } from '../src/projections/list-item.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { Life, step } from './support/models/life.js';
+import type { ModelKey } from './support/models/lifecycle.js';
 
 /** What the model said of a key since a time. */
 type Was = Pick<ModelKey, 'name' | 'expiresAt' | 'suspended' | 'deleted'> & { readonly since: number };
@@ -20,7 +20,7 @@ type Was = Pick<ModelKey, 'name' | 'expiresAt' | 'suspended' | 'deleted'> & { re
 const timeOf = ({ metadata }: RecordedEvent) => Date.parse((metadata as { occurredAt: string }).occurredAt);
 
 /** Every key of a repository, as each of the three ways to ask tells it. */
-async function asOf(log: EventStore, index: VerifyIndex, repoId: string, moment: Moment) {
+async function asOf(log: EventStore, index: ApiKeyIndex, repoId: string, moment: PointInTime) {
   const whole = await repositoryAsOf(log, repoId, moment);
   const one = await Promise.all(whole.map(({ apiKeyId }) => keyAsOf(log, apiKeyId, moment)));
   const paged: KeyAsOf[] = [];
@@ -36,16 +36,16 @@ async function asOf(log: EventStore, index: VerifyIndex, repoId: string, moment:
   return whole;
 }
 
-async function checkPositions(log: EventStore, events: readonly RecordedEvent[], all: VerifyIndex) {
-  const prefix = new VerifyIndex();
+async function checkPositions(log: EventStore, events: readonly RecordedEvent[], all: ApiKeyIndex) {
+  const prefix = new ApiKeyIndex();
   const lastEvents = new Map<string, string>();
   for (const recorded of events) {
     if (isApiKeyStream(recorded.stream)) prefix.apply(recorded);
     lastEvents.set(recorded.position, recorded.id);
-    const moment = await momentOf(recorded.position, log, Date.now());
+    const moment = await parsePointInTime(recorded.position, log, Date.now());
     expect(moment).toEqual({ time: timeOf(recorded), position: recorded.position });
     for (const repoId of new Set([...all.entries()].map(({ key }) => key.repoId))) {
-      const expected = [...prefix.entries()].filter(({ key }) => key.repoId === repoId).map(listItem);
+      const expected = [...prefix.entries()].filter(({ key }) => key.repoId === repoId).map(toListItem);
       const withIds = expected.map((item) => ({ ...item, eventId: lastEvents.get(item.position) }));
       expect(await asOf(log, all, repoId, moment)).toEqual(withIds.reverse());
     }
@@ -57,7 +57,7 @@ async function checkTimes(log: EventStore, events: readonly RecordedEvent[], lif
   const turns = changes.flatMap(({ since, expiresAt }) => [since, expiresAt]).filter(Number.isFinite);
   for (const time of new Set(turns.flatMap((turn) => [turn - 1, turn]))) {
     const moment = { time };
-    const then = new VerifyIndex();
+    const then = new ApiKeyIndex();
     for (const event of events) if (isApiKeyStream(event.stream) && timeOf(event) <= time) then.apply(event);
     for (const [key, states] of was) {
       const expected = states.findLast(({ since }) => since <= time);

@@ -1,22 +1,22 @@
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { v4 as uuid } from 'uuid';
-import { keyAsOf, repositoryAsOf, shownAsOf } from '../src/audit/as-of.js';
+import { apiKeyAsOfView, keyAsOf, repositoryAsOf } from '../src/audit/as-of.js';
 import { couldUse } from '../src/audit/could-use.js';
-import { momentOf } from '../src/audit/moment.js';
-import { createAiApiKey } from '../src/commands/create-ai-api-key.js';
-import { deleteAiApiKey } from '../src/commands/delete-ai-api-key.js';
-import { recordAccess } from '../src/commands/record-access.js';
-import { resumeAiApiKey } from '../src/commands/resume-ai-api-key.js';
-import { suspendAiApiKey } from '../src/commands/suspend-ai-api-key.js';
-import { updateAiApiKey } from '../src/commands/update-ai-api-key.js';
-import { type ApiKeyEvent, streamOf } from '../src/domain/ai-api-key.js';
+import { parsePointInTime } from '../src/audit/point-in-time.js';
+import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
+import { deleteAiApiKey } from '../src/commands/api-keys/delete-ai-api-key.js';
+import { resumeAiApiKey } from '../src/commands/api-keys/resume-ai-api-key.js';
+import { suspendAiApiKey } from '../src/commands/api-keys/suspend-ai-api-key.js';
+import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
+import { recordAuditAccess } from '../src/commands/record-audit-access.js';
+import { type ApiKeyEvent, apiKeyStream } from '../src/domain/ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
 import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { makeAccessKey } from '../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { freshFolder } from './fresh.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 const keyring = new Keyring(makeMasterKey('k1'));
 const repoId = 'shop';
@@ -57,14 +57,14 @@ const create = (second: number, expires: number | null = null) =>
   });
 const stream = async (apiKeyId: string) => {
   const events: RecordedEvent[] = [];
-  for await (const event of log.readStream(streamOf(apiKeyId))) events.push(event);
+  for await (const event of log.readStream(apiKeyStream(apiKeyId))) events.push(event);
   return events;
 };
 /** Appends an event as it is, which no command would. */
 async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<RecordedEvent> {
   const { length } = await stream(apiKeyId);
   const whole = { id: uuid(), type: 'ApiKeyFrozen', data: { apiKeyId, repoId }, metadata: {}, ...event };
-  await log.append(streamOf(apiKeyId), [whole], length === 0 ? 'none' : length - 1);
+  await log.append(apiKeyStream(apiKeyId), [whole], length === 0 ? 'no-stream' : length - 1);
   return (await stream(apiKeyId)).at(-1) as RecordedEvent;
 }
 const plantOurs = (apiKeyId: string, event: ApiKeyEvent, second: number) =>
@@ -72,12 +72,12 @@ const plantOurs = (apiKeyId: string, event: ApiKeyEvent, second: number) =>
 describe('a moment', () => {
   it('at a position has the time of the event there', async () => {
     const { id, position } = await create(5);
-    expect(await momentOf(position, log, Date.now())).toEqual({ ...at(5), position });
-    await recordAccess(context(7), { access: 'as-of', repoId, apiKeyId: null, query: {} });
+    expect(await parsePointInTime(position, log, Date.now())).toEqual({ ...at(5), position });
+    await recordAuditAccess(context(7), { access: 'as-of', repoId, apiKeyId: null, query: {} });
     const access = await log.end();
-    expect(await momentOf(access, log, Date.now())).toEqual({ ...at(7), position: access });
+    expect(await parsePointInTime(access, log, Date.now())).toEqual({ ...at(7), position: access });
     const { recordedAt, position: unreadable } = await plant(id, {});
-    const moment = await momentOf(unreadable, log, Date.now());
+    const moment = await parsePointInTime(unreadable, log, Date.now());
     expect(moment).toEqual({ time: Date.parse(recordedAt), position: unreadable });
   });
 
@@ -86,14 +86,20 @@ describe('a moment', () => {
     const beyond = beginning.replace(/.$/, 'f');
     for (const fill of [async () => undefined, () => create(1)]) {
       await fill();
-      expect(await repositoryAsOf(log, repoId, await momentOf(beginning, log, Date.now()))).toEqual([]);
-      await expect(momentOf(beyond, log, Date.now())).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+      expect(await repositoryAsOf(log, repoId, await parsePointInTime(beginning, log, Date.now()))).toEqual(
+        [],
+      );
+      await expect(parsePointInTime(beyond, log, Date.now())).rejects.toMatchObject({
+        code: 'INVALID_INPUT',
+      });
     }
   });
 
   it('must not be later than now, to the millisecond', async () => {
-    expect(await momentOf(text(3), log, at(3).time)).toEqual({ ...at(3), askedAt: at(3).time });
-    await expect(momentOf(text(3), log, at(3).time - 1)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
+    expect(await parsePointInTime(text(3), log, at(3).time)).toEqual({ ...at(3), askedAt: at(3).time });
+    await expect(parsePointInTime(text(3), log, at(3).time - 1)).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+    });
   });
 });
 
@@ -107,7 +113,7 @@ describe('a key with an event that cannot be read', () => {
       2,
     );
     const deleted = await deleteAiApiKey(context(3), { repoId, apiKeyId: id });
-    const asOf = async (place: string) => keyAsOf(log, id, await momentOf(place, log, Date.now()));
+    const asOf = async (place: string) => keyAsOf(log, id, await parsePointInTime(place, log, Date.now()));
     expect(await asOf(position)).toMatchObject({ status: 'active', position });
     for (const place of [unreadable.position, renamed.position]) {
       expect(await asOf(place)).toMatchObject({
@@ -158,7 +164,7 @@ describe('a key with an event that cannot be read', () => {
   it('is in no list of another repository that a later event names', async () => {
     const { id } = await create(1);
     await plantOurs(id, { type: 'ApiKeyResumed', data: { apiKeyId: id, repoId: 'other' } }, 2);
-    const moment = await momentOf(await log.end(), log, 0);
+    const moment = await parsePointInTime(await log.end(), log, 0);
     expect(await repositoryAsOf(log, 'other', moment)).toEqual([]);
     const [only] = await repositoryAsOf(log, repoId, moment);
     expect(only).toMatchObject({ apiKeyId: id, status: 'unavailable' });
@@ -169,7 +175,7 @@ it('what is told of a key holds no secret material', async () => {
   const { id, key, secret } = await create(1);
   const found = await keyAsOf(log, id, at(2));
   if (!found) throw new Error('There is a key');
-  const told = JSON.stringify([shownAsOf(found, at(2)), found, await couldUse(log, key, at(2))]);
+  const told = JSON.stringify([apiKeyAsOfView(found, at(2)), found, await couldUse(log, key, at(2))]);
   expect(told).toContain(key);
   const [{ data } = { data: {} }] = await stream(id);
   const { secretHash, sealedSecret } = data as Record<string, string>;

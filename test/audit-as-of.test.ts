@@ -2,10 +2,10 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { makeAccessKey, makeSecret } from '../src/security/credentials.js';
-import { accessesOf } from './accesses.js';
-import { CLI } from './child-service.js';
-import { eventually } from './eventually.js';
-import { type Json, type Running, runService } from './service.js';
+import { accessesOf } from './support/assertions/audit-accesses.js';
+import { eventually } from './support/assertions/eventually.js';
+import { CLI } from './support/servers/child-service.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const keys = '/repo/shop/ai/apikey';
 let service: Running;

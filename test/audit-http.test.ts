@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { accessesOf } from './accesses.js';
-import { combinations } from './parts.js';
-import { type Answer, type Json, type Running, runService } from './service.js';
+import { accessesOf } from './support/assertions/audit-accesses.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
 
 const failed = (error: Error) => {
   throw error;
@@ -55,7 +55,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       warn: () => undefined,
     });
     const event = { id: randomUUID(), type: 'ApiKeyLent', data: { apiKeyId: id }, metadata: {} };
-    await log.append(streamOf(id), [event], revision);
+    await log.append(apiKeyStream(id), [event], revision);
     await log.close();
   };
   const expectError = (answer: Answer, status: number, code: string, message = /./) =>

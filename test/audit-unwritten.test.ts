@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { eventually } from './eventually.js';
-import { type Json, type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const keys = '/repo/shop/ai/apikey';
 const body = { name: 'search', aiType: 'OPENAI' };

@@ -4,9 +4,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { DatabaseSync } from '@photostructure/sqlite';
 import { Redis } from 'ioredis';
 import { openEventStore } from '../src/event-store/open.js';
-import { differencesBetween } from './differences.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Json, type Running, runService } from './service.js';
+import { differencesBetween } from './support/assertions/differences.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const CLI = 'dist/src/cli.js';
 const keys = '/repo/shop/ai/apikey';
@@ -211,7 +211,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
   const items = () => at('*:items:shop');
   const all = () => at('*:all:shop');
   const listed = () => at('*:list:shop');
-  const memberOf = async (key: string, id: string | undefined) =>
+  const sortedSetMember = async (key: string, id: string | undefined) =>
     (await redis.zrange(key, '0', '-1')).find((member) => member.endsWith(`|${id}`)) as string;
   const stranger = '00000000-0000-4000-8000-000000000000';
 
@@ -225,7 +225,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
       'a deleted key that is active again',
       async () => {
         await alter(await items(), ids[1] ?? '', (text) => text.replace('"deleted"', '"active"'));
-        await redis.zadd(await listed(), 0, await memberOf(await all(), ids[1]));
+        await redis.zadd(await listed(), 0, await sortedSetMember(await all(), ids[1]));
       },
       () => [
         { apiKeyId: ids[1], difference: 'status is "active"; by the log "deleted"' },
@@ -287,12 +287,12 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
     ],
     [
       'a key that is not listed',
-      async () => redis.zrem(await listed(), await memberOf(await listed(), ids[0])),
+      async () => redis.zrem(await listed(), await sortedSetMember(await listed(), ids[0])),
       () => [{ apiKeyId: ids[0], difference: 'the list lacks it' }],
     ],
     [
       'a key that is not in the list of all',
-      async () => redis.zrem(await all(), await memberOf(await all(), ids[1])),
+      async () => redis.zrem(await all(), await sortedSetMember(await all(), ids[1])),
       () => [{ apiKeyId: ids[1], difference: 'the list of all keys lacks it' }],
     ],
     [

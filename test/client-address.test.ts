@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { addressGroup, parseAddress, trustedProxies } from '../src/http/client-address.js';
-import { type Json, type Running, runService } from './service.js';
+import { addressGroup, parseAddress, trustedProxies } from '../src/http/plugins/client-address.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 describe('an address', () => {
   it.each([

@@ -1,9 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { inspect } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
-import type { CallOptions, Client, NewApiKey } from '../src/client/index.js';
-import { client, errorOf, key, proxy, requests, runClientAndService, token } from './client-and-service.js';
-import { answerHalved, cut, json, type Mishap, page } from './unreliable-proxy.js';
+import type { CallOptions, Client, NewApiKey } from '../src/sdk/client/index.js';
+import {
+  client,
+  errorOf,
+  key,
+  proxy,
+  requests,
+  runClientAndService,
+  token,
+} from './support/servers/client-and-service.js';
+import { answerHalved, cut, json, type Mishap, page } from './support/servers/unreliable-proxy.js';
 
 runClientAndService();
 

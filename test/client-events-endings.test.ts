@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
-import type { ClientOptions, EventsOptions } from '../src/client/index.js';
+import type { ClientOptions, EventsOptions } from '../src/sdk/client/index.js';
+import { eventually } from './support/assertions/eventually.js';
 import {
   client,
   errorOf,
@@ -11,10 +12,9 @@ import {
   runClientAndService,
   service,
   token,
-} from './client-and-service.js';
-import { eventually } from './eventually.js';
-import { tokenFor } from './service.js';
-import { cut, json, type Mishap, page } from './unreliable-proxy.js';
+} from './support/servers/client-and-service.js';
+import { tokenFor } from './support/servers/service.js';
+import { cut, json, type Mishap, page } from './support/servers/unreliable-proxy.js';
 
 runClientAndService();
 

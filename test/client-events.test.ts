@@ -4,12 +4,14 @@ import type { AddressInfo } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { followEvents } from '../src/client/events.js';
-import { createClient, type KeyledgerEvent } from '../src/client/index.js';
-import { createTransport } from '../src/client/transport.js';
-import { message } from '../src/http/event-stream.js';
+import { formatMessage } from '../src/http/sse/event-stream.js';
+import { followEvents } from '../src/sdk/client/events.js';
+import { createClient, type KeyledgerEvent } from '../src/sdk/client/index.js';
+import { createTransport } from '../src/sdk/client/transport.js';
 import { mintToken } from '../src/security/tokens.js';
-import { spawnService } from './child-service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { spawnService } from './support/servers/child-service.js';
 import {
   client,
   key,
@@ -19,11 +21,17 @@ import {
   service,
   startAnew,
   token,
-} from './client-and-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { freePort } from './redis-server.js';
-import { cut, json, type Mishap, page, streamCut, streamEnded, streamSilent } from './unreliable-proxy.js';
+} from './support/servers/client-and-service.js';
+import { freePort } from './support/servers/redis-server.js';
+import {
+  cut,
+  json,
+  type Mishap,
+  page,
+  streamCut,
+  streamEnded,
+  streamSilent,
+} from './support/servers/unreliable-proxy.js';
 
 runClientAndService();
 
@@ -199,7 +207,7 @@ describe('the events of a client', () => {
       while (!response.destroyed) {
         const position = String(++given);
         const data = JSON.stringify({ position, data: { name: 'x'.repeat(size) } });
-        const taken = response.write(message({ id: position, data }));
+        const taken = response.write(formatMessage({ id: position, data }));
         if (!taken)
           await once(response, 'drain', { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
       }

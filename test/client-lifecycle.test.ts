@@ -1,6 +1,13 @@
 import { describe, expect, it } from '@jest/globals';
-import { createClient } from '../src/client/index.js';
-import { client, errorOf, key, repoId, runClientAndService, service } from './client-and-service.js';
+import { createClient } from '../src/sdk/client/index.js';
+import {
+  client,
+  errorOf,
+  key,
+  repoId,
+  runClientAndService,
+  service,
+} from './support/servers/client-and-service.js';
 
 runClientAndService();
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
-import { type ApiKey, createClient } from '../src/client/index.js';
-import { client, proxy, requests, runClientAndService } from './client-and-service.js';
-import { json } from './unreliable-proxy.js';
+import { type ApiKey, createClient } from '../src/sdk/client/index.js';
+import { client, proxy, requests, runClientAndService } from './support/servers/client-and-service.js';
+import { json } from './support/servers/unreliable-proxy.js';
 
 runClientAndService();
 

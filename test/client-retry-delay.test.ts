@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { parseRetryAfter, retryDelay } from '../src/client/retry.js';
+import { parseRetryAfter, retryDelay } from '../src/sdk/client/retry.js';
 
 describe('the delay before the next try', () => {
   const attempts = fc.integer({ min: 1, max: 2000 });

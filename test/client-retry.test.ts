@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { getEventListeners } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { type ClientOptions, createClient } from '../src/client/index.js';
-import { wait } from '../src/client/retry.js';
+import { type ClientOptions, createClient } from '../src/sdk/client/index.js';
+import { wait } from '../src/sdk/client/retry.js';
+import { eventually } from './support/assertions/eventually.js';
 import {
   client,
   key,
@@ -13,8 +14,7 @@ import {
   service,
   startAnew,
   token,
-} from './client-and-service.js';
-import { eventually } from './eventually.js';
+} from './support/servers/client-and-service.js';
 import {
   answerHalved,
   answerHeld,
@@ -24,7 +24,7 @@ import {
   json,
   type Mishap,
   page,
-} from './unreliable-proxy.js';
+} from './support/servers/unreliable-proxy.js';
 
 runClientAndService();
 

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:net';
 import { promisify } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
-import { createClient } from '../src/client/index.js';
+import { createClient } from '../src/sdk/client/index.js';
 import {
   client,
   errorOf,
@@ -13,9 +13,9 @@ import {
   runClientAndService,
   service,
   token,
-} from './client-and-service.js';
-import { runService } from './service.js';
-import { json, page } from './unreliable-proxy.js';
+} from './support/servers/client-and-service.js';
+import { runService } from './support/servers/service.js';
+import { json, page } from './support/servers/unreliable-proxy.js';
 
 runClientAndService();
 
@@ -266,7 +266,7 @@ describe('a client', () => {
   it('needs no more than what browsers have', async () => {
     const tsc = ['node_modules/typescript/bin/tsc', '--ignoreConfig', '--noEmit', '--strict'];
     const browser = ['--target', 'es2022', '--module', 'preserve', '--lib', 'es2022,dom', '--types', ''];
-    const compiled = promisify(execFile)(process.execPath, [...tsc, ...browser, 'src/client/index.ts']);
+    const compiled = promisify(execFile)(process.execPath, [...tsc, ...browser, 'src/sdk/client/index.ts']);
     await expect(compiled).resolves.toMatchObject({ stdout: '' });
   });
 });

@@ -4,11 +4,11 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { loadConfig } from '../src/config.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
-import { type Child, CLI, spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type Json, tokenFor } from './service.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, CLI, spawnService } from './support/servers/child-service.js';
+import { type Json, tokenFor } from './support/servers/service.js';
 
 /** A clock that was ahead for a while, of the service and of its log, as that of one machine is. */
 

@@ -1,11 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
-import { isAccessStream } from '../src/domain/audit-access.js';
+import { isAuditAccessStream } from '../src/domain/audit-access.js';
 import { webhookIdOf } from '../src/domain/webhook.js';
-import { decode, decodeAccess, decodeWebhook, encode } from '../src/event-store/codec.js';
-import { EVENT_TYPES, type KnownEvent, versionOf } from '../src/event-store/codecs.js';
+import {
+  decodeApiKeyEvent,
+  decodeAuditAccess,
+  decodeWebhookEvent,
+  encode,
+} from '../src/event-store/codec.js';
+import { type DomainEvent, EVENT_TYPES, schemaVersionOf } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
-import { parsePosition, positionAt } from '../src/event-store/position.js';
+import { makePosition, parsePosition } from '../src/event-store/position.js';
 
 type Golden = { what: string; recorded: RecordedEvent; decoded: object };
 const golden = JSON.parse(readFileSync('test/golden-events.json', 'utf8')) as Golden[];
@@ -16,7 +21,7 @@ const sound = creation.recorded;
 describe('golden events', () => {
   it('are of every version of every type that was ever written', () => {
     const written = EVENT_TYPES.flatMap((type) =>
-      Array.from({ length: versionOf(type as KnownEvent['type']) }, (_, i) => `${type} ${i + 1}`),
+      Array.from({ length: schemaVersionOf(type as DomainEvent['type']) }, (_, i) => `${type} ${i + 1}`),
     );
     const held = golden.map(({ recorded: { type, metadata } }) => {
       return `${type} ${(metadata as { schemaVersion: number }).schemaVersion}`;
@@ -45,13 +50,14 @@ describe('golden events', () => {
 });
 
 function decoding(recorded: RecordedEvent) {
-  if (isAccessStream(recorded.stream)) return decodeAccess(recorded);
+  if (isAuditAccessStream(recorded.stream)) return decodeAuditAccess(recorded);
   const isOfWebhook = webhookIdOf(recorded.stream) !== undefined;
-  return (isOfWebhook ? decodeWebhook : decode)(recorded, recorded.revision);
+  return (isOfWebhook ? decodeWebhookEvent : decodeApiKeyEvent)(recorded, recorded.revision);
 }
 
 describe('the record of who looked', () => {
-  const access = golden.find(({ recorded }) => isAccessStream(recorded.stream))?.recorded as RecordedEvent;
+  const access = golden.find(({ recorded }) => isAuditAccessStream(recorded.stream))
+    ?.recorded as RecordedEvent;
 
   it.each([
     ['of another type', { type: 'ApiKeyCreated' }, /unknown event type/],
@@ -59,7 +65,7 @@ describe('the record of who looked', () => {
     ['of something unknown', { data: { ...(access.data as object), access: 'guess' } }, /data: /],
     ['without a cause', { metadata: null }, /metadata: /],
   ])('says why it cannot be read when it is %s', (_, broken, reason) => {
-    expect(decodeAccess({ ...access, ...broken })).toMatch(reason);
+    expect(decodeAuditAccess({ ...access, ...broken })).toMatch(reason);
   });
 });
 
@@ -81,7 +87,7 @@ describe('an event that this release cannot read', () => {
     ['a revision out of turn', { revision: 3 }],
   ];
   it.each(broken)('(%s) becomes Unreadable, with its reason and its time', (_, change) => {
-    const event = decode({ ...sound, ...change }, 0);
+    const event = decodeApiKeyEvent({ ...sound, ...change }, 0);
     expect(event).toMatchObject({
       type: 'Unreadable',
       reason: expect.stringMatching(/./),
@@ -90,12 +96,14 @@ describe('an event that this release cannot read', () => {
   });
 
   it('still says which repository it is of, if that can be read', () => {
-    expect(decode({ ...sound, type: 'Unknown' }, 0).data.repoId).toBe('shop');
-    expect(decode({ ...sound, type: 'Unknown', data: { repoId: 7 } }, 0).data.repoId).toBeUndefined();
+    expect(decodeApiKeyEvent({ ...sound, type: 'Unknown' }, 0).data.repoId).toBe('shop');
+    expect(
+      decodeApiKeyEvent({ ...sound, type: 'Unknown', data: { repoId: 7 } }, 0).data.repoId,
+    ).toBeUndefined();
   });
 
   it('in a stream of no key cannot be attributed', () => {
-    expect(() => decode({ ...sound, stream: 'aiApiKey-nobody' }, 0)).toThrow(RangeError);
+    expect(() => decodeApiKeyEvent({ ...sound, stream: 'aiApiKey-nobody' }, 0)).toThrow(RangeError);
   });
 });
 
@@ -103,11 +111,11 @@ describe('a position', () => {
   const log = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
   const other = '00000000-4a14-4f67-9d0f-3b8f2a5c7e61';
   it('of this log is taken', () => {
-    const position = positionAt(log, '000000000000000a');
+    const position = makePosition(log, '000000000000000a');
     expect(parsePosition(position, log)).toBe(position);
   });
   it('of another log is refused, never misread', () => {
-    expect(() => parsePosition(positionAt(other, '000000000000000a'), log)).toThrow(
+    expect(() => parsePosition(makePosition(other, '000000000000000a'), log)).toThrow(
       expect.objectContaining({ code: 'OTHER_LOG' }),
     );
   });

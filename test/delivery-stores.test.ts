@@ -8,14 +8,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest 
 import { DatabaseSync } from '@photostructure/sqlite';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import type { DeliveryStore } from '../src/subscribers/delivery-store.js';
-import { openDeliveryStore } from '../src/subscribers/open-deliveries.js';
-import { openRedisDeliveries } from '../src/subscribers/redis-deliveries.js';
-import { openSqliteDeliveries } from '../src/subscribers/sqlite-deliveries.js';
-import { attemptAt, cursorAt, describeDeliveryStore, inReach } from './delivery-store-contract.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { freePort, type RedisServer, redisSource, startRedis } from './redis-server.js';
+import type { DeliveryStore } from '../src/subscribers/webhooks/delivery-store.js';
+import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
+import { openRedisDeliveryStore } from '../src/subscribers/webhooks/redis-delivery-store.js';
+import { openSqliteDeliveryStore } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
+import { eventually } from './support/assertions/eventually.js';
+import { attemptAt, cursorAt, describeDeliveryStore, inReach } from './support/contracts/delivery-store.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const LONG = 600_000;
 const logId = randomUUID();
@@ -24,20 +24,20 @@ const logger = pino({ level: 'warn' }, { write: (line) => void warnings.push(JSO
 
 /** Takes a lease and saves. */
 async function put(store: DeliveryStore, id: string, place = 1): Promise<void> {
-  expect(await store.hold('a', [id], LONG)).toEqual(new Set([id]));
+  expect(await store.acquireLeases('a', [id], LONG)).toEqual(new Set([id]));
   expect(await store.save('a', id, cursorAt(place), attemptAt(place))).toBe(true);
 }
 
 it('a lease that a clock made which was ahead holds nobody up', async () => {
   const folder = freshFolder();
   const file = join(folder.path, 'deliveries.db');
-  const [one, two] = ['a', 'b'].map(() => openSqliteDeliveries(file, logId, logger));
+  const [one, two] = ['a', 'b'].map(() => openSqliteDeliveryStore(file, logId, logger));
   const now = jest.spyOn(Date, 'now').mockReturnValue(Date.now() + 2 * 24 * 3600 * 1000);
-  await one?.hold('a', ['w'], 6000);
-  await one?.present('a', 6000);
+  await one?.acquireLeases('a', ['w'], 6000);
+  await one?.heartbeat('a', 6000);
   now.mockRestore();
-  expect(await two?.hold('b', ['w'], 6000)).toEqual(new Set(['w']));
-  expect(await two?.present('b', 6000)).toEqual(['b']);
+  expect(await two?.acquireLeases('b', ['w'], 6000)).toEqual(new Set(['w']));
+  expect(await two?.heartbeat('b', 6000)).toEqual(['b']);
   await one?.close();
   await two?.close();
   folder.remove();
@@ -47,7 +47,7 @@ describe('the contract', () => {
   const home = freshFolder();
   afterAll(() => home.remove());
   describeDeliveryStore('SQLite', async (log) =>
-    openSqliteDeliveries(join(home.path, 'deliveries.db'), log, logger),
+    openSqliteDeliveryStore(join(home.path, 'deliveries.db'), log, logger),
   );
 });
 
@@ -58,7 +58,7 @@ whereThereIsRedis('with a Redis', () => {
     server = await startRedis();
   }, 120_000);
   afterAll(() => server.stop());
-  describeDeliveryStore('Redis', (log) => inReach(openRedisDeliveries(server.url, 'test', log)));
+  describeDeliveryStore('Redis', (log) => inReach(openRedisDeliveryStore(server.url, 'test', log)));
 
   it('cursors lie where the read model lies', async () => {
     const folder = freshFolder();
@@ -75,23 +75,23 @@ whereThereIsRedis('with a Redis', () => {
   it('services with prefixes of their own do not see each other', async () => {
     const id = randomUUID();
     const [one, two] = await Promise.all(
-      ['this', 'that'].map((prefix) => inReach(openRedisDeliveries(server.url, prefix, logId))),
+      ['this', 'that'].map((prefix) => inReach(openRedisDeliveryStore(server.url, prefix, logId))),
     );
     await put(one as DeliveryStore, id);
     expect(await two?.cursor(id)).toBeUndefined();
-    expect(await two?.hold('b', [id], LONG)).toEqual(new Set([id]));
+    expect(await two?.acquireLeases('b', [id], LONG)).toEqual(new Set([id]));
     await one?.close();
     await two?.close();
   });
 
   it('nothing is left of an endpoint that was forgotten', async () => {
     const [store, admin] = [
-      await inReach(openRedisDeliveries(server.url, 'left', logId)),
+      await inReach(openRedisDeliveryStore(server.url, 'left', logId)),
       new Redis(server.url),
     ];
     await put(store, 'w');
     expect(await admin.keys('left:*')).toHaveLength(3);
-    await store.forget('w');
+    await store.deleteEndpoint('w');
     expect(await admin.keys('left:*')).toEqual([]);
     admin.disconnect();
     await store.close();
@@ -106,7 +106,7 @@ whereRedisCanBeStopped('a Redis', () => {
   beforeEach(async () => {
     port = await freePort();
     server = await startRedis(port);
-    store = await inReach(openRedisDeliveries(server.url, 'test', logId));
+    store = await inReach(openRedisDeliveryStore(server.url, 'test', logId));
   });
   afterEach(async () => {
     await store.close();
@@ -122,12 +122,12 @@ whereRedisCanBeStopped('a Redis', () => {
         () => true,
       ),
     );
-    await expect(store.present('a', LONG)).rejects.toThrow();
-    await expect(store.hold('a', ['w'], LONG)).rejects.toThrow();
-    await expect(store.release('a', ['w'])).rejects.toThrow();
+    await expect(store.heartbeat('a', LONG)).rejects.toThrow();
+    await expect(store.acquireLeases('a', ['w'], LONG)).rejects.toThrow();
+    await expect(store.releaseLeases('a', ['w'])).rejects.toThrow();
     await expect(store.save('a', 'w', cursorAt(2))).rejects.toThrow();
     await expect(store.attempts('w')).rejects.toThrow();
-    await expect(store.forget('w')).rejects.toThrow();
+    await expect(store.deleteEndpoint('w')).rejects.toThrow();
     server = await startRedis(port);
     await inReach(store);
     expect(await store.save('a', 'w', cursorAt(2))).toBe(false);
@@ -137,7 +137,7 @@ whereRedisCanBeStopped('a Redis', () => {
 
   it('that is not there yet is used as soon as it is', async () => {
     await server.stop('SIGKILL');
-    const early = openRedisDeliveries(server.url, 'test', logId);
+    const early = openRedisDeliveryStore(server.url, 'test', logId);
     await expect(early.cursor('w')).rejects.toThrow();
     server = await startRedis(port);
     await put(await inReach(early), 'w');
@@ -147,7 +147,7 @@ whereRedisCanBeStopped('a Redis', () => {
 
   it('that was emptied knows no lease any more: saves are refused until it is taken again', async () => {
     await put(store, 'w');
-    await store.present('a', LONG);
+    await store.heartbeat('a', LONG);
     const admin = new Redis(server.url);
     await admin.flushall();
     await admin.script('FLUSH');
@@ -155,7 +155,7 @@ whereRedisCanBeStopped('a Redis', () => {
     expect(await store.save('a', 'w', cursorAt(2), attemptAt(2))).toBe(false);
     expect(await store.cursor('w')).toBeUndefined();
     expect(await store.attempts('w')).toEqual([]);
-    expect(await store.present('b', LONG)).toEqual(['b']);
+    expect(await store.heartbeat('b', LONG)).toEqual(['b']);
     await put(store, 'w', 3);
     expect(await store.attempts('w')).toEqual([attemptAt(3)]);
   });
@@ -167,7 +167,7 @@ describe('the file', () => {
   const opened: DeliveryStore[] = [];
   const children: ChildProcess[] = [];
   const open = () => {
-    const store = openSqliteDeliveries(file, logId, logger);
+    const store = openSqliteDeliveryStore(file, logId, logger);
     opened.push(store);
     return store;
   };
@@ -192,7 +192,7 @@ describe('the file', () => {
   it('that cannot be opened is tried again later', async () => {
     mkdirSync(file, { recursive: true });
     const store = open();
-    await expect(store.hold('a', ['w'], LONG)).rejects.toThrow('EISDIR');
+    await expect(store.acquireLeases('a', ['w'], LONG)).rejects.toThrow('EISDIR');
     await expect(store.cursor('w')).rejects.toThrow('EISDIR');
     rmSync(file, { recursive: true });
     await put(await inReach(store), 'w');
@@ -226,13 +226,13 @@ describe('the file', () => {
 
   it('that holds something else of ours is moved aside as it is, and not written into', async () => {
     mkdirSync(join(folder.path, 'data'));
-    const usage = new DatabaseSync(file);
-    usage.exec(`
+    const foreignDb = new DatabaseSync(file);
+    foreignDb.exec(`
       CREATE TABLE last_used (api_key_id TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
       INSERT INTO last_used VALUES ('key', 1);
       PRAGMA application_id = ${0x4b557365};
       PRAGMA user_version = 1;`);
-    usage.close();
+    foreignDb.close();
     const before = readFileSync(file);
     await put(open(), 'w');
     expect(readFileSync(`${file}.broken`).equals(before)).toBe(true);
@@ -294,7 +294,7 @@ describe('the file', () => {
     const log = randomUUID();
     const names = ['a', 'b', 'c'];
     const racers = names.map((name) =>
-      spawn(process.execPath, ['dist/test/delivery-racer.js', file, log, name], {
+      spawn(process.execPath, ['dist/test/support/processes/delivery-racer.js', file, log, name], {
         stdio: ['ignore', 'pipe', 'inherit'],
       }),
     );
@@ -310,7 +310,7 @@ describe('the file', () => {
     expect(racers.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0]);
     const all = held.flat();
     expect([all.length, new Set(all).size]).toEqual([200, 200]);
-    const store = openSqliteDeliveries(file, log, logger);
+    const store = openSqliteDeliveryStore(file, log, logger);
     for (const [n, name] of names.entries()) {
       for (const id of held[n] ?? []) expect((await store.cursor(id))?.eventId).toBe(name);
     }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import { eventStreamParser, type Message } from '../src/client/event-stream-parser.js';
-import { message } from '../src/http/event-stream.js';
+import { formatMessage } from '../src/http/sse/event-stream.js';
+import { eventStreamParser, type Message } from '../src/sdk/client/event-stream-parser.js';
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const parse = (bytes: Uint8Array) => eventStreamParser()(bytes);
@@ -73,7 +73,7 @@ describe('the reader of event streams', () => {
     const sent = fc.array(fc.record({ event: line, id: line, data: fc.json() }));
     fc.assert(
       fc.property(sent, (all) => {
-        const text = all.map(message).join('');
+        const text = all.map(formatMessage).join('');
         expect(parse(bytesOf(text))).toEqual(
           all.map(({ event, id, data }) => ({ event: event || 'message', lastId: id, data })),
         );

@@ -5,9 +5,14 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import { KeyledgerError } from '../src/domain/errors.js';
 import type { Position } from '../src/event-store/position.js';
-import { EventStream, type Followed, type Marks, message } from '../src/http/event-stream.js';
-import { readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
+import {
+  EventStream,
+  formatMessage,
+  type HeartbeatSource,
+  type StreamPage,
+} from '../src/http/sse/event-stream.js';
+import { eventually } from './support/assertions/eventually.js';
+import { readStream } from './support/http/event-stream.js';
 
 let app: FastifyInstance;
 const sockets: Socket[] = [];
@@ -29,10 +34,10 @@ async function serve(answer: (reply: FastifyReply) => Promise<unknown>): Promise
 
 const HOUR_MS = 3_600_000;
 const never = new AbortController().signal;
-const marks = (everyMs: number, age = 0): Marks => ({
+const marks = (everyMs: number, age = 0): HeartbeatSource => ({
   everyMs,
   staleness: () => age,
-  bookmarkAt: async (position) => `${position}.`,
+  resumeTokenAt: async (position) => `${position}.`,
 });
 
 /** A reader that reads nothing until it is told to. */
@@ -45,8 +50,8 @@ async function deafReader(): Promise<Socket> {
   return socket;
 }
 
-const page = (place: number, texts: readonly string[] = [], caughtUp = true): Followed => ({
-  messages: texts.map((data) => message({ id: String(place), data: JSON.stringify({ data }) })),
+const page = (place: number, texts: readonly string[] = [], caughtUp = true): StreamPage => ({
+  messages: texts.map((data) => formatMessage({ id: String(place), data: JSON.stringify({ data }) })),
   position: String(place) as Position,
   caughtUp,
 });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
 import { cloudEvent } from '../src/event-store/cloud-event.js';
-import { EVENT_TYPES } from '../src/event-store/codecs.js';
+import { EVENT_TYPES } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 
 const page = readFileSync('docs/reference/events.md', 'utf8');

@@ -3,13 +3,13 @@ import { createServer, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { loadConfig } from '../src/config.js';
+import { connectEventStoreDb, isEventStoreDbUrl } from '../src/event-store/eventstoredb/connection.js';
 import {
-  connect,
-  isEventStoreDbUrl,
-  withoutCredentials,
-} from '../src/event-store/eventstoredb-connection.js';
-import { openEventStoreDbLog } from '../src/event-store/eventstoredb-log.js';
-import { askForUncompressedAnswers, type Grpc } from '../src/event-store/uncompressed-answers.js';
+  disableGrpcCompression,
+  type Grpc,
+} from '../src/event-store/eventstoredb/disable-grpc-compression.js';
+import { openEventStoreDbLog } from '../src/event-store/eventstoredb/log.js';
+import { redactUrl } from '../src/security/redact-url.js';
 import { ConfigError } from '../src/settings.js';
 
 const unexpected = (problem: Error | string) => {
@@ -32,11 +32,11 @@ describe('the URL of EventStoreDB', () => {
     'esdb+discover://admin:changeit@cluster.example:2113',
   ])('is taken: %s', (url) => {
     expect(isEventStoreDbUrl(url)).toBe(true);
-    expect(connect(url).address).not.toMatch(/admin|p%40ss|changeit/);
+    expect(connectEventStoreDb(url).address).not.toMatch(/admin|p%40ss|changeit/);
   });
 
   it('gives user and password to the calls, decoded', () => {
-    const { credentials, appendCredentials } = connect('esdb://us%3Aer:p%40s:s@127.0.0.1:1');
+    const { credentials, appendCredentials } = connectEventStoreDb('esdb://us%3Aer:p%40s:s@127.0.0.1:1');
     expect(credentials).toEqual({ credentials: { username: 'us:er', password: 'p@s:s' } });
     expect(appendCredentials).toEqual(credentials);
   });
@@ -50,16 +50,14 @@ describe('the URL of EventStoreDB', () => {
     'esdb://admin:s3cret@127.0.0.1:2113?throwOnAppendFailure=false',
     'esdb://',
   ])('is refused without a word of the credentials: %s', (url) => {
-    const message = messageOf(() => connect(url));
+    const message = messageOf(() => connectEventStoreDb(url));
     expect(message).toMatch(/URL of EventStoreDB/);
     expect(message).not.toMatch(/s3cr|admin/);
   });
 
   it('is printed without credentials', () => {
-    expect(withoutCredentials('esdb://admin:p@ss@127.0.0.1:2113?tls=true')).toBe(
-      'esdb://***@127.0.0.1:2113?tls=true',
-    );
-    expect(withoutCredentials('sqlite:./data/a@b.db')).toBe('sqlite:./data/a@b.db');
+    expect(redactUrl('esdb://admin:p@ss@127.0.0.1:2113?tls=true')).toBe('esdb://***@127.0.0.1:2113?tls=true');
+    expect(redactUrl('sqlite:./data/a@b.db')).toBe('sqlite:./data/a@b.db');
   });
 
   it('that is none ends the start with the setting and what it takes', () => {
@@ -116,7 +114,7 @@ describe('the answers of the server', () => {
       sendMetadata = (headers: Promise<unknown>) => headers;
     }
     for (const grpc of [{}, { CompressionFilter, Metadata: Headers }]) {
-      await askForUncompressedAnswers(warn, () => grpc as unknown as Grpc);
+      await disableGrpcCompression(warn, () => grpc as unknown as Grpc);
     }
     expect(warnings).toHaveLength(2);
     for (const warning of warnings) expect(warning).toMatch(/stay compressed/);

@@ -2,15 +2,19 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import { v4 as uuid } from 'uuid';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import type { EventStore, NewEvent, RecordedEvent } from '../src/event-store/event-store.js';
-import { openEventStoreDbLog } from '../src/event-store/eventstoredb-log.js';
+import { openEventStoreDbLog } from '../src/event-store/eventstoredb/log.js';
 import type { Position } from '../src/event-store/position.js';
-import { all, describeEventStore } from './event-store-contract.js';
-import { describeEventStoreModel } from './event-store-model.js';
-import { type EventStoreDbServer, eventStoreDbSource, startEventStoreDb } from './eventstoredb-server.js';
-import { eventually } from './eventually.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { eventually } from './support/assertions/eventually.js';
+import { all, describeEventStore } from './support/contracts/event-store.js';
+import { describeEventStoreModel } from './support/models/event-store.js';
+import {
+  type EventStoreDbServer,
+  eventStoreDbSource,
+  startEventStoreDb,
+} from './support/servers/eventstoredb-server.js';
+import { TcpProxy } from './support/servers/tcp-proxy.js';
 
 /** What a caller is promised, and a little for the test itself (milliseconds). */
 const SOON = 5000;
@@ -19,14 +23,14 @@ const unexpected = (error: Error) => {
 };
 /** Of streams that others have limited in a database that tests share. */
 const warned = () => {};
-const freshStream = () => streamOf(uuid());
+const freshStream = () => apiKeyStream(uuid());
 const event = (): NewEvent => ({ id: uuid(), type: 'Tested', data: {}, metadata: {} });
 const revisionsOf = (events: RecordedEvent[]) => events.map(({ revision }) => revision);
 /** A promise's error code, and how long it took, in milliseconds. */
 async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms: number }> {
   const start = performance.now();
   const code = await promise.then(
-    () => 'none',
+    () => 'no-stream',
     (error) => error.code,
   );
   return { code, ms: performance.now() - start };
@@ -56,8 +60,8 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
     it('gives ours alone, and ends where a subscriber gets to', async () => {
       const [ours, others] = [freshStream(), `other-${uuid()}`];
       const start = await log.end();
-      await log.append(ours, [event()], 'none');
-      for (let n = 0; n < 40; n++) await log.append(others, [event()], n === 0 ? 'none' : n - 1);
+      await log.append(ours, [event()], 'no-stream');
+      for (let n = 0; n < 40; n++) await log.append(others, [event()], n === 0 ? 'no-stream' : n - 1);
       const end = await log.end();
       const stop = new AbortController();
       const found: RecordedEvent[] = [];
@@ -72,8 +76,8 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
 
     it('ends where our last event is, whatever stands behind it under names like ours', async () => {
       const ours = freshStream();
-      const { position } = (await log.append(ours, [event()], 'none')) as { position: string };
-      await log.append(`aiApiKey-${uuid()}-x`, [event()], 'none');
+      const { position } = (await log.append(ours, [event()], 'no-stream')) as { position: string };
+      await log.append(`aiApiKey-${uuid()}-x`, [event()], 'no-stream');
       expect((await log.end()) >= position).toBe(true);
       expect(await log.eventAt(await log.end())).toBeDefined();
     });
@@ -82,7 +86,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       await log.close();
       log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned, prefix: `none.${uuid()}.` });
       const beginning = await log.end();
-      await log.append('aiApiKey-hello', [event()], 'none');
+      await log.append('aiApiKey-hello', [event()], 'no-stream');
       const stop = new AbortController();
       const positions = new Set<string>();
       let foreign = 0;
@@ -105,7 +109,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       for (const prefix of [one, two, undefined]) {
         log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned, prefix });
         const mine = event();
-        expect(await log.append(stream, [mine], 'none')).toMatchObject({ appended: true, revision: 0 });
+        expect(await log.append(stream, [mine], 'no-stream')).toMatchObject({ appended: true, revision: 0 });
         written.set(prefix ?? '', { logId: log.logId, id: mine.id });
         expect((await all(log.readStream(stream))).map(({ id }) => id)).toEqual([mine.id]);
         const whole = await all(log.readAll());
@@ -121,9 +125,9 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       log = await openEventStoreDbLog(url, { onFatal: unexpected, warn: warned, prefix: one });
       expect(log.logId).toBe(written.get(one ?? '')?.logId);
       const copied = freshStream();
-      await log.appendInOrder(
+      await log.bulkAppend(
         (async function* () {
-          yield { stream: copied, events: [event()], expected: 'none' as const };
+          yield { stream: copied, events: [event()], expectedRevision: 'no-stream' as const };
         })(),
       );
       expect(await all(log.readStream(copied))).toHaveLength(1);
@@ -134,9 +138,9 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
 
     it('says which streams the server may shorten', async () => {
       const stream = freshStream();
-      await log.append(stream, [event()], 'none');
+      await log.append(stream, [event()], 'no-stream');
       const limited = { ...event(), type: '$metadata', data: { $maxCount: 7 } };
-      await log.append(`$$${stream}`, [limited], 'none');
+      await log.append(`$$${stream}`, [limited], 'no-stream');
       await log.close();
       const warnings: string[] = [];
       log = await openEventStoreDbLog(url, {
@@ -149,7 +153,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
 
     it('lets the process end when it is closed', async () => {
       const script = `
-        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb-log.js');
+        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb/log.js');
         const log = await openEventStoreDbLog(process.argv[1], { onFatal: console.error, warn: () => {} });
         const reading = log.subscribe(undefined, new AbortController().signal)[Symbol.asyncIterator]();
         await reading.next();
@@ -182,11 +186,11 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       const stream = freshStream();
       await proxy.stop();
       const read = await failureOf(all(log.readStream(stream)));
-      const append = await failureOf(log.append(stream, [event()], 'none'));
+      const append = await failureOf(log.append(stream, [event()], 'no-stream'));
       expect([read.code, append.code]).toEqual(['UNAVAILABLE', 'UNAVAILABLE']);
       expect(Math.max(read.ms, append.ms)).toBeLessThan(SOON);
       await proxy.start();
-      expect(await log.append(stream, [event()], 'none')).toMatchObject({ appended: true });
+      expect(await log.append(stream, [event()], 'no-stream')).toMatchObject({ appended: true });
       expect(revisionsOf(await all(log.readStream(stream)))).toEqual([0]);
     });
 
@@ -195,20 +199,20 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
       const one = event();
       proxy.freeze();
       const [append, read, end] = await Promise.all([
-        failureOf(log.append(stream, [one], 'none')),
+        failureOf(log.append(stream, [one], 'no-stream')),
         failureOf(all(log.readStream(stream))),
         failureOf(log.end()),
       ]);
       expect([append.code, read.code, end.code]).toEqual(['OUTCOME_UNKNOWN', 'UNAVAILABLE', 'UNAVAILABLE']);
       expect(Math.max(append.ms, read.ms, end.ms)).toBeLessThan(SOON);
       proxy.thaw();
-      expect(await log.append(stream, [one], 'none')).toMatchObject({ appended: true, revision: 0 });
+      expect(await log.append(stream, [one], 'no-stream')).toMatchObject({ appended: true, revision: 0 });
       expect(revisionsOf(await all(log.readStream(stream)))).toEqual([0]);
     });
 
     it('finds out what became of appends whose connection was cut, and does each once', async () => {
       const streams = Array.from({ length: 64 }, freshStream);
-      const appends = streams.map((stream) => log.append(stream, [event(), event()], 'none'));
+      const appends = streams.map((stream) => log.append(stream, [event(), event()], 'no-stream'));
       await proxy.cut();
       for (const result of await Promise.all(appends)) expect(result).toMatchObject({ appended: true });
       for (const stream of streams) expect(revisionsOf(await all(log.readStream(stream)))).toEqual([0, 1]);
@@ -224,11 +228,11 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
         const start = await log.end();
         const given = async function* (failAt: number) {
           for (const [n, append] of appends.entries()) {
-            yield { ...append, expected: 'none' as const };
+            yield { ...append, expectedRevision: 'no-stream' as const };
             if (n === failAt) await fail();
           }
         };
-        const { code } = await failureOf(log.appendInOrder(given(3000)));
+        const { code } = await failureOf(log.bulkAppend(given(3000)));
         expect(['OUTCOME_UNKNOWN', 'UNAVAILABLE']).toContain(code);
         proxy.thaw();
         const streams = new Set(appends.map(({ stream }) => stream));
@@ -236,7 +240,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
           (await all(log.readAll(start))).flatMap(({ stream }) => (streams.has(stream) ? [stream] : []));
         const first = await written();
         expect(first).toEqual([...streams].slice(0, first.length));
-        await log.appendInOrder(given(Number.POSITIVE_INFINITY));
+        await log.bulkAppend(given(Number.POSITIVE_INFINITY));
         expect(await written()).toEqual([...streams]);
       },
       60_000,
@@ -244,11 +248,11 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
 
     it('a reading that found nothing hears nothing of a connection that is cut after it', async () => {
       const script = `
-        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb-log.js');
+        const { openEventStoreDbLog } = await import('./dist/src/event-store/eventstoredb/log.js');
         const log = await openEventStoreDbLog(process.argv[1], { onFatal: console.error, warn: () => {} });
         for await (const page of log.subscribe(await log.end(), new AbortController().signal)) break;
         process.stdin.once('data', async () => {
-          await log.append('aiApiKey-' + crypto.randomUUID(), [{ id: crypto.randomUUID(), type: 'T', data: {}, metadata: {} }], 'none');
+          await log.append('aiApiKey-' + crypto.randomUUID(), [{ id: crypto.randomUUID(), type: 'T', data: {}, metadata: {} }], 'no-stream');
           process.exit(7);
         });
         console.log('read');`;
@@ -277,7 +281,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
           if (seen.length >= enough) stop.abort();
         }
       };
-      await log.append(stream, [event(), event()], 'none');
+      await log.append(stream, [event(), event()], 'no-stream');
       await expect(follow(Number.POSITIVE_INFINITY)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
       proxy.thaw();
       await log.append(stream, [event(), event()], 1);

@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
-import { eventually } from './eventually.js';
-import { type Running, runService, tokenFor } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type Running, runService, tokenFor } from './support/servers/service.js';
 
 let service: Running;
 let admin: string;

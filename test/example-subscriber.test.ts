@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Running, runService } from './support/servers/service.js';
 
 let service: Running;
 let token: string;

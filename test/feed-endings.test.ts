@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { mintToken } from '../src/security/tokens.js';
-import { askForPage, readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
-import { combinations } from './parts.js';
-import { type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { askForPage, readStream } from './support/http/event-stream.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Running, runService } from './support/servers/service.js';
 
 describe.each(combinations)('the feed on $name', ({ start }) => {
   let settings: NodeJS.ProcessEnv;

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { API_KEY_EVENTS, streamOf } from '../src/domain/ai-api-key.js';
+import { API_KEY_EVENTS, apiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { askForPage, eventsOf, type Message, type Reading, readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
-import { combinations } from './parts.js';
-import { type Json, type Running, runService, tokenFor } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { askForPage, eventsOf, type Message, type Reading, readStream } from './support/http/event-stream.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Json, type Running, runService, tokenFor } from './support/servers/service.js';
 
 const failed = (error: Error) => {
   throw error;
@@ -132,7 +132,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
     const text = JSON.stringify(messages);
     const forms = [secret, rotated.json['secret'] as string];
     await withLog(async (log) => {
-      for await (const { data } of log.readStream(streamOf(id))) {
+      for await (const { data } of log.readStream(apiKeyStream(id))) {
         const { secretHash, sealedSecret } = data as { secretHash?: string; sealedSecret?: string };
         if (secretHash && sealedSecret) forms.push(secretHash, sealedSecret);
       }
@@ -249,7 +249,7 @@ describe.each(combinations)('the feed on $name', ({ start }) => {
         data: { apiKeyId: id, to: 'bob' },
         metadata: {},
       };
-      await log.append(streamOf(id), [strange], 0);
+      await log.append(apiKeyStream(id), [strange], 0);
     });
     await ask('DELETE', one(id));
     const [created, lent, deleted] = eventsOf(await readAll('?after=start', token));

@@ -6,9 +6,9 @@ import type { AddressInfo, Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { makeAccessKey, makeSecret } from '../src/security/credentials.js';
-import { type Nginx, nginx, startNginx } from './nginx.js';
-import { type Ask, ask, type Running, runService } from './service.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { type Nginx, nginx, startNginx } from './support/servers/nginx.js';
+import { type Ask, ask, type Running, runService } from './support/servers/service.js';
+import { TcpProxy } from './support/servers/tcp-proxy.js';
 
 type Key = {
   readonly id: string;

@@ -1,12 +1,12 @@
 import swagger from '@fastify/swagger';
 import { afterAll, afterEach, beforeAll, expect, it } from '@jest/globals';
 import { fastify } from 'fastify';
-import { ROLES } from '../src/domain/access.js';
-import { attack, type Target } from './attack.js';
-import { type Child, spawnService } from './child-service.js';
-import { freshFolder } from './fresh.js';
-import { type OpenApi, operationsOf } from './requests-from-openapi.js';
-import { type Json, type Running, runService } from './service.js';
+import { ROLES } from '../src/domain/authorization.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { attack, type Target } from './support/http/attack.js';
+import { type OpenApi, operationsOf } from './support/http/requests-from-openapi.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const RUNS_A_CALL = 100;
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { accessesOf } from './accesses.js';
-import { combinations } from './parts.js';
-import { type Answer, type Json, type Running, runService } from './service.js';
+import { accessesOf } from './support/assertions/audit-accesses.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
 
 describe.each(combinations)('on $name', ({ start }) => {
   let service: Running;

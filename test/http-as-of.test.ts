@@ -2,25 +2,25 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
-import { createAiApiKey } from '../src/commands/create-ai-api-key.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
-import { makeApp } from '../src/http/app.js';
-import { makeMetrics } from '../src/http/metrics.js';
+import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { createApp } from '../src/http/app.js';
+import { createMetrics } from '../src/http/metrics.js';
+import { LastUsedTracker } from '../src/last-used/last-used-tracker.js';
+import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
-import { Reads } from '../src/projections/reads.js';
+import { Queries } from '../src/projections/queries.js';
 import { openSqliteReadMarks } from '../src/read-marks/sqlite-read-marks.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { Deliveries } from '../src/subscribers/deliveries.js';
-import { Poster } from '../src/subscribers/poster.js';
-import { openSqliteDeliveries } from '../src/subscribers/sqlite-deliveries.js';
-import { openSqliteUsage } from '../src/usage/sqlite-usage.js';
-import { Usage } from '../src/usage/usage.js';
-import { accessesIn, accessesOf } from './accesses.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { combinations } from './parts.js';
-import { type Answer, type Json, type Running, runService } from './service.js';
+import { WebhookDispatcher } from '../src/subscribers/webhooks/dispatcher.js';
+import { WebhookSender } from '../src/subscribers/webhooks/sender.js';
+import { openSqliteDeliveryStore } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
+import { accessesIn, accessesOf } from './support/assertions/audit-accesses.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
 
 const body = { name: 'search', aiType: 'OPENAI' };
 const minus = (time: string, ms: number) => new Date(Date.parse(time) - ms).toISOString();
@@ -290,25 +290,31 @@ describe('an instance that is behind', () => {
     const logger = pino({ level: 'silent' });
     const readModel = memoryReadModel();
     const projector = new Projector(log, readModel, logger, Date.now, fail);
-    const usage = new Usage(openSqliteUsage(join(folder.path, 'usage.db'), logger), logger);
+    const lastUsedTracker = new LastUsedTracker(
+      openSqliteLastUsedStore(join(folder.path, 'usage.db'), logger),
+      logger,
+    );
     const caller = { issuer: 'test', subject: 'eve' };
     const keyring = new Keyring(makeMasterKey('k1'));
-    const store = openSqliteDeliveries(join(folder.path, 'deliveries.db'), log.logId, logger);
-    const poster = new Poster([]);
-    const calling = { store, poster, retryMs: 0, onAttempt: () => undefined };
-    const deliveries = new Deliveries({ log, projector, keyring, clock: Date.now, ...calling }, logger);
-    const app = await makeApp({
+    const store = openSqliteDeliveryStore(join(folder.path, 'deliveries.db'), log.logId, logger);
+    const sender = new WebhookSender([]);
+    const calling = { store, sender, retryMs: 0, onAttempt: () => undefined };
+    const webhookDispatcher = new WebhookDispatcher(
+      { log, projector, keyring, clock: Date.now, ...calling },
+      logger,
+    );
+    const app = await createApp({
       log,
       projector,
-      deliveries,
-      reads: new Reads(projector, readModel, Date.now, 0),
-      usage,
+      webhookDispatcher,
+      queries: new Queries(projector, readModel, Date.now, 0),
+      lastUsedTracker,
       readMarks: openSqliteReadMarks(join(folder.path, 'read-marks.db'), logger),
       keyring,
       clock: Date.now,
       verifyToken: () => ({ ...caller, grants: { shop: 'auditor' }, expiresAt: Number.POSITIVE_INFINITY }),
       onAppend: () => undefined,
-      metrics: makeMetrics(),
+      metrics: createMetrics(),
       logger,
       settings: {
         requestTimeoutMs: 30_000,
@@ -338,7 +344,7 @@ describe('an instance that is behind', () => {
       expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'UNAVAILABLE' });
       projector.start();
       const seen = await make('seen');
-      await eventually(() => projector.indexed.has(seen.position));
+      await eventually(() => projector.indexProgress.hasReached(seen.position));
       await projector.stop();
       await make('unseen');
       expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'BEHIND' });
@@ -347,7 +353,7 @@ describe('an instance that is behind', () => {
     } finally {
       await app.close();
       await projector.stop();
-      await usage.stop();
+      await lastUsedTracker.stop();
       await log.close();
       folder.remove();
     }

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { createConfig, lintFromString } from '@redocly/openapi-core';
-import { type Running, runService } from './service.js';
+import { type Running, runService } from './support/servers/service.js';
 
 let service: Running | undefined;
 afterEach(() => service?.stop());

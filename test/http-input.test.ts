@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { answersIn, exchange } from './raw-client.js';
-import { type Json, type Running, runService } from './service.js';
+import { answersIn, exchange } from './support/http/raw-client.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 /** What a caller may write in more than one way, and what names may hold. */
 

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { makeAccessKey, makeSecret } from '../src/security/credentials.js';
-import { eventually } from './eventually.js';
-import { combinations } from './parts.js';
-import { type Answer, type Json, type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
 
 type Key = { readonly id: string; readonly key: string; readonly secret: string };
 

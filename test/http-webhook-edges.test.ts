@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { webhookStream } from '../src/domain/webhook.js';
-import { withLogAt } from './copies.js';
-import { eventually } from './eventually.js';
-import { startReceiver } from './receiver.js';
-import { type Answer, type Ask, type Json, type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { withLogAt } from './support/fixtures/log-copies.js';
+import { startReceiver } from './support/servers/receiver.js';
+import { type Answer, type Ask, type Json, type Running, runService } from './support/servers/service.js';
 
 const hooks = '/repo/shop/webhook';
 const url = 'https://hooks.example/keys';
@@ -216,7 +216,7 @@ describe('what is asked of an endpoint', () => {
 });
 
 describe('an endpoint whose history cannot be read', () => {
-  const append = (id: string, data: object, expected: number | 'none') =>
+  const append = (id: string, data: object, expected: number | 'no-stream') =>
     withLogAt(service.config.EVENT_STORE_URL, (log) => {
       const event = { id: randomUUID(), type: 'WebhookBlessed', data, metadata: {} };
       return log.append(webhookStream(id), [event], expected);
@@ -246,7 +246,7 @@ describe('an endpoint whose history cannot be read', () => {
 
   it('from its first event on is listed where its repository can be read', async () => {
     const id = randomUUID();
-    await append(id, { webhookId: id, repoId: 'shop' }, 'none');
+    await append(id, { webhookId: id, repoId: 'shop' }, 'no-stream');
     await eventually(async () => (await listed()).length === 1);
     expect(await listed()).toMatchObject([{ id, repoId: 'shop', status: 'unavailable' }]);
     expect((await ask('DELETE', `${hooks}/${id}`)).status).toBe(200);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { accessesOf } from './accesses.js';
-import { type Json, type Running, runService } from './service.js';
+import { accessesOf } from './support/assertions/audit-accesses.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const hooks = '/repo/shop/webhook';
 const url = 'https://hooks.example/keys';

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
-import { type Child, spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { combinations } from './parts.js';
-import { freePort, type RedisServer, redisSource, startRedis } from './redis-server.js';
-import type { Answer, Json } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
+import { combinations } from './support/servers/combinations.js';
+import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import type { Answer, Json } from './support/servers/service.js';
 
 const body = { name: 'search', aiType: 'OPENAI' };
 

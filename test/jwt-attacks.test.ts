@@ -25,7 +25,7 @@ import {
   setUps,
   verifierWith,
   weak,
-} from './jwt.js';
+} from './support/fixtures/jwt.js';
 
 let keys: Server;
 beforeAll(async () => {

@@ -1,6 +1,16 @@
 import type { Server } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { AUDIENCE, good, ISSUER, jwt, keySet, SECONDS, serveKeys, setUps, verifierWith } from './jwt.js';
+import {
+  AUDIENCE,
+  good,
+  ISSUER,
+  jwt,
+  keySet,
+  SECONDS,
+  serveKeys,
+  setUps,
+  verifierWith,
+} from './support/fixtures/jwt.js';
 
 let keys: Server;
 beforeAll(async () => {

@@ -3,11 +3,21 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
-import { grantsFromClaim } from '../src/domain/access.js';
+import { grantsFromClaim } from '../src/domain/authorization.js';
 import { KeySet } from '../src/security/key-set.js';
 import { tokenVerifier } from '../src/security/tokens.js';
-import { eventually } from './eventually.js';
-import { AUDIENCE, addressOf, ecdsa, good, ISSUER, jwkOf, jwt, quickKeySet, SECONDS } from './jwt.js';
+import { eventually } from './support/assertions/eventually.js';
+import {
+  AUDIENCE,
+  addressOf,
+  ecdsa,
+  good,
+  ISSUER,
+  jwkOf,
+  jwt,
+  quickKeySet,
+  SECONDS,
+} from './support/fixtures/jwt.js';
 
 /** What becomes of tokens when the issuer of their key set fails, or changes its keys. */
 

@@ -3,13 +3,13 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
-import { openSqliteUsage } from '../src/usage/sqlite-usage.js';
-import { createVerifier } from '../src/verifier/index.js';
-import { type LastUse, LastUsedReporter } from '../src/verifier/last-used-reporter.js';
-import { spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type Json, type Running, runService } from './service.js';
+import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
+import { createVerifier } from '../src/sdk/verifier/index.js';
+import { type LastUse, LastUsedReporter } from '../src/sdk/verifier/last-used-reporter.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { spawnService } from './support/servers/child-service.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 let service: Running;
 beforeAll(async () => {
@@ -82,7 +82,7 @@ describe('the last use of a key', () => {
   it('is not in the future although a clock that was ahead has left it there', async () => {
     const repoId = randomUUID();
     const { id } = await create(repoId);
-    const store = openSqliteUsage(join(service.folder, 'usage.db'), pino({ level: 'silent' }));
+    const store = openSqliteLastUsedStore(join(service.folder, 'usage.db'), pino({ level: 'silent' }));
     const now = Date.now();
     await store.write([[id, now + 48 * HOUR_MS]]);
     await store.close();

@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { EventStore } from '../src/event-store/event-store.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
-import { freshFolder } from './fresh.js';
-import { Life, step } from './life.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { Life, step } from './support/models/life.js';
 
 const folder = freshFolder();
 let log: EventStore;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { secretHashesAt, statusAt } from '../src/domain/ai-api-key.js';
-import { REPEAT_WINDOW_MS } from '../src/domain/repeat.js';
+import { IDEMPOTENCY_WINDOW_MS } from '../src/domain/idempotency.js';
 import {
   apiKeyId,
   create,
@@ -23,7 +23,7 @@ import {
   T0,
   unreadable,
   update,
-} from './given.js';
+} from './support/fixtures/given-api-key.js';
 
 const HOUR_MS = 3_600_000;
 const time = Date.parse;
@@ -57,7 +57,7 @@ describe('rotating', () => {
   const mine = { keyHash: 'mine', requestHash: 'overlap 0' };
   it('repeated decides nothing, so that the first answer can be given again', () =>
     given(created, rotated(2, null, mine))
-      .when(rotate(3, 0, 'mine'), msLater(REPEAT_WINDOW_MS))
+      .when(rotate(3, 0, 'mine'), msLater(IDEMPOTENCY_WINDOW_MS))
       .thenEvents());
   it('repeated with another overlap is refused', () =>
     given(created, rotated(2, null, mine))
@@ -65,7 +65,7 @@ describe('rotating', () => {
       .thenError('IDEMPOTENCY_KEY_REUSED'));
   it('repeated too late is refused, and does not rotate', () =>
     given(created, rotated(2, null, mine))
-      .when(rotate(3, 0, 'mine'), msLater(REPEAT_WINDOW_MS + 1))
+      .when(rotate(3, 0, 'mine'), msLater(IDEMPOTENCY_WINDOW_MS + 1))
       .thenError('IDEMPOTENCY_KEY_USED', used));
   it('repeated after a later rotation is refused, and does not rotate', () =>
     given(created, rotated(2, null, mine), rotated(3))

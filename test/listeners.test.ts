@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { answersIn } from './raw-client.js';
-import { type Running, runService } from './service.js';
+import { answersIn } from './support/http/raw-client.js';
+import { type Running, runService } from './support/servers/service.js';
 
 let service: Running | undefined;
 afterEach(() => service?.stop());

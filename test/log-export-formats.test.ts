@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
-import { cloudEventLines, csvLines } from '../src/audit/export-formats.js';
-import { apiKeyIdOf, streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyIdOf, apiKeyStream } from '../src/domain/ai-api-key.js';
 import { encode, occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './copies.js';
-import { all } from './event-store-contract.js';
+import { cloudEventLines, csvLines } from '../src/log-transfer/export-formats.js';
+import { all } from './support/contracts/event-store.js';
+import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
 
 const place = copyingPlace();
 const url = place.urlOf('log.db');
@@ -45,7 +45,7 @@ function named(name: string): RecordedEvent {
   const position = `${uuid()}:0000000000000002` as Position;
   return {
     ...event,
-    stream: streamOf(apiKeyId),
+    stream: apiKeyStream(apiKeyId),
     revision: 1,
     position,
     recordedAt: '2026-01-01T00:00:00.001Z',

@@ -4,13 +4,13 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
-import { commandLine } from '../src/cli/tools.js';
-import { recordAccess } from '../src/commands/record-access.js';
+import { commandLine } from '../src/cli/context.js';
+import { recordAuditAccess } from '../src/commands/record-audit-access.js';
 import { occurredAtOf } from '../src/event-store/codec.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
-import { accessesOf } from './accesses.js';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './copies.js';
-import { eventually } from './eventually.js';
+import { accessesOf } from './support/assertions/audit-accesses.js';
+import { eventually } from './support/assertions/eventually.js';
+import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
 
 const REPO = 'repository-1';
 const place = copyingPlace();
@@ -37,8 +37,8 @@ beforeAll(async () => {
     await fill(log, 3000, oddities(REPO));
     const [someKey] = oddities(REPO);
     const apiKeyId = (someKey as { stream: string }).stream.slice(9);
-    await log.append(someKey?.stream as string, someKey?.events ?? [], 'none');
-    await recordAccess(commandLine(log), { access: 'history', repoId: null, apiKeyId, query: {} });
+    await log.append(someKey?.stream as string, someKey?.events ?? [], 'no-stream');
+    await recordAuditAccess(commandLine(log), { access: 'history', repoId: null, apiKeyId, query: {} });
   });
 });
 afterAll(() => place.remove());
@@ -97,7 +97,7 @@ describe('keyledger log export', () => {
         await log.append(
           `aiApiKey-${uuid()}`,
           [{ id: uuid(), type: 'Written', data: {}, metadata: {} }],
-          'none',
+          'no-stream',
         );
       }
     });

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './copies.js';
+import { expectCopy } from './support/assertions/expect-copy.js';
+import { copyingPlace, eventsAt, fill, oddities, withLogAt } from './support/fixtures/log-copies.js';
 import {
   type EventStoreDbServer,
   emptyEventStoreDbSource,
   startEmptyEventStoreDb,
-} from './eventstoredb-server.js';
-import { expectCopy } from './expect-copy.js';
+} from './support/servers/eventstoredb-server.js';
 
 if (!emptyEventStoreDbSource) {
   process.stderr.write(

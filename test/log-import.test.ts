@@ -5,13 +5,20 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
-import { importEvents } from '../src/audit/import.js';
-import { readExport } from '../src/audit/read-export.js';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { MAX_EVENT_BYTES, type RecordedEvent } from '../src/event-store/event-store.js';
-import { copyingPlace, eventsAt, exportOf, fill, oddities, withLogAt } from './copies.js';
-import { eventually } from './eventually.js';
-import { answersOf, expectCopy } from './expect-copy.js';
+import { importEvents } from '../src/log-transfer/import.js';
+import { readExport } from '../src/log-transfer/read-export.js';
+import { eventually } from './support/assertions/eventually.js';
+import { answersOf, expectCopy } from './support/assertions/expect-copy.js';
+import {
+  copyingPlace,
+  eventsAt,
+  exportOf,
+  fill,
+  oddities,
+  withLogAt,
+} from './support/fixtures/log-copies.js';
 
 const EVENTS = 5000;
 const place = copyingPlace();
@@ -101,7 +108,7 @@ describe('keyledger log import', () => {
   });
 
   it('gives each event as much of where it came from as there is room for', async () => {
-    const stream = streamOf(uuid());
+    const stream = apiKeyStream(uuid());
     const metadata = { by: 'test' };
     const room = MAX_EVENT_BYTES - JSON.stringify({ text: '' }).length - JSON.stringify(metadata).length;
     const sized = (length: number, revision: number) => ({
@@ -234,14 +241,14 @@ describe('a log that holds something else', () => {
   const one = { id: uuid(), type: 'ApiKeyDeleted', data: {}, metadata: {} };
 
   it('is refused: another log', async () => {
-    await withLogAt(place.urlOf('other.db'), (log) => log.append(streamOf(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('other.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'no-stream'));
     await refused('other.db', `its event 1 is ApiKeyDeleted ${one.id}`);
   });
 
   it('is refused: the beginning of the export, and then something else', async () => {
     const begun = await exportOf(events.slice(0, 100));
     expect(place.run('begun.db', ['import', fileOf(begun)]).code).toBe(0);
-    await withLogAt(place.urlOf('begun.db'), (log) => log.append(streamOf(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('begun.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'no-stream'));
     await refused('begun.db', 'its event 101 is ApiKeyDeleted');
   });
 
@@ -254,7 +261,7 @@ describe('a log that holds something else', () => {
 
   it('is refused: the whole export and more', async () => {
     expect(place.run('more.db', ['import', place.at('whole.ndjson')]).code).toBe(0);
-    await withLogAt(place.urlOf('more.db'), (log) => log.append(streamOf(uuid()), [one], 'none'));
+    await withLogAt(place.urlOf('more.db'), (log) => log.append(apiKeyStream(uuid()), [one], 'no-stream'));
     await refused('more.db', 'it has gone on since');
   });
 
@@ -309,7 +316,7 @@ describe('an import that kill -9 ends', () => {
 
 it('whatever a log holds, export, import and export give the same events', async () => {
   const json = fc.jsonValue({ maxDepth: 3 });
-  const streams = Array.from({ length: 4 }, () => streamOf(uuid()));
+  const streams = Array.from({ length: 4 }, () => apiKeyStream(uuid()));
   const step = fc.record({
     stream: fc.constantFrom(...streams),
     id: fc.uuid(),
@@ -326,7 +333,7 @@ it('whatever a log holds, export, import and export give the same events', async
         const ends = new Map<string, number>();
         for (const { stream, ...event } of steps) {
           const end = ends.get(stream) ?? -1;
-          await log.append(stream, [event as never], end < 0 ? 'none' : end);
+          await log.append(stream, [event as never], end < 0 ? 'no-stream' : end);
           ends.set(stream, end + 1);
         }
         const found: RecordedEvent[] = [];

@@ -1,6 +1,6 @@
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
-import { describeReadModel } from './read-model-contract.js';
-import { describeReadModelModel } from './read-model-model.js';
+import { describeReadModel } from './support/contracts/read-model.js';
+import { describeReadModelModel } from './support/models/read-model.js';
 
 describeReadModel('memory', async () => memoryReadModel());
 describeReadModelModel('memory', () => ({ open: async () => memoryReadModel() }));

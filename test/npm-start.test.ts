@@ -12,8 +12,8 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 /** A project that is only just installed. */
 const home = freshFolder();

@@ -6,10 +6,10 @@ import { request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { type Child, CLI, spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import type { Json } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, CLI, spawnService } from './support/servers/child-service.js';
+import type { Json } from './support/servers/service.js';
 
 let folder: ReturnType<typeof freshFolder>;
 let children: Child[] = [];

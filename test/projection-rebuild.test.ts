@@ -2,17 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { GenerationLost, rebuild } from '../src/audit/rebuild.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { connectRedis } from '../src/projections/redis-connection.js';
-import { liveOf } from '../src/projections/redis-generations.js';
-import { PARTITIONS, partitionAt, rootOf } from '../src/projections/redis-keys.js';
-import { openRedisReadModel } from '../src/projections/redis-read-model.js';
-import { differencesBetween } from './differences.js';
-import { eventually } from './eventually.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Json, type Running, runService } from './service.js';
+import { GenerationLost, rebuild } from '../src/maintenance/rebuild.js';
+import { readLiveGeneration } from '../src/projections/redis/generations.js';
+import { PARTITIONS, partitionKeys, versionRoot } from '../src/projections/redis/keys.js';
+import { openRedisReadModel } from '../src/projections/redis/read-model.js';
+import { READ_MODEL_SCRIPTS } from '../src/projections/redis/scripts.js';
+import { connectRedis } from '../src/redis/connection.js';
+import { differencesBetween } from './support/assertions/differences.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const silent = { folded: () => undefined, written: () => undefined };
 const failed = (error: Error) => {
@@ -29,7 +30,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
   let admin: string;
   beforeAll(async () => {
     server = await startRedis();
-    redis = connectRedis(server.url) as Redis;
+    redis = connectRedis(server.url, READ_MODEL_SCRIPTS) as Redis;
     await eventually(() => redis.status === 'ready');
   }, 120_000);
   afterAll(async () => {
@@ -68,9 +69,11 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
   };
   const everything = () => Promise.all(repos.map(list));
   const partitions = () =>
-    Array.from({ length: PARTITIONS }, (_, number) => partitionAt(rootOf(prefix), number));
+    Array.from({ length: PARTITIONS }, (_, number) => partitionKeys(versionRoot(prefix), number));
   const generations = async () =>
-    (await Promise.all(partitions().map((one) => liveOf(redis, one)))).map(({ generation }) => generation);
+    (await Promise.all(partitions().map((one) => readLiveGeneration(redis, one)))).map(
+      ({ generation }) => generation,
+    );
   const beside = async () =>
     (await Promise.all(partitions().map((one) => redis.hkeys(one.generations)))).flat();
   const differences = () => differencesBetween(log, redis, prefix);
@@ -83,7 +86,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     expect(new Set(await generations())).toEqual(new Set([generation]));
     expect(await everything()).toEqual(before);
     expect(await beside()).toEqual([]);
-    const stored = await redis.keys(`${rootOf(prefix)}:{*:*:*`);
+    const stored = await redis.keys(`${versionRoot(prefix)}:{*:*:*`);
     expect(stored.filter((key) => !key.includes(generation) && !key.includes('{writer}'))).toEqual([]);
     expect(await differences()).toEqual([]);
   });
@@ -91,8 +94,9 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
   it('heals what was damaged', async () => {
     await fill();
     const before = await everything();
-    for (const key of await redis.keys(`${rootOf(prefix)}:*:items:*`)) await redis.hset(key, 'x', '0 {}');
-    const [items] = await redis.keys(`${rootOf(prefix)}:*:list:*`);
+    for (const key of await redis.keys(`${versionRoot(prefix)}:*:items:*`))
+      await redis.hset(key, 'x', '0 {}');
+    const [items] = await redis.keys(`${versionRoot(prefix)}:*:list:*`);
     await redis.del(items as string);
     expect((await differences()).length).toBeGreaterThan(6);
     await rebuild(log, redis, prefix, silent);

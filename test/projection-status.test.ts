@@ -2,13 +2,13 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
-import { differencesBetween } from './differences.js';
-import { eventually } from './eventually.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Json, type Running, runService } from './service.js';
+import { differencesBetween } from './support/assertions/differences.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const CLI = 'dist/src/cli.js';
 const keys = '/repo/shop/ai/apikey';
@@ -46,7 +46,7 @@ const shown = async (id: string) =>
 /** An event that no release can read. */
 const quarantine = async (apiKeyId: string) => {
   const event = { id: randomUUID(), type: 'ApiKeyLent', data: { apiKeyId, repoId: 'shop' }, metadata: {} };
-  expect(await log.append(streamOf(apiKeyId), [event], 0)).toMatchObject({ appended: true });
+  expect(await log.append(apiKeyStream(apiKeyId), [event], 0)).toMatchObject({ appended: true });
   await eventually(async () => (await shown(apiKeyId))['status'] === 'unavailable');
 };
 
@@ -69,7 +69,7 @@ describe('keyledger projection, with the read model in memory', () => {
       stdout: expect.stringContaining('can read'),
     });
     await quarantine(id);
-    expect(await cli('release', streamOf(id))).toMatchObject({
+    expect(await cli('release', apiKeyStream(id))).toMatchObject({
       status: 1,
       stderr: expect.stringMatching(/stays in quarantine: ApiKeyLent at revision 1: unknown event type/),
     });
@@ -116,7 +116,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
       lag: { events: 0, seconds: 0 },
       quarantined: [
         {
-          stream: streamOf(broken),
+          stream: apiKeyStream(broken),
           repoId: 'shop',
           cause: { position: await log.end(), revision: 1, type: 'ApiKeyLent', fault: expect.any(String) },
         },
@@ -184,8 +184,8 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
 
   it('release lets the read model take over a stream that this release can read', async () => {
     const id = await leftInQuarantine();
-    expect((await cli('status')).stdout).toContain(`keyledger projection release ${streamOf(id)}`);
-    const { status: code, stdout } = await cli('release', streamOf(id));
+    expect((await cli('status')).stdout).toContain(`keyledger projection release ${apiKeyStream(id)}`);
+    const { status: code, stdout } = await cli('release', apiKeyStream(id));
     expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/is active/) });
     expect(await shown(id)).toMatchObject({ status: 'active' });
     expect(await status()).toMatchObject({ quarantined: [] });

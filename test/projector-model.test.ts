@@ -3,17 +3,17 @@ import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { v4 as uuid } from 'uuid';
-import { createAiApiKey } from '../src/commands/create-ai-api-key.js';
-import { updateAiApiKey } from '../src/commands/update-ai-api-key.js';
+import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
+import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 /**
  * The projector over a read model each of whose writes waits until it is let go, while the log grows, and may fail or
@@ -105,12 +105,12 @@ it('what is said to be listed is listed, however slow the read model is, and wha
           const { id, position } = await createAiApiKey(context, wanted);
           changes.push({ apiKeyId: id, position });
         }
-        await eventually(() => projector.indexed.has(changes.at(-1)?.position as Position));
+        await eventually(() => projector.indexProgress.hasReached(changes.at(-1)?.position as Position));
       };
       const check = async () => {
         for (const { apiKeyId, position } of changes) {
           if (projector.unlistableBecause || isLost()) return;
-          if (!projector.listed.has(position)) continue;
+          if (!projector.readModelProgress.hasReached(position)) continue;
           const item = await readModel.get(repoId, apiKeyId);
           expect((item?.position ?? '') >= position).toBe(true);
         }
@@ -124,7 +124,7 @@ it('what is said to be listed is listed, however slow the read model is, and wha
         }
         open();
         const end = await log.end();
-        await eventually(() => projector.listed.has(end) && !projector.unlistableBecause);
+        await eventually(() => projector.readModelProgress.hasReached(end) && !projector.unlistableBecause);
         expect(isLost()).toBe(false);
         await check();
       } finally {

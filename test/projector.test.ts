@@ -2,21 +2,21 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
 import { v4 as uuid } from 'uuid';
-import { createAiApiKey } from '../src/commands/create-ai-api-key.js';
-import { deleteAiApiKey } from '../src/commands/delete-ai-api-key.js';
-import { updateAiApiKey } from '../src/commands/update-ai-api-key.js';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
+import { deleteAiApiKey } from '../src/commands/api-keys/delete-ai-api-key.js';
+import { updateAiApiKey } from '../src/commands/api-keys/update-ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { KeyledgerError } from '../src/domain/errors.js';
 import type { EventStore, NewEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
+import { Queries } from '../src/projections/queries.js';
 import { heldBy, type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
-import { Reads } from '../src/projections/reads.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 const logger = pino({ level: 'silent' });
 const keyring = new Keyring(makeMasterKey('k1'));
@@ -38,10 +38,10 @@ const openLog = async (name: string) => {
 /** What projectors said of the log. */
 const failures: Error[] = [];
 const logFailed = (error: Error) => void failures.push(error);
-const readsOf = new WeakMap<Projector, Reads>();
+const readsOf = new WeakMap<Projector, Queries>();
 const startProjector = (from: EventStore, into: ReadModel) => {
   const started = new Projector(from, into, logger, Date.now, logFailed);
-  readsOf.set(started, new Reads(started, into, Date.now, 300));
+  readsOf.set(started, new Queries(started, into, Date.now, 300));
   started.start();
   closing.push(() => started.stop());
   return started;
@@ -66,15 +66,16 @@ const list = async (one: Projector, atLeast?: Position) => {
   return page?.items.map(({ name }) => name);
 };
 const verdict = (one: Projector, accessKey: string, secret: string) =>
-  one.index.verify({ accessKey, secret, sees: () => true }, Date.now());
-const caughtUp = async (one = projector) => expect(await one.listed.waitFor(await log.end())).toBe(true);
+  one.apiKeyIndex.verify({ accessKey, secret, sees: () => true }, Date.now());
+const caughtUp = async (one = projector) =>
+  expect(await one.readModelProgress.waitFor(await log.end())).toBe(true);
 
 /** Appends an event that this release did not write. */
 async function plant(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
   let last = -1;
-  for await (const { revision } of log.readStream(streamOf(apiKeyId))) last = revision;
+  for await (const { revision } of log.readStream(apiKeyStream(apiKeyId))) last = revision;
   const planted = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId, repoId }, metadata: {}, ...event };
-  await log.append(streamOf(apiKeyId), [planted], last < 0 ? 'none' : last);
+  await log.append(apiKeyStream(apiKeyId), [planted], last < 0 ? 'no-stream' : last);
 }
 const laterDeletion = {
   metadata: { schemaVersion: 99, occurredAt: '2030-01-01T00:00:00.000Z', by: 'a later release' },
@@ -96,7 +97,7 @@ describe('the projector', () => {
   it('is ready over an empty log, and tells its position', async () => {
     await caughtUp();
     expect(projector.unreadyBecause).toBeUndefined();
-    expect(projector.listed.position).toBe(await log.end());
+    expect(projector.readModelProgress.position).toBe(await log.end());
     expect(projector.lag).toBe(0);
   });
 
@@ -113,7 +114,7 @@ describe('the projector', () => {
     expect(verdict(projector, a.key, b.secret)).toEqual({ valid: false, reason: 'BAD_SECRET' });
 
     const { position } = await deleteAiApiKey(context(), { repoId, apiKeyId: a.id });
-    expect(await projector.listed.waitFor(position)).toBe(true);
+    expect(await projector.readModelProgress.waitFor(position)).toBe(true);
     expect(await names()).toEqual(['b']);
     expect(verdict(projector, a.key, a.secret)).toEqual({ valid: false, reason: 'DELETED' });
   });
@@ -155,7 +156,7 @@ describe('an event that cannot be decoded', () => {
       reason: 'UNAVAILABLE',
     });
     expect(await readModel.get(repoId, broken.id)).toMatchObject({ status: 'unavailable' });
-    expect(projector.index.quarantined).toBe(1);
+    expect(projector.apiKeyIndex.quarantined).toBe(1);
     await expect(updateAiApiKey(context(), { repoId, apiKeyId: broken.id, name: 'x' })).rejects.toMatchObject(
       {
         code: 'KEY_QUARANTINED',
@@ -168,7 +169,7 @@ describe('an event that cannot be decoded', () => {
     await caughtUp();
     expect(await names()).toEqual(['still sound']);
     expect(verdict(projector, broken.key, broken.secret).valid).toBe(false);
-    expect(projector.index.quarantined).toBe(0);
+    expect(projector.apiKeyIndex.quarantined).toBe(0);
   });
 
   it('at the start of a stream is listed as unavailable and can be deleted', async () => {
@@ -193,7 +194,7 @@ describe('an event that cannot be decoded', () => {
     ];
     for (const stream of [...streams, 'webhook-1']) {
       const event = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId: id, repoId }, metadata: {} };
-      await log.append(stream, [event], 'none');
+      await log.append(stream, [event], 'no-stream');
     }
     await create('b');
     await caughtUp();
@@ -238,7 +239,9 @@ describe('a read model that is not in this process', () => {
     const next = startProjector(log, slow);
     const a = await create('a');
     const question = { accessKey: a.key, secret: a.secret, sees: () => true };
-    await eventually(() => next.unverifiableBecause === undefined && next.indexed.has(a.position));
+    await eventually(
+      () => next.unverifiableBecause === undefined && next.indexProgress.hasReached(a.position),
+    );
     expect(readsOf.get(next)?.verify(question)).toMatchObject({ valid: true });
     expect(next.unreadyBecause).toMatch(/being built/);
     build();
@@ -316,12 +319,12 @@ describe('staleness', () => {
     const next = new Projector(quiet, readModel, logger, () => now, logFailed);
     next.start();
     closing.push(() => next.stop());
-    await eventually(() => next.listed.position !== undefined);
+    await eventually(() => next.readModelProgress.position !== undefined);
     now = 60_000;
-    await eventually(() => next.listed.staleness < 10);
+    await eventually(() => next.readModelProgress.staleness < 10);
     silent = true;
     now = 90_000;
-    expect(next.listed.staleness).toBe(30);
+    expect(next.readModelProgress.staleness).toBe(30);
   });
 });
 
@@ -331,7 +334,7 @@ describe('verification', () => {
     const next = new Projector(source, readModel, logger, clock, logFailed);
     next.start();
     closing.push(() => next.stop());
-    return { next, reads: new Reads(next, readModel, clock, maxStaleness) };
+    return { next, queries: new Queries(next, readModel, clock, maxStaleness) };
   };
 
   it('is refused until the whole log has been folded: what is missing may be a revocation', async () => {
@@ -352,14 +355,14 @@ describe('verification', () => {
         }
       },
     });
-    const { next, reads } = readsFrom(halfway, Date.now, 300);
-    await eventually(() => next.index.verify(question(key, secret), Date.now()).valid);
-    expect(() => reads.verify(question(key, secret))).toThrow(
+    const { next, queries } = readsFrom(halfway, Date.now, 300);
+    await eventually(() => next.apiKeyIndex.verify(question(key, secret), Date.now()).valid);
+    expect(() => queries.verify(question(key, secret))).toThrow(
       expect.objectContaining({ code: 'UNAVAILABLE' }),
     );
     goOn();
     await caughtUp(next);
-    expect(reads.verify(question(key, secret))).toEqual({ valid: false, reason: 'DELETED' });
+    expect(queries.verify(question(key, secret))).toEqual({ valid: false, reason: 'DELETED' });
   });
 
   it('is refused when nothing has been heard of the log for too long, and goes on when it answers', async () => {
@@ -370,19 +373,19 @@ describe('verification', () => {
     const quiet = passing(log, {
       end: () => (silent ? Promise.reject(new Error('silent')) : log.end()),
     });
-    const { next, reads } = readsFrom(quiet, () => now, 300);
+    const { next, queries } = readsFrom(quiet, () => now, 300);
     await caughtUp(next);
-    await eventually(() => reads.verifyStaleness < 10);
+    await eventually(() => queries.verifyStaleness < 10);
     silent = true;
     now += 200_000;
-    expect(reads.verify(question(key, secret)).valid).toBe(true);
+    expect(queries.verify(question(key, secret)).valid).toBe(true);
     now += 200_000;
-    expect(() => reads.verify(question(key, secret))).toThrow(expect.objectContaining({ code: 'STALE' }));
-    const never = new Reads(next, readModel, () => now, 0);
+    expect(() => queries.verify(question(key, secret))).toThrow(expect.objectContaining({ code: 'STALE' }));
+    const never = new Queries(next, readModel, () => now, 0);
     expect(never.verify(question(key, secret)).valid).toBe(true);
     silent = false;
-    await eventually(() => reads.verifyStaleness < 10);
-    expect(reads.verify(question(key, secret)).valid).toBe(true);
+    await eventually(() => queries.verifyStaleness < 10);
+    expect(queries.verify(question(key, secret)).valid).toBe(true);
   });
 });
 
@@ -390,7 +393,7 @@ describe('verification', () => {
 const passing = (through: EventStore, change: Partial<EventStore>): EventStore => ({
   logId: through.logId,
   append: (...args) => through.append(...args),
-  appendInOrder: (appends) => through.appendInOrder(appends),
+  bulkAppend: (appends) => through.bulkAppend(appends),
   readStream: (stream) => through.readStream(stream),
   readAll: (after) => through.readAll(after),
   eventAt: (position) => through.eventAt(position),
@@ -433,8 +436,8 @@ describe('a log that breaks', () => {
       expect(failures.splice(0)).toEqual([
         expect.objectContaining({ message: 'The log was restored from an older copy' }),
       ]);
-      const reads = readsOf.get(next) as Reads;
-      expect(() => reads.verify({ accessKey: key, secret, sees: () => true })).toThrow(
+      const queries = readsOf.get(next) as Queries;
+      expect(() => queries.verify({ accessKey: key, secret, sees: () => true })).toThrow(
         'The log was restored from an older copy',
       );
       await expect(list(next)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
@@ -469,7 +472,9 @@ describe('a log that breaks', () => {
     const { id } = await create('0');
     for (let n = 1; n <= 5; n++) {
       const { position } = await updateAiApiKey(context(), { repoId, apiKeyId: id, name: String(n) });
-      await eventually(() => next.listed.position !== undefined && next.listed.position >= position);
+      await eventually(
+        () => next.readModelProgress.position !== undefined && next.readModelProgress.position >= position,
+      );
     }
     expect(breaks).toBeLessThan(0);
     expect(seen).toEqual([0, 1, 2, 3, 4, 5]);

@@ -5,9 +5,9 @@ import { pino } from 'pino';
 import { MAX_MARKS, type ReadMarks } from '../src/read-marks/read-marks.js';
 import { openRedisReadMarks } from '../src/read-marks/redis-read-marks.js';
 import { openSqliteReadMarks } from '../src/read-marks/sqlite-read-marks.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const logger = pino({ level: 'silent' });
 

@@ -3,10 +3,10 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSy
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
-import { CLI } from './child-service.js';
-import { eventsAt } from './copies.js';
-import { freshFolder } from './fresh.js';
-import { type Running, runService } from './service.js';
+import { eventsAt } from './support/fixtures/log-copies.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { CLI } from './support/servers/child-service.js';
+import { type Running, runService } from './support/servers/service.js';
 
 const home = freshFolder();
 const keys = '/repo/shop/ai/apikey';

@@ -2,20 +2,20 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { hex16, positionAt } from '../src/event-store/position.js';
-import type { ListItem } from '../src/projections/list.js';
+import { hex16, makePosition } from '../src/event-store/position.js';
+import type { ListItem } from '../src/projections/list-item.js';
 import type { ReadModel } from '../src/projections/read-model.js';
-import { isRedisUrl } from '../src/projections/redis-connection.js';
-import { partitionAt, partitionOf, rootOf } from '../src/projections/redis-keys.js';
-import { openRedisReadModel } from '../src/projections/redis-read-model.js';
-import { eventually } from './eventually.js';
-import { describeReadModel } from './read-model-contract.js';
-import { describeReadModelModel, type ReadModelStore } from './read-model-model.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
+import { partitionKeys, partitionOf, versionRoot } from '../src/projections/redis/keys.js';
+import { openRedisReadModel } from '../src/projections/redis/read-model.js';
+import { isRedisUrl } from '../src/redis/connection.js';
+import { eventually } from './support/assertions/eventually.js';
+import { describeReadModel } from './support/contracts/read-model.js';
+import { describeReadModelModel, type ReadModelStore } from './support/models/read-model.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
 const logger = pino({ level: 'silent' });
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
-const at = (place: number) => positionAt(LOG, hex16(place));
+const at = (place: number) => makePosition(LOG, hex16(place));
 const checkpoint = (place: number) => ({ position: at(place), eventId: `event-${place}` });
 const item = (apiKeyId: string, place: number, repoId = 'shop'): ListItem => ({
   apiKeyId,
@@ -93,12 +93,12 @@ whereThereIsRedis('Redis', () => {
     const damages = {
       emptied: () => admin.eval(EMPTY, 1, prefix),
       restored: () => admin.eval(GO_BACK, 1, prefix, ...saved),
-      headless: (repoId: string) => admin.del(partitionAt(rootOf(prefix), partitionOf(repoId)).live),
+      headless: (repoId: string) => admin.del(partitionKeys(versionRoot(prefix), partitionOf(repoId)).live),
     };
     return {
       open: () => open(prefix),
       shared: {
-        freeWriter: async () => void (await admin.del(`${rootOf(prefix)}:{writer}:lease`)),
+        freeWriter: async () => void (await admin.del(`${versionRoot(prefix)}:{writer}:lease`)),
         save: async () => {
           saved = (await admin.callBuffer('EVAL', SAVE, 1, prefix)) as Buffer[];
         },

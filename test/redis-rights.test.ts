@@ -2,15 +2,15 @@ import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
-import { openRedisReadModel } from '../src/projections/redis-read-model.js';
-import { openRedisDeliveries } from '../src/subscribers/redis-deliveries.js';
-import { openRedisUsage } from '../src/usage/redis-usage.js';
-import { describeDeliveryStore, inReach } from './delivery-store-contract.js';
-import { eventually } from './eventually.js';
-import { describeReadModel } from './read-model-contract.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Json, runService } from './service.js';
-import { describeUsageStore, inReach as usageInReach } from './usage-store-contract.js';
+import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
+import { openRedisReadModel } from '../src/projections/redis/read-model.js';
+import { openRedisDeliveryStore } from '../src/subscribers/webhooks/redis-delivery-store.js';
+import { eventually } from './support/assertions/eventually.js';
+import { describeDeliveryStore, inReach } from './support/contracts/delivery-store.js';
+import { describeUsageStore, inReach as usageInReach } from './support/contracts/last-used-store.js';
+import { describeReadModel } from './support/contracts/read-model.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Json, runService } from './support/servers/service.js';
 
 /** The rights that docs/how-to/deploy.md shows are enough; what the log says of a Redis that refuses. */
 
@@ -50,10 +50,10 @@ whereThereIsRedis('a Redis', () => {
     };
     describeReadModel('Redis with the least rights', () => ready(`keyledger:rights-${Math.random()}`));
     describeUsageStore('Redis with the least rights', () =>
-      usageInReach(openRedisUsage(url, 'keyledger:rights')),
+      usageInReach(openRedisLastUsedStore(url, 'keyledger:rights')),
     );
     describeDeliveryStore('Redis with the least rights', (log) =>
-      inReach(openRedisDeliveries(url, 'keyledger:rights', log)),
+      inReach(openRedisDeliveryStore(url, 'keyledger:rights', log)),
     );
 
     it('serves lists, last uses and read marks, and is refused nothing', async () => {
@@ -116,7 +116,9 @@ whereThereIsRedis('a Redis', () => {
       const { said, failures } = await linesWith(as('stranger:pw'));
       const refusals = said.filter(({ msg }) => msg.startsWith('READ_MODEL_URL'));
       expect(refusals.map(({ msg }) => msg)).toEqual([
-        expect.stringMatching(/NOPERM .*\. Give the user the rights of the ACL line in docs\/how-to\/deploy\.md/),
+        expect.stringMatching(
+          /NOPERM .*\. Give the user the rights of the ACL line in docs\/how-to\/deploy\.md/,
+        ),
       ]);
       expect(failures).toHaveLength(5);
     });
@@ -125,9 +127,9 @@ whereThereIsRedis('a Redis', () => {
       await admin.call('ACL', 'SETUSER', 'stranger', 'on', '>pw', '~other:*', '+@read', '+hello', '+info');
       const lines: string[] = [];
       const wrong = as('stranger:pw');
-      const usage = openRedisUsage(wrong, 'keyledger');
-      const deliveries = openRedisDeliveries(wrong, 'keyledger', 'log');
-      for (const call of [() => usage.read(['x']), () => deliveries.cursor('x')]) {
+      const lastUsedStore = openRedisLastUsedStore(wrong, 'keyledger');
+      const deliveries = openRedisDeliveryStore(wrong, 'keyledger', 'log');
+      for (const call of [() => lastUsedStore.read(['x']), () => deliveries.cursor('x')]) {
         await eventually(async () => {
           const message = await call().then(String, (error: Error) => error.message);
           lines.push(message);
@@ -135,7 +137,7 @@ whereThereIsRedis('a Redis', () => {
         });
       }
       expect(lines.join()).not.toMatch(/enableOfflineQueue/);
-      await usage.close();
+      await lastUsedStore.close();
       await deliveries.close();
     });
 

@@ -8,16 +8,16 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { pino } from 'pino';
+import { openRedisLastUsedStore } from '../src/last-used/redis-last-used.js';
 import type { ReadModel } from '../src/projections/read-model.js';
-import { connectRedis, warnOfLoss } from '../src/projections/redis-connection.js';
-import { openRedisReadModel } from '../src/projections/redis-read-model.js';
-import { openRedisUsage } from '../src/usage/redis-usage.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { describeReadModel } from './read-model-contract.js';
-import { freePort, redisSource } from './redis-server.js';
-import { serverEnvironment } from './server-environment.js';
-import { describeUsageStore, inReach } from './usage-store-contract.js';
+import { openRedisReadModel } from '../src/projections/redis/read-model.js';
+import { connectRedis, warnAboutDurability } from '../src/redis/connection.js';
+import { eventually } from './support/assertions/eventually.js';
+import { describeUsageStore, inReach } from './support/contracts/last-used-store.js';
+import { describeReadModel } from './support/contracts/read-model.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { freePort, redisSource } from './support/servers/redis-server.js';
+import { serverEnvironment } from './support/servers/server-environment.js';
 
 const quiet = pino({ level: 'silent' });
 const folder = freshFolder();
@@ -54,7 +54,7 @@ const ready = async (url: string): Promise<ReadModel> => {
   return model;
 };
 
-const readyUsage = (url: string) => inReach(openRedisUsage(url, 'test'));
+const readyUsage = (url: string) => inReach(openRedisLastUsedStore(url, 'test'));
 
 const whereServersCanBeStarted = redisSource === 'redis-server' ? describe : describe.skip;
 
@@ -95,7 +95,10 @@ whereServersCanBeStarted('at the start', () => {
     const lines: string[] = [];
     const connection = connectRedis(`redis://127.0.0.1:${port}`);
     await eventually(() => connection.status === 'ready');
-    await warnOfLoss(connection, pino({ level: 'warn' }, { write: (line) => void lines.push(line) }));
+    await warnAboutDurability(
+      connection,
+      pino({ level: 'warn' }, { write: (line) => void lines.push(line) }),
+    );
     connection.disconnect();
     return lines.map((line) => JSON.parse(line).msg as string);
   };

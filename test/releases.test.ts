@@ -2,12 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { createAiApiKey } from '../src/commands/create-ai-api-key.js';
+import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import { loadConfig } from '../src/config.js';
-import { type Child, CLI, spawnService } from './child-service.js';
-import { copyingPlace, eventsAt, withLogAt } from './copies.js';
-import { freshFolder } from './fresh.js';
-import type { Json } from './service.js';
+import { copyingPlace, eventsAt, withLogAt } from './support/fixtures/log-copies.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, CLI, spawnService } from './support/servers/child-service.js';
+import type { Json } from './support/servers/service.js';
 
 /** See releases/README.md. */
 const HOME = 'test/releases';

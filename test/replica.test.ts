@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { hashOf } from '../src/security/credentials.js';
-import { type Message, type Reading, readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
-import { ask, type Json, type Running, runService, tokenFor } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type Message, type Reading, readStream } from './support/http/event-stream.js';
+import { ask, type Json, type Running, runService, tokenFor } from './support/servers/service.js';
 
 let service: Running;
 const readings: Reading[] = [];
@@ -129,7 +129,7 @@ describe('the replica feed', () => {
       data: {},
       metadata: {},
     };
-    await log.append(streamOf(id), [event], 0);
+    await log.append(apiKeyStream(id), [event], 0);
     await log.close();
     await eventually(() => keysOf(messages).at(-1)?.['status'] === 'unavailable');
   });
@@ -142,7 +142,7 @@ describe('the replica feed', () => {
       warn: () => undefined,
     });
     const unknown = () => ({ id: randomUUID(), type: 'ApiKeyBlessed', data: {}, metadata: {} });
-    await log.append(streamOf(id), [unknown(), ...Array.from({ length: 1500 }, unknown)], 0);
+    await log.append(apiKeyStream(id), [unknown(), ...Array.from({ length: 1500 }, unknown)], 0);
     await log.close();
     await create('another');
     const told = keysOf(await follow(`?after=${after}`));

@@ -2,14 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { bookmarkOf, findBookmark } from '../src/event-store/bookmark.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
-import { createVerifier } from '../src/verifier/index.js';
-import { type Child, spawnService } from './child-service.js';
-import { eventsIn, withLogAt } from './copies.js';
-import { eventsOf, readStream } from './event-stream.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { resolveResumeToken, resumeTokenOf } from '../src/event-store/resume-token.js';
+import { createVerifier } from '../src/sdk/verifier/index.js';
+import { eventually } from './support/assertions/eventually.js';
+import { eventsIn, withLogAt } from './support/fixtures/log-copies.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { eventsOf, readStream } from './support/http/event-stream.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
 
 type Key = { readonly id: string; readonly key: string; readonly secret: string };
 const keys = '/repo/shop/ai/apikey';
@@ -116,19 +116,19 @@ describe('a bookmark', () => {
 
   it('is found where its event is, and nowhere else', async () => {
     await withLog(async (log) => {
-      await log.append(`aiApiKey-${randomUUID()}`, [event(), event()], 'none');
+      await log.append(`aiApiKey-${randomUUID()}`, [event(), event()], 'no-stream');
       const [one, two] = (await eventsIn(log)) as [RecordedEvent, RecordedEvent];
       const end = await log.end();
       for (const each of [one, two]) {
-        expect(await findBookmark(log, end, bookmarkOf(each))).toBe(each.position);
-        expect(await findBookmark(log, end, each.position)).toBe(each.position);
+        expect(await resolveResumeToken(log, end, resumeTokenOf(each))).toBe(each.position);
+        expect(await resolveResumeToken(log, end, each.position)).toBe(each.position);
       }
-      const swapped = bookmarkOf({ position: one.position, id: two.id });
-      const nowhere = bookmarkOf({ ...one, position: (await log.end()).replace(/.$/, '0') as typeof end });
+      const swapped = resumeTokenOf({ position: one.position, id: two.id });
+      const nowhere = resumeTokenOf({ ...one, position: (await log.end()).replace(/.$/, '0') as typeof end });
       for (const other of [swapped, nowhere]) {
-        await expect(findBookmark(log, end, other)).rejects.toMatchObject({ code: 'OTHER_LOG' });
+        await expect(resolveResumeToken(log, end, other)).rejects.toMatchObject({ code: 'OTHER_LOG' });
       }
-      await expect(findBookmark(log, end, `${one.position}.`)).rejects.toMatchObject({
+      await expect(resolveResumeToken(log, end, `${one.position}.`)).rejects.toMatchObject({
         code: 'INVALID_INPUT',
       });
     });
@@ -136,11 +136,11 @@ describe('a bookmark', () => {
 
   it('of another log is refused', async () => {
     const elsewhere = await withLog(async (log) => {
-      await log.append(`aiApiKey-${randomUUID()}`, [event()], 'none');
-      return bookmarkOf((await eventsIn(log))[0] as RecordedEvent);
+      await log.append(`aiApiKey-${randomUUID()}`, [event()], 'no-stream');
+      return resumeTokenOf((await eventsIn(log))[0] as RecordedEvent);
     });
     await withLog(async (log) => {
-      await expect(findBookmark(log, await log.end(), elsewhere)).rejects.toMatchObject({
+      await expect(resolveResumeToken(log, await log.end(), elsewhere)).rejects.toMatchObject({
         code: 'OTHER_LOG',
       });
     });

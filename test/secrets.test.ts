@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
-import { type Child, spawnService } from './child-service.js';
-import { freshFolder } from './fresh.js';
-import type { Answer, Json } from './service.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
+import type { Answer, Json } from './support/servers/service.js';
 
 const folder = freshFolder();
 let child: Child;

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { exportJWK, generateKeyPair, type JWTHeaderParameters, SignJWT, UnsecuredJWT } from 'jose';
-import { grantsFromClaim } from '../src/domain/access.js';
+import { grantsFromClaim } from '../src/domain/authorization.js';
 import {
   hasHash,
   hashOf,
@@ -14,7 +14,7 @@ import {
 } from '../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { mintToken, tokenVerifier } from '../src/security/tokens.js';
-import { quickKeySet } from './jwt.js';
+import { quickKeySet } from './support/fixtures/jwt.js';
 
 describe('credentials', () => {
   it('are well-formed, and no two alike', () => {
@@ -67,30 +67,30 @@ describe('credentials', () => {
 describe('the keyring', () => {
   const [one, two] = [makeMasterKey('one'), makeMasterKey('two')];
   const apiKeyId = '0b7f3c1e-6f0a-4c57-9d3a-2f1f8f3d9a10';
-  const sealedFor = { apiKeyId, secretVersion: 1 };
+  const sealContext = { apiKeyId, secretVersion: 1 };
   const secret = makeSecret();
-  const sealed = new Keyring(one).seal(secret, sealedFor);
+  const sealed = new Keyring(one).seal(secret, sealContext);
 
   it('opens what it sealed, and never seals twice alike', () => {
-    expect(new Keyring(one).open(sealed, sealedFor, hashOf(secret))).toBe(secret);
-    expect(new Keyring(one).seal(secret, sealedFor)).not.toBe(sealed);
+    expect(new Keyring(one).open(sealed, sealContext, hashOf(secret))).toBe(secret);
+    expect(new Keyring(one).seal(secret, sealContext)).not.toBe(sealed);
     expect(sealed).not.toContain(secret);
   });
 
   it('seals under the newest key and opens under all', () => {
     const both = new Keyring(`${two},${one}`);
-    expect(both.seal(secret, sealedFor)).toMatch(/^v1\.two\./);
-    expect(both.open(sealed, sealedFor, hashOf(secret))).toBe(secret);
+    expect(both.seal(secret, sealContext)).toMatch(/^v1\.two\./);
+    expect(both.open(sealed, sealContext, hashOf(secret))).toBe(secret);
   });
 
   it('opens nothing of a key that was taken out', () => {
-    expect(new Keyring(two).open(sealed, sealedFor, hashOf(secret))).toBeUndefined();
+    expect(new Keyring(two).open(sealed, sealContext, hashOf(secret))).toBeUndefined();
   });
 
   it('opens nothing for another key id, another version, another KEK id or another hash', () => {
     const keyring = new Keyring(`${one},${one.replace('one', 'uno')}`);
     const open = (text: string, change = {}, hash = hashOf(secret)) =>
-      keyring.open(text, { ...sealedFor, ...change }, hash);
+      keyring.open(text, { ...sealContext, ...change }, hash);
     expect(open(sealed)).toBe(secret);
     expect(open(sealed, { apiKeyId: apiKeyId.replace('0', '1') })).toBeUndefined();
     expect(open(sealed, { secretVersion: 2 })).toBeUndefined();
@@ -107,7 +107,7 @@ describe('the keyring', () => {
             Buffer.from(sealed.split('.').join(''), 'base64url'),
           ) !== 0 && changed !== sealed,
         );
-        const opened = new Keyring(one).open(changed, sealedFor, hashOf(secret));
+        const opened = new Keyring(one).open(changed, sealContext, hashOf(secret));
         expect([undefined, secret]).toContain(opened);
         if (at < sealed.lastIndexOf('.')) expect(opened).toBeUndefined();
       }),
@@ -115,7 +115,7 @@ describe('the keyring', () => {
     fc.assert(
       fc.property(
         fc.string(),
-        (text) => new Keyring(one).open(text, sealedFor, hashOf(secret)) === undefined,
+        (text) => new Keyring(one).open(text, sealContext, hashOf(secret)) === undefined,
       ),
     );
   });

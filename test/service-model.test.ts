@@ -7,12 +7,18 @@ import { isApiKeyStream } from '../src/domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
 import type { Position } from '../src/event-store/position.js';
-import { type Child, spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type Answer as Given, Model, type Outcome, type Request, verdictOf } from './lifecycle-model.js';
-import { combinations } from './parts.js';
-import type { Answer, Json } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import {
+  classifyError,
+  type Answer as Given,
+  Model,
+  type Outcome,
+  type Request,
+} from './support/models/lifecycle.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
+import { combinations } from './support/servers/combinations.js';
+import type { Answer, Json } from './support/servers/service.js';
 
 /**
  * Random clients of one repository at the same time, at two instances of the service. The log is the witness: each of
@@ -207,7 +213,7 @@ class Run {
         for (const { secret } of this.#given) {
           const verify: Read = { do: 'verify', key: 0, secret: 0, fresh: true };
           const answer = await settled(verify, { ...key.answer, secret });
-          expect(verdictIn(answer)).toBe(verdictOf(key, secret, NOW));
+          expect(verdictIn(answer)).toBe(classifyError(key, secret, NOW));
         }
       }
     }
@@ -241,7 +247,7 @@ class Run {
       case 'list':
         return answer.status === 200 && isDeepStrictEqual(listIn(answer), listOf(model));
       case 'verify':
-        return verdictIn(answer) === (key ? verdictOf(key, one.secret, NOW) : 'UNKNOWN');
+        return verdictIn(answer) === (key ? classifyError(key, one.secret, NOW) : 'UNKNOWN');
       case 'history': {
         const then = new Set(this.#commits.slice(0, commits).map(({ id }) => id));
         const events = this.#events.filter(

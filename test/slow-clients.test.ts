@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { type Child, spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { answersIn, connectTo } from './raw-client.js';
-import { create, creation, LIVE, namesOf, over, refusalOf } from './wire.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { answersIn, connectTo } from './support/http/raw-client.js';
+import { create, creation, LIVE, namesOf, over, refusalOf } from './support/http/wire.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
 
 const folder = freshFolder();
 let child: Child;

@@ -6,14 +6,14 @@ import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { DatabaseSync } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
-import { openLogFile } from '../src/event-store/sqlite-schema.js';
-import { all, describeEventStore } from './event-store-contract.js';
-import { describeEventStoreModel } from './event-store-model.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { openLogFile } from '../src/event-store/sqlite/schema.js';
+import { eventually } from './support/assertions/eventually.js';
+import { all, describeEventStore } from './support/contracts/event-store.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { describeEventStoreModel } from './support/models/event-store.js';
 
 let folder: ReturnType<typeof freshFolder>;
 let file: string;
@@ -29,7 +29,7 @@ const unexpected = (error: Error) => {
 };
 const event = (id = uuid()) => ({ id, type: 'Tested', data: {}, metadata: {} });
 
-const WRITER = 'dist/test/sqlite-log-writer.js';
+const WRITER = 'dist/test/support/processes/sqlite-log-writer.js';
 /** Runs the writing process, and gives what it has said so far. */
 function run(command: string, ...args: string[]) {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -128,7 +128,7 @@ describe('a second process', () => {
     const log = await open();
     const other = run(process.execPath, WRITER, file, '200');
     const mine = Array.from({ length: 200 }, () => event());
-    const appending = Promise.all(mine.map((one) => log.append(streamOf(one.id), [one], 'none')));
+    const appending = Promise.all(mine.map((one) => log.append(apiKeyStream(one.id), [one], 'no-stream')));
     const stop = new AbortController();
     const seen: string[] = [];
     for await (const page of log.subscribe(undefined, stop.signal)) {
@@ -147,7 +147,7 @@ describe('the disk', () => {
     const other = new DatabaseSync(file);
     other.exec('BEGIN IMMEDIATE');
     const append = () =>
-      log.append(streamOf(uuid()), [event()], 'none').catch((error: Error) => String(error.cause));
+      log.append(apiKeyStream(uuid()), [event()], 'no-stream').catch((error: Error) => String(error.cause));
     // The first is a group of its own, and the others would be three more.
     const outcomes = await Promise.all(Array.from({ length: 2500 }, append));
     other.close();
@@ -157,16 +157,16 @@ describe('the disk', () => {
 
   it('is waited for by a thread: reads are answered while an append waits for another writer', async () => {
     const log = await open();
-    const [first, stream] = [event(), streamOf(uuid())];
-    await log.append(stream, [first], 'none');
+    const [first, stream] = [event(), apiKeyStream(uuid())];
+    await log.append(stream, [first], 'no-stream');
     const other = new DatabaseSync(file);
     other.exec('BEGIN IMMEDIATE');
     let answered = false;
-    const waiting = log.append(streamOf(uuid()), [event()], 'none').then((result) => {
+    const waiting = log.append(apiKeyStream(uuid()), [event()], 'no-stream').then((result) => {
       answered = true;
       return result;
     });
-    for (let reads = 0; reads < 100; reads++) {
+    for (let queries = 0; queries < 100; queries++) {
       expect(await all(log.readStream(stream))).toHaveLength(1);
       await setImmediate();
     }
@@ -183,7 +183,7 @@ describe('the disk', () => {
     const look = () =>
       commits.add((reader.prepare('PRAGMA data_version').get() as { data_version: number }).data_version);
     const writing = Array.from({ length: 200 }, () =>
-      log.append(streamOf(uuid()), [event()], 'none').then(look),
+      log.append(apiKeyStream(uuid()), [event()], 'no-stream').then(look),
     );
     await Promise.all(writing);
     reader.close();
@@ -199,7 +199,7 @@ describe('the disk', () => {
     expect(acknowledged.length).toBeGreaterThan(0);
     const log = await open();
     expect((await idsIn(log)).sort()).toEqual([...acknowledged].sort());
-    expect(await log.append(streamOf(uuid()), [event()], 'none')).toMatchObject({ appended: true });
+    expect(await log.append(apiKeyStream(uuid()), [event()], 'no-stream')).toMatchObject({ appended: true });
   });
 
   const strace = spawnSync('strace', ['-V']).status === 0;
@@ -246,12 +246,12 @@ describe('a file that is removed while it is open', () => {
   it.each(['removed', 'emptied'])('(%s) is noticed, and nothing more is acknowledged', async (how) => {
     const failures: Error[] = [];
     const log = await open(file, (error) => void failures.push(error));
-    await log.append(streamOf(uuid()), [event()], 'none');
+    await log.append(apiKeyStream(uuid()), [event()], 'no-stream');
     if (how === 'removed') rmSync(file);
     else truncateSync(file);
     await eventually(() => failures.length > 0);
     expect(failures[0]?.message).toMatch(/log\.db was removed, emptied or replaced/);
-    await expect(log.append(streamOf(uuid()), [event()], 'none')).rejects.toMatchObject({
+    await expect(log.append(apiKeyStream(uuid()), [event()], 'no-stream')).rejects.toMatchObject({
       code: 'UNAVAILABLE',
     });
   });
@@ -260,10 +260,10 @@ describe('a file that is removed while it is open', () => {
 describe('closing', () => {
   it('finishes what is under way, refuses what comes after, and ends subscriptions', async () => {
     const log = await open();
-    const under = Array.from({ length: 50 }, () => log.append(streamOf(uuid()), [event()], 'none'));
+    const under = Array.from({ length: 50 }, () => log.append(apiKeyStream(uuid()), [event()], 'no-stream'));
     const subscription = all(log.subscribe(undefined, new AbortController().signal));
     const closed = log.close();
-    await expect(log.append(streamOf(uuid()), [event()], 'none')).rejects.toMatchObject({
+    await expect(log.append(apiKeyStream(uuid()), [event()], 'no-stream')).rejects.toMatchObject({
       code: 'UNAVAILABLE',
     });
     for (const result of await Promise.all(under)) expect(result.appended).toBe(true);

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from '@jest/globals';
-import { locked, manifest, nameOf, production } from './packages.js';
+import { locked, manifest, nameOf, production } from '../scripts/production-packages.js';
 
 /** What may be used in a program of any licence. Another one is looked at before it is added here. */
 const LICENCES = [
@@ -72,7 +72,7 @@ it('what is installed says the same of its licence as the lock file', () => {
 });
 
 it('the bill of materials holds every package of such an installation, with licence, hash and purl', () => {
-  const { stdout, stderr } = spawnSync(process.execPath, ['dist/test/make-sbom.js'], { encoding: 'utf8' });
+  const { stdout, stderr } = spawnSync(process.execPath, ['dist/scripts/make-sbom.js'], { encoding: 'utf8' });
   expect(stderr).toBe('');
   const { bomFormat, metadata, components } = JSON.parse(stdout) as {
     bomFormat: string;

@@ -4,17 +4,17 @@ import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { pino } from 'pino';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { KeyledgerError } from '../src/domain/errors.js';
-import type { EventStore, Page, RecordedEvent } from '../src/event-store/event-store.js';
+import type { EventBatch, EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { openSqliteLog } from '../src/event-store/sqlite-log.js';
+import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { Tail } from '../src/projections/tail.js';
 import { readFeed } from '../src/subscribers/feed.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
 
 const folder = freshFolder();
 let log: EventStore;
@@ -42,7 +42,7 @@ async function write(count: number): Promise<void> {
     const apiKeyId = randomUUID();
     const repoId = written++ % 700 === 699 ? 'b' : 'a';
     const event = { id: randomUUID(), type: 'ApiKeyCreated', data: { apiKeyId, repoId }, metadata: {} };
-    return log.append(streamOf(apiKeyId), [event], 'none');
+    return log.append(apiKeyStream(apiKeyId), [event], 'no-stream');
   };
   await Promise.all(Array.from({ length: count }, one));
 }
@@ -144,7 +144,7 @@ describe('the tail', () => {
   it('lets who waits know again and again how far it is, though nothing happens', async () => {
     const stop = new AbortController();
     const end = await log.end();
-    const pages: Page[] = [];
+    const pages: EventBatch[] = [];
     for await (const page of projector.tail.read(end, stop.signal)) {
       pages.push(page);
       if (pages.length === 3) break;
@@ -172,7 +172,7 @@ describe('the tail', () => {
 
   it('wakes nobody for what happens in other repositories, and yet moves everybody on', async () => {
     const { signal } = new AbortController();
-    const interest = { passOver: () => undefined, sees: (repoId: string) => repoId === 'mine' };
+    const interest = { skipTo: () => undefined, sees: (repoId: string) => repoId === 'mine' };
     const tail = new Tail(log);
     const events = await all();
     const take = (from: number, repoId: string) => {

@@ -5,11 +5,11 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { v4 as uuid } from 'uuid';
 import { jsonText, terminalLines, terminalText } from '../src/cli/terminal-text.js';
-import { streamOf } from '../src/domain/ai-api-key.js';
+import { apiKeyStream } from '../src/domain/ai-api-key.js';
 import { makeAccessKey } from '../src/security/credentials.js';
-import { CLI } from './child-service.js';
-import { withLogAt } from './copies.js';
-import { freshFolder } from './fresh.js';
+import { withLogAt } from './support/fixtures/log-copies.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { CLI } from './support/servers/child-service.js';
 
 /** What must reach no terminal: controls, what turns the direction of text, and what cannot be seen. */
 const RAW: readonly (readonly [first: number, last: number])[] = [
@@ -97,11 +97,11 @@ describe('the command line on a log with hostile names', () => {
     const unknown = { id: uuid(), type: HOSTILE, data: { apiKeyId, repoId: 'shop' }, metadata };
     await withLogAt(url, async (log) => {
       await log.append(
-        streamOf(apiKeyId),
+        apiKeyStream(apiKeyId),
         [created, { ...renamed, data: { ...renamed.data, apiKeyId } }],
-        'none',
+        'no-stream',
       );
-      await log.append(streamOf(uuid()), [unknown], 'none');
+      await log.append(apiKeyStream(uuid()), [unknown], 'no-stream');
     });
   });
   afterAll(() => folder.remove());
@@ -192,5 +192,5 @@ it('nothing in the command line prints but by the module that escapes', () => {
     /console\.|process\.std(?:out|err)\.write/.test(readFileSync(join('src', name), 'utf8')),
   );
   // The bar of progress moves on its line, and is made of our own words and of numbers.
-  expect(printing).toEqual(['cli/progress.ts', 'cli/terminal-text.ts']);
+  expect(printing).toEqual(['cli/progress-bar.ts', 'cli/terminal-text.ts']);
 });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { answersIn, exchange } from './raw-client.js';
-import { type Running, runService, tokenFor } from './service.js';
+import { answersIn, exchange } from './support/http/raw-client.js';
+import { type Running, runService, tokenFor } from './support/servers/service.js';
 
 const KEYS = '/repo/shop/ai/apikey';
 

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, expect, it } from '@jest/globals';
-import { redisSource } from './redis-server.js';
+import { redisSource } from './support/servers/redis-server.js';
 
 /** Half a minute of it: whoever wants more runs `npm run torture`. */
 async function torture(...options: string[]) {

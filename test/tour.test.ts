@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { type Block, blocksOf, runBlocks, shapesOf, shown, writeOutputs } from '../scripts/tour.js';
-import { type Child, spawnService } from './child-service.js';
-import { freshFolder } from './fresh.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
 
 /**
  * The pages that a reader pastes, block by block into one bash, each over a log of its own. `UPDATE_TOUR=1` writes the

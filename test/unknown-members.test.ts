@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { type OpenApi, type Operation, operationsOf } from './requests-from-openapi.js';
-import { type Ask, type Json, type Running, runService } from './service.js';
+import { type OpenApi, type Operation, operationsOf } from './support/http/requests-from-openapi.js';
+import { type Ask, type Json, type Running, runService } from './support/servers/service.js';
 
 /** A misspelt member that is dropped in silence has the opposite effect of what its author meant. */
 

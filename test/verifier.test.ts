@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { createVerifier, type Verifier, type VerifierOptions } from '../src/verifier/index.js';
-import { spawnService } from './child-service.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { combinations } from './parts.js';
-import { type Json, type Running, runService, tokenFor } from './service.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { createVerifier, type Verifier, type VerifierOptions } from '../src/sdk/verifier/index.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { spawnService } from './support/servers/child-service.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Json, type Running, runService, tokenFor } from './support/servers/service.js';
+import { TcpProxy } from './support/servers/tcp-proxy.js';
 
 type Credential = { readonly id: string; readonly key: string; readonly secret: string };
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { Webhook as Signer } from 'standardwebhooks';
+import { verifyWebhook, WebhookVerificationError } from '../src/sdk/webhook/index.js';
 import { makeSigningSecret } from '../src/security/credentials.js';
-import { verifyWebhook, WebhookVerificationError } from '../src/webhook/index.js';
 
 const secret = makeSigningSecret();
 const event = { id: 'e1', type: 'ApiKeyCreated', data: { name: 'Suche 🔑' } };

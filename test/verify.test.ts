@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { makeAccessKey, makeSecret } from '../src/security/credentials.js';
-import { eventually } from './eventually.js';
-import { combinations } from './parts.js';
-import { type Json, type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { combinations } from './support/servers/combinations.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 type Credential = { readonly key: string; readonly secret: string };
 
@@ -174,7 +174,8 @@ describe.each(combinations)('verification on $name', ({ start }) => {
     });
 
     it("reads no query behind the path that docs/how-to/gateways.md gives Envoy, the client's root included", async () => {
-      const [, prefix = ''] = /path_prefix: (\S+)/.exec(readFileSync('docs/how-to/gateways.md', 'utf8')) ?? [];
+      const [, prefix = ''] =
+        /path_prefix: (\S+)/.exec(readFileSync('docs/how-to/gateways.md', 'utf8')) ?? [];
       const made = await create();
       for (const path of ['/?repoId=other&x=1', '/v1/models?a=b', '//?a=b', '/'])
         expect([path, (await forward(ours(made.key, made.secret), prefix + path)).status]).toEqual([

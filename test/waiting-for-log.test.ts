@@ -5,12 +5,12 @@ import { createServer as createHttp2Server, createSecureServer, type Http2Server
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { CLI } from './child-service.js';
-import { eventStoreDbSource, startEventStoreDb } from './eventstoredb-server.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { freePort } from './redis-server.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { CLI } from './support/servers/child-service.js';
+import { eventStoreDbSource, startEventStoreDb } from './support/servers/eventstoredb-server.js';
+import { freePort } from './support/servers/redis-server.js';
+import { TcpProxy } from './support/servers/tcp-proxy.js';
 
 /** A service whose log is not there when it starts. */
 

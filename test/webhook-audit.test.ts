@@ -4,12 +4,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { webhookStream } from '../src/domain/webhook.js';
-import { CLI } from './child-service.js';
-import { withLogAt } from './copies.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { type Receiver, startReceiver } from './receiver.js';
-import { type Json, type Running, runService, tokenFor } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { withLogAt } from './support/fixtures/log-copies.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { CLI } from './support/servers/child-service.js';
+import { type Receiver, startReceiver } from './support/servers/receiver.js';
+import { type Json, type Running, runService, tokenFor } from './support/servers/service.js';
 
 const hooks = '/repo/shop/webhook';
 const ALLOW = { WEBHOOK_ALLOWED_NETWORKS: '127.0.0.1/32' };

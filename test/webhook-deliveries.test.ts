@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Webhook as Verifier } from 'standardwebhooks';
-import { eventually } from './eventually.js';
-import { combinationsAlone } from './parts.js';
-import { type Receiver, startReceiver } from './receiver.js';
-import { type Json, type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { combinationsAlone } from './support/servers/combinations.js';
+import { type Receiver, startReceiver } from './support/servers/receiver.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 const ALLOW = { WEBHOOK_ALLOWED_NETWORKS: '127.0.0.0/8' };
 

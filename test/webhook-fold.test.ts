@@ -2,10 +2,10 @@ import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { webhookStream } from '../src/domain/webhook.js';
 import { encode } from '../src/event-store/codec.js';
-import { EVENT_TYPES } from '../src/event-store/codecs.js';
+import { EVENT_TYPES } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
-import { evolveWebhookEntry, type WebhookEntry, Webhooks } from '../src/projections/webhooks.js';
+import { evolveWebhookEntry, type WebhookEntry, WebhookIndex } from '../src/projections/webhook-index.js';
 import {
   changed,
   deleted,
@@ -17,7 +17,7 @@ import {
   rotated,
   T0,
   webhookId,
-} from './given-webhook.js';
+} from './support/fixtures/given-webhook.js';
 
 type Event = Parameters<typeof encode>[0];
 
@@ -42,7 +42,7 @@ const unreadable = (revision: number, data: unknown = {}): RecordedEvent => ({
 });
 
 type Step = readonly [(event: Event, revision: number) => RecordedEvent, Event];
-const entryAfter = (...steps: Step[]) =>
+const nextApiKeyEntry = (...steps: Step[]) =>
   steps.reduce<WebhookEntry | undefined>(
     (entry, [make, event], revision) => evolveWebhookEntry(entry, make(event, revision)),
     undefined,
@@ -55,7 +55,7 @@ describe('an endpoint is told', () => {
     const life = [changed({ url: 'https://v2.example/' }), rotated(2), paused(), resumed, paused(), deleted];
     for (let length = 0; length <= life.length; length++) {
       const steps = life.slice(0, length).map((event): Step => [here, event]);
-      expect(told(entryAfter([here, registered], ...steps))).toEqual(begin);
+      expect(told(nextApiKeyEntry([here, registered], ...steps))).toEqual(begin);
     }
   });
 
@@ -64,10 +64,10 @@ describe('an endpoint is told', () => {
       [here, registered],
       [here, replayed(place(7))],
     ];
-    expect(told(entryAfter(...back))).toEqual({ from: place(7), replay: 1 });
-    expect(told(entryAfter(...back, [here, paused()], [here, resumed]))).toMatchObject({ replay: 1 });
-    expect(told(entryAfter(...back, [here, replayed(null)]))).toEqual({ from: null, replay: 2 });
-    expect(told(entryAfter(...back, [here, replayed(place(7))]))).toEqual({ from: place(7), replay: 2 });
+    expect(told(nextApiKeyEntry(...back))).toEqual({ from: place(7), replay: 1 });
+    expect(told(nextApiKeyEntry(...back, [here, paused()], [here, resumed]))).toMatchObject({ replay: 1 });
+    expect(told(nextApiKeyEntry(...back, [here, replayed(null)]))).toEqual({ from: null, replay: 2 });
+    expect(told(nextApiKeyEntry(...back, [here, replayed(place(7))]))).toEqual({ from: place(7), replay: 2 });
   });
 });
 
@@ -80,28 +80,28 @@ describe('an endpoint of a copy is told', () => {
   ];
 
   it('nothing of a position of the log that it came from', () => {
-    expect(told(entryAfter(...there))).toEqual({ from: place(0), replay: -1 });
+    expect(told(nextApiKeyEntry(...there))).toEqual({ from: place(0), replay: -1 });
   });
 
   it('what comes behind the event that woke it, and not behind a later resumption', () => {
-    const awake = entryAfter(...there, [here, resumed]);
+    const awake = nextApiKeyEntry(...there, [here, resumed]);
     expect(awake.webhook.status).toBe('active');
     expect(told(awake)).toEqual({ from: place(4), replay: -1 });
-    const again = entryAfter(...there, [here, resumed], [here, paused()], [here, resumed]);
+    const again = nextApiKeyEntry(...there, [here, resumed], [here, paused()], [here, resumed]);
     expect(told(again)).toEqual(told(awake));
   });
 
   it('what comes behind the position that it was set to here, before or after it woke', () => {
-    const before = entryAfter(...there, [here, replayed(null)], [here, resumed]);
+    const before = nextApiKeyEntry(...there, [here, replayed(null)], [here, resumed]);
     expect(told(before)).toEqual({ from: null, replay: 4 });
-    const after = entryAfter(...there, [here, resumed], [here, replayed(place(2))]);
+    const after = nextApiKeyEntry(...there, [here, resumed], [here, replayed(place(2))]);
     expect(told(after)).toEqual({ from: place(2), replay: 5 });
   });
 });
 
 describe('an entry', () => {
   it('takes an event once, and is unavailable where events are missing', () => {
-    const entry = entryAfter([here, registered], [here, replayed(null)]);
+    const entry = nextApiKeyEntry([here, registered], [here, replayed(null)]);
     for (const old of [here(registered, 0), here(replayed(place(9)), 1), here(deleted, 1)]) {
       expect(evolveWebhookEntry(entry, old)).toBe(entry);
     }
@@ -110,7 +110,7 @@ describe('an entry', () => {
   });
 
   it('is not set back by what cannot be read, nor when it is unavailable', () => {
-    const entry = entryAfter([here, registered], [here, replayed(place(7))]);
+    const entry = nextApiKeyEntry([here, registered], [here, replayed(place(7))]);
     const broken = evolveWebhookEntry(entry, unreadable(2, { repoId }));
     expect(told(evolveWebhookEntry(broken, here(replayed(null), 3)))).toEqual(told(entry));
   });
@@ -164,7 +164,7 @@ describe('the endpoints of a log', () => {
   const [one = '', two = '', three = ''] = ids;
 
   it('are listed by their repository in the order of their registration, without deleted ones', () => {
-    const webhooks = new Webhooks();
+    const webhooks = new WebhookIndex();
     for (const id of [two, one, three]) webhooks.apply(of(id, here(registered, 0)));
     webhooks.apply(of(webhookId, here(registered, 0), { repoId: 'bank' }));
     const listed = () => webhooks.ofRepository(repoId).map(({ webhook }) => webhook.webhookId);
@@ -176,7 +176,7 @@ describe('the endpoints of a log', () => {
   });
 
   it('are listed as unavailable where only their repository can be read', () => {
-    const webhooks = new Webhooks();
+    const webhooks = new WebhookIndex();
     webhooks.apply({ ...unreadable(0, { repoId }), stream: webhookStream(one) });
     expect(webhooks.ofRepository(repoId).map(({ webhook }) => webhook)).toMatchObject([
       { webhookId: one, repoId, status: 'unavailable' },
@@ -184,7 +184,7 @@ describe('the endpoints of a log', () => {
   });
 
   it('are not made of streams of others', () => {
-    const webhooks = new Webhooks();
+    const webhooks = new WebhookIndex();
     for (const stream of [
       `aiApiKey-${one}`,
       'aiApiKeyWebhook-',

@@ -2,13 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
-import { openDeliveryStore } from '../src/subscribers/open-deliveries.js';
-import { type Child, spawnService } from './child-service.js';
-import { inReach } from './delivery-store-contract.js';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { combinationsAlone } from './parts.js';
-import { type Receiver, startReceiver } from './receiver.js';
+import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
+import { eventually } from './support/assertions/eventually.js';
+import { inReach } from './support/contracts/delivery-store.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { type Child, spawnService } from './support/servers/child-service.js';
+import { combinationsAlone } from './support/servers/combinations.js';
+import { type Receiver, startReceiver } from './support/servers/receiver.js';
 
 describe.each(combinationsAlone)('instances that share webhooks on $name', ({ start }) => {
   let parts: Awaited<ReturnType<typeof start>>;
@@ -162,8 +162,8 @@ describe.each(combinationsAlone)('instances that share webhooks on $name', ({ st
     const logger = pino({ level: 'silent' });
     const store = await inReach(openDeliveryStore(READ_MODEL_URL, file, REDIS_PREFIX, logId, logger));
     expect((await store.cursor(id))?.eventId).toBe(receiver.calls[0]?.event.id);
-    expect(await store.hold('next', [id], 1)).toEqual(new Set([id]));
-    expect(await store.present('next', 1)).toEqual(['next']);
+    expect(await store.acquireLeases('next', [id], 1)).toEqual(new Set([id]));
+    expect(await store.heartbeat('next', 1)).toEqual(['next']);
     await store.close();
   }, 120_000);
 

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { Webhook as Verifier } from 'standardwebhooks';
-import { eventually } from './eventually.js';
-import { freshFolder } from './fresh.js';
-import { combinationsAlone } from './parts.js';
-import { type Receiver, startReceiver } from './receiver.js';
-import { type Json, type Running, runService } from './service.js';
+import { eventually } from './support/assertions/eventually.js';
+import { freshFolder } from './support/fixtures/temp-folder.js';
+import { combinationsAlone } from './support/servers/combinations.js';
+import { type Receiver, startReceiver } from './support/servers/receiver.js';
+import { type Json, type Running, runService } from './support/servers/service.js';
 
 describe.each(combinationsAlone)('webhooks on $name', ({ name, start }) => {
   let parts: Awaited<ReturnType<typeof start>>;

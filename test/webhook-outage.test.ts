@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
-import { eventually } from './eventually.js';
-import { type Receiver, startReceiver } from './receiver.js';
-import { type RedisServer, redisSource, startRedis } from './redis-server.js';
-import { type Running, runService } from './service.js';
-import { TcpProxy } from './tcp-proxy.js';
+import { eventually } from './support/assertions/eventually.js';
+import { type Receiver, startReceiver } from './support/servers/receiver.js';
+import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
+import { type Running, runService } from './support/servers/service.js';
+import { TcpProxy } from './support/servers/tcp-proxy.js';
 
 const [hooks, keys] = ['/repo/shop/webhook', '/repo/shop/ai/apikey'];
 

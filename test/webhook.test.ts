@@ -25,7 +25,7 @@ import {
   T0,
   unreadable,
   webhookId,
-} from './given-webhook.js';
+} from './support/fixtures/given-webhook.js';
 
 const minutesLater = (minutes: number) => new Date(Date.parse(T0) + minutes * 60_000).toISOString();
 const ofAnotherRepository = { repoId: 'bank' };

@@ -3,8 +3,8 @@ import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { backup, DatabaseSync } from '@photostructure/sqlite';
-import { freePort } from '../test/redis-server.js';
-import { serverEnvironment } from '../test/server-environment.js';
+import { freePort } from '../test/support/servers/redis-server.js';
+import { serverEnvironment } from '../test/support/servers/server-environment.js';
 import { ServerProcess } from './server-process.js';
 
 /** The log as its operator has it: what can be done to it, and how it is copied and put back. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { seeded } from '../bench/seeded.js';
-import { startProgress } from '../src/cli/progress.js';
+import { startProgressBar } from '../src/cli/progress-bar.js';
 import { inflictAll, possibleFaults } from './faults.js';
 import type { Inflicted } from './history.js';
 import { COMMAND_VARIABLE, eventStoreDbCommand } from './logs.js';
@@ -73,7 +73,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 try {
   const run = await Run.begin(world, seeded(seed + 1), CLIENTS);
   const schedule = scheduleOf(seed, minutes, kinds);
-  const progress = startProgress('Torturing', schedule.length, 'faults');
+  const progress = startProgressBar('Torturing', schedule.length, 'faults');
   const told = (fault: Inflicted) => {
     run.inflicted(fault);
     progress.add(1);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { freePort } from '../test/redis-server.js';
+import { freePort } from '../test/support/servers/redis-server.js';
 import { ServerProcess } from './server-process.js';
 
 export type TorturedRedis = {

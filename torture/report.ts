@@ -1,4 +1,4 @@
-import { count, countOf } from '../src/audit/count.js';
+import { count, countOf } from '../src/quantity.js';
 import type { Result } from './run.js';
 
 const SHOWN = 30;

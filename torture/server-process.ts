@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
-import { serverEnvironment } from '../test/server-environment.js';
+import { serverEnvironment } from '../test/support/servers/server-environment.js';
 
 /** A server that is started as often as it is killed, always with the same command. */
 export class ServerProcess {

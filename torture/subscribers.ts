@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
-import { createClient, KeyledgerClientError } from '../src/client/index.js';
-import { EVENT_TYPES } from '../src/event-store/codecs.js';
+import { EVENT_TYPES } from '../src/event-store/event-schemas.js';
+import { createClient, KeyledgerClientError } from '../src/sdk/client/index.js';
 import type { Reading } from './history.js';
 
 const PAUSE_MS = 200;

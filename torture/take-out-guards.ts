@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { redisSource } from '../test/redis-server.js';
+import { redisSource } from '../test/support/servers/redis-server.js';
 import { GUARDS, type Guard } from './guards.js';
 import { eventStoreDbCommand } from './logs.js';
 

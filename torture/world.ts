@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { loadConfig } from '../src/config.js';
-import type { Role } from '../src/domain/access.js';
+import type { Role } from '../src/domain/authorization.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import { openEventStore } from '../src/event-store/open.js';
 import { makeMasterKey } from '../src/security/keyring.js';
-import { freePort } from '../test/redis-server.js';
-import { tokenFor } from '../test/service.js';
-import { TcpProxy } from '../test/tcp-proxy.js';
+import { freePort } from '../test/support/servers/redis-server.js';
+import { tokenFor } from '../test/support/servers/service.js';
+import { TcpProxy } from '../test/support/servers/tcp-proxy.js';
 import { type Death, Instance } from './instance.js';
 import { eventStoreDbLog, sqliteLog, type TorturedLog } from './logs.js';
 import { redis, type TorturedRedis } from './redis.js';

@@ -1,4 +1,4 @@
-import { makeMetrics } from '../../src/http/metrics.js';
+import { createMetrics } from '../../src/http/metrics.js';
 import { cell, table } from './markdown.js';
 
 type Labelled = { readonly name: string; readonly labelNames?: readonly string[] };
@@ -11,7 +11,7 @@ export function metricReference(exposition: string): string {
   const types = new Map(
     [...exposition.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = '', type = '']) => [name, type]),
   );
-  const labelled = makeMetrics().registry.getMetricsAsArray() as unknown as readonly Labelled[];
+  const labelled = createMetrics().registry.getMetricsAsArray() as unknown as readonly Labelled[];
   const labels = new Map(labelled.map(({ name, labelNames = [] }) => [name, labelNames]));
   const rows = [...exposition.matchAll(/^# HELP (keyledger_\S+) (.+)$/gm)].map(([, name = '', help = '']) => [
     `\`${name}\``,

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { ROLES } from '../../src/domain/access.js';
+import { ROLES } from '../../src/domain/authorization.js';
 import type { Call, Calls, OpenApi } from './http-api.js';
 
 export const CLI = 'dist/src/cli.js';

@@ -1,16 +1,16 @@
 import { setImmediate } from 'node:timers/promises';
-import { evolve, isApiKeyStream, streamOf } from '../domain/ai-api-key.js';
+import { apiKeyStream, evolveApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import { type ListItem, listItem, shownAt } from '../projections/list.js';
-import { isAskedFor, type ListPage, type ListQuery } from '../projections/reads.js';
-import type { KeyEntry } from '../projections/verify-index.js';
-import { countedUpTo, type KeyEvent, type Moment } from './moment.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import { apiKeyView, type ListItem, toListItem } from '../projections/list-item.js';
+import { type ListPage, type ListQuery, matchesFilter } from '../projections/queries.js';
+import { type ApiKeyEventAt, eventsUpTo, type PointInTime } from './point-in-time.js';
 
 /** A key as it was at a moment. Position and id are those of the event that made it so: the last one that counts. */
 export type KeyAsOf = ListItem & { readonly eventId: string };
 
 /** Streams that are read at the same time, and so between two turns of the event loop. */
-const AT_ONCE = 32;
+const CONCURRENT_READS = 32;
 
 /**
  * One key as it was, a deleted one too; undefined if it was not there yet.
@@ -19,14 +19,14 @@ const AT_ONCE = 32;
 export async function keyAsOf(
   log: EventStore,
   apiKeyId: string,
-  moment: Moment,
+  pointInTime: PointInTime,
 ): Promise<KeyAsOf | undefined> {
-  const past = pastOf(moment);
-  for await (const recorded of log.readStream(streamOf(apiKeyId))) {
-    if (isBeyond(recorded, moment)) break;
-    past.add(recorded);
+  const fold = foldUntil(pointInTime);
+  for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
+    if (isAfter(recorded, pointInTime)) break;
+    fold.add(recorded);
   }
-  return past.key();
+  return fold.key();
 }
 
 /**
@@ -36,16 +36,18 @@ export async function keyAsOf(
  */
 export async function listAsOf(
   log: EventStore,
-  entries: Iterable<KeyEntry>,
-  moment: Moment,
+  entries: Iterable<ApiKeyEntry>,
+  pointInTime: PointInTime,
   query: ListQuery,
 ): Promise<ListPage<KeyAsOf>> {
   const { limit = Number.POSITIVE_INFINITY } = query;
   const items: KeyAsOf[] = [];
-  for (const some of chunks(entries, AT_ONCE)) {
-    const there = some.filter((entry) => mayBeThere(entry, moment));
-    for (const key of await Promise.all(there.map((entry) => keyAsOf(log, entry.key.apiKeyId, moment)))) {
-      if (!key || !isAskedFor(key, query, moment.time)) continue;
+  for (const some of chunks(entries, CONCURRENT_READS)) {
+    const there = some.filter((entry) => mayHaveExisted(entry, pointInTime));
+    for (const key of await Promise.all(
+      there.map((entry) => keyAsOf(log, entry.key.apiKeyId, pointInTime)),
+    )) {
+      if (!key || !matchesFilter(key, query, pointInTime.time)) continue;
       if (items.length === limit) return { items, next: items.at(-1)?.createdPosition ?? null };
       items.push(key);
     }
@@ -59,56 +61,60 @@ export async function listAsOf(
  * is kept of other repositories.
  * @throws KeyledgerError UNAVAILABLE
  */
-export async function repositoryAsOf(log: EventStore, repoId: string, moment: Moment): Promise<KeyAsOf[]> {
-  const streams = new Map<string, Past>();
+export async function repositoryAsOf(
+  log: EventStore,
+  repoId: string,
+  pointInTime: PointInTime,
+): Promise<KeyAsOf[]> {
+  const streams = new Map<string, KeyFold>();
   for await (const recorded of log.readAll()) {
-    if (isBeyond(recorded, moment)) break;
-    let past = streams.get(recorded.stream);
-    if (!past && (await beginsKeyOf(repoId, recorded, log))) {
-      past = pastOf(moment);
-      streams.set(recorded.stream, past);
+    if (isAfter(recorded, pointInTime)) break;
+    let fold = streams.get(recorded.stream);
+    if (!fold && (await startsKeyIn(repoId, recorded, log))) {
+      fold = foldUntil(pointInTime);
+      streams.set(recorded.stream, fold);
     }
-    past?.add(recorded);
+    fold?.add(recorded);
   }
-  return [...streams.values()].flatMap((past) => past.key() ?? []).reverse();
+  return [...streams.values()].flatMap((fold) => fold.key() ?? []).reverse();
 }
 
 /** A key as callers see it, and the event that made it so. */
-export const shownAsOf = (key: KeyAsOf, { time }: Moment) => ({
-  ...shownAt(key, time),
+export const apiKeyAsOfView = (key: KeyAsOf, { time }: PointInTime) => ({
+  ...apiKeyView(key, time),
   position: key.position,
   eventId: key.eventId,
 });
 
-type Past = { add(recorded: RecordedEvent): void; key(): KeyAsOf | undefined };
+type KeyFold = { add(recorded: RecordedEvent): void; key(): KeyAsOf | undefined };
 
 /** The fold of one key's events, which are given in order, up to a moment. */
-function pastOf(moment: Moment): Past {
-  const counted = countedUpTo(moment);
-  let past: (KeyEntry & { readonly eventId: string }) | undefined;
-  const fold = ({ recorded, event }: KeyEvent) => {
+function foldUntil(pointInTime: PointInTime): KeyFold {
+  const counted = eventsUpTo(pointInTime);
+  let latest: (ApiKeyEntry & { readonly eventId: string }) | undefined;
+  const apply = ({ recorded, event }: ApiKeyEventAt) => {
     const { id: eventId, revision, position } = recorded;
-    const key = evolve(past?.key, event);
-    // What follows a deletion, or an event that cannot be read, makes nothing of the key.
-    const isOver = key.status === 'deleted' || key.status === 'unavailable';
-    if (past && isOver && key.status === past.key.status) return;
-    past = { key, revision, createdPosition: past?.createdPosition ?? position, position, eventId };
+    const key = evolveApiKey(latest?.key, event);
+    // An event after a deletion, or after one that cannot be read, leaves the key as it is.
+    const isFinal = key.status === 'deleted' || key.status === 'unavailable';
+    if (latest && isFinal && key.status === latest.key.status) return;
+    latest = { key, revision, createdPosition: latest?.createdPosition ?? position, position, eventId };
   };
   return {
-    add: (recorded) => counted(recorded).forEach(fold),
-    key: () => past && { ...listItem(past), eventId: past.eventId },
+    add: (recorded) => counted(recorded).forEach(apply),
+    key: () => latest && { ...toListItem(latest), eventId: latest.eventId },
   };
 }
 
-const isBeyond = ({ position }: RecordedEvent, moment: Moment): boolean =>
-  moment.position !== undefined && position > moment.position;
+const isAfter = ({ position }: RecordedEvent, pointInTime: PointInTime): boolean =>
+  pointInTime.position !== undefined && position > pointInTime.position;
 
 /** At a position. At a time only the stream tells: a creation may be dated by a clock that was ahead. */
-const mayBeThere = ({ createdPosition }: KeyEntry, { position }: Moment): boolean =>
+const mayHaveExisted = ({ createdPosition }: ApiKeyEntry, { position }: PointInTime): boolean =>
   position === undefined || createdPosition <= position;
 
 /** Is this the first event of a key of the repository? It is said by the event, before it is known that it can be read. */
-async function beginsKeyOf(repoId: string, recorded: RecordedEvent, log: EventStore): Promise<boolean> {
+async function startsKeyIn(repoId: string, recorded: RecordedEvent, log: EventStore): Promise<boolean> {
   const { stream, position, data, revision } = recorded;
   if (!isApiKeyStream(stream) || (data as { repoId?: unknown } | null)?.repoId !== repoId) return false;
   if (revision === 0) return true;

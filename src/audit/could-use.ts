@@ -1,17 +1,17 @@
-import type { Actor } from '../domain/access.js';
 import {
+  type ApiKeyState,
   apiKeyIdOf,
-  evolve,
+  apiKeyStream,
+  evolveApiKey,
   isApiKeyStream,
-  type State,
   type Status,
   statusAt,
-  streamOf,
 } from '../domain/ai-api-key.js';
-import { decode } from '../event-store/codec.js';
+import type { Actor } from '../domain/authorization.js';
+import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { actorOf, countedUpTo, type KeyEvent, type Moment } from './moment.js';
+import { type ApiKeyEventAt, actorOf, eventsUpTo, type PointInTime } from './point-in-time.js';
 
 /** The event that decides. Actor is null if it cannot be read. */
 export type DecidingEvent = {
@@ -44,41 +44,45 @@ export type CouldUse = {
  * - else what suspended it, deleted it, or cannot be read.
  * @throws KeyledgerError UNAVAILABLE
  */
-export async function couldUse(log: EventStore, accessKey: string, moment: Moment): Promise<CouldUse> {
-  const apiKeyId = await idOf(log, accessKey);
+export async function couldUse(
+  log: EventStore,
+  accessKey: string,
+  pointInTime: PointInTime,
+): Promise<CouldUse> {
+  const apiKeyId = await findApiKeyId(log, accessKey);
   if (!apiKeyId) {
     return { couldUse: false, status: 'unknown', apiKeyId: null, repoId: null, expiresAt: null, event: null };
   }
-  const counted = countedUpTo(moment);
-  let state: State;
-  let first: KeyEvent | undefined;
+  const eventsUntil = eventsUpTo(pointInTime);
+  let state: ApiKeyState;
+  let first: ApiKeyEventAt | undefined;
   let status: Status | undefined;
-  let madeStatus: KeyEvent | undefined;
-  let madeExpiry: KeyEvent | undefined;
-  for await (const recorded of log.readStream(streamOf(apiKeyId))) {
-    first ??= { recorded, event: decode(recorded, 0) };
-    for (const one of counted(recorded)) {
-      const after = evolve(state, one.event);
+  let madeStatus: ApiKeyEventAt | undefined;
+  let madeExpiry: ApiKeyEventAt | undefined;
+  for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
+    first ??= { recorded, event: decodeApiKeyEvent(recorded, 0) };
+    for (const one of eventsUntil(recorded)) {
+      const after = evolveApiKey(state, one.event);
       if (after.expiresAt !== state?.expiresAt) madeExpiry = one;
       // Judged at the moment, as if nothing came after: so an expiry that was moved in time never ended it.
-      if (statusAt(after, moment.time) !== status) madeStatus = one;
-      status = statusAt(after, moment.time);
+      if (statusAt(after, pointInTime.time) !== status) madeStatus = one;
+      status = statusAt(after, pointInTime.time);
       state = after;
     }
   }
-  const decisive = status === 'expired' ? madeExpiry : (madeStatus ?? first);
+  const deciding = status === 'expired' ? madeExpiry : (madeStatus ?? first);
   return {
     couldUse: status === 'active',
     status: status ?? 'not created',
     apiKeyId,
     repoId: state?.repoId ?? first?.event.data.repoId ?? null,
     expiresAt: state?.expiresAt ?? null,
-    event: decisive ? told(decisive) : null,
+    event: deciding ? decidingEvent(deciding) : null,
   };
 }
 
 /** The key with an access key. It is looked for in what events say before it is known whether they can be read. */
-async function idOf(log: EventStore, accessKey: string): Promise<string | undefined> {
+async function findApiKeyId(log: EventStore, accessKey: string): Promise<string | undefined> {
   for await (const { stream, data } of log.readAll()) {
     if (!isApiKeyStream(stream)) continue;
     if ((data as { accessKey?: unknown } | null)?.accessKey === accessKey) return apiKeyIdOf(stream);
@@ -86,7 +90,7 @@ async function idOf(log: EventStore, accessKey: string): Promise<string | undefi
   return undefined;
 }
 
-const told = ({ recorded, event }: KeyEvent): DecidingEvent => ({
+const decidingEvent = ({ recorded, event }: ApiKeyEventAt): DecidingEvent => ({
   type: recorded.type,
   position: recorded.position,
   eventId: recorded.id,

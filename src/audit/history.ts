@@ -1,35 +1,35 @@
-import { type AiApiKey, evolve, streamOf } from '../domain/ai-api-key.js';
+import { type AiApiKey, apiKeyStream, evolveApiKey } from '../domain/ai-api-key.js';
 import { evolveWebhook, type Webhook, webhookStream } from '../domain/webhook.js';
-import { decode, decodeAccess, decodeWebhook } from '../event-store/codec.js';
+import { decodeApiKeyEvent, decodeAuditAccess, decodeWebhookEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import { type Before, type HistoryEntry, NOTHING_YET, tellerOf } from './tell.js';
+import { eventDescriber, type FoldState, type HistoryEntry, INITIAL_FOLD } from './describe-event.js';
 
 /** Every event of a key, a deleted one too, oldest first; nothing if there is no such key. */
 export async function* history(log: EventStore, apiKeyId: string): AsyncIterable<HistoryEntry> {
-  let before: Before<AiApiKey> = NOTHING_YET;
-  for await (const recorded of log.readStream(streamOf(apiKeyId))) {
-    const told = tellKey(before, recorded);
-    before = told.after;
-    yield told.entry;
+  let fold: FoldState<AiApiKey> = INITIAL_FOLD;
+  for await (const recorded of log.readStream(apiKeyStream(apiKeyId))) {
+    const described = describeApiKeyEvent(fold, recorded);
+    fold = described.after;
+    yield described.entry;
   }
 }
 
 /** The same of a webhook. */
 export async function* webhookHistory(log: EventStore, webhookId: string): AsyncIterable<HistoryEntry> {
-  let before: Before<Webhook> = NOTHING_YET;
+  let fold: FoldState<Webhook> = INITIAL_FOLD;
   for await (const recorded of log.readStream(webhookStream(webhookId))) {
-    const told = tellWebhook(before, recorded);
-    before = told.after;
-    yield told.entry;
+    const described = describeWebhookEvent(fold, recorded);
+    fold = described.after;
+    yield described.entry;
   }
 }
 
 /** One event of a key's stream, and the key after it. */
-export const tellKey = tellerOf({
-  decode,
-  evolve,
+export const describeApiKeyEvent = eventDescriber({
+  decode: decodeApiKeyEvent,
+  evolve: evolveApiKey,
   about: ({ data: { apiKeyId } }) => ({ apiKeyId }),
-  facts: (key: AiApiKey | undefined) => ({
+  auditFields: (key: AiApiKey | undefined) => ({
     repoId: key?.repoId ?? null,
     name: key?.name ?? null,
     aiType: key?.aiType ?? null,
@@ -43,11 +43,11 @@ export const tellKey = tellerOf({
 });
 
 /** One event of a webhook's stream, and the webhook after it. */
-export const tellWebhook = tellerOf({
-  decode: decodeWebhook,
+export const describeWebhookEvent = eventDescriber({
+  decode: decodeWebhookEvent,
   evolve: evolveWebhook,
   about: ({ data: { webhookId } }) => ({ apiKeyId: null, webhookId }),
-  facts: (webhook: Webhook | undefined) => ({
+  auditFields: (webhook: Webhook | undefined) => ({
     repoId: webhook?.repoId ?? null,
     url: webhook?.url ?? null,
     types: webhook?.types?.join() ?? null,
@@ -63,9 +63,9 @@ export const tellWebhook = tellerOf({
 });
 
 /** Who looked, as the log has it. */
-export function tellAccess(recorded: RecordedEvent): HistoryEntry {
+export function describeAuditAccess(recorded: RecordedEvent): HistoryEntry {
   const { id, revision, position, type, recordedAt } = recorded;
-  const event = decodeAccess(recorded);
+  const event = decodeAuditAccess(recorded);
   const where = { id, type, revision, position, changes: {} };
   if (typeof event === 'string') {
     const unknown = { at: recordedAt, actor: null, requestId: null, apiKeyId: null };

@@ -2,15 +2,15 @@ import { type AiApiKey, isApiKeyStream } from '../domain/ai-api-key.js';
 import { type Webhook, webhookIdOf } from '../domain/webhook.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { Bound } from '../projections/journal.js';
-import { tellAccess, tellKey, tellWebhook } from './history.js';
-import { select } from './selection.js';
-import { type Before, type HistoryEntry, NOTHING_YET } from './tell.js';
+import type { RangeBound } from '../projections/event-index.js';
+import { type FoldState, type HistoryEntry, INITIAL_FOLD } from './describe-event.js';
+import { eventsInRange } from './event-range.js';
+import { describeApiKeyEvent, describeAuditAccess, describeWebhookEvent } from './history.js';
 
 /** Which events are meant; all where nothing is said. */
 export type RepositoryQuery = {
-  readonly from?: Bound | undefined;
-  readonly to?: Bound | undefined;
+  readonly from?: RangeBound | undefined;
+  readonly to?: RangeBound | undefined;
   readonly types?: readonly string[] | undefined;
   /** Of the actor. */
   readonly subject?: string | undefined;
@@ -27,25 +27,25 @@ export async function* repositoryHistory(
   { from, to, types, subject, apiKeyId }: RepositoryQuery,
   end: Position,
 ): AsyncIterable<HistoryEntry> {
-  const keys = new Map<string, Before<AiApiKey>>();
-  const webhooks = new Map<string, Before<Webhook>>();
-  for await (const recorded of select(log, { repoId, to }, end)) {
+  const keys = new Map<string, FoldState<AiApiKey>>();
+  const webhooks = new Map<string, FoldState<Webhook>>();
+  for await (const recorded of eventsInRange(log, { repoId, to }, end)) {
     let entry: HistoryEntry;
     if (isApiKeyStream(recorded.stream)) {
-      const told = tellKey(keys.get(recorded.stream) ?? NOTHING_YET, recorded);
-      keys.set(recorded.stream, told.after);
-      entry = told.entry;
+      const described = describeApiKeyEvent(keys.get(recorded.stream) ?? INITIAL_FOLD, recorded);
+      keys.set(recorded.stream, described.after);
+      entry = described.entry;
     } else if (webhookIdOf(recorded.stream) !== undefined) {
-      const told = tellWebhook(webhooks.get(recorded.stream) ?? NOTHING_YET, recorded);
-      webhooks.set(recorded.stream, told.after);
-      entry = told.entry;
-    } else entry = tellAccess(recorded);
-    const isMeant =
+      const described = describeWebhookEvent(webhooks.get(recorded.stream) ?? INITIAL_FOLD, recorded);
+      webhooks.set(recorded.stream, described.after);
+      entry = described.entry;
+    } else entry = describeAuditAccess(recorded);
+    const matches =
       (from === undefined ||
         ('time' in from ? Date.parse(entry.at) >= from.time : entry.position > from.position)) &&
       (types === undefined || types.includes(entry.type)) &&
       (subject === undefined || entry.actor?.subject === subject) &&
       (apiKeyId === undefined || entry.apiKeyId === apiKeyId);
-    if (isMeant) yield entry;
+    if (matches) yield entry;
   }
 }

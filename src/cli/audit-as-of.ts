@@ -1,13 +1,13 @@
 import { type Command, Option } from 'commander';
-import { repositoryAsOf, shownAsOf } from '../audit/as-of.js';
+import { apiKeyAsOfView, repositoryAsOf } from '../audit/as-of.js';
 import { type CouldUse, couldUse } from '../audit/could-use.js';
-import { momentOf, momentText } from '../audit/moment.js';
+import { formatPointInTime, parsePointInTime } from '../audit/point-in-time.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
-import { isAskedFor } from '../projections/reads.js';
+import { matchesFilter } from '../projections/queries.js';
 import { isAccessKey } from '../security/credentials.js';
+import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
 import { jsonText, print, printError, terminalText } from './terminal-text.js';
-import { recordCommandLineAccess, withLog } from './tools.js';
 
 const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position';
 
@@ -36,16 +36,16 @@ type AsOfOptions = { repo: string; at: string; deleted?: boolean; status?: Statu
 
 async function auditAsOf({ repo, at, deleted, status, json }: AsOfOptions): Promise<void> {
   await withLog(async (log) => {
-    const moment = await momentOf(at, log, Date.now());
+    const pointInTime = await parsePointInTime(at, log, Date.now());
     const includeDeleted = deleted === true || status === 'deleted';
     const filters = { ...(deleted ? { include: 'deleted' } : {}), ...(status ? { status } : {}) };
-    const query = { asOf: momentText(moment), ...filters };
+    const query = { asOf: formatPointInTime(pointInTime), ...filters };
     await recordCommandLineAccess(log, { access: 'as-of', repoId: repo, apiKeyId: null, query });
-    const keys = (await repositoryAsOf(log, repo, moment))
-      .filter((key) => isAskedFor(key, { includeDeleted, status }, moment.time))
-      .map((key) => shownAsOf(key, moment));
+    const keys = (await repositoryAsOf(log, repo, pointInTime))
+      .filter((key) => matchesFilter(key, { includeDeleted, status }, pointInTime.time))
+      .map((key) => apiKeyAsOfView(key, pointInTime));
     if (json) for (const key of keys) print(jsonText(key));
-    else if (keys.length === 0) printError(`No key of ${repo} at ${momentText(moment)}`);
+    else if (keys.length === 0) printError(`No key of ${repo} at ${formatPointInTime(pointInTime)}`);
     else {
       const cells = keys.map((key) => [key.id, key.name, key.key, key.aiType, key.status, key.position]);
       printTable([['id', 'name', 'key', 'type', 'status', 'position'], ...cells]);
@@ -77,22 +77,25 @@ async function auditCouldUse(
   // Not quoted: it may be a secret by mistake.
   if (!isAccessKey(accessKey)) throw new Error('This is not an access key: it begins with FB_AI_');
   await withLog(async (log) => {
-    const moment = await momentOf(at, log, Date.now());
-    const found = await couldUse(log, accessKey, moment);
-    const { repoId, apiKeyId } = found;
-    const asOf = momentText(moment);
+    const pointInTime = await parsePointInTime(at, log, Date.now());
+    const answer = await couldUse(log, accessKey, pointInTime);
+    const { repoId, apiKeyId } = answer;
+    const asOf = formatPointInTime(pointInTime);
     await recordCommandLineAccess(log, {
       access: 'could-use',
       repoId,
       apiKeyId,
       query: { asOf, key: accessKey },
     });
-    if (json) print(jsonText({ key: accessKey, asOf, ...found }));
-    else for (const line of inWords(found, asOf)) print(line);
+    if (json) print(jsonText({ key: accessKey, asOf, ...answer }));
+    else for (const line of describeAnswer(answer, asOf)) print(line);
   });
 }
 
-function inWords({ couldUse, status, apiKeyId, repoId, expiresAt, event }: CouldUse, asOf: string): string[] {
+function describeAnswer(
+  { couldUse, status, apiKeyId, repoId, expiresAt, event }: CouldUse,
+  asOf: string,
+): string[] {
   const is = status === 'expired' ? `expired at ${expiresAt}` : status;
   const first = `${couldUse ? 'yes' : 'no'}: at ${asOf} it was ${is}`;
   if (!event) return ['no: no key has this access key'];

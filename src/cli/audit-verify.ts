@@ -1,60 +1,60 @@
-import { type CheckedLog, checkLog } from '../audit/check-log.js';
-import { type Compared, compare } from '../audit/compare.js';
-import { countOf } from '../audit/count.js';
 import type { EventStore } from '../event-store/event-store.js';
-import { partBefore } from '../event-store/position.js';
+import { fractionBefore } from '../event-store/position.js';
+import { type CheckedLog, checkLog } from '../maintenance/check-log.js';
+import { type Compared, compare } from '../maintenance/compare.js';
+import { countOf } from '../quantity.js';
 import type { Settings } from '../settings.js';
-import { startProgress } from './progress.js';
+import { explain, withLog, withRedis } from './context.js';
+import { startProgressBar } from './progress-bar.js';
 import { jsonText, print } from './terminal-text.js';
-import { explain, withLog, withRedis } from './tools.js';
 
 const EXIT_CODES = { equal: 0, drift: 1, 'could not tell': 2 } as const;
 
 /** Says one thing that was found: as text, or as a line of JSON. */
-type Say = (facts: object, text: string) => void;
+type Report = (facts: object, text: string) => void;
 
 /** `keyledger audit verify`: is the log sound, and is what Redis serves what the log says? Sets the exit code. */
 export async function auditVerify({ json }: { json?: boolean }): Promise<void> {
-  const say: Say = (facts, text) => print(json ? jsonText(facts) : text);
+  const report: Report = (facts, text) => print(json ? jsonText(facts) : text);
   let verdict: keyof typeof EXIT_CODES = 'could not tell';
   try {
     await withLog(async (log, settings) => {
-      const checked = await checkTheLog(log, say);
+      const checked = await checkTheLog(log, report);
       if (checked.faults > 0) verdict = 'drift';
-      const compared = await compareRedis(log, settings, checked, say);
+      const compared = await compareRedis(log, settings, checked, report);
       if (compared?.differences) verdict = 'drift';
       if (verdict !== 'drift') verdict = 'equal';
     });
   } catch (error) {
     const reason = explain(error);
-    say({ kind: 'reason', reason }, `Could not tell: ${reason}`);
+    report({ kind: 'reason', reason }, `Could not tell: ${reason}`);
   }
-  say({ kind: 'verdict', verdict }, `Verdict: ${verdict}`);
+  report({ kind: 'verdict', verdict }, `Verdict: ${verdict}`);
   process.exitCode = EXIT_CODES[verdict];
 }
 
-async function checkTheLog(log: EventStore, say: Say): Promise<CheckedLog> {
+async function checkTheLog(log: EventStore, report: Report): Promise<CheckedLog> {
   const end = await log.end();
-  const progress = startProgress('Folding the log');
+  const progress = startProgressBar('Folding the log');
   let foreign = 0;
   const checked = await checkLog(
     log,
     (found) => {
       const { stream, revision, type, fault, position } = found;
-      say({ kind: 'fault', ...found }, `${stream} revision ${revision} (${type}, ${position}): ${fault}`);
+      report({ kind: 'fault', ...found }, `${stream} revision ${revision} (${type}, ${position}): ${fault}`);
     },
-    ({ position }) => progress.add(1, partBefore(position, end)),
+    ({ position }) => progress.add(1, fractionBefore(position, end)),
     ({ stream, revision, type, position }) => {
       foreign++;
       const facts = { kind: 'foreign', stream, revision, position, type };
-      say(facts, `${stream} revision ${revision} (${type}, ${position}): not of Keyledger, skipped`);
+      report(facts, `${stream} revision ${revision} (${type}, ${position}): not of Keyledger, skipped`);
     },
   ).finally(() => progress.end());
   const { events, faults, position } = checked;
   if (foreign > 0)
-    say({ kind: 'foreign events', events: foreign }, `${countOf(foreign, 'events')} of others: no drift`);
+    report({ kind: 'foreign events', events: foreign }, `${countOf(foreign, 'events')} of others: no drift`);
   const keys = checked.entries.size;
-  say(
+  report(
     { kind: 'log', events, keys, faults, position: position ?? null },
     `The log holds ${countOf(events, 'events')} of ${countOf(keys, 'keys')} up to ${position ?? 'its beginning'}, and ${faults === 0 ? 'no fault' : countOf(faults, 'faults')}`,
   );
@@ -65,27 +65,27 @@ async function compareRedis(
   log: EventStore,
   settings: Settings,
   { entries }: CheckedLog,
-  say: Say,
+  report: Report,
 ): Promise<Compared | undefined> {
-  const progress = startProgress('Comparing', entries.size, 'keys');
+  const progress = startProgressBar('Comparing', entries.size, 'keys');
   const compared = await withRedis(settings, (redis) =>
     compare(log, redis, settings.REDIS_PREFIX, entries.values(), {
       found: (found) => {
         const { repoId, apiKeyId, difference } = found;
         const where = [repoId && `repository ${repoId}`, apiKeyId && `key ${apiKeyId}`].filter(Boolean);
-        say({ kind: 'difference', ...found }, `${[...where, difference].join(': ')}`);
+        report({ kind: 'difference', ...found }, `${[...where, difference].join(': ')}`);
       },
       passed: (keys) => progress.add(keys),
     }),
   ).finally(() => progress.end());
   if (compared) {
     const { keys, differences, position } = compared;
-    say(
+    report(
       { kind: 'read model', keys, differences, position: position ?? null },
       `Redis serves ${countOf(keys, 'keys')} up to ${position ?? 'nothing'}, and ${differences === 0 ? 'all are as the log has them there' : countOf(differences, 'differences')}`,
     );
   } else {
-    say(
+    report(
       { kind: 'read model', inMemory: true },
       'The read model is in the memory of each instance, made from the log when it starts: none is stored that could differ',
     );

@@ -1,15 +1,15 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import type { HistoryEntry } from '../audit/describe-event.js';
+import { parseBound } from '../audit/event-range.js';
 import { history, webhookHistory } from '../audit/history.js';
 import { repositoryHistory } from '../audit/repository-history.js';
-import { parseBound } from '../audit/selection.js';
-import type { HistoryEntry } from '../audit/tell.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
-import { EVENT_TYPES } from '../event-store/codecs.js';
+import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
+import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
 import { jsonText, print } from './terminal-text.js';
-import { recordCommandLineAccess, withLog } from './tools.js';
 
 /** `keyledger audit`: what the log says. */
 export function addAuditCommands(program: Command): void {
@@ -59,7 +59,7 @@ async function auditHistory(given: string, { json }: { json?: boolean }): Promis
     let events = 0;
     for await (const entry of (isWebhook ? webhookHistory : history)(log, id)) {
       events++;
-      print(json ? jsonText(entry) : lineOf(entry));
+      print(json ? jsonText(entry) : formatEntry(entry));
     }
     if (events === 0) throw new Error(`There is no key or webhook ${id} in this log`);
   });
@@ -96,23 +96,23 @@ async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOpt
       ),
     });
     for await (const entry of repositoryHistory(log, repo, query, end)) {
-      print(json ? jsonText(entry) : `${lineOf(entry)}  ${entry.apiKeyId ?? entry.webhookId ?? ''}`);
+      print(json ? jsonText(entry) : `${formatEntry(entry)}  ${entry.apiKeyId ?? entry.webhookId ?? ''}`);
     }
   });
 }
 
-function lineOf({ type, at, actor, changes, reason, unreadable, accessed }: HistoryEntry): string {
-  const facts = Object.entries(changes).map(([name, { from, to }]) =>
+function formatEntry({ type, at, actor, changes, reason, unreadable, accessed }: HistoryEntry): string {
+  const fields = Object.entries(changes).map(([name, { from, to }]) =>
     from === null
       ? `${name}=${JSON.stringify(to)}`
       : `${name} ${JSON.stringify(from)} -> ${JSON.stringify(to)}`,
   );
-  if (reason != null) facts.push(`reason=${JSON.stringify(reason)}`);
-  if (unreadable !== undefined) facts.push(`unreadable: ${unreadable.replaceAll('\n', ' ')}`);
+  if (reason != null) fields.push(`reason=${JSON.stringify(reason)}`);
+  if (unreadable !== undefined) fields.push(`unreadable: ${unreadable.replaceAll('\n', ' ')}`);
   if (accessed)
-    facts.push(`${accessed.access} from ${accessed.from}${accessed.verified ? '' : ' (not verified)'}`);
+    fields.push(`${accessed.access} from ${accessed.from}${accessed.verified ? '' : ' (not verified)'}`);
   const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
-  return `${at}  ${type.padEnd(19)} by ${who}  ${facts.join(', ')}`;
+  return `${at}  ${type.padEnd(19)} by ${who}  ${fields.join(', ')}`;
 }
 
 function keyId(text: string): string {

@@ -16,7 +16,7 @@ const GZIP = Buffer.from([0x1f, 0x8b]);
  * older one.
  * @throws Error it cannot be written; an older one is as it was
  */
-export async function writeWhole(
+export async function writeFileAtomic(
   file: string,
   chunks: AsyncIterable<Buffer>,
   options: { readonly gzip: boolean },

@@ -1,18 +1,18 @@
 import { type Command, Option } from 'commander';
-import { count, countOf } from '../audit/count.js';
-import { exportLines, FORMAT, type Header, inChunks, VERSION, withTrailer } from '../audit/export.js';
-import { cloudEventLines, csvLines } from '../audit/export-formats.js';
-import { importEvents } from '../audit/import.js';
-import { checkExport, readExport } from '../audit/read-export.js';
-import { parseBound, select } from '../audit/selection.js';
+import { eventsInRange, parseBound } from '../audit/event-range.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import { partBefore } from '../event-store/position.js';
-import { openSource, type Source, writeOut, writeWhole } from './files.js';
+import { fractionBefore } from '../event-store/position.js';
+import { exportLines, FORMAT, type Header, inChunks, VERSION, withTrailer } from '../log-transfer/export.js';
+import { cloudEventLines, csvLines } from '../log-transfer/export-formats.js';
+import { importEvents } from '../log-transfer/import.js';
+import { checkExport, readExport } from '../log-transfer/read-export.js';
+import { count, countOf } from '../quantity.js';
+import { explain, recordCommandLineAccess, withLog } from './context.js';
+import { openSource, type Source, writeFileAtomic, writeOut } from './files.js';
 import { repository } from './options.js';
-import { startProgress } from './progress.js';
+import { startProgressBar } from './progress-bar.js';
 import { jsonText, print, printError } from './terminal-text.js';
-import { explain, recordCommandLineAccess, withLog } from './tools.js';
 
 const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
 
@@ -70,18 +70,18 @@ async function exportLog(options: ExportOptions): Promise<void> {
     };
     let events = 0;
     const started = performance.now();
-    const progress = startProgress('Exporting');
+    const progress = startProgressBar('Exporting');
     const counted = async function* () {
-      for await (const recorded of select(log, selection, end)) {
+      for await (const recorded of eventsInRange(log, selection, end)) {
         yield recorded;
         events++;
-        progress.add(1, partBefore(recorded.position, end));
+        progress.add(1, fractionBefore(recorded.position, end));
       }
     };
-    const chunks = written(format, header, counted());
+    const chunks = encodeExport(format, header, counted());
     const gzip = options.gzip === true || output?.endsWith('.gz') === true;
     try {
-      await (output === undefined ? writeOut(chunks, { gzip }) : writeWhole(output, chunks, { gzip }));
+      await (output === undefined ? writeOut(chunks, { gzip }) : writeFileAtomic(output, chunks, { gzip }));
     } finally {
       progress.end();
     }
@@ -97,7 +97,7 @@ async function exportLog(options: ExportOptions): Promise<void> {
   });
 }
 
-function written(
+function encodeExport(
   format: (typeof FORMATS)[number],
   header: Header,
   events: AsyncIterable<RecordedEvent>,
@@ -116,7 +116,7 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
   const source = await openSource(file);
   try {
     const started = performance.now();
-    const { header, events } = await checked(source);
+    const { header, events } = await checkSource(source);
     const { from, logId: fromLogId } = header;
     if (from !== null) {
       throw new Error(
@@ -124,14 +124,14 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
       );
     }
     await withLog(async (log) => {
-      const { there, written } = await imported(log, source, events);
+      const { existing: there, written } = await importSource(log, source, events);
       const seconds = (performance.now() - started) / 1000;
       const summary = { events, there, written, logId: log.logId, fromLogId, seconds };
-      const said =
+      const sentence =
         written === 0
           ? `${events === 1 ? 'The only event is' : `All ${countOf(events, 'events')} are`} there already, in the log ${log.logId}`
           : `Imported ${countOf(written, 'events')} into the log ${log.logId}, where ${count(there)} ${there === 1 ? 'was' : 'were'}, in ${seconds.toFixed(1)} s`;
-      print(json ? jsonText(summary) : said);
+      print(json ? jsonText(summary) : sentence);
     }, 'to write');
   } finally {
     await source.close();
@@ -139,8 +139,8 @@ async function importLog(file: string, { json }: { json?: boolean }): Promise<vo
 }
 
 /** Nothing is written before the whole export has been looked at. */
-async function checked(source: Source) {
-  const progress = startProgress('Checking');
+async function checkSource(source: Source) {
+  const progress = startProgressBar('Checking');
   try {
     return await checkExport(source.read(), () => progress.add(1));
   } finally {
@@ -148,8 +148,8 @@ async function checked(source: Source) {
   }
 }
 
-async function imported(log: EventStore, source: Source, total: number) {
-  const progress = startProgress('Importing', total);
+async function importSource(log: EventStore, source: Source, total: number) {
+  const progress = startProgressBar('Importing', total);
   try {
     const { events } = await readExport(source.read());
     return await importEvents(log, events, () => progress.add(1));

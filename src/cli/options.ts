@@ -1,6 +1,6 @@
 import { userInfo } from 'node:os';
 import { type Command, InvalidArgumentError } from 'commander';
-import { REPO_ID, REPO_ID_RULE } from '../domain/access.js';
+import { REPO_ID, REPO_ID_RULE } from '../domain/authorization.js';
 
 /** Parses the id of a repository. @throws InvalidArgumentError */
 export function repository(text: string): string {

@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
-import { count, countOf } from '../audit/count.js';
-import { type ProjectionStatus, projectionStatus } from '../audit/projection-status.js';
-import { type Quarantined, quarantineOf, release } from '../audit/quarantine.js';
-import { rebuild } from '../audit/rebuild.js';
-import { apiKeyIdOf, isApiKeyId, streamOf } from '../domain/ai-api-key.js';
-import { partBefore } from '../event-store/position.js';
-import { duration, type ProgressLine, startProgress } from './progress.js';
+import { apiKeyIdOf, apiKeyStream, isApiKeyId } from '../domain/ai-api-key.js';
+import { fractionBefore } from '../event-store/position.js';
+import { type ProjectionStatus, projectionStatus } from '../maintenance/projection-status.js';
+import { inspectQuarantine, liftQuarantine, type Quarantined } from '../maintenance/quarantine.js';
+import { rebuild } from '../maintenance/rebuild.js';
+import { count, countOf } from '../quantity.js';
+import { withLog, withRedis } from './context.js';
+import { duration, type ProgressBar, startProgressBar } from './progress-bar.js';
 import { jsonText, print } from './terminal-text.js';
-import { withLog, withRedis } from './tools.js';
 
 const IN_MEMORY =
   'The read model is in the memory of each instance (READ_MODEL_URL is memory:), which makes it from the log when it starts';
@@ -45,13 +45,13 @@ function status({ json }: Json): Promise<void> {
     );
     if (json) print(jsonText(found ?? { inMemory: true }));
     else {
-      const lines = found ? described(found) : [`${IN_MEMORY}; /metrics says how far it is`];
+      const lines = found ? describeStatus(found) : [`${IN_MEMORY}; /metrics says how far it is`];
       for (const line of lines) print(line);
     }
   });
 }
 
-function described(found: ProjectionStatus): string[] {
+function describeStatus(found: ProjectionStatus): string[] {
   const { version, generations, others, position, isOfThisLog, lag, quarantined } = found;
   const served = Object.entries(generations).map(
     ([name, partitions]) => `${name || 'nothing'} (${countOf(partitions, 'partitions')})`,
@@ -64,11 +64,11 @@ function described(found: ProjectionStatus): string[] {
     `Position    ${position ?? 'none'}${isOfThisLog ? '' : ', which this log does not hold: run keyledger projection rebuild'}`,
     `Lag         ${lag.events === 0 ? 'none' : isBehind}`,
     `Quarantine  ${quarantined.length === 0 ? 'empty' : countOf(quarantined.length, 'streams')}`,
-    ...quarantined.map((one) => `  ${one.stream}  repository ${one.repoId}  ${because(one)}`),
+    ...quarantined.map((one) => `  ${one.stream}  repository ${one.repoId}  ${causeText(one)}`),
   ];
 }
 
-const because = ({ cause, stream }: Quarantined): string =>
+const causeText = ({ cause, stream }: Quarantined): string =>
   cause
     ? `${cause.type} at revision ${cause.revision}: ${cause.fault.replaceAll('\n', ' ')}`
     : `this release can read it: keyledger projection release ${stream}`;
@@ -77,13 +77,13 @@ function rebuildProjection({ json }: Json): Promise<void> {
   return withLog(async (log, settings) => {
     const started = performance.now();
     const end = await log.end();
-    const folding = startProgress('Folding the log');
-    let writing: ProgressLine | undefined;
+    const folding = startProgressBar('Folding the log');
+    let writing: ProgressBar | undefined;
     const done = await withRedis(settings, (redis) =>
       rebuild(log, redis, settings.REDIS_PREFIX, {
-        folded: ({ position }) => folding.add(1, partBefore(position, end)),
+        folded: ({ position }) => folding.add(1, fractionBefore(position, end)),
         written: (keys, total) => {
-          writing ??= startProgress('Writing to Redis', total, 'keys');
+          writing ??= startProgressBar('Writing to Redis', total, 'keys');
           writing.add(keys);
         },
       }),
@@ -107,15 +107,15 @@ function releaseStream(given: string, { json }: Json): Promise<void> {
   const apiKeyId = isApiKeyId(stream) ? stream : apiKeyIdOf(stream);
   if (!apiKeyId) throw new Error(`${stream} is not the stream of a key`);
   return withLog(async (log, settings) => {
-    const judged =
-      (await withRedis(settings, (redis) => release(log, redis, settings.REDIS_PREFIX, apiKeyId))) ??
-      (await quarantineOf(log, apiKeyId));
-    if (!judged) throw new Error(`The log holds no stream ${streamOf(apiKeyId)}`);
-    const { quarantined, status } = judged;
+    const report =
+      (await withRedis(settings, (redis) => liftQuarantine(log, redis, settings.REDIS_PREFIX, apiKeyId))) ??
+      (await inspectQuarantine(log, apiKeyId));
+    if (!report) throw new Error(`The log holds no stream ${apiKeyStream(apiKeyId)}`);
+    const { quarantined, status } = report;
     if (json) print(jsonText({ ...quarantined, status }));
     if (quarantined.cause) {
       throw new Error(
-        `${quarantined.stream} stays in quarantine: ${because(quarantined)}. Release it with a release of Keyledger that can read it`,
+        `${quarantined.stream} stays in quarantine: ${causeText(quarantined)}. Release it with a release of Keyledger that can read it`,
       );
     }
     if (!json) print(`This release can read ${quarantined.stream}: the key is ${status}`);

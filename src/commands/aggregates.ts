@@ -1,17 +1,22 @@
-import { evolve, streamOf } from '../domain/ai-api-key.js';
-import { decide } from '../domain/decide.js';
+import { apiKeyStream, evolveApiKey } from '../domain/ai-api-key.js';
+import { decideApiKey } from '../domain/decide-ai-api-key.js';
 import { decideWebhook } from '../domain/decide-webhook.js';
 import { evolveWebhook, webhookStream } from '../domain/webhook.js';
-import { decode, decodeWebhook } from '../event-store/codec.js';
-import { handlerOf } from './handle-command.js';
+import { decodeApiKeyEvent, decodeWebhookEvent } from '../event-store/codec.js';
+import { commandHandler } from './command-handler.js';
 
 /** @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races */
-export const handleApiKeyCommand = handlerOf({ streamOf, decode, evolve, decide });
+export const handleApiKeyCommand = commandHandler({
+  stream: apiKeyStream,
+  decode: decodeApiKeyEvent,
+  evolve: evolveApiKey,
+  decide: decideApiKey,
+});
 
 /** @throws KeyledgerError what decideWebhook and append throw, and CONFLICT after ten lost races */
-export const handleWebhookCommand = handlerOf({
-  streamOf: webhookStream,
-  decode: decodeWebhook,
+export const handleWebhookCommand = commandHandler({
+  stream: webhookStream,
+  decode: decodeWebhookEvent,
   evolve: evolveWebhook,
   decide: decideWebhook,
 });

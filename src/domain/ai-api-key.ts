@@ -1,4 +1,4 @@
-import type { Given, Idempotency } from './repeat.js';
+import type { Idempotency, IdempotencyRecord } from './idempotency.js';
 
 /**
  * The aggregate: one AI API key, one stream. Top to bottom: stream, commands, events, state and
@@ -8,19 +8,19 @@ import type { Given, Idempotency } from './repeat.js';
 // --- Stream ---------------------------------------------------------------------------------
 
 /** What the names of these streams begin with. */
-export const CATEGORY = 'aiApiKey-';
+export const API_KEY_CATEGORY = 'aiApiKey-';
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 export const isApiKeyId = (text: string): boolean => UUID.test(text);
 
-export const streamOf = (apiKeyId: string): string => CATEGORY + apiKeyId;
+export const apiKeyStream = (apiKeyId: string): string => API_KEY_CATEGORY + apiKeyId;
 
 export const isApiKeyStream = (stream: string): boolean => apiKeyIdOf(stream) !== undefined;
 
 /** The key whose stream this is, or undefined if the name belongs to no key. */
 export function apiKeyIdOf(stream: string): string | undefined {
-  const id = stream.slice(CATEGORY.length);
-  return stream.startsWith(CATEGORY) && isApiKeyId(id) ? id : undefined;
+  const id = stream.slice(API_KEY_CATEGORY.length);
+  return stream.startsWith(API_KEY_CATEGORY) && isApiKeyId(id) ? id : undefined;
 }
 
 // --- Commands -------------------------------------------------------------------------------
@@ -29,10 +29,10 @@ export const AI_TYPES = ['OPENAI', 'GOOGLE', 'ANTHROPIC', 'AWS', 'OTHER'] as con
 export type AiType = (typeof AI_TYPES)[number];
 
 /** The key and where it belongs: what every command and every event says. */
-export type KeyRef = { readonly apiKeyId: string; readonly repoId: string };
+export type ApiKeyRef = { readonly apiKeyId: string; readonly repoId: string };
 
 /** expiresAt: RFC 3339 in UTC with milliseconds, or null for never. */
-export type CreateAiApiKey = KeyRef & {
+export type CreateAiApiKey = ApiKeyRef & {
   readonly type: 'CreateAiApiKey';
   readonly name: string;
   readonly aiType: AiType;
@@ -44,14 +44,14 @@ export type CreateAiApiKey = KeyRef & {
 };
 
 /** What is undefined stays as it is. */
-export type UpdateAiApiKey = KeyRef & {
+export type UpdateAiApiKey = ApiKeyRef & {
   readonly type: 'UpdateAiApiKey';
   readonly name?: string | undefined;
   readonly expiresAt?: string | null | undefined;
 };
 
 /** A new secret; the old one stays good for the overlap (seconds). */
-export type RotateAiApiKey = KeyRef & {
+export type RotateAiApiKey = ApiKeyRef & {
   readonly type: 'RotateAiApiKey';
   /** What the secret is sealed for: one more than that of the state. */
   readonly secretVersion: number;
@@ -61,12 +61,15 @@ export type RotateAiApiKey = KeyRef & {
   readonly idempotency?: Idempotency | undefined;
 };
 
-export type SuspendAiApiKey = KeyRef & { readonly type: 'SuspendAiApiKey'; readonly reason: string | null };
-export type ResumeAiApiKey = KeyRef & { readonly type: 'ResumeAiApiKey' };
-export type DeleteAiApiKey = KeyRef & { readonly type: 'DeleteAiApiKey' };
+export type SuspendAiApiKey = ApiKeyRef & {
+  readonly type: 'SuspendAiApiKey';
+  readonly reason: string | null;
+};
+export type ResumeAiApiKey = ApiKeyRef & { readonly type: 'ResumeAiApiKey' };
+export type DeleteAiApiKey = ApiKeyRef & { readonly type: 'DeleteAiApiKey' };
 
 /** Deletes the key if whoever asks holds a secret of it that is good: the hash is the proof. */
-export type RevokeLeakedAiApiKey = KeyRef & {
+export type RevokeLeakedAiApiKey = ApiKeyRef & {
   readonly type: 'RevokeLeakedAiApiKey';
   readonly secretHash: string;
 };
@@ -82,7 +85,7 @@ export type ApiKeyCommand =
 
 // --- Events ---------------------------------------------------------------------------------
 
-type EventOf<Type extends string, Data = unknown> = { readonly type: Type; readonly data: KeyRef & Data };
+type EventOf<Type extends string, Data = unknown> = { readonly type: Type; readonly data: ApiKeyRef & Data };
 
 export type ApiKeyCreated = EventOf<'ApiKeyCreated', Omit<CreateAiApiKey, 'type'>>;
 export type ApiKeyRenamed = EventOf<'ApiKeyRenamed', { readonly name: string }>;
@@ -147,15 +150,15 @@ export type AiApiKey = Omit<CreateAiApiKey, 'type' | 'idempotency'> & {
   /** 1 for the secret that came with the key, one more with each rotation. */
   readonly secretVersion: number;
   /** False once the key was suspended with this secret. */
-  readonly secretRepeatable: boolean;
+  readonly secretReplayable: boolean;
   /** The secret before this one, while it overlaps. */
   readonly oldSecret: { readonly hash: string; readonly goodUntil: string } | null;
   /** What each Idempotency-Key got. */
-  readonly given: readonly Given[];
+  readonly idempotencyRecords: readonly IdempotencyRecord[];
 };
 
 /** No state: the key was never created. */
-export type State = AiApiKey | undefined;
+export type ApiKeyState = AiApiKey | undefined;
 
 export const STATUSES = ['active', 'suspended', 'expired', 'deleted', 'unavailable'] as const;
 /** What a key is at a moment: expiry is no event, the clock decides. */
@@ -181,7 +184,7 @@ export const secretHashesAt = (
  * repository, of a key that was never created) makes the key unavailable, and what follows it
  * changes nothing but a deletion. A deleted key stays deleted whatever comes.
  */
-export function evolve(state: State, event: Occurred<ApiKeyEvent | Unreadable>): AiApiKey {
+export function evolveApiKey(state: ApiKeyState, event: Occurred<ApiKeyEvent | Unreadable>): AiApiKey {
   if (!state) return event.type === 'ApiKeyCreated' ? created(event) : unknownKey(event);
   if (state.status === 'deleted') return state;
   const unavailable: AiApiKey = { ...state, status: 'unavailable' };
@@ -196,7 +199,7 @@ export function evolve(state: State, event: Occurred<ApiKeyEvent | Unreadable>):
     case 'ApiKeyExpiryChanged':
       return { ...state, expiresAt: event.data.expiresAt };
     case 'ApiKeySuspended':
-      return { ...state, status: 'suspended', secretRepeatable: false };
+      return { ...state, status: 'suspended', secretReplayable: false };
     case 'ApiKeyResumed':
       return { ...state, status: 'active' };
     case 'ApiKeyCreated':
@@ -222,9 +225,9 @@ function created({ data, occurredAt }: Occurred<ApiKeyCreated>): AiApiKey {
     createdAt: occurredAt,
     deletedAt: null,
     secretVersion: 1,
-    secretRepeatable: true,
+    secretReplayable: true,
     oldSecret: null,
-    given: idempotency ? [{ ...idempotency, secretVersion: 1, at: occurredAt }] : [],
+    idempotencyRecords: idempotency ? [{ ...idempotency, secretVersion: 1, at: occurredAt }] : [],
   };
 }
 
@@ -235,9 +238,11 @@ function rotated(key: AiApiKey, { data, occurredAt }: Occurred<ApiKeySecretRotat
     secretVersion,
     secretHash,
     sealedSecret,
-    secretRepeatable: true,
+    secretReplayable: true,
     oldSecret: overlapEndsAt === null ? null : { hash: key.secretHash, goodUntil: overlapEndsAt },
-    given: idempotency ? [...key.given, { ...idempotency, secretVersion, at: occurredAt }] : key.given,
+    idempotencyRecords: idempotency
+      ? [...key.idempotencyRecords, { ...idempotency, secretVersion, at: occurredAt }]
+      : key.idempotencyRecords,
   };
 }
 
@@ -255,7 +260,7 @@ const unknownKey = ({ data, occurredAt }: Occurred<ApiKeyEvent | Unreadable>): A
   createdAt: occurredAt,
   deletedAt: null,
   secretVersion: 0,
-  secretRepeatable: false,
+  secretReplayable: false,
   oldSecret: null,
-  given: [],
+  idempotencyRecords: [],
 });

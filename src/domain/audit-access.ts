@@ -1,15 +1,15 @@
 /** Who looked: one event before each answer of the audit tools, in a stream of its own. */
 
-export const ACCESS_CATEGORY = 'auditAccess-';
+export const AUDIT_ACCESS_CATEGORY = 'auditAccess-';
 
-export const accessStream = (accessId: string): string => ACCESS_CATEGORY + accessId;
+export const auditAccessStream = (accessId: string): string => AUDIT_ACCESS_CATEGORY + accessId;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-export const isAccessStream = (stream: string): boolean =>
-  stream.startsWith(ACCESS_CATEGORY) && UUID.test(stream.slice(ACCESS_CATEGORY.length));
+export const isAuditAccessStream = (stream: string): boolean =>
+  stream.startsWith(AUDIT_ACCESS_CATEGORY) && UUID.test(stream.slice(AUDIT_ACCESS_CATEGORY.length));
 
-export const ACCESSES = [
+export const AUDIT_ACCESS_KINDS = [
   'history',
   'audit',
   'as-of',
@@ -18,12 +18,12 @@ export const ACCESSES = [
   'system-events',
   'repeated-secret',
 ] as const;
-export type Access = (typeof ACCESSES)[number];
+export type AuditAccessKind = (typeof AUDIT_ACCESS_KINDS)[number];
 
 export type AuditAccessed = {
   readonly type: 'AuditAccessed';
   readonly data: {
-    readonly access: Access;
+    readonly access: AuditAccessKind;
     /** Null: not one repository, or not one key. */
     readonly repoId: string | null;
     readonly apiKeyId: string | null;

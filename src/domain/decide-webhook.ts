@@ -1,5 +1,5 @@
 import { KeyledgerError } from './errors.js';
-import { checkRepeat, type Given, type Idempotency } from './repeat.js';
+import { assertReplayable, type Idempotency, type IdempotencyRecord } from './idempotency.js';
 import type {
   ChangeWebhook,
   RegisterWebhook,
@@ -26,23 +26,23 @@ export function decideWebhook(
     case 'RegisterWebhook':
       return decideRegister(command, state, now);
     case 'ChangeWebhook':
-      return decideChange(command, changeable(command, state));
+      return decideChange(command, requireWritable(command, state));
     case 'RotateWebhookSecret':
-      return decideRotate(command, changeable(command, state), now);
+      return decideRotate(command, requireWritable(command, state), now);
     case 'PauseWebhook': {
       const { cause, reason } = command;
-      const { status } = changeable(command, state);
+      const { status } = requireWritable(command, state);
       return status === 'paused' ? [] : [{ type: 'WebhookPaused', data: { ...ref, cause, reason } }];
     }
     case 'ResumeWebhook': {
-      const { status } = changeable(command, state);
+      const { status } = requireWritable(command, state);
       return status === 'paused' ? [{ type: 'WebhookResumed', data: ref }] : [];
     }
     case 'ReplayWebhook':
-      changeable(command, state);
+      requireWritable(command, state);
       return [{ type: 'WebhookReplayed', data: { ...ref, after: command.after } }];
     case 'DeleteWebhook':
-      existing(command, state);
+      requireExisting(command, state);
       return [{ type: 'WebhookDeleted', data: ref }];
   }
 }
@@ -54,18 +54,18 @@ function decideRegister(
   now: string,
 ): WebhookEvent[] {
   if (!state) return [{ type: 'WebhookRegistered', data }];
-  if (state.status === 'unavailable') throw quarantined(state);
-  const first = givenTo(data.idempotency, state);
+  if (state.status === 'unavailable') throw quarantinedError(state);
+  const first = findIdempotencyRecord(data.idempotency, state);
   if (!data.idempotency || first?.secretVersion !== 1) throw new KeyledgerError('CONFLICT');
-  checkRepeat(data.idempotency, first, secretsOf(state), now);
+  assertReplayable(data.idempotency, first, replayStateOf(state), now);
   return [];
 }
 
 function decideRotate(command: RotateWebhookSecret, webhook: Webhook, now: string): WebhookEvent[] {
   const { type: _, overlapSeconds, ...data } = command;
-  const first = givenTo(command.idempotency, webhook);
+  const first = findIdempotencyRecord(command.idempotency, webhook);
   if (command.idempotency && first) {
-    checkRepeat(command.idempotency, first, secretsOf(webhook), now);
+    assertReplayable(command.idempotency, first, replayStateOf(webhook), now);
     return [];
   }
   const overlapEndsAt =
@@ -73,15 +73,18 @@ function decideRotate(command: RotateWebhookSecret, webhook: Webhook, now: strin
   return [{ type: 'WebhookSecretRotated', data: { ...data, overlapEndsAt } }];
 }
 
-const givenTo = (idempotency: Idempotency | undefined, { given }: Webhook): Given | undefined =>
-  given.find(({ keyHash }) => keyHash === idempotency?.keyHash);
+const findIdempotencyRecord = (
+  idempotency: Idempotency | undefined,
+  { idempotencyRecords }: Webhook,
+): IdempotencyRecord | undefined =>
+  idempotencyRecords.find(({ keyHash }) => keyHash === idempotency?.keyHash);
 
 /** A secret that signs is no way in: a paused webhook's may be repeated as well. */
-const secretsOf = ({ webhookId: id, status, secretVersion }: Webhook) => ({
+const replayStateOf = ({ webhookId: id, status, secretVersion }: Webhook) => ({
   id,
   status,
   secretVersion,
-  secretRepeatable: true,
+  secretReplayable: true,
   expiresAt: null,
 });
 
@@ -95,18 +98,18 @@ function decideChange(command: ChangeWebhook, webhook: Webhook): WebhookEvent[] 
   return isSame ? [] : [{ type: 'WebhookChanged', data: { webhookId, repoId, url, types, description } }];
 }
 
-function existing(command: WebhookRef, state: Webhook | undefined): Webhook {
+function requireExisting(command: WebhookRef, state: Webhook | undefined): Webhook {
   if (!state || state.status === 'deleted' || state.repoId !== command.repoId) {
     throw new KeyledgerError('WEBHOOK_NOT_FOUND');
   }
   return state;
 }
 
-function changeable(command: WebhookRef, state: Webhook | undefined): Webhook {
-  const webhook = existing(command, state);
-  if (webhook.status === 'unavailable') throw quarantined(webhook);
+function requireWritable(command: WebhookRef, state: Webhook | undefined): Webhook {
+  const webhook = requireExisting(command, state);
+  if (webhook.status === 'unavailable') throw quarantinedError(webhook);
   return webhook;
 }
 
-const quarantined = ({ webhookId }: Webhook) =>
+const quarantinedError = ({ webhookId }: Webhook) =>
   new KeyledgerError('WEBHOOK_QUARANTINED', { details: { id: webhookId } });

@@ -1,5 +1,5 @@
 import type { Occurred } from './ai-api-key.js';
-import type { Given, Idempotency } from './repeat.js';
+import type { Idempotency, IdempotencyRecord } from './idempotency.js';
 
 /**
  * The other aggregate: one endpoint that is told of the events of a repository, one stream. Top to bottom as
@@ -30,7 +30,7 @@ export const isWebhookStream = (stream: string): boolean => webhookIdOf(stream) 
 export type WebhookRef = { readonly webhookId: string; readonly repoId: string };
 
 /** Where to call, and about which types of events; null: all but AuditAccessed. */
-export type Target = {
+export type EndpointConfig = {
   readonly url: string;
   readonly types: readonly string[] | null;
   readonly description: string | null;
@@ -44,7 +44,7 @@ export type SealedSecret = {
 };
 
 export type RegisterWebhook = WebhookRef &
-  Target & {
+  EndpointConfig & {
     readonly type: 'RegisterWebhook';
     readonly secretHash: string;
     readonly sealedSecret: string;
@@ -92,7 +92,7 @@ export type PauseCause = (typeof PAUSE_CAUSES)[number];
 type EventOf<Type extends string, Data = unknown> = { readonly type: Type; readonly data: WebhookRef & Data };
 
 export type WebhookRegistered = EventOf<'WebhookRegistered', Omit<RegisterWebhook, 'type'>>;
-export type WebhookChanged = EventOf<'WebhookChanged', Target>;
+export type WebhookChanged = EventOf<'WebhookChanged', EndpointConfig>;
 export type WebhookSecretRotated = EventOf<
   'WebhookSecretRotated',
   SealedSecret & {
@@ -126,13 +126,13 @@ export type UnreadableWebhook = {
 };
 
 /** Was the event made in another log, from which it was imported? */
-export type Origin = { readonly imported: boolean };
+export type ImportOrigin = { readonly imported: boolean };
 
 // --- State ----------------------------------------------------------------------------------
 
 /** `unavailable`: an event of its stream could not be decoded or folded. Nothing is told, and only deletion gets through. */
 export type Webhook = WebhookRef &
-  Target &
+  EndpointConfig &
   SealedSecret & {
     readonly status: 'active' | 'paused' | 'deleted' | 'unavailable';
     /** 'imported': its log was copied, and a copy calls nobody until somebody resumes it there. */
@@ -147,7 +147,7 @@ export type Webhook = WebhookRef &
     /** The secret before this one, while it overlaps. */
     readonly oldSecret: (SealedSecret & { readonly goodUntil: string }) | null;
     /** What each Idempotency-Key got. */
-    readonly given: readonly Given[];
+    readonly idempotencyRecords: readonly IdempotencyRecord[];
   };
 
 /** The secrets that sign at a moment (milliseconds since 1970), newest first. */
@@ -164,7 +164,7 @@ export const signingSecretsAt = (webhook: Webhook, now: number): readonly Sealed
  */
 export function evolveWebhook(
   state: Webhook | undefined,
-  event: Occurred<WebhookEvent | UnreadableWebhook> & Origin,
+  event: Occurred<WebhookEvent | UnreadableWebhook> & ImportOrigin,
 ): Webhook {
   if (!state) return event.type === 'WebhookRegistered' ? registered(event) : unknownWebhook(event);
   if (state.status === 'deleted') return state;
@@ -180,13 +180,13 @@ export function evolveWebhook(
     case 'WebhookSecretRotated':
       return event.data.secretVersion === state.secretVersion + 1 ? rotated(state, event) : unavailable;
     case 'WebhookPaused': {
-      if (event.imported) return { ...state, ...ASLEEP };
+      if (event.imported) return { ...state, ...PAUSED_BY_IMPORT };
       const { cause, reason } = event.data;
       return { ...state, status: 'paused', pausedBecause: { cause, reason } };
     }
     case 'WebhookResumed':
       return event.imported
-        ? { ...state, ...ASLEEP }
+        ? { ...state, ...PAUSED_BY_IMPORT }
         : { ...state, status: 'active', pausedBecause: null, resumedAt: event.occurredAt };
     case 'WebhookReplayed':
       return { ...state, replayedAfter: event.data.after ?? 'start' };
@@ -196,19 +196,19 @@ export function evolveWebhook(
   }
 }
 
-const ASLEEP = { status: 'paused', pausedBecause: { cause: 'imported', reason: null } } as const;
+const PAUSED_BY_IMPORT = { status: 'paused', pausedBecause: { cause: 'imported', reason: null } } as const;
 
-function registered({ data, occurredAt, imported }: Occurred<WebhookRegistered> & Origin): Webhook {
+function registered({ data, occurredAt, imported }: Occurred<WebhookRegistered> & ImportOrigin): Webhook {
   const { idempotency, ...rest } = data;
   return {
     ...rest,
-    ...(imported ? ASLEEP : { status: 'active', pausedBecause: null }),
+    ...(imported ? PAUSED_BY_IMPORT : { status: 'active', pausedBecause: null }),
     createdAt: occurredAt,
     resumedAt: null,
     replayedAfter: null,
     secretVersion: 1,
     oldSecret: null,
-    given: idempotency ? [{ ...idempotency, secretVersion: 1, at: occurredAt }] : [],
+    idempotencyRecords: idempotency ? [{ ...idempotency, secretVersion: 1, at: occurredAt }] : [],
   };
 }
 
@@ -225,7 +225,9 @@ function rotated(state: Webhook, { data, occurredAt }: Occurred<WebhookSecretRot
     secretHash,
     sealedSecret,
     oldSecret: overlapEndsAt === null ? null : { ...old, goodUntil: overlapEndsAt },
-    given: idempotency ? [...state.given, { ...idempotency, secretVersion, at: occurredAt }] : state.given,
+    idempotencyRecords: idempotency
+      ? [...state.idempotencyRecords, { ...idempotency, secretVersion, at: occurredAt }]
+      : state.idempotencyRecords,
   };
 }
 
@@ -245,5 +247,5 @@ const unknownWebhook = ({ data, occurredAt }: Occurred<WebhookEvent | Unreadable
   secretHash: '',
   sealedSecret: '',
   oldSecret: null,
-  given: [],
+  idempotencyRecords: [],
 });

@@ -1,9 +1,15 @@
 import { type ApiKeyEvent, apiKeyIdOf } from '../domain/ai-api-key.js';
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { type WebhookEvent, webhookIdOf } from '../domain/webhook.js';
-import { bookmarkOf } from './bookmark.js';
-import { decode, decodeAccess, decodeWebhook, occurredAtOf, saidOf } from './codec.js';
+import {
+  decodeApiKeyEvent,
+  decodeAuditAccess,
+  decodeWebhookEvent,
+  occurredAtOf,
+  peekEvent,
+} from './codec.js';
 import type { RecordedEvent } from './event-store.js';
+import { resumeTokenOf } from './resume-token.js';
 
 /**
  * An event as it is told outside: CloudEvents 1.0 in its JSON format
@@ -32,7 +38,7 @@ export type CloudEvent = {
  */
 export function cloudEvent(recorded: RecordedEvent, repoId?: string): CloudEvent {
   const { id, type, position, revision } = recorded;
-  const { subject, data } = told(recorded, repoId);
+  const { subject, data } = cloudEventBody(recorded, repoId);
   return {
     specversion: '1.0',
     id,
@@ -41,44 +47,45 @@ export function cloudEvent(recorded: RecordedEvent, repoId?: string): CloudEvent
     ...(subject === undefined ? {} : { subject }),
     time: occurredAtOf(recorded),
     datacontenttype: 'application/json',
-    position: bookmarkOf(recorded),
-    data: { repoId: repoId ?? saidOf(recorded).repoId ?? null, revision, ...data },
+    position: resumeTokenOf(recorded),
+    data: { repoId: repoId ?? peekEvent(recorded).repoId ?? null, revision, ...data },
   };
 }
 
-type Told = {
+type CloudEventBody = {
   readonly subject: string | undefined;
   readonly data: Readonly<Record<string, unknown>>;
 };
 
-function told(recorded: RecordedEvent, repoId: string | undefined): Told {
+function cloudEventBody(recorded: RecordedEvent, repoId: string | undefined): CloudEventBody {
   const { stream, revision } = recorded;
-  if (isAccessStream(stream)) return toldAccess(recorded);
+  if (isAuditAccessStream(stream)) return auditAccessBody(recorded);
   const [apiKeyId, webhookId] = [apiKeyIdOf(stream), webhookIdOf(stream)];
-  if (apiKeyId !== undefined) return toldOf(apiKeyId, { apiKeyId }, decode(recorded, revision), repoId);
+  if (apiKeyId !== undefined)
+    return decodedBody(apiKeyId, { apiKeyId }, decodeApiKeyEvent(recorded, revision), repoId);
   if (webhookId !== undefined)
-    return toldOf(webhookId, { webhookId }, decodeWebhook(recorded, revision), repoId);
+    return decodedBody(webhookId, { webhookId }, decodeWebhookEvent(recorded, revision), repoId);
   const data = { stream, unreadable: 'a stream of nobody' };
   return { subject: undefined, data };
 }
 
-function toldOf(
+function decodedBody(
   subject: string,
   about: object,
-  event: ReturnType<typeof decode> | ReturnType<typeof decodeWebhook>,
+  event: ReturnType<typeof decodeApiKeyEvent> | ReturnType<typeof decodeWebhookEvent>,
   repoId: string | undefined,
-): Told {
+): CloudEventBody {
   if (event.type === 'Unreadable') return { subject, data: { ...about, unreadable: event.reason } };
   if (repoId !== undefined && event.data.repoId !== repoId) {
     return { subject, data: { ...about, unreadable: 'it names another repository' } };
   }
   const { actor, requestId } = event;
-  return { subject, data: { ...about, actor, requestId, ...saidBy(event) } };
+  return { subject, data: { ...about, actor, requestId, ...publicData(event) } };
 }
 
-function toldAccess(recorded: RecordedEvent): Told {
-  const event = decodeAccess(recorded);
-  const subject = saidOf(recorded).apiKeyId;
+function auditAccessBody(recorded: RecordedEvent): CloudEventBody {
+  const event = decodeAuditAccess(recorded);
+  const subject = peekEvent(recorded).apiKeyId;
   if (typeof event === 'string') {
     const data = { apiKeyId: subject ?? null, unreadable: event };
     return { subject, data };
@@ -88,7 +95,7 @@ function toldAccess(recorded: RecordedEvent): Told {
   return { subject, data: { apiKeyId, actor, requestId, access, query, from, verified } };
 }
 
-function saidBy(event: ApiKeyEvent | WebhookEvent): object {
+function publicData(event: ApiKeyEvent | WebhookEvent): object {
   switch (event.type) {
     case 'ApiKeyCreated': {
       const { name, aiType, accessKey, expiresAt } = event.data;

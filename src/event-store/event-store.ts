@@ -1,7 +1,7 @@
 import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from './position.js';
 
-/** The port to the log. `test/event-store-contract.ts` is its definition; adapters differ in nothing else. */
+/** The port to the log. `test/support/contracts/event-store.ts` is its definition; adapters differ in nothing else. */
 export interface EventStore {
   /** Made with the log and different for every log; the first half of its positions. */
   readonly logId: string;
@@ -16,11 +16,11 @@ export interface EventStore {
    * written and the first result is returned. Bodies are not compared. The same id anywhere else
    * is just another event.
    *
-   * @param expected revision of the stream's last event; 'none' if the stream must not exist
+   * @param expected revision of the stream's last event; 'no-stream' if the stream must not exist
    * @throws KeyledgerError UNAVAILABLE (not done), OUTCOME_UNKNOWN (done wholly or not at all)
    * @throws RangeError no events, or an event larger than MAX_EVENT_BYTES
    */
-  append(stream: string, events: readonly NewEvent[], expected: Expected): Promise<AppendResult>;
+  append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendResult>;
 
   /**
    * Appends one after the other, so that they stand in the log in the order given, but does not wait
@@ -28,14 +28,14 @@ export interface EventStore {
    * the failure of `appends`: all before it are in the log then, and a few behind it may be.
    * @throws KeyledgerError CONFLICT, UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
    */
-  appendInOrder(appends: AsyncIterable<Append>): Promise<void>;
+  bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<void>;
 
   /** The stream's events from its first; nothing if there is no such stream. */
   readStream(stream: string): AsyncIterable<RecordedEvent>;
 
   /**
    * Every event after a position (from the first without one), in log order, up to the log's end
-   * as it is when the reading gets there. Foreign events are left out: see isOurStream.
+   * as it is when the reading gets there. Foreign events are left out: see isKeyledgerStream.
    * @param onForeign called with each of them
    * @throws KeyledgerError OTHER_LOG
    */
@@ -55,7 +55,7 @@ export interface EventStore {
    * in pages of what is there. Ends when the signal is aborted; throws when the log breaks.
    * @throws KeyledgerError OTHER_LOG
    */
-  subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<Page>;
+  subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch>;
 
   close(): Promise<void>;
 }
@@ -63,7 +63,7 @@ export interface EventStore {
 /** Largest data + metadata of one event as UTF-8 JSON, in bytes: what EventStoreDB takes by default. */
 export const MAX_EVENT_BYTES = 1024 * 1024;
 
-export type Expected = 'none' | number;
+export type ExpectedRevision = 'no-stream' | number;
 
 export type NewEvent = {
   readonly id: string;
@@ -73,10 +73,10 @@ export type NewEvent = {
 };
 
 /** What append is given. */
-export type Append = {
+export type AppendRequest = {
   readonly stream: string;
   readonly events: readonly NewEvent[];
-  readonly expected: Expected;
+  readonly expectedRevision: ExpectedRevision;
 };
 
 /** An event as the log holds it. data and metadata are whatever JSON is there: only the codec gives them a type. */
@@ -93,9 +93,9 @@ export type RecordedEvent = {
   readonly recordedAt: string;
 };
 
-export type Page = {
+export type EventBatch = {
   readonly events: readonly RecordedEvent[];
-  /** Skipped, because no release of ours can have written them: see isOurStream. */
+  /** Skipped, because no release of ours can have written them: see isKeyledgerStream. */
   readonly foreign?: readonly RecordedEvent[];
   /** How far the log has been read: that of the last event, or beyond it where nothing follows that is for us. */
   readonly position: Position;
@@ -105,10 +105,10 @@ export type Page = {
 
 export type AppendResult =
   | { readonly appended: true; readonly revision: number; readonly position: Position }
-  | { readonly appended: false; readonly actual: Expected };
+  | { readonly appended: false; readonly actualRevision: ExpectedRevision };
 
-/** What appendInOrder throws where somebody else has written to the stream. */
-export const conflictOf = (stream: string, actual: Expected): KeyledgerError =>
+/** What bulkAppend throws where somebody else has written to the stream. */
+export const conflictError = (stream: string, actualRevision: ExpectedRevision): KeyledgerError =>
   new KeyledgerError('CONFLICT', {
-    message: `The stream ${stream} is not where it was expected: ${actual === 'none' ? 'it holds nothing' : `its last revision is ${actual}`}`,
+    message: `The stream ${stream} is not where it was expected: ${actualRevision === 'no-stream' ? 'it holds nothing' : `its last revision is ${actualRevision}`}`,
   });

@@ -1,8 +1,8 @@
 import type { EventStore } from './event-store.js';
-import { isEventStoreDbUrl } from './eventstoredb-connection.js';
-import { type EventStoreDbOptions, openEventStoreDbLog } from './eventstoredb-log.js';
-import { openSqliteLog } from './sqlite-log.js';
-import { isReadOnlyCopy, openReadOnlyCopy } from './sqlite-read-only.js';
+import { isEventStoreDbUrl } from './eventstoredb/connection.js';
+import { type EventStoreDbOptions, openEventStoreDbLog } from './eventstoredb/log.js';
+import { openSqliteLog } from './sqlite/log.js';
+import { isReadOnlyCopy, openReadOnlyCopy } from './sqlite/read-only.js';
 
 const SQLITE = 'sqlite:';
 

@@ -12,7 +12,7 @@ const SHAPE = /^([0-9a-f-]{36}:[0-9a-f]{16}(?:[0-9a-f]{16})?)(?:\.[0-9a-f]{8})?$
 const ID_LENGTH = 36;
 
 /** @param place fixed-width lower-case hexadecimal: 16 digits for one number, 32 for two */
-export const positionAt = (logId: string, place: string): Position => `${logId}:${place}` as Position;
+export const makePosition = (logId: string, place: string): Position => `${logId}:${place}` as Position;
 
 export const hex16 = (value: number | bigint): string => value.toString(16).padStart(16, '0');
 
@@ -36,25 +36,25 @@ export function parsePosition(text: string, logId: string): Position {
  * The fixed-width place of a position in this log.
  * @throws KeyledgerError OTHER_LOG
  */
-export const placeOf = (position: Position, logId: string): string =>
+export const placeIn = (position: Position, logId: string): string =>
   parsePosition(position, logId).slice(ID_LENGTH + 1);
 
 /** How much of the log lies before a position, 0 to 1, if that is where it ends. Near enough to tell how long the rest takes. */
-export const partBefore = (position: Position, end: Position): number => {
-  return Math.min(1, placesOf(position)[0] / Math.max(1, placesOf(end)[0]));
+export const fractionBefore = (position: Position, end: Position): number => {
+  return Math.min(1, positionNumbers(position)[0] / Math.max(1, positionNumbers(end)[0]));
 };
 
 /**
  * A position as two numbers, of which the first counts for more; the second is 0 where the log needs one only.
  * Exact up to 2^53, which no log reaches.
  */
-export const placesOf = (position: Position): [high: number, low: number] => [
+export const positionNumbers = (position: Position): [high: number, low: number] => [
   Number.parseInt(position.slice(ID_LENGTH + 1, ID_LENGTH + 17), 16),
   Number.parseInt(position.slice(ID_LENGTH + 17) || '0', 16),
 ];
 
 /** The other way round: the position of these places in the log of another. */
-export const positionLike = (other: Position, [high, low]: readonly [number, number]): Position => {
+export const positionFromNumbers = (other: Position, [high, low]: readonly [number, number]): Position => {
   const hasLow = other.length > ID_LENGTH + 17;
-  return positionAt(other.slice(0, ID_LENGTH), hex16(high) + (hasLow ? hex16(low) : ''));
+  return makePosition(other.slice(0, ID_LENGTH), hex16(high) + (hasLow ? hex16(low) : ''));
 };

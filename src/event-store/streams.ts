@@ -1,5 +1,5 @@
 import { isApiKeyStream } from '../domain/ai-api-key.js';
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { isWebhookStream } from '../domain/webhook.js';
 import type { RecordedEvent } from './event-store.js';
 
@@ -7,17 +7,17 @@ import type { RecordedEvent } from './event-store.js';
  * Can a release of Keyledger have written to a stream of this name? A server that others use too may hold streams whose
  * names begin as ours do: what is in them is nothing of ours.
  */
-export const isOurStream = (stream: string): boolean =>
-  isApiKeyStream(stream) || isWebhookStream(stream) || isAccessStream(stream);
+export const isKeyledgerStream = (stream: string): boolean =>
+  isApiKeyStream(stream) || isWebhookStream(stream) || isAuditAccessStream(stream);
 
 /** Events of this log, and foreign ones, each in their order. */
-export function separateForeign(all: readonly RecordedEvent[]): {
+export function partitionForeign(all: readonly RecordedEvent[]): {
   readonly events: readonly RecordedEvent[];
   readonly foreign: readonly RecordedEvent[];
 } {
-  if (all.every(({ stream }) => isOurStream(stream))) return { events: all, foreign: [] };
+  if (all.every(({ stream }) => isKeyledgerStream(stream))) return { events: all, foreign: [] };
   return {
-    events: all.filter(({ stream }) => isOurStream(stream)),
-    foreign: all.filter(({ stream }) => !isOurStream(stream)),
+    events: all.filter(({ stream }) => isKeyledgerStream(stream)),
+    foreign: all.filter(({ stream }) => !isKeyledgerStream(stream)),
   };
 }

@@ -9,33 +9,33 @@ import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../domain/errors.js';
 import type { Projector } from '../projections/projector.js';
 import type { VerifyToken } from '../security/tokens.js';
-import type { Deliveries } from '../subscribers/deliveries.js';
-import { collectAddresses, refuseOtherMethods } from './addresses.js';
-import { authenticate, authorise, rateLimitKey } from './auth.js';
+import type { WebhookDispatcher } from '../subscribers/webhooks/dispatcher.js';
 import { hardenedServer, type ServerSettings } from './hardened-server.js';
 import { countRefusal, type Metrics, observeRequests } from './metrics.js';
 import { apiPage, openApi, transformObject } from './openapi.js';
-import { refuseOverload } from './overload.js';
-import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/ai-api-keys.js';
-import { auditRoutes } from './routes/audit.js';
-import { eventRoutes } from './routes/events.js';
+import { authenticate, authorise, rateLimitKey } from './plugins/auth.js';
+import { shedLoad } from './plugins/load-shedding.js';
+import { collectPaths, refuseOtherMethods } from './plugins/method-not-allowed.js';
+import { refuseUnknownMembers } from './plugins/unknown-members.js';
+import { type AiApiKeyDependencies, aiApiKeyRoutes } from './routes/api-keys/ai-api-keys.js';
+import { lifecycleRoutes } from './routes/api-keys/lifecycle.js';
+import { auditRoutes } from './routes/audit/audit.js';
+import { type SystemEventDependencies, systemEventRoutes } from './routes/audit/system-events.js';
 import { healthRoutes } from './routes/health.js';
-import { lastUsedRoutes } from './routes/last-used.js';
-import { lifecycleRoutes } from './routes/lifecycle.js';
-import { replicaRoutes } from './routes/replica.js';
-import { revokeRoutes } from './routes/revoke.js';
-import { type SystemEventDependencies, systemEventRoutes } from './routes/system-events.js';
-import { verifyRoutes } from './routes/verify.js';
-import { verifyForwardRoutes } from './routes/verify-forward.js';
-import { webhookDeliveryRoutes } from './routes/webhook-deliveries.js';
-import { webhookLifecycleRoutes } from './routes/webhook-lifecycle.js';
-import { webhookRoutes } from './routes/webhooks.js';
-import { refuseUnknownMembers } from './unknown-members.js';
+import { eventRoutes } from './routes/streams/events.js';
+import { replicaRoutes } from './routes/streams/replica.js';
+import { lastUsedRoutes } from './routes/verification/last-used.js';
+import { revokeRoutes } from './routes/verification/revoke.js';
+import { verifyRoutes } from './routes/verification/verify.js';
+import { verifyForwardRoutes } from './routes/verification/verify-forward.js';
+import { webhookDeliveryRoutes } from './routes/webhooks/deliveries.js';
+import { webhookLifecycleRoutes } from './routes/webhooks/lifecycle.js';
+import { webhookRoutes } from './routes/webhooks/webhooks.js';
 
 export type HttpDependencies = AiApiKeyDependencies &
   SystemEventDependencies & {
     readonly projector: Projector;
-    readonly deliveries: Deliveries;
+    readonly webhookDispatcher: WebhookDispatcher;
     readonly verifyToken: VerifyToken;
     readonly metrics: Metrics;
     readonly logger: FastifyBaseLogger;
@@ -55,11 +55,11 @@ export type HttpSettings = ServerSettings & {
 };
 
 /** The HTTP server, not yet listening. Below, in the order of a request's life. */
-export async function makeApp(dependencies: HttpDependencies): Promise<FastifyInstance> {
+export async function createApp(dependencies: HttpDependencies): Promise<FastifyInstance> {
   const { settings, metrics, logger } = dependencies;
   const app = hardenedServer(logger, settings);
   app.decorateRequest('caller', undefined);
-  const addresses = collectAddresses(app);
+  const paths = collectPaths(app);
   await app.register(swagger, {
     openapi: openApi,
     transform: jsonSchemaTransform,
@@ -68,12 +68,12 @@ export async function makeApp(dependencies: HttpDependencies): Promise<FastifyIn
   refuseUnknownMembers(app);
   observeRequests(app, metrics);
   await app.register(verification(dependencies));
-  await app.register(everythingElse(dependencies, addresses));
+  await app.register(managementApi(dependencies, paths));
   return app;
 }
 
 /** The server of a service that waits for its log, not yet listening. @param reason what it waits for, and why */
-export async function makeWaitingApp(
+export async function createWaitingApp(
   { settings, metrics, logger }: Pick<HttpDependencies, 'settings' | 'metrics' | 'logger'>,
   reason: () => string,
 ): Promise<FastifyInstance> {
@@ -88,16 +88,16 @@ export async function makeWaitingApp(
 }
 
 /** The server of METRICS_PORT, not yet listening. */
-export async function makeMetricsApp({
+export async function createMetricsApp({
   settings,
   metrics,
   logger,
 }: Pick<HttpDependencies, 'settings' | 'metrics' | 'logger'>): Promise<FastifyInstance> {
   const app = hardenedServer(logger, settings);
-  const addresses = collectAddresses(app);
-  refuseUnknownAddresses(app);
+  const paths = collectPaths(app);
+  answerNotFound(app);
   serveMetrics(app, metrics);
-  refuseOtherMethods(app, addresses);
+  refuseOtherMethods(app, paths);
   return app;
 }
 
@@ -112,7 +112,7 @@ const verification =
     app.addHook('onRequest', noStore);
     // A verdict is sent in the turn in which it is made; when the request began, its body had yet to come.
     app.addHook('onSend', (_, reply, payload, done) => {
-      reply.header('keyledger-staleness', dependencies.reads.verifyStaleness.toFixed(1));
+      reply.header('keyledger-staleness', dependencies.queries.verifyStaleness.toFixed(1));
       done(null, payload);
     });
     await app.register(async (withToken) => {
@@ -130,12 +130,12 @@ const verification =
   };
 
 /** What answers everything but verification. */
-const everythingElse =
-  (dependencies: HttpDependencies, addresses: ReadonlySet<string>) =>
+const managementApi =
+  (dependencies: HttpDependencies, paths: ReadonlySet<string>) =>
   async (app: FastifyInstance): Promise<void> => {
     const { settings, metrics, verifyToken, projector } = dependencies;
-    const stopping = endOf(app);
-    refuseUnknownAddresses(app);
+    const stopping = shutdownSignal(app);
+    answerNotFound(app);
     await app.register(helmet, {
       contentSecurityPolicy: {
         useDefaults: false,
@@ -165,7 +165,7 @@ const everythingElse =
     const onRefused = () => metrics.refused.inc();
     await app.register(async (api) => {
       api.addHook('onRequest', noStore);
-      refuseOverload(api, onRefused);
+      shedLoad(api, onRefused);
       api.addHook('onRequest', authenticate(verifyToken, countRefusal(metrics)));
       await limitRate(api, settings);
       api.addHook('preParsing', async (request) => authorise(request));
@@ -182,15 +182,15 @@ const everythingElse =
     });
     await app.register(async (open) => {
       open.addHook('onRequest', noStore);
-      refuseOverload(open, onRefused);
+      shedLoad(open, onRefused);
       await limitRate(open, settings);
       await open.register(revokeRoutes(dependencies));
     });
-    refuseOtherMethods(app, addresses);
+    refuseOtherMethods(app, paths);
   };
 
 /** Aborted when the service stops: what has no end must not be waited for. */
-function endOf(app: FastifyInstance): AbortSignal {
+function shutdownSignal(app: FastifyInstance): AbortSignal {
   const stopping = new AbortController();
   setMaxListeners(0, stopping.signal);
   app.addHook('preClose', async () => stopping.abort());
@@ -213,7 +213,7 @@ async function limitRate(api: FastifyInstance, settings: HttpSettings): Promise<
   });
 }
 
-function refuseUnknownAddresses(app: FastifyInstance): void {
+function answerNotFound(app: FastifyInstance): void {
   app.setNotFoundHandler(() => {
     throw new KeyledgerError('NOT_FOUND');
   });

@@ -5,7 +5,7 @@ import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { v4 as uuid } from 'uuid';
 import { z } from 'zod';
 import { ERRORS, type ErrorCode, KeyledgerError } from '../domain/errors.js';
-import { OVERLOADED } from './overload.js';
+import { OVERLOADED } from './plugins/load-shedding.js';
 
 /** What every error answers, whoever found it. */
 export const ErrorEnvelope = z

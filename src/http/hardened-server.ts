@@ -8,11 +8,11 @@ import {
   fastify,
 } from 'fastify';
 import { KeyledgerError } from '../domain/errors.js';
-import { AccessLog } from './access-log.js';
-import { trustedProxies } from './client-address.js';
 import { Connections } from './connections.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';
-import { acceptJson, validateByZod } from './input.js';
+import { AccessLog } from './plugins/access-log.js';
+import { trustedProxies } from './plugins/client-address.js';
+import { acceptJson, validateByZod } from './plugins/json-body.js';
 
 export type ServerSettings = {
   /** A request must have arrived within this time (milliseconds). */
@@ -41,7 +41,7 @@ export function hardenedServer(
   const app: FastifyInstance = fastify({
     loggerInstance,
     logController: new AccessLog(),
-    genReqId: requestId,
+    genReqId: resolveRequestId,
     bodyLimit: BODY_LIMIT,
     requestTimeout: requestTimeoutMs,
     connectionTimeout: requestTimeoutMs * IDLE_TIMEOUT_FACTOR,
@@ -70,7 +70,7 @@ export function hardenedServer(
   app.server.maxHeadersCount = 0;
   acceptEveryMethod(app);
   app.setChildLoggerFactory((logger) => logger);
-  app.addHook('onRequest', beginRequest);
+  app.addHook('onRequest', prepareRequest);
   return app;
 }
 
@@ -83,27 +83,27 @@ function acceptEveryMethod(app: FastifyInstance): void {
   }
 }
 
-function beginRequest(request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
+function prepareRequest(request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
   reply.header('x-request-id', request.id);
   const { raw } = request;
   // No body is no body, whatever type it claims to have; fastify refuses a type that is none before it looks.
   const type = raw.headers['content-type'];
   if (type !== undefined && (raw.headers['content-length'] === '0' || !MEDIA_TYPE.test(type)))
     delete raw.headers['content-type'];
-  const message = headerFault(raw);
+  const message = headerProblem(raw);
   done(message === undefined ? undefined : new KeyledgerError('INVALID_INPUT', { message }));
 }
 
 /** RFC 9112, section 3.2. Of two tokens a proxy may look at the one and we at the other. */
-function headerFault({ headers, rawHeaders, httpVersion }: IncomingMessage): string | undefined {
+function headerProblem({ headers, rawHeaders, httpVersion }: IncomingMessage): string | undefined {
   if (headers.host === undefined && httpVersion === '1.1') return 'The Host header is missing';
-  if (isThereTwice('host', rawHeaders)) return 'The Host header is there twice';
-  if (isThereTwice('authorization', rawHeaders)) return 'The Authorization header is there twice';
+  if (isDuplicated('host', rawHeaders)) return 'The Host header is there twice';
+  if (isDuplicated('authorization', rawHeaders)) return 'The Authorization header is there twice';
   return undefined;
 }
 
 /** @param rawHeaders names and values in turn */
-function isThereTwice(name: string, rawHeaders: readonly string[]): boolean {
+function isDuplicated(name: string, rawHeaders: readonly string[]): boolean {
   let count = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const given = rawHeaders[i] ?? '';
@@ -113,7 +113,7 @@ function isThereTwice(name: string, rawHeaders: readonly string[]): boolean {
 }
 
 /** The caller's request id if it is one, else a new one. */
-function requestId({ headers }: IncomingMessage): string {
+function resolveRequestId({ headers }: IncomingMessage): string {
   const given = headers['x-request-id'];
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
 }

@@ -3,12 +3,12 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Projector } from '../projections/projector.js';
 import type { KeySet } from '../security/key-set.js';
 import type { TokenFault } from '../security/tokens.js';
-import type { Deliveries } from '../subscribers/deliveries.js';
+import type { WebhookDispatcher } from '../subscribers/webhooks/dispatcher.js';
 
-export type Metrics = ReturnType<typeof makeMetrics>;
+export type Metrics = ReturnType<typeof createMetrics>;
 
 /** Every metric of the service. Labels are route patterns and codes, so their number is bounded. */
-export function makeMetrics() {
+export function createMetrics() {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -51,7 +51,7 @@ export function makeMetrics() {
 export function observe(
   { registry }: Metrics,
   projector: Projector,
-  deliveries: Deliveries,
+  webhookDispatcher: WebhookDispatcher,
   logOutput: { readonly dropped: number },
   keySet: KeySet | undefined,
 ): void {
@@ -90,20 +90,20 @@ export function observe(
   gauge(
     'keyledger_staleness_seconds',
     'For how long it has not been known that lists show all that the log holds',
-    () => projector.listed.staleness,
+    () => projector.readModelProgress.staleness,
   );
   gauge(
     'keyledger_verify_staleness_seconds',
     'For how long it has not been known that verdicts rest on all that the log holds',
-    () => projector.indexed.staleness,
+    () => projector.indexProgress.staleness,
   );
   gauge('keyledger_projector_position', 'Place in the log of the last event in the read model', () =>
-    Number.parseInt(projector.listed.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),
+    Number.parseInt(projector.readModelProgress.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),
   );
   gauge(
     'keyledger_quarantined_streams',
     'Keys whose history could not be decoded or folded',
-    () => projector.index.quarantined,
+    () => projector.apiKeyIndex.quarantined,
   );
   gauge(
     'keyledger_followers',
@@ -116,7 +116,7 @@ export function observe(
       'Seconds since the key set of the token issuer was fetched',
       () => keySet.ageSeconds,
     );
-  gauge('keyledger_webhooks', 'Webhooks that this instance tells', () => deliveries.telling);
+  gauge('keyledger_webhooks', 'Webhooks that this instance tells', () => webhookDispatcher.activeEndpoints);
 }
 
 export const countRefusal =

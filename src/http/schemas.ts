@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { REPO_ID, REPO_ID_RULE } from '../domain/access.js';
 import { AI_TYPES, STATUSES } from '../domain/ai-api-key.js';
-import { EVENT_TYPES } from '../event-store/codecs.js';
+import { REPO_ID, REPO_ID_RULE } from '../domain/authorization.js';
+import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import { ErrorEnvelope } from './errors.js';
 
 /** What several routes take and answer. */
@@ -9,10 +9,10 @@ import { ErrorEnvelope } from './errors.js';
 const NAME_RULE =
   'must be text of 1 to 200 characters after trimming, one of them visible, without control and bidirectional characters';
 const EXPIRY_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z, or null';
-const SHORT_RULE =
+const SHORT_TEXT_RULE =
   'must be text of at most 200 characters, not only invisible ones, without control and bidirectional characters';
-const LONGEST_OVERLAP = 30 * 24 * 3600;
-const OVERLAP_RULE = `must be a whole number of seconds from 0 to ${LONGEST_OVERLAP} (30 days)`;
+const MAX_OVERLAP_SECONDS = 30 * 24 * 3600;
+const OVERLAP_RULE = `must be a whole number of seconds from 0 to ${MAX_OVERLAP_SECONDS} (30 days)`;
 const IDEMPOTENCY_RULE = 'must be 1 to 255 printable ASCII characters';
 export const TEXT_RULE = 'must be text';
 export const BODY_RULE = 'must be a JSON object';
@@ -35,13 +35,13 @@ export const AiType = z.enum(AI_TYPES, `must be one of ${AI_TYPES.join(', ')}`);
 export const Status = z.enum(STATUSES, `must be one of ${STATUSES.join(', ')}`);
 
 /** RFC 3339, section 5.6: T and Z may be lower case. */
-export function timeOfCaller(rule: string) {
+export function callerTime(rule: string) {
   const upperCase = (value: unknown) => (typeof value === 'string' ? value.toUpperCase() : value);
   return z.preprocess(upperCase, z.iso.datetime({ offset: true, error: rule, abort: true }));
 }
 
 /** RFC 3339 with any offset, to UTC with milliseconds; null is never. Whether it is in the future, the domain says. */
-export const ExpiresAt = timeOfCaller(EXPIRY_RULE)
+export const ExpiresAt = callerTime(EXPIRY_RULE)
   .refine(hasFourDigitYear, EXPIRY_RULE)
   .transform((text) => new Date(text).toISOString())
   .nullable()
@@ -55,16 +55,16 @@ function hasFourDigitYear(time: string): boolean {
 
 /** A reason, a description; empty is none. */
 export const Text = z
-  .string(SHORT_RULE)
-  .regex(/^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{0,200}$/u, SHORT_RULE)
+  .string(SHORT_TEXT_RULE)
+  .regex(/^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{0,200}$/u, SHORT_TEXT_RULE)
   .trim()
-  .refine((text) => text === '' || isVisible(text), SHORT_RULE)
+  .refine((text) => text === '' || isVisible(text), SHORT_TEXT_RULE)
   .describe('Kept for ever in the history: name no people in it');
 
 export const OverlapSeconds = z
   .int(OVERLAP_RULE)
   .min(0, OVERLAP_RULE)
-  .max(LONGEST_OVERLAP, OVERLAP_RULE)
+  .max(MAX_OVERLAP_SECONDS, OVERLAP_RULE)
   .describe('For so long the old secret is good too; default 0');
 
 export const IdempotencyHeaders = z.object({
@@ -82,7 +82,7 @@ export const ReadHeaders = z.object({
 });
 
 /** The one answer that carries a secret. */
-export const Given = z.object({
+export const IssuedApiKey = z.object({
   success: z.literal(true),
   id: z.uuid(),
   key: z.string().describe('Access key, FB_AI_…'),
@@ -106,7 +106,7 @@ export const Limit = z
   .transform(Number);
 
 /** What was asked for, as it is written down. */
-export const given = (
+export const definedEntries = (
   asked: Readonly<Record<string, string | number | null | undefined>>,
 ): Record<string, string | number> =>
   Object.fromEntries(

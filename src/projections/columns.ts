@@ -30,11 +30,11 @@ export class Column {
 }
 
 /** Words that come again and again, each kept once under a number from 0 on. */
-export class Words {
+export class StringDictionary {
   readonly #numbers = new Map<string, number>();
   readonly #words: string[] = [];
 
-  numberOf(word: string): number {
+  intern(word: string): number {
     const known = this.#numbers.get(word);
     if (known !== undefined) return known;
     this.#numbers.set(word, this.#words.length);

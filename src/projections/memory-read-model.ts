@@ -1,4 +1,4 @@
-import type { ListItem } from './list.js';
+import type { ListItem } from './list-item.js';
 import type { Checkpoint, ReadModel } from './read-model.js';
 
 type Repository = {

@@ -1,19 +1,19 @@
 import { setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
 import { apiKeyIdOf, isApiKeyStream } from '../domain/ai-api-key.js';
-import { isAccessStream } from '../domain/audit-access.js';
+import { isAuditAccessStream } from '../domain/audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { webhookIdOf } from '../domain/webhook.js';
-import { saidOf } from '../event-store/codec.js';
-import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
+import { peekEvent } from '../event-store/codec.js';
+import type { EventBatch, EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { Journal } from './journal.js';
-import { type ListItem, listItem } from './list.js';
-import { type Moment, Progress } from './progress.js';
+import { ApiKeyIndex } from './api-key-index.js';
+import { EventIndex } from './event-index.js';
+import { type ListItem, toListItem } from './list-item.js';
+import { type ClockReading, ProjectionProgress } from './projection-progress.js';
 import { heldBy, type ReadModel, ReadModelLost } from './read-model.js';
 import { Tail } from './tail.js';
-import { VerifyIndex } from './verify-index.js';
-import { Webhooks } from './webhooks.js';
+import { WebhookIndex } from './webhook-index.js';
 
 const FIRST_DELAY_MS = 50;
 const LONGEST_DELAY_MS = 5000;
@@ -27,17 +27,17 @@ const FOREIGN =
  * the index up: what waits for it is one document a key.
  */
 export class Projector {
-  readonly index = new VerifyIndex();
-  readonly webhooks = new Webhooks();
-  readonly journal = new Journal();
+  readonly apiKeyIndex = new ApiKeyIndex();
+  readonly webhookIndex = new WebhookIndex();
+  readonly eventIndex = new EventIndex();
   readonly tail: Tail;
   /** How far the log has been folded into the index, and brought into the read model. */
-  readonly indexed: Progress;
-  readonly listed: Progress;
+  readonly indexProgress: ProjectionProgress;
+  readonly readModelProgress: ProjectionProgress;
   readonly #log: EventStore;
   readonly #readModel: ReadModel;
   readonly #logger: BaseLogger;
-  readonly #now: () => Moment;
+  readonly #now: () => ClockReading;
   readonly #logFailed: (error: Error) => void;
   readonly #stop = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
@@ -74,8 +74,8 @@ export class Projector {
     this.#logger = logger;
     this.#now = () => ({ clock: clock(), steady: performance.now() });
     this.#logFailed = logFailed;
-    this.indexed = new Progress(this.#now);
-    this.listed = new Progress(this.#now);
+    this.indexProgress = new ProjectionProgress(this.#now);
+    this.readModelProgress = new ProjectionProgress(this.#now);
   }
 
   start(): void {
@@ -84,8 +84,8 @@ export class Projector {
 
   async stop(): Promise<void> {
     this.#stop.abort();
-    this.indexed.stop();
-    this.listed.stop();
+    this.indexProgress.stop();
+    this.readModelProgress.stop();
     await this.#running;
     await this.#writing;
   }
@@ -122,14 +122,14 @@ export class Projector {
   }
 
   /** The repository that an event, which has been folded, is about; undefined if it is about none. */
-  repositoryOf(event: RecordedEvent): string | undefined {
+  repositoryIdOf(event: RecordedEvent): string | undefined {
     const ofKey = apiKeyIdOf(event.stream);
-    if (ofKey !== undefined) return this.index.entryOf(ofKey)?.key.repoId || undefined;
+    if (ofKey !== undefined) return this.apiKeyIndex.entryOf(ofKey)?.key.repoId || undefined;
     const ofWebhook = webhookIdOf(event.stream);
-    if (ofWebhook !== undefined) return this.webhooks.entryOf(ofWebhook)?.webhook.repoId || undefined;
-    if (!isAccessStream(event.stream)) return undefined;
-    const { repoId, apiKeyId } = saidOf(event);
-    return repoId ?? (apiKeyId && this.index.entryOf(apiKeyId)?.key.repoId);
+    if (ofWebhook !== undefined) return this.webhookIndex.entryOf(ofWebhook)?.webhook.repoId || undefined;
+    if (!isAuditAccessStream(event.stream)) return undefined;
+    const { repoId, apiKeyId } = peekEvent(event);
+    return repoId ?? (apiKeyId && this.apiKeyIndex.entryOf(apiKeyId)?.key.repoId);
   }
 
   /** Brings everything into the read model anew: somebody found that it has lost what it held. */
@@ -144,7 +144,7 @@ export class Projector {
     for (let failures = 0; !signal.aborted && !this.#halted; failures++) {
       try {
         if (!(await this.#isContinued())) return this.#lose();
-        for await (const page of this.#log.subscribe(this.indexed.position, signal)) {
+        for await (const page of this.#log.subscribe(this.indexProgress.position, signal)) {
           await this.#take(page);
           failures = 0;
         }
@@ -169,27 +169,27 @@ export class Projector {
     this.#logFailed(error);
   }
 
-  async #take(page: Page): Promise<void> {
+  async #take(page: EventBatch): Promise<void> {
     const { events, foreign = [], position, caughtUp } = page;
     this.#skipForeign(foreign);
     const repoIds = new Set<string>();
     for (const event of events) {
       let repoId: string | undefined;
       if (isApiKeyStream(event.stream)) {
-        const entry = this.index.apply(event);
-        if (this.#whole || this.#writes) this.#pending.set(entry.key.apiKeyId, listItem(entry));
+        const entry = this.apiKeyIndex.apply(event);
+        if (this.#whole || this.#writes) this.#pending.set(entry.key.apiKeyId, toListItem(entry));
         repoId = entry.key.repoId;
-        this.journal.add(event, repoId);
-      } else if (this.webhooks.apply(event) || isAccessStream(event.stream)) {
-        repoId = this.repositoryOf(event);
-        this.journal.add(event, repoId);
+        this.eventIndex.add(event, repoId);
+      } else if (this.webhookIndex.apply(event) || isAuditAccessStream(event.stream)) {
+        repoId = this.repositoryIdOf(event);
+        this.eventIndex.add(event, repoId);
       }
       if (repoId) repoIds.add(repoId);
       this.#last = event;
     }
     this.#caughtUp = caughtUp;
     this.#wasCaughtUp ||= caughtUp;
-    this.indexed.reach(position);
+    this.indexProgress.advanceTo(position);
     this.tail.take(page, repoIds);
     this.#startWriting();
   }
@@ -202,21 +202,21 @@ export class Projector {
   async #write(): Promise<void> {
     this.#writes = true;
     for (let failures = 0; !this.#stop.signal.aborted && !this.#isWritten(); ) {
-      const reached = this.indexed.position;
+      const reached = this.indexProgress.position;
       const last = this.#last;
       const checkpoint = last && { position: last.position, eventId: last.id };
       const batch = this.#pending;
       this.#pending = new Map();
       try {
         if (!this.#whole) {
-          const items = [...this.index.entries()].map(listItem);
+          const items = [...this.apiKeyIndex.entries()].map(toListItem);
           await this.#readModel.restore(items, checkpoint, heldBy(this.#log));
           this.#whole = true;
           this.#hasTried = true;
         } else if (checkpoint && batch.size > 0) {
           await this.#readModel.apply([...batch.values()], checkpoint);
         }
-        this.listed.reach(reached);
+        this.readModelProgress.advanceTo(reached);
         failures = 0;
       } catch (error) {
         this.#hasTried = true;
@@ -229,7 +229,7 @@ export class Projector {
   }
 
   #isWritten(): boolean {
-    return this.#whole && this.indexed.position === this.listed.position;
+    return this.#whole && this.indexProgress.position === this.readModelProgress.position;
   }
 
   /** Hearing nothing does not tell a quiet log from one out of reach: ask. */
@@ -237,13 +237,13 @@ export class Projector {
     const { signal } = this.#stop;
     while (!signal.aborted) {
       const asked = this.#now();
-      const noteFresh = async (progress: Progress, end: Position) => {
-        if (await progress.waitFor(end)) progress.wasWholeAt(asked);
+      const noteFresh = async (progress: ProjectionProgress, end: Position) => {
+        if (await progress.waitFor(end)) progress.confirmCurrentAt(asked);
       };
       try {
         const end = await this.#log.end();
-        void noteFresh(this.listed, end);
-        await noteFresh(this.indexed, end);
+        void noteFresh(this.readModelProgress, end);
+        await noteFresh(this.indexProgress, end);
       } catch (error) {
         this.#logger.debug({ err: error }, 'The log does not say where it ends');
       }

@@ -1,6 +1,6 @@
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { ListItem } from './list.js';
+import type { ListItem } from './list-item.js';
 
 /** How far a read model is: the last event that it holds. */
 export type Checkpoint = { readonly position: Position; readonly eventId: string };
@@ -12,7 +12,7 @@ export const heldBy =
     position.startsWith(`${log.logId}:`) && (await log.eventAt(position))?.id === eventId;
 
 /** Those of a list that were created before a position (without one, from the newest on). */
-export type Page = {
+export type ListRequest = {
   readonly includeDeleted: boolean;
   readonly before: Position | undefined;
   /** 1 to 1000. */
@@ -20,7 +20,7 @@ export type Page = {
 };
 
 /**
- * The port to what lists are served from. `test/read-model-contract.ts` is its definition.
+ * The port to what lists are served from. `test/support/contracts/read-model.ts` is its definition.
  *
  * A read model may outlive the process, be shared, lose everything, or go back in time. So it is
  * first brought to hold all that there is (`restore`), then kept there (`apply`); whenever it finds
@@ -49,7 +49,7 @@ export interface ReadModel {
    * The next keys of a repository, newest first by log position: as many as asked for, or all that are left.
    * @throws ReadModelLost
    */
-  list(repoId: string, page: Page): Promise<ListItem[]>;
+  list(repoId: string, page: ListRequest): Promise<ListItem[]>;
 
   /**
    * One key, a deleted one too.

@@ -1,27 +1,27 @@
 import type { KeyledgerError } from '../domain/errors.js';
-import { bookmarkOf } from '../event-store/bookmark.js';
-import type { EventStore, Page, RecordedEvent } from '../event-store/event-store.js';
+import type { EventBatch, EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { resumeTokenOf } from '../event-store/resume-token.js';
 
 /** Kept in memory for those who follow closely; who is further behind reads from the log. */
-const RECENT_EVENTS = 1000;
+const MAX_RECENT_EVENTS = 1000;
 /** Events of a page that is read from the log. */
-const PAGE = 250;
+const LOG_BATCH_SIZE = 250;
 /** Whoever waits for news is woken so often all the same (milliseconds). */
-const TICK_MS = 1000;
+const WAKE_INTERVAL_MS = 1000;
 
-export type Interest = {
+export type TailFilter = {
   /** Where a reader may go on, if nothing before that is for it and reading it would be a waste. */
-  readonly passOver: (after: Position | undefined) => Position | undefined;
+  readonly skipTo: (after: Position | undefined) => Position | undefined;
   /** What happens in other repositories is no news to it. */
   readonly sees: (repoId: string) => boolean;
 };
 
 /** A reader that has all there is. */
-type Waiting = {
+type TailReader = {
   /** There was nothing for it up to here. */
   position: Position | undefined;
-  readonly interest: Interest | undefined;
+  readonly filter: TailFilter | undefined;
   wake: () => void;
 };
 
@@ -33,13 +33,13 @@ type Waiting = {
 export class Tail {
   readonly #log: EventStore;
   /** Oldest first. */
-  #recent: Page[] = [];
+  #recent: EventBatch[] = [];
   #recentEvents = 0;
   /** Everything behind this is in the recent pages; undefined: from the log's first event on. */
   #recentFrom: Position | undefined;
   #end: Position | undefined;
   #caughtUp = false;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Set<TailReader>();
   #ticking: NodeJS.Timeout | undefined;
   #broken: KeyledgerError | undefined;
 
@@ -56,19 +56,19 @@ export class Tail {
    * A page that has just been folded.
    * @param repoIds the repositories that its events are about
    */
-  take(page: Page, repoIds: ReadonlySet<string>): void {
-    this.#end = page.position;
-    this.#caughtUp = page.caughtUp;
-    if (page.events.length > 0) this.#recent.push(page);
-    this.#recentEvents += page.events.length;
-    while (this.#recentEvents > RECENT_EVENTS && this.#recent.length > 1) {
-      const oldest = this.#recent.shift() as Page;
+  take(batch: EventBatch, repoIds: ReadonlySet<string>): void {
+    this.#end = batch.position;
+    this.#caughtUp = batch.caughtUp;
+    if (batch.events.length > 0) this.#recent.push(batch);
+    this.#recentEvents += batch.events.length;
+    while (this.#recentEvents > MAX_RECENT_EVENTS && this.#recent.length > 1) {
+      const oldest = this.#recent.shift() as EventBatch;
       this.#recentEvents -= oldest.events.length;
       this.#recentFrom = oldest.position;
     }
     const concerned = [...this.#waiting].filter((reader) => {
-      if (!reader.interest || some(repoIds, reader.interest.sees)) return true;
-      if (reader.position === undefined || page.position > reader.position) reader.position = page.position;
+      if (!reader.filter || some(repoIds, reader.filter.sees)) return true;
+      if (reader.position === undefined || batch.position > reader.position) reader.position = batch.position;
       return false;
     });
     for (const { wake } of concerned) wake();
@@ -85,9 +85,9 @@ export class Tail {
    * the log has none at the position and the tail none any more.
    * @throws KeyledgerError UNAVAILABLE
    */
-  async lastUpTo(position: Position): Promise<RecordedEvent | undefined> {
-    for (let page = this.#recent.length - 1; page >= 0; page--) {
-      const event = this.#recent[page]?.events.findLast((recent) => recent.position <= position);
+  async lastEventAt(position: Position): Promise<RecordedEvent | undefined> {
+    for (let batch = this.#recent.length - 1; batch >= 0; batch--) {
+      const event = this.#recent[batch]?.events.findLast((recent) => recent.position <= position);
       if (event) return event;
     }
     return this.#log.eventAt(position);
@@ -97,9 +97,9 @@ export class Tail {
    * What a reader goes on with that has come to a position: the bookmark of the last event, or the bare position.
    * @throws KeyledgerError UNAVAILABLE
    */
-  async bookmarkAt(position: Position): Promise<string> {
-    const event = await this.lastUpTo(position);
-    return event ? bookmarkOf(event) : position;
+  async resumeTokenAt(position: Position): Promise<string> {
+    const event = await this.lastEventAt(position);
+    return event ? resumeTokenOf(event) : position;
   }
 
   /**
@@ -107,8 +107,12 @@ export class Tail {
    * without events comes about every second.
    * @throws KeyledgerError OTHER_LOG, UNAVAILABLE (also when nothing is folded any more)
    */
-  async *read(after: Position | undefined, signal: AbortSignal, interest?: Interest): AsyncGenerator<Page> {
-    const reader: Waiting = { position: after, interest, wake: () => undefined };
+  async *read(
+    after: Position | undefined,
+    signal: AbortSignal,
+    filter?: TailFilter,
+  ): AsyncGenerator<EventBatch> {
+    const reader: TailReader = { position: after, filter, wake: () => undefined };
     const stop = () => reader.wake();
     signal.addEventListener('abort', stop);
     try {
@@ -117,15 +121,15 @@ export class Tail {
         const { position } = reader;
         const end = this.#end;
         if (!this.#isRecent(position)) {
-          for await (const page of this.#fromLog(position, interest)) {
-            reader.position = page.position;
-            yield page;
-            if (signal.aborted || this.#isRecent(page.position)) break;
+          for await (const batch of this.#fromLog(position, filter)) {
+            reader.position = batch.position;
+            yield batch;
+            if (signal.aborted || this.#isRecent(batch.position)) break;
           }
         } else if (end === undefined || (position !== undefined && position >= end)) {
           if (position !== undefined) yield { events: [], position, caughtUp: this.#caughtUp };
           // Unless something came while the reader was busy with that.
-          if (this.#end === end && !this.#broken && !signal.aborted) await this.#news(reader);
+          if (this.#end === end && !this.#broken && !signal.aborted) await this.#waitForEvents(reader);
         } else {
           reader.position = end;
           yield { events: this.#recentAfter(position), position: end, caughtUp: this.#caughtUp };
@@ -143,18 +147,18 @@ export class Tail {
   #recentAfter(position: Position | undefined): readonly RecordedEvent[] {
     if (position === undefined) return this.#recent.flatMap(({ events }) => events);
     let first = this.#recent.length;
-    while (first > 0 && (this.#recent[first - 1] as Page).position > position) first--;
-    const pages = this.#recent.slice(first);
-    const [one] = pages;
+    while (first > 0 && (this.#recent[first - 1] as EventBatch).position > position) first--;
+    const batches = this.#recent.slice(first);
+    const [one] = batches;
     const [firstEvent] = one?.events ?? [];
-    if (pages.length === 1 && one && firstEvent && firstEvent.position > position) return one.events;
-    return pages.flatMap(({ events }) => events).filter((event) => event.position > position);
+    if (batches.length === 1 && one && firstEvent && firstEvent.position > position) return one.events;
+    return batches.flatMap(({ events }) => events).filter((event) => event.position > position);
   }
 
   /** A stretch of the log: up to where the tail is now, or to where much can be passed over. */
-  async *#fromLog(after: Position | undefined, interest: Interest | undefined): AsyncGenerator<Page> {
+  async *#fromLog(after: Position | undefined, filter: TailFilter | undefined): AsyncGenerator<EventBatch> {
     const end = this.#end as Position;
-    const jump = interest?.passOver(after);
+    const jump = filter?.skipTo(after);
     if (jump !== undefined) {
       yield { events: [], position: jump, caughtUp: false };
       return;
@@ -163,16 +167,16 @@ export class Tail {
     for await (const event of this.#log.readAll(after)) {
       if (event.position > end) break;
       events.push(event);
-      if (events.length < PAGE) continue;
+      if (events.length < LOG_BATCH_SIZE) continue;
       yield { events, position: event.position, caughtUp: false };
       events = [];
-      if (interest?.passOver(event.position) !== undefined) return;
+      if (filter?.skipTo(event.position) !== undefined) return;
     }
     yield { events, position: end, caughtUp: false };
   }
 
-  #news(reader: Waiting): Promise<void> {
-    this.#ticking ??= setInterval(() => this.#wakeAll(), TICK_MS).unref();
+  #waitForEvents(reader: TailReader): Promise<void> {
+    this.#ticking ??= setInterval(() => this.#wakeAll(), WAKE_INTERVAL_MS).unref();
     return new Promise((resolve) => {
       reader.wake = () => {
         this.#waiting.delete(reader);

@@ -1,5 +1,5 @@
-import { connectRedis } from '../projections/redis-connection.js';
-import { explained, redisExplainer } from '../projections/redis-report.js';
+import { connectRedis } from '../redis/connection.js';
+import { redisErrorMapper, withMappedErrors } from '../redis/report.js';
 import { MAX_MARKS, type ReadMarks } from './read-marks.js';
 
 /** The marks of a caller who marks nothing for a year are forgotten (milliseconds). */
@@ -32,5 +32,5 @@ export function openRedisReadMarks(url: string, prefix: string): ReadMarks {
     },
     close: async () => redis.disconnect(),
   };
-  return explained(store, redisExplainer(redis, url));
+  return withMappedErrors(store, redisErrorMapper(redis, url));
 }

@@ -1,13 +1,13 @@
 import type { BaseLogger } from 'pino';
-import { inTransaction, SqliteState } from '../state/sqlite-state.js';
+import { inTransaction, SidecarDb } from '../sqlite/sidecar-db.js';
 import { MAX_MARKS, type ReadMarks } from './read-marks.js';
 
 /** 'KRMk' */
 const APPLICATION_ID = 0x4b524d6b;
 
-/** Read marks in a SQLite file, see SqliteState. */
+/** Read marks in a SQLite file, see SidecarDb. */
 export function openSqliteReadMarks(file: string, logger: BaseLogger): ReadMarks {
-  const state = new SqliteState(
+  const state = new SidecarDb(
     file,
     {
       applicationId: APPLICATION_ID,

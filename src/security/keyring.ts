@@ -10,7 +10,7 @@ const TAG_BYTES = 16;
 const ID = /^[A-Za-z0-9_-]{1,32}$/;
 
 /** What a sealed secret is bound to: it opens as nothing else. */
-export type SealedFor = ({ readonly apiKeyId: string } | { readonly webhookId: string }) & {
+export type SealContext = ({ readonly apiKeyId: string } | { readonly webhookId: string }) & {
   readonly secretVersion: number;
 };
 
@@ -47,11 +47,11 @@ export class Keyring {
   }
 
   /** AES-256-GCM under the newest KEK: `v1.<KEK id>.<nonce>.<ciphertext and tag>`, in base64url. */
-  seal(secret: string, sealedFor: SealedFor): string {
+  seal(secret: string, sealContext: SealContext): string {
     const kekId = this.#newest;
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv(ALGORITHM, this.#keks.get(kekId) as Buffer, nonce);
-    cipher.setAAD(associatedData(kekId, sealedFor));
+    cipher.setAAD(associatedData(kekId, sealContext));
     const sealed = Buffer.concat([cipher.update(secret, 'utf8'), cipher.final(), cipher.getAuthTag()]);
     return [FORMAT, kekId, nonce.toString('base64url'), sealed.toString('base64url')].join('.');
   }
@@ -60,7 +60,7 @@ export class Keyring {
    * The secret; undefined if it cannot be opened: its KEK has been taken out of the keyring, it was
    * sealed for something else or changed, or it has not the hash that it must have.
    */
-  open(sealedSecret: string, sealedFor: SealedFor, secretHash: string): string | undefined {
+  open(sealedSecret: string, sealContext: SealContext, secretHash: string): string | undefined {
     const [format, kekId = '', nonce = '', body = ''] = sealedSecret.split('.');
     const kek = this.#keks.get(kekId);
     if (format !== FORMAT || !kek) return undefined;
@@ -69,7 +69,7 @@ export class Keyring {
       const decipher = createDecipheriv(ALGORITHM, kek, Buffer.from(nonce, 'base64url'), {
         authTagLength: TAG_BYTES,
       });
-      decipher.setAAD(associatedData(kekId, sealedFor));
+      decipher.setAAD(associatedData(kekId, sealContext));
       decipher.setAuthTag(sealed.subarray(-TAG_BYTES));
       const secret =
         decipher.update(sealed.subarray(0, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
@@ -83,10 +83,10 @@ export class Keyring {
 /** A fresh entry for a keyring. */
 export const makeMasterKey = (id: string): string => `${id}:${randomBytes(KEY_BYTES).toString('base64')}`;
 
-function associatedData(kekId: string, sealedFor: SealedFor): Buffer {
+function associatedData(kekId: string, sealContext: SealContext): Buffer {
   const [purpose, id] =
-    'apiKeyId' in sealedFor
-      ? ['keyledger/secret', sealedFor.apiKeyId]
-      : ['keyledger/webhook', sealedFor.webhookId];
-  return Buffer.from(JSON.stringify([purpose, FORMAT, id, sealedFor.secretVersion, kekId]));
+    'apiKeyId' in sealContext
+      ? ['keyledger/secret', sealContext.apiKeyId]
+      : ['keyledger/webhook', sealContext.webhookId];
+  return Buffer.from(JSON.stringify([purpose, FORMAT, id, sealContext.secretVersion, kekId]));
 }

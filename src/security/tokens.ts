@@ -1,5 +1,5 @@
 import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
-import { type Caller, type GrantsOf, isSubject } from '../domain/access.js';
+import { type Caller, type GrantsOf, isSubject } from '../domain/authorization.js';
 import { KeyledgerError } from '../domain/errors.js';
 import { KeySet } from './key-set.js';
 

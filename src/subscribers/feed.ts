@@ -1,5 +1,5 @@
 import { type CloudEvent, cloudEvent } from '../event-store/cloud-event.js';
-import type { Page, RecordedEvent } from '../event-store/event-store.js';
+import type { EventBatch, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
 
@@ -26,10 +26,10 @@ export type FeedEvent = {
 };
 
 /** What comes next for a reader, and how far that is in the log: events that are not for it are passed by. */
-export type FeedPage = Pick<Page, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
+export type FeedPage = Pick<EventBatch, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
 
 /** Of events that several readers get, each is made once. */
-const made = new WeakMap<RecordedEvent, FeedEvent>();
+const feedEventCache = new WeakMap<RecordedEvent, FeedEvent>();
 
 /**
  * Every event that a reader asks for and may see, in log order, without end. While there is none a page without
@@ -41,13 +41,13 @@ export async function* readFeed(
   { after, sees, types }: FeedQuery,
   signal: AbortSignal,
 ): AsyncGenerator<FeedPage> {
-  const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, types);
-  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { passOver, sees })) {
+  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, sees, types);
+  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { skipTo, sees })) {
     const wanted: FeedEvent[] = [];
     for (const recorded of events) {
       const { type } = recorded;
       if (types ? !types.has(type) : ONLY_BY_NAME.includes(type)) continue;
-      const repoId = projector.repositoryOf(recorded);
+      const repoId = projector.repositoryIdOf(recorded);
       if (repoId !== undefined && sees(repoId)) wanted.push(feedEvent(recorded, repoId));
     }
     yield { events: wanted, position, caughtUp };
@@ -55,10 +55,10 @@ export async function* readFeed(
 }
 
 function feedEvent(recorded: RecordedEvent, repoId: string): FeedEvent {
-  const known = made.get(recorded);
+  const known = feedEventCache.get(recorded);
   if (known) return known;
   const event = cloudEvent(recorded, repoId);
   const fresh = { event, position: recorded.position, json: JSON.stringify(event) };
-  made.set(recorded, fresh);
+  feedEventCache.set(recorded, fresh);
   return fresh;
 }

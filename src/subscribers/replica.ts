@@ -1,10 +1,10 @@
 import { setImmediate } from 'node:timers/promises';
-import { type Caller, permits } from '../domain/access.js';
 import { type AiApiKey, apiKeyIdOf } from '../domain/ai-api-key.js';
-import type { Page } from '../event-store/event-store.js';
+import { type Caller, permits } from '../domain/authorization.js';
+import type { EventBatch } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import type { Projector } from '../projections/projector.js';
-import type { KeyEntry } from '../projections/verify-index.js';
 import { hashOf } from '../security/credentials.js';
 
 /** An API key as a verifier elsewhere must know it to decide as the service does: with the hashes of its secrets. */
@@ -30,7 +30,7 @@ export type ReplicaPage = {
 
 const SNAPSHOT_PAGE = 500;
 /** Between two turns of the event loop. */
-const LOOKED_AT = 10_000;
+const YIELD_EVERY = 10_000;
 
 /**
  * The keys of the repositories that the reader sees, and then, without end, each that changes, as it is when that is
@@ -44,34 +44,34 @@ export async function* readReplica(
   signal: AbortSignal,
 ): AsyncGenerator<ReplicaPage> {
   // Read before the snapshot: what changes while it is taken is told again.
-  const from = after ?? projector.indexed.position;
-  if (after === undefined) yield* snapshot(projector.index.entries(), sees);
+  const from = after ?? projector.indexProgress.position;
+  if (after === undefined) yield* snapshot(projector.apiKeyIndex.entries(), sees);
   // Of whatever type: one that this release does not know makes its key unavailable.
-  const passOver = (position: Position | undefined) => projector.journal.passOver(position, sees, undefined);
-  for await (const page of projector.tail.read(from, signal, { passOver, sees })) {
+  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, sees, undefined);
+  for await (const page of projector.tail.read(from, signal, { skipTo, sees })) {
     const { position, caughtUp } = page;
-    yield { keys: changedIn(page, projector).filter(({ repoId }) => sees(repoId)), position, caughtUp };
+    yield { keys: changedKeys(page, projector).filter(({ repoId }) => sees(repoId)), position, caughtUp };
   }
 }
 
 async function* snapshot(
-  entries: Iterable<KeyEntry>,
+  entries: Iterable<ApiKeyEntry>,
   sees: (repoId: string) => boolean,
 ): AsyncGenerator<ReplicaPage> {
   let keys: ReplicaKey[] = [];
-  let lookedAt = 0;
+  let visited = 0;
   for (const { key } of entries) {
     if (sees(key.repoId)) keys.push(replicaKey(key));
     if (keys.length === SNAPSHOT_PAGE) {
       yield { keys, position: undefined, caughtUp: false };
       keys = [];
     }
-    if (++lookedAt % LOOKED_AT === 0) await setImmediate();
+    if (++visited % YIELD_EVERY === 0) await setImmediate();
   }
   yield { keys, position: undefined, caughtUp: false };
 }
 
-function changedIn({ events }: Page, { index }: Projector): ReplicaKey[] {
+function changedKeys({ events }: EventBatch, { apiKeyIndex: index }: Projector): ReplicaKey[] {
   const ids = new Set(events.map(({ stream }) => apiKeyIdOf(stream) ?? ''));
   return [...ids].flatMap((id) => {
     const key = index.entryOf(id)?.key;
@@ -103,7 +103,7 @@ const replicaKey = ({
 });
 
 /** Tells whether a caller may still follow the same repositories as before: if not, it needs a new snapshot. */
-export const scopeOf = (caller: Caller): string =>
+export const replicaScope = (caller: Caller): string =>
   hashOf(
     JSON.stringify(
       Object.keys(caller.grants)

@@ -24,8 +24,8 @@ export function checkIdempotency({ calls }: Era, lives: Lives, keyring: Keyring)
     const { apiKeyId, secretHash, secretVersion = 1, sealedSecret } = event.data;
     if (first['id'] !== apiKeyId) say(`answered ${first['id']}, and made ${apiKeyId}`);
     if (hashOf(secret) !== secretHash) say('the secret that was given is not that of the log');
-    const sealedFor = { apiKeyId: String(apiKeyId), secretVersion: Number(secretVersion) };
-    if (keyring.open(String(sealedSecret), sealedFor, hashOf(secret)) !== secret)
+    const sealContext = { apiKeyId: String(apiKeyId), secretVersion: Number(secretVersion) };
+    if (keyring.open(String(sealedSecret), sealContext, hashOf(secret)) !== secret)
       say('the sealed secret opens to another');
   }
   return found;

@@ -143,7 +143,7 @@ function wrongVerdict(
   const hash = hashOf(secret);
   if (answer.body['valid'] !== true) {
     const { reason } = answer.body;
-    const spans = spansWhere(life ?? [], (state) => verdictOn(state, hash) === reason, window[1]);
+    const spans = spansWhere(life ?? [], (state) => verifyCredential(state, hash) === reason, window[1]);
     if (intersect([window], spans).length > 0) return undefined;
     return `${reason}, as it was at no place of the log from ${window[0]} on`;
   }
@@ -151,13 +151,13 @@ function wrongVerdict(
   if (place === undefined) return `valid as of ${answer.position}, which this log does not hold`;
   if (place < window[0]) return `valid as of place ${place}, but it owed ${window[0]}`;
   const state = life?.findLast((moment) => moment.place <= place)?.state;
-  const verdict = verdictOn(state, hash);
+  const verdict = verifyCredential(state, hash);
   if (verdict !== 'valid') return `valid as of place ${place}, where the log says ${verdict}`;
   const { name } = answer.body['apiKey'] as Shown;
   return name === state?.name ? undefined : `valid by the name of ${name}, and it was ${state?.name}`;
 }
 
-function verdictOn(state: KeyState | undefined, hash: string): string {
+function verifyCredential(state: KeyState | undefined, hash: string): string {
   if (!state) return 'UNKNOWN';
   if (!state.hashes.includes(hash)) return 'BAD_SECRET';
   if (state.status === 'active') return 'valid';

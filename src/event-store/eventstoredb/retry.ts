@@ -1,0 +1,109 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import {
+  AccessDeniedError,
+  MaxAppendSizeExceededError,
+  NotLeaderError,
+  StreamDeletedError,
+} from '@eventstore/db-client';
+import { KeyledgerError } from '../../domain/errors.js';
+
+/** A caller has its answer, or the failure, within this time (milliseconds). */
+export const CALL_TIMEOUT_MS = 4500;
+/** After this time without an answer an append is sent once more. */
+const ATTEMPT_TIMEOUT_MS = 1500;
+/** With less time left than this, sending it once more would hardly tell. */
+const MIN_ATTEMPT_MS = 250;
+const MIN_BACKOFF_MS = 25;
+const MAX_BACKOFF_MS = 400;
+
+/**
+ * What a failed call tells: `refused` (surely not done, but the next one may be), `unknown` (done or
+ * not; sending it once more tells) or `final` (surely not done, and never will be).
+ */
+export type FailureKind = 'refused' | 'unknown' | 'final';
+
+/** gRPC status codes, https://grpc.io/docs/guides/status-codes */
+const INVALID_ARGUMENT = 3;
+const PERMISSION_DENIED = 7;
+const UNIMPLEMENTED = 12;
+
+const NEVER_SENT =
+  /No connection established|Name resolution failed|Failed to discover|Server Is Not Ready|Server Is Too Busy/i;
+
+export function classifyError(error: unknown): FailureKind {
+  if (
+    error instanceof AccessDeniedError ||
+    error instanceof MaxAppendSizeExceededError ||
+    error instanceof StreamDeletedError
+  ) {
+    return 'final';
+  }
+  const { code, message = '' } = error as { code?: number; message?: string };
+  if (code === INVALID_ARGUMENT || code === PERMISSION_DENIED || code === UNIMPLEMENTED) return 'final';
+  if (error instanceof NotLeaderError || NEVER_SENT.test(message)) return 'refused';
+  return 'unknown';
+}
+
+/** What an error says of itself; some of the client's say nothing but their type. */
+export function errorReason(error: unknown): string {
+  const { message, type } = error as { message?: string; type?: string };
+  return message || type || String(error);
+}
+
+export class TimeoutError extends Error {
+  constructor(limitMs: number) {
+    super(`EventStoreDB gave no answer within ${Math.round(limitMs)} ms`);
+    this.name = 'NoAnswerError';
+  }
+}
+
+/** The client keeps no deadline of its own when the server is frozen. */
+export async function withTimeout<T>(limitMs: number, answer: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new TimeoutError(limitMs)), limitMs);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Sends an append again and again until its outcome is known or the time is up.
+ * @param attempt must be repeatable: the same ids and the same expectation each time
+ * @throws KeyledgerError UNAVAILABLE if it is surely not done, OUTCOME_UNKNOWN if it may have been
+ */
+export async function retryUntilOutcomeKnown<T>(attempt: (limitMs: number) => Promise<T>): Promise<T> {
+  const giveUpAt = performance.now() + CALL_TIMEOUT_MS;
+  let mayBeDone = false;
+  for (let delay = MIN_BACKOFF_MS; ; delay = Math.min(delay * 2, MAX_BACKOFF_MS)) {
+    const limitMs = Math.min(giveUpAt - performance.now(), ATTEMPT_TIMEOUT_MS);
+    try {
+      return await withTimeout(limitMs, attempt(limitMs));
+    } catch (cause) {
+      const kind = classifyError(cause);
+      mayBeDone ||= kind === 'unknown';
+      if (kind === 'final' || performance.now() + delay + MIN_ATTEMPT_MS > giveUpAt) {
+        throw new KeyledgerError(mayBeDone ? 'OUTCOME_UNKNOWN' : 'UNAVAILABLE', { cause });
+      }
+    }
+    await pause(delay);
+  }
+}
+
+/**
+ * Whether to read again after a failure: yes, after a short pause, while there is time.
+ * @param giveUpAt on performance.now()
+ */
+export async function backOffBeforeRetry(
+  error: unknown,
+  giveUpAt: number,
+  attempt: number,
+): Promise<boolean> {
+  const delay = Math.min(MIN_BACKOFF_MS * 2 ** attempt, MAX_BACKOFF_MS);
+  if (classifyError(error) === 'final' || performance.now() + delay + MIN_ATTEMPT_MS > giveUpAt) return false;
+  await pause(delay);
+  return true;
+}

@@ -1,0 +1,134 @@
+import { accessSync, closeSync, constants, existsSync, openSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
+import { KeyledgerError } from '../../domain/errors.js';
+import type { AppendResult, EventBatch, EventStore, RecordedEvent } from '../event-store.js';
+import type { Position } from '../position.js';
+import { SqliteReader } from './reader.js';
+import { assertLogFile, LogFileError, logIdIn } from './schema.js';
+
+/** https://www.sqlite.org/rescode.html */
+const SQLITE_CANTOPEN = 14;
+
+/**
+ * Is this file a copy that nobody is meant to write to? Its medium is read-only, or the file or its folder has no
+ * permission to write for anybody. A log that others may write to, and this user may not, is none.
+ */
+export function isReadOnlyCopy(path: string): boolean {
+  const file = resolve(path);
+  if (isWriteProtected(file) || refusesWriting(file, () => closeSync(openSync(file, 'r+')))) return true;
+  // SQLite writes beside the file.
+  const folder = dirname(file);
+  return !existsSync(`${file}-wal`) && refusesWriting(folder, () => accessSync(folder, constants.W_OK));
+}
+
+const isWriteProtected = (path: string): boolean => (statSync(path).mode & 0o222) === 0;
+
+/** @throws what says nothing of the medium, such as too many open files */
+function refusesWriting(path: string, tryToWrite: () => void): boolean {
+  try {
+    tryToWrite();
+    return false;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EACCES') return isWriteProtected(path);
+    // EPERM: the file is immutable (chattr +i), or read-only on Windows.
+    if (code === 'EROFS' || code === 'EPERM') return true;
+    throw error;
+  }
+}
+
+/**
+ * Opens a read-only copy of a log, which refuses every append. Nothing is written, to the copy or beside it.
+ * @throws Error the file is no log, of a later release, or is not whole without what it cannot write
+ */
+export function openReadOnlyCopy(path: string): EventStore {
+  const file = resolve(path);
+  const db = openImmutable(file);
+  try {
+    assertLogFile(db, file);
+    return new ReadOnlyLog(db);
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/** `immutable` reads without locks and without the WAL, which must hold nothing then: https://www.sqlite.org/uri.html */
+function openImmutable(file: string): DatabaseSyncInstance {
+  const wal = statSync(`${file}-wal`, { throwIfNoEntry: false });
+  if (!wal?.size && !existsSync(`${file}-shm`)) {
+    const url = pathToFileURL(file);
+    url.searchParams.set('immutable', '1');
+    return new DatabaseSync(url, { readOnly: true });
+  }
+  try {
+    const db = new DatabaseSync(file, { readOnly: true });
+    db.exec('PRAGMA schema_version');
+    return db;
+  } catch (error) {
+    if ((error as { errcode?: number }).errcode !== SQLITE_CANTOPEN) throw error;
+    throw new LogFileError(
+      `${file} is not whole: its last events are in ${file}-wal, which SQLite cannot read where it cannot write. Copy both to a folder that takes writes, or make the copy by sqlite3 ".backup"`,
+    );
+  }
+}
+
+class ReadOnlyLog implements EventStore {
+  readonly logId: string;
+  readonly readOnly = true;
+  readonly #db: DatabaseSyncInstance;
+  readonly #reader: SqliteReader;
+
+  constructor(db: DatabaseSyncInstance) {
+    this.logId = logIdIn(db);
+    this.#db = db;
+    this.#reader = new SqliteReader(db, this.logId);
+  }
+
+  async append(): Promise<AppendResult> {
+    throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log is a read-only copy') });
+  }
+
+  async bulkAppend(): Promise<void> {
+    await this.append();
+  }
+
+  readStream(stream: string): AsyncIterable<RecordedEvent> {
+    return this.#reader.readStream(stream);
+  }
+
+  readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
+    return this.#reader.readAll(after, onForeign);
+  }
+
+  async eventAt(position: Position): Promise<RecordedEvent | undefined> {
+    return this.#reader.eventAt(position);
+  }
+
+  async end(): Promise<Position> {
+    return this.#reader.end();
+  }
+
+  /** Nothing comes after the copy's end. */
+  async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch> {
+    for (let last = this.#reader.placeAfter(after); !signal.aborted; await setImmediate()) {
+      const { place, ...batch } = this.#reader.batchAfter(last);
+      last = place;
+      yield { ...batch, position: this.#reader.position(place) };
+      if (batch.caughtUp) await aborted(signal);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#db.close();
+  }
+}
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });

@@ -1,0 +1,116 @@
+import { setImmediate } from 'node:timers/promises';
+import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
+import type { EventBatch, RecordedEvent } from '../event-store.js';
+import { hex16, makePosition, type Position, placeIn } from '../position.js';
+import { isKeyledgerStream, partitionForeign } from '../streams.js';
+
+/** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
+const BATCH_SIZE = 512;
+
+/** The place of the log's own beginning, which no reader is given. */
+const BEGINNING = 1;
+
+/** Reads the events of a log file that is open. */
+export class SqliteReader {
+  readonly logId: string;
+  readonly #selectStream: StatementSyncInstance;
+  readonly #selectAfter: StatementSyncInstance;
+  readonly #selectAt: StatementSyncInstance;
+  readonly #selectEnd: StatementSyncInstance;
+
+  constructor(db: DatabaseSyncInstance, logId: string) {
+    this.logId = logId;
+    const select = 'SELECT place, stream, revision, id, type, data, metadata, recorded_at FROM events';
+    this.#selectStream = db.prepare(
+      `${select} WHERE stream = ? AND revision > ? AND place > ${BEGINNING} ORDER BY revision LIMIT ${BATCH_SIZE}`,
+    );
+    this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${BATCH_SIZE}`);
+    this.#selectAt = db.prepare(`${select} WHERE place = ? AND place > ${BEGINNING}`);
+    this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
+  }
+
+  async *readStream(stream: string): AsyncIterable<RecordedEvent> {
+    for (let last = -1; ; ) {
+      const rows = this.#selectStream.all(stream, last) as Row[];
+      for (const row of rows) yield this.#recorded(row);
+      if (rows.length < BATCH_SIZE) return;
+      last = (rows.at(-1) as Row).revision;
+      await setImmediate();
+    }
+  }
+
+  async *readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
+    for (let place = this.placeAfter(after); ; ) {
+      const batch = this.batchAfter(place);
+      if (onForeign) batch.foreign.forEach(onForeign);
+      yield* batch.events;
+      if (batch.caughtUp) return;
+      place = batch.place;
+      await setImmediate();
+    }
+  }
+
+  eventAt(position: Position): RecordedEvent | undefined {
+    const row = this.#selectAt.get(this.placeAfter(position)) as Row | undefined;
+    return row && isKeyledgerStream(row.stream) ? this.#recorded(row) : undefined;
+  }
+
+  end(): Position {
+    return this.position((this.#selectEnd.get() as { place: number }).place);
+  }
+
+  /** The next events after a place, and how far they reach. */
+  batchAfter(place: number): Pick<EventBatch, 'events' | 'caughtUp'> & {
+    readonly foreign: readonly RecordedEvent[];
+    readonly place: number;
+  } {
+    const rows = this.#selectAfter.all(place) as Row[];
+    return {
+      ...partitionForeign(rows.map((row) => this.#recorded(row))),
+      place: rows.at(-1)?.place ?? place,
+      caughtUp: rows.length < BATCH_SIZE,
+    };
+  }
+
+  /** The place that reading after a position starts from. @throws KeyledgerError OTHER_LOG */
+  placeAfter(after: Position | undefined): number {
+    return after === undefined ? BEGINNING : Number.parseInt(placeIn(after, this.logId), 16);
+  }
+
+  position(place: number): Position {
+    return makePosition(this.logId, hex16(place));
+  }
+
+  #recorded(row: Row): RecordedEvent {
+    return {
+      id: row.id,
+      stream: row.stream,
+      revision: row.revision,
+      position: this.position(row.place),
+      type: row.type,
+      data: parseJsonOrText(row.data),
+      metadata: parseJsonOrText(row.metadata),
+      recordedAt: new Date(row.recorded_at).toISOString(),
+    };
+  }
+}
+
+type Row = {
+  place: number;
+  stream: string;
+  revision: number;
+  id: string;
+  type: string;
+  data: string;
+  metadata: string;
+  recorded_at: number;
+};
+
+/** The JSON value of a column; text that is no JSON stays text, which no schema takes. */
+function parseJsonOrText(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,95 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import type { ExpectedRevision } from '../event-store.js';
+import { DISK_FULL, extendedResultCode, openDatabase, SQLITE_BUSY } from './schema.js';
+
+/**
+ * The thread that writes a SQLite log. It waits for the disk, so that the event loop does not: one
+ * message is a group of appends, one group is one transaction, one transaction is one fsync.
+ */
+
+export type EncodedEvent = readonly [id: string, type: string, data: string, metadata: string];
+export type EncodedAppend = {
+  readonly stream: string;
+  readonly expectedRevision: ExpectedRevision;
+  readonly events: readonly EncodedEvent[];
+};
+/** place of the append's last event, or the revision that stood in the way. */
+export type WriteOutcome =
+  | { readonly revision: number; readonly place: number }
+  | { readonly actualRevision: ExpectedRevision };
+export type WriterReply =
+  | { readonly outcomes: readonly WriteOutcome[] }
+  /** Nothing of the group is in the log, or (unknown) it may be: then nothing more is written. */
+  | { readonly failure: string; readonly outcome: 'not done' | 'unknown' };
+
+if (!parentPort) throw new Error('This module is a worker thread');
+const port = parentPort;
+const db = openDatabase(workerData as string);
+
+const begin = db.prepare('BEGIN IMMEDIATE');
+const commit = db.prepare('COMMIT');
+const selectEnd = db.prepare('SELECT max(place) AS place FROM events');
+const selectLast = db.prepare('SELECT max(revision) AS revision FROM events WHERE stream = ?');
+const selectAt = db.prepare('SELECT id, place FROM events WHERE stream = ? AND revision = ?');
+const insert = db.prepare('INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)');
+
+port.on('message', (message: readonly EncodedAppend[] | 'close') => {
+  if (message === 'close') port.close();
+  else port.postMessage(writeGroup(message));
+});
+
+function writeGroup(group: readonly EncodedAppend[]): WriterReply {
+  let committing = false;
+  try {
+    begin.run();
+    const now = Date.now();
+    let place = (selectEnd.get() as { place: number }).place;
+    const outcomes = group.map(({ stream, expectedRevision, events }): WriteOutcome => {
+      const last = (selectLast.get(stream) as { revision: number | null }).revision;
+      const actualRevision: ExpectedRevision = last ?? 'no-stream';
+      if (expectedRevision !== actualRevision)
+        return firstResult(stream, expectedRevision, events) ?? { actualRevision };
+      let revision = last ?? -1;
+      for (const [id, type, data, metadata] of events) {
+        insert.run(++place, stream, ++revision, id, type, data, metadata, now);
+      }
+      return { revision, place };
+    });
+    committing = true;
+    commit.run();
+    return { outcomes };
+  } catch (error) {
+    return { failure: (error as Error).message, outcome: rollBack(committing, error) };
+  }
+}
+
+/** What a repeat of an append answers: the first result, if the same ids stand at the same places. */
+function firstResult(
+  stream: string,
+  expectedRevision: ExpectedRevision,
+  events: readonly EncodedEvent[],
+): WriteOutcome | undefined {
+  let revision = expectedRevision === 'no-stream' ? -1 : expectedRevision;
+  let place = 0;
+  for (const [id] of events) {
+    const row = selectAt.get(stream, ++revision) as { id: string; place: number } | undefined;
+    if (row?.id !== id) return undefined;
+    place = row.place;
+  }
+  return { revision, place };
+}
+
+/**
+ * Was the failed group written? No, if SQLite failed before its commit record was whole in the file.
+ * After that (in fsync, or in growing the shared index that follows it) the record may come back
+ * when the file is opened after a crash.
+ */
+function rollBack(committing: boolean, error: unknown): 'not done' | 'unknown' {
+  try {
+    if (db.isTransaction) db.exec('ROLLBACK');
+  } catch {
+    return 'unknown';
+  }
+  const code = extendedResultCode(error);
+  return !committing || code === SQLITE_BUSY || DISK_FULL.includes(code) ? 'not done' : 'unknown';
+}

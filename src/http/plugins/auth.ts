@@ -1,0 +1,79 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type Caller, type Permission, permits, permitsSomewhere } from '../../domain/authorization.js';
+import { KeyledgerError } from '../../domain/errors.js';
+import { type TokenFault, TokenRefused, type VerifyToken } from '../../security/tokens.js';
+import { addressGroup, clientAddress } from './client-address.js';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who the bearer token says is asking, or why it says nothing. */
+    caller: Caller | KeyledgerError | undefined;
+    /** Comes by the thousand: it is not worth a line in the log. */
+    quietLog?: boolean;
+  }
+  interface FastifyContextConfig {
+    /**
+     * What the caller must be allowed to do in the repository of the path; in some repository, if it names none.
+     * It may depend on the query.
+     */
+    permission?: Permission | ((query: object) => Permission);
+    /** What an unexpected failure says. */
+    failure?: string;
+  }
+}
+
+const BEARER = /^Bearer +([^\s,]+)$/i;
+
+/**
+ * First look at the token; a caller without one is counted by the rate limit all the same.
+ * @param onRefused called with why a token was refused
+ */
+export const authenticate =
+  (verify: VerifyToken, onRefused: (fault: TokenFault) => void) =>
+  (request: FastifyRequest, _: FastifyReply, done: (error?: Error) => void): void => {
+    const token = BEARER.exec(request.headers.authorization ?? '')?.[1];
+    const known = token ? verify(token) : new KeyledgerError('UNAUTHENTICATED');
+    const take = (caller: Caller | KeyledgerError) => {
+      request.caller = caller;
+      done();
+    };
+    const fail = (error: Error) => {
+      if (!(error instanceof KeyledgerError)) return done(error);
+      const { cause } = error;
+      if (cause instanceof TokenRefused) {
+        const { fault, message } = cause;
+        onRefused(fault);
+        request.log.debug({ requestId: request.id, fault, why: message }, 'bearer token refused');
+      }
+      take(error);
+    };
+    if (known instanceof Promise) known.then(take, fail);
+    else take(known);
+  };
+
+/** @throws KeyledgerError UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE */
+export function authorise(request: FastifyRequest): void {
+  const caller = callerOf(request);
+  const { permission: needed } = request.routeOptions.config;
+  const permission = typeof needed === 'function' ? needed(request.query as object) : needed;
+  const { repoId } = request.params as { repoId?: string };
+  const may =
+    permission !== undefined &&
+    (repoId === undefined ? permitsSomewhere(caller, permission) : permits(caller, repoId, permission));
+  if (!may) throw new KeyledgerError('FORBIDDEN');
+}
+
+/** @throws KeyledgerError UNAUTHENTICATED, UNAVAILABLE */
+export function callerOf({ caller }: FastifyRequest): Caller {
+  if (!caller) throw new KeyledgerError('UNAUTHENTICATED');
+  if (caller instanceof KeyledgerError) throw caller;
+  return caller;
+}
+
+/** What the rate limit counts: the caller, or the address of a caller without a good token. */
+export const rateLimitKey = (request: FastifyRequest): string => {
+  const { caller } = request;
+  return caller && !(caller instanceof KeyledgerError)
+    ? JSON.stringify([caller.issuer, caller.subject])
+    : addressGroup(clientAddress(request));
+};

@@ -1,0 +1,139 @@
+import type { FastifyReply, FastifyRequest, HTTPMethods } from 'fastify';
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { KeyledgerError } from '../../../domain/errors.js';
+import type { InvalidReason } from '../../../projections/verify.js';
+import { AiType, errors, RepoParams } from '../../schemas.js';
+import type { VerifyDependencies } from './verify.js';
+
+const { repoId: RepoId } = RepoParams.shape;
+
+/** Unlike elsewhere no unknown parameter is ignored: a restriction that is not understood must not be dropped. */
+const ForwardQuery = z.strictObject({
+  repoId: RepoId.optional().describe('Valid for this repository only'),
+  aiType: AiType.optional().describe('Valid for this provider only'),
+});
+const ForwardHeaders = z.object({
+  'x-api-key': z
+    .string()
+    .optional()
+    .describe('Access key; X-Api-Secret with it. Takes precedence over Authorization'),
+  'x-api-secret': z.string().optional(),
+  'keyledger-require-repo-id': RepoId.optional().describe(
+    'Set by the proxy: valid for this repository only, whatever the query says',
+  ),
+  'keyledger-require-ai-type': AiType.optional().describe('Set by the proxy: valid for this provider only'),
+});
+
+/** What a proxy does not let pass as who the caller is not; anything else is a key that may not be used here now. */
+const UNAUTHENTICATED: readonly InvalidReason[] = [
+  'MALFORMED',
+  'UNKNOWN',
+  'BAD_SECRET',
+  'DELETED',
+  'EXPIRED',
+];
+/** Who does not hold the secret is told no more than that. */
+const WITHOUT_REASON: readonly InvalidReason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
+
+const SCHEMA = { headers: ForwardHeaders, response: { 200: z.null(), ...errors } };
+
+/**
+ * Is the credential of a proxied request good? For proxies that ask about each request before they hand it
+ * on: nginx (auth_request), Traefik (ForwardAuth), Caddy (forward_auth), Envoy (HTTP ext_authz, which asks
+ * with the method of the request and with its path behind ours). See docs/how-to/gateways.md.
+ */
+export const verifyForwardRoutes =
+  ({ queries, lastUsedTracker, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
+  async (app) => {
+    // Whatever body comes along is not ours to read.
+    app.removeAllContentTypeParsers();
+    app.addContentTypeParser('*', (_, payload, done) => {
+      payload.resume();
+      done(null);
+    });
+
+    const answer = (request: FastifyRequest, reply: FastifyReply, query: Requirement): void => {
+      const [accessKey, secret] = credentialOf(request);
+      const verdict = queries.verify({ accessKey, secret, ...query, sees: () => true });
+      if (!verdict.valid) throw refusalError(verdict.reason);
+      const { apiKeyId, repoId, aiType } = verdict.key;
+      const byProxy = requiredByProxy(request);
+      if ((byProxy.repoId ?? repoId) !== repoId) throw refusalError('WRONG_REPO');
+      if ((byProxy.aiType ?? aiType) !== aiType) throw refusalError('WRONG_AI_TYPE');
+      lastUsedTracker.record(apiKeyId, clock());
+      reply
+        .headers({
+          'keyledger-key-id': apiKeyId,
+          'keyledger-repo-id': repoId,
+          'keyledger-ai-type': aiType,
+        })
+        .send();
+    };
+
+    app.get(
+      '/verify/forward',
+      {
+        config: { members: false },
+        schema: {
+          ...SCHEMA,
+          querystring: ForwardQuery,
+          operationId: 'verifyForwardedRequest',
+          summary:
+            'Is the API key of a proxied request good? It is in Keyledger-Key-Id, -Repo-Id and -Ai-Type',
+          tags: ['Verification'],
+          security: [{ apiKeyAsBasic: [] }, { apiKeyAsBearer: [] }, { apiKey: [], apiSecret: [] }],
+        },
+      },
+      (request, reply) => answer(request, reply, request.query),
+    );
+    const others = app.supportedMethods.filter((method) => !['GET', 'HEAD'].includes(method));
+    const restricted = (url: string, method: string[]) =>
+      app.route({
+        url,
+        method: method as HTTPMethods[],
+        config: { members: false },
+        schema: { ...SCHEMA, querystring: ForwardQuery, hide: true },
+        handler: (request, reply) => answer(request, reply, request.query),
+      });
+    restricted('/verify/forward', others);
+    restricted('/verify/forward/', app.supportedMethods);
+    // Behind our path stands what the client asked for: its query is not for us.
+    app.route({
+      url: '/verify/forward/*',
+      method: app.supportedMethods as HTTPMethods[],
+      schema: { ...SCHEMA, hide: true },
+      handler: (request, reply) => answer(request, reply, {}),
+    });
+  };
+
+/** What a key must be for. */
+type Requirement = z.infer<typeof ForwardQuery>;
+
+/** The headers have been validated: a doubled one is a list, and no repository or provider. */
+const requiredByProxy = ({ headers }: FastifyRequest): Requirement => ({
+  repoId: headers['keyledger-require-repo-id'] as string | undefined,
+  aiType: headers['keyledger-require-ai-type'] as Requirement['aiType'],
+});
+
+const NO_CREDENTIAL = ['', ''] as const;
+
+/** Access key and secret, from the headers of a request; empty text if they carry none. */
+function credentialOf({ headers }: FastifyRequest): readonly [accessKey: string, secret: string] {
+  const { 'x-api-key': key, 'x-api-secret': secret, authorization = '' } = headers;
+  if (typeof key === 'string' && key !== '') return [key, typeof secret === 'string' ? secret : ''];
+  const [, scheme = '', value = ''] = /^(Basic|Bearer) +(\S+) *$/i.exec(authorization) ?? [];
+  return scheme.toLowerCase() === 'basic'
+    ? split(Buffer.from(value, 'base64').toString('latin1'), ':')
+    : split(value, '.');
+}
+
+function split(text: string, separator: string): readonly [string, string] {
+  const at = text.indexOf(separator);
+  return at < 0 ? NO_CREDENTIAL : [text.slice(0, at), text.slice(at + 1)];
+}
+
+function refusalError(reason: InvalidReason): KeyledgerError {
+  const details = WITHOUT_REASON.includes(reason) ? {} : { reason };
+  return new KeyledgerError(UNAUTHENTICATED.includes(reason) ? 'BAD_CREDENTIAL' : 'KEY_REFUSED', { details });
+}

@@ -1,0 +1,122 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import { KeyledgerError } from '../../../domain/errors.js';
+import { resumeTokenOf } from '../../../event-store/resume-token.js';
+import type { Queries } from '../../../projections/queries.js';
+import type { Attempt, Cursor } from '../../../subscribers/webhooks/delivery-store.js';
+import type { WebhookDispatcher } from '../../../subscribers/webhooks/dispatcher.js';
+import { errors } from '../../schemas.js';
+import { requireWebhook, WebhookParams } from './schemas.js';
+
+const status = z.int().nullable().describe('null: there was no answer, and error says why');
+const error = z.string().nullable();
+const ms = z.int().describe('How long it took, in milliseconds');
+const Delivery = z
+  .object({
+    eventId: z.string().describe('The webhook-id of the call'),
+    type: z.string(),
+    position: z.string(),
+    at: z.iso.datetime(),
+    ms,
+    status,
+    error,
+  })
+  .meta({ id: 'Delivery' });
+const DeliveriesResponse = z.object({
+  success: z.literal(true),
+  deliveries: z.array(Delivery).describe('The last 100 calls, newest first'),
+  toldTo: z
+    .string()
+    .nullable()
+    .describe('Position of the last event that the endpoint has taken; null: none yet'),
+  failing: z
+    .object({ since: z.iso.datetime(), tries: z.int(), nextAt: z.iso.datetime() })
+    .nullable()
+    .describe('Of the event behind it'),
+});
+const PingResponse = z.object({
+  success: z.literal(true),
+  delivered: z.boolean().describe('Did it answer with 2xx?'),
+  status,
+  error,
+  ms,
+});
+const tags = ['Webhooks'];
+
+/** What became of calls of an endpoint. */
+export const webhookDeliveryRoutes =
+  ({
+    queries,
+    webhookDispatcher,
+  }: {
+    readonly queries: Queries;
+    readonly webhookDispatcher: WebhookDispatcher;
+  }): FastifyPluginAsyncZod =>
+  async (app) => {
+    app.get(
+      '/repo/:repoId/webhook/:webhookId/deliveries',
+      {
+        config: { permission: 'feed' },
+        schema: {
+          operationId: 'getRepoWebhookDeliveries',
+          summary: 'The last calls of an endpoint, and how far it has been told',
+          tags,
+          params: WebhookParams,
+          response: { 200: DeliveriesResponse, ...errors },
+        },
+      },
+      async (request) => {
+        const { webhook, from } = requireWebhook(await queries.webhooks(undefined), request.params);
+        const { cursor, attempts } = await webhookDispatcher
+          .deliveryStatus(webhook.webhookId)
+          .catch((cause: unknown) => {
+            throw new KeyledgerError('UNAVAILABLE', { cause });
+          });
+        return {
+          success: true as const,
+          deliveries: attempts.map(attemptView),
+          toldTo: cursor ? toldTo(cursor) : from,
+          failing: failing(cursor),
+        };
+      },
+    );
+
+    app.post(
+      '/repo/:repoId/webhook/:webhookId/ping',
+      {
+        config: { permission: 'change' },
+        schema: {
+          operationId: 'pingRepoWebhook',
+          summary: 'Call an endpoint once, with a WebhookPing that is in no log, also while it is paused',
+          tags,
+          params: WebhookParams,
+          response: { 200: PingResponse, ...errors },
+        },
+      },
+      async (request) => {
+        const { webhook } = requireWebhook(await queries.webhooks(undefined), request.params);
+        if (webhook.status === 'unavailable') {
+          throw new KeyledgerError('WEBHOOK_QUARANTINED', { details: { id: webhook.webhookId } });
+        }
+        const answer = await webhookDispatcher.ping(webhook);
+        if (!answer) throw new KeyledgerError('UNAVAILABLE', { message: SECRET_UNAVAILABLE });
+        const { status, error, ms } = answer;
+        const delivered = status !== null && status >= 200 && status < 300;
+        return { success: true as const, delivered, status, error, ms };
+      },
+    );
+  };
+
+const SECRET_UNAVAILABLE = 'The secret of this webhook cannot be opened: its master key is gone; rotate it';
+
+const attemptView = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).toISOString() });
+
+/** The bookmark of the event that the endpoint has taken last; before the first one, where it begins. */
+const toldTo = ({ position, eventId }: Cursor): string | null =>
+  position !== null && eventId !== null ? resumeTokenOf({ position, id: eventId }) : position;
+
+function failing(cursor: Cursor | undefined) {
+  if (!cursor?.failing) return null;
+  const { since, tries, nextAt } = cursor.failing;
+  return { since: new Date(since).toISOString(), tries, nextAt: new Date(nextAt).toISOString() };
+}

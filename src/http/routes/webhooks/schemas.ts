@@ -1,0 +1,76 @@
+import type { FastifyReply } from 'fastify';
+import { z } from 'zod';
+import { KeyledgerError } from '../../../domain/errors.js';
+import { isWebhookId } from '../../../domain/webhook.js';
+import { EVENT_TYPES } from '../../../event-store/event-schemas.js';
+import type { Position } from '../../../event-store/position.js';
+import type { Queries } from '../../../projections/queries.js';
+import type { WebhookEntry, WebhookIndex } from '../../../projections/webhook-index.js';
+import { allowsHost, FORBIDDEN_ADDRESS, schemePolicies } from '../../../subscribers/webhooks/ssrf-guard.js';
+import { RepoParams } from '../../schemas.js';
+
+/** What the routes of webhooks take and answer. */
+
+export const WebhookParams = RepoParams.extend({ webhookId: z.string().toLowerCase() });
+
+/** The one answer that carries its secret. */
+export const IssuedWebhook = z.object({
+  success: z.literal(true),
+  id: z.uuid(),
+  secret: z.string().describe('whsec_…, as of Standard Webhooks; it is never shown again'),
+});
+
+const LONGEST_URL = 2048;
+
+/** @param networks of the operator's own, in which webhooks may be; http is only for those */
+export function webhookUrl(networks: readonly string[]) {
+  const http = networks.length > 0;
+  const policy = schemePolicies(networks);
+  const rule = `must be an ${http ? 'http(s)' : 'https'} address of at most ${LONGEST_URL} characters, without user, password and fragment`;
+  return z.string(rule).transform((text, context) => {
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    const isKnown = url && (url.protocol === 'https:' || (http && url.protocol === 'http:'));
+    // As it is kept and called: parsing makes nine characters of one, and keeps the # of an empty fragment.
+    const fits = url && url.href.length <= LONGEST_URL && !url.href.includes('#');
+    if (isKnown && fits && !url.username && !url.password) {
+      if (allowsHost(policy, url)) return url.href;
+      context.addIssue({ code: 'custom', message: FORBIDDEN_ADDRESS });
+      return z.NEVER;
+    }
+    context.addIssue({ code: 'custom', message: rule });
+    return z.NEVER;
+  });
+}
+
+const TYPE_RULE = `must be a list of one or several of ${EVENT_TYPES.join(', ')}, or null for all but AuditAccessed`;
+export const TypeList = z
+  .array(z.string(TYPE_RULE), TYPE_RULE)
+  .min(1, TYPE_RULE)
+  .refine((types) => types.every((type) => EVENT_TYPES.includes(type)), TYPE_RULE)
+  .transform((types) => EVENT_TYPES.filter((type) => types.includes(type)))
+  .nullable();
+
+/** @throws KeyledgerError WEBHOOK_NOT_FOUND: an id that cannot be one; NOT_FOUND: an address that ends in a slash */
+export function requireWebhookId(webhookId: string): string {
+  if (webhookId === '') throw new KeyledgerError('NOT_FOUND');
+  if (!isWebhookId(webhookId)) throw new KeyledgerError('WEBHOOK_NOT_FOUND');
+  return webhookId;
+}
+
+/** @throws KeyledgerError WEBHOOK_NOT_FOUND: none, a deleted one, or that of another repository */
+export function requireWebhook(
+  webhooks: WebhookIndex,
+  { repoId, webhookId }: { readonly repoId: string; readonly webhookId: string },
+): WebhookEntry {
+  const entry = webhooks.entryOf(requireWebhookId(webhookId));
+  if (entry?.webhook.repoId !== repoId || entry.webhook.status === 'deleted') {
+    throw new KeyledgerError('WEBHOOK_NOT_FOUND');
+  }
+  return entry;
+}
+
+/** A change waits for its own projection; whether that comes in time changes nothing of its success. */
+export async function awaitIndex(reply: FastifyReply, queries: Queries, position: Position): Promise<void> {
+  reply.header('keyledger-position', position);
+  await queries.hasIndexed(position);
+}

@@ -1,0 +1,150 @@
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import type { BaseLogger } from 'pino';
+import type { LastUse, LastUsedStore } from './last-used-store.js';
+
+const FLUSH_MS = 60_000;
+/** What is left when the service stops has so long to be written, in milliseconds. */
+const STOP_TIMEOUT_MS = 2000;
+/** Keys that are written or read between two turns of the event loop. */
+const CHUNK_SIZE = 250;
+/** A large Map grows and shrinks in steps of 100 ms, in which nothing is verified; 256 small ones do not. */
+const PART_COUNT = 256;
+
+/**
+ * When each key was last used, right to the minute. It may be lost (a process that is killed, a store
+ * that is out of reach for long), and nothing else fails or waits because of it.
+ */
+export class LastUsedTracker {
+  readonly #store: LastUsedStore;
+  readonly #logger: BaseLogger;
+  readonly #timer: NodeJS.Timeout;
+  /** The latest use of each key that the store does not have yet. */
+  readonly #unwritten: readonly Map<string, number>[] = Array.from({ length: PART_COUNT }, () => new Map());
+  #flushing: Promise<void> | undefined;
+  #outage = false;
+  #stopped: Promise<void> | undefined;
+  #closed = false;
+
+  /**
+   * @param store belongs to this from now on
+   * @param intervalMs how often what is new is written
+   */
+  constructor(store: LastUsedStore, logger: BaseLogger, intervalMs = FLUSH_MS) {
+    this.#store = store;
+    this.#logger = logger;
+    this.#timer = setInterval(() => void this.#flush(), intervalMs).unref();
+  }
+
+  /** @param at milliseconds since 1970 */
+  record(apiKeyId: string, at: number): void {
+    this.#partOf(apiKeyId).set(apiKeyId, at);
+  }
+
+  /**
+   * Stores uses that another process reports, a few hundred at most: it forgets them when this returns.
+   * @throws Error the store is out of reach
+   */
+  report(uses: readonly LastUse[]): Promise<void> {
+    return this.#store.write(uses);
+  }
+
+  /**
+   * The last use of each of the keys that was used, in milliseconds since 1970.
+   * @throws Error the store is out of reach
+   */
+  async lastUsed(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const found = new Map<string, number>();
+    for (let from = 0; from < apiKeyIds.length; from += CHUNK_SIZE) {
+      if (from > 0) await setImmediate();
+      const ids = apiKeyIds.slice(from, from + CHUNK_SIZE);
+      // Looked at before the store: what is written meanwhile is in one of them.
+      const unwritten = ids.map((id) => this.#partOf(id).get(id));
+      const stored = await this.#store.read(ids);
+      ids.forEach((id, i) => {
+        const at = Math.max(unwritten[i] ?? -1, stored.get(id) ?? -1);
+        if (at >= 0) found.set(id, at);
+      });
+    }
+    return found;
+  }
+
+  /** Writes what is left, as far as that is possible within two seconds, and closes the store. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#finish();
+    return this.#stopped;
+  }
+
+  async #finish(): Promise<void> {
+    clearInterval(this.#timer);
+    const written = new AbortController();
+    const rest = async () => {
+      await this.#flushing;
+      await this.#flush();
+      written.abort();
+    };
+    const late = setTimeout(STOP_TIMEOUT_MS, undefined, { signal: written.signal }).catch(() => undefined);
+    await Promise.race([rest(), late]);
+    this.#closed = true;
+    await this.#store.close();
+  }
+
+  /** One at a time: a flush that takes longer than the interval is not overtaken. */
+  #flush(): Promise<void> {
+    this.#flushing ??= this.#writeAll().finally(() => {
+      this.#flushing = undefined;
+    });
+    return this.#flushing;
+  }
+
+  async #writeAll(): Promise<void> {
+    try {
+      const uses = this.#uses();
+      for (let chunk = take(uses, CHUNK_SIZE); chunk.length > 0; chunk = take(uses, CHUNK_SIZE)) {
+        await this.#store.write(chunk);
+        for (const [id, at] of chunk) {
+          const part = this.#partOf(id);
+          if (part.get(id) === at) part.delete(id);
+        }
+        await setImmediate();
+        if (this.#closed) return;
+        if (this.#outage) this.#logger.info('Last uses of keys are written again');
+        this.#outage = false;
+      }
+    } catch (error) {
+      // What was not written stays where it is, for the next flush.
+      if (!this.#outage && !this.#closed)
+        this.#logger.warn(
+          { err: { message: (error as Error).message } },
+          'Last uses of keys cannot be written',
+        );
+      this.#outage = true;
+    }
+  }
+
+  /**
+   * Every key that is unwritten when its part is come to, once: one that is used again meanwhile either is
+   * still to come, or stays or comes in behind for the next flush.
+   */
+  *#uses(): Generator<LastUse> {
+    for (const part of this.#unwritten) {
+      const uses = part.entries();
+      for (let left = part.size; left > 0; left--) yield uses.next().value as [string, number];
+    }
+  }
+
+  /** Ids are UUIDs, so the first digits are as good as a hash, and what is written together lies together. */
+  #partOf(id: string): Map<string, number> {
+    const hash = id.charCodeAt(0) * 961 + id.charCodeAt(1) * 31 + id.charCodeAt(2);
+    return this.#unwritten[hash & (PART_COUNT - 1)] as Map<string, number>;
+  }
+}
+
+function take<T>(from: Iterator<T>, count: number): T[] {
+  const taken: T[] = [];
+  while (taken.length < count) {
+    const next = from.next();
+    if (next.done) break;
+    taken.push(next.value);
+  }
+  return taken;
+}

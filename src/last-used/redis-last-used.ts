@@ -1,0 +1,70 @@
+import { crc32 } from 'node:zlib';
+import { type Connection, connectRedis } from '../redis/connection.js';
+import { redisErrorMapper, withMappedErrors } from '../redis/report.js';
+import type { LastUse, LastUsedStore } from './last-used-store.js';
+
+/** Sorted sets of uses, each on one node of a cluster. Part of the stored form. */
+const PARTITIONS = 16;
+
+/**
+ * Last uses in Redis, which need not be there yet: sorted sets `<prefix>:{usage-<n>}` of key ids, whose
+ * scores are milliseconds since 1970.
+ * @param url as of connectRedis
+ * @param prefix of every key in Redis
+ */
+export function openRedisLastUsedStore(url: string, prefix: string): LastUsedStore {
+  const redis = connectRedis(url);
+  return withMappedErrors<LastUsedStore>(new RedisLastUsedStore(redis, prefix), redisErrorMapper(redis, url));
+}
+
+class RedisLastUsedStore implements LastUsedStore {
+  readonly #redis: Connection;
+  readonly #prefix: string;
+
+  constructor(redis: Connection, prefix: string) {
+    this.#redis = redis;
+    this.#prefix = prefix;
+  }
+
+  async write(batch: readonly LastUse[]): Promise<void> {
+    const partitions = groupByPartition(batch, ([apiKeyId]) => apiKeyId);
+    await Promise.all(
+      partitions.map(([partition, uses]) =>
+        this.#redis.zadd(this.#key(partition), 'GT', ...uses.flatMap(([apiKeyId, at]) => [at, apiKeyId])),
+      ),
+    );
+  }
+
+  async read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const found = new Map<string, number>();
+    await Promise.all(
+      groupByPartition(apiKeyIds, (id) => id).map(async ([partition, ids]) => {
+        const scores = await this.#redis.zmscore(this.#key(partition), ...ids);
+        ids.forEach((id, i) => {
+          const score = scores[i] ?? null;
+          if (score !== null) found.set(id, Number(score));
+        });
+      }),
+    );
+    return found;
+  }
+
+  async close(): Promise<void> {
+    this.#redis.disconnect();
+  }
+
+  #key(partition: number): string {
+    return `${this.#prefix}:{usage-${partition}}`;
+  }
+}
+
+function groupByPartition<T>(all: readonly T[], idOf: (one: T) => string): [partition: number, ones: T[]][] {
+  const partitions = new Map<number, T[]>();
+  for (const one of all) {
+    const partition = crc32(idOf(one)) % PARTITIONS;
+    const there = partitions.get(partition);
+    if (there) there.push(one);
+    else partitions.set(partition, [one]);
+  }
+  return [...partitions];
+}

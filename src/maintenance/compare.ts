@@ -1,0 +1,175 @@
+import { apiKeyStream } from '../domain/ai-api-key.js';
+import type { EventStore } from '../event-store/event-store.js';
+import type { Position } from '../event-store/position.js';
+import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, toListItem } from '../projections/list-item.js';
+import { heldBy } from '../projections/read-model.js';
+import {
+  type LiveGeneration,
+  readLiveGeneration,
+  sortedSetMember,
+  toDocument,
+} from '../projections/redis/generations.js';
+import { generationSets, groupByPartition, type Partition } from '../projections/redis/keys.js';
+import {
+  readKey,
+  readRepository,
+  type StoredRepository,
+  takeInventory,
+} from '../projections/redis/stored.js';
+import { countOf } from '../quantity.js';
+import type { Connection } from '../redis/connection.js';
+import { compareKey } from './compare-key.js';
+
+/** Something that the read model has otherwise than the log says. */
+export type Difference = {
+  readonly repoId: string | null;
+  readonly apiKeyId: string | null;
+  readonly difference: string;
+};
+
+export type Compared = {
+  readonly keys: number;
+  readonly differences: number;
+  /** Of the last event that the read model says it holds; undefined if it holds nothing. */
+  readonly position: Position | undefined;
+};
+
+export type ComparisonProgress = {
+  readonly found: (difference: Difference) => void;
+  /** So many more keys were looked at. */
+  readonly passed: (keys: number) => void;
+};
+
+/** Whether the read model is right cannot be told. */
+export class InconclusiveError extends Error {}
+
+/** A rebuild may take a partition's place while it is looked at. */
+const ATTEMPTS = 10;
+
+/**
+ * Compares what Redis serves with the fold of the log, key by key, while both go on growing. What is not
+ * alike at first sight is looked at alone, at one position of the log: see compareKey.
+ * @param entries every key, as the log had it at some position
+ * @throws InconclusiveError
+ */
+export async function compare(
+  log: EventStore,
+  redis: Connection,
+  prefix: string,
+  entries: Iterable<ApiKeyEntry>,
+  { found, passed }: ComparisonProgress,
+): Promise<Compared> {
+  const expected = groupByPartition([...entries].map(toListItem));
+  const { repositories, unknown } = await takeInventory(redis, prefix);
+  let [keys, differences, position] = [0, 0, '' as Position | ''];
+  for (const [number, [partition, generations]] of [...repositories].entries()) {
+    const items = expected.get(number) ?? [];
+    for (let attempt = 1; ; attempt++) {
+      if (attempt > ATTEMPTS) throw new InconclusiveError('The read model is being rebuilt again and again');
+      const live = await readLiveGeneration(redis, partition);
+      const stored = generations.get(live.generation) ?? [];
+      const mine = await comparePartition(log, redis, partition, live, items, stored);
+      if ((await readLiveGeneration(redis, partition)).generation !== live.generation) continue;
+      mine.forEach(found);
+      differences += mine.length;
+      if (live.checkpoint && live.checkpoint.position > position) position = live.checkpoint.position;
+      break;
+    }
+    keys += items.length;
+    passed(items.length);
+  }
+  for (const key of unknown)
+    found({ repoId: null, apiKeyId: null, difference: `nobody knows the key ${key}` });
+  return { keys, differences: differences + unknown.length, position: position || undefined };
+}
+
+/** @param stored the repositories that the live generation has keys for, whether it knows of it or not */
+async function comparePartition(
+  log: EventStore,
+  redis: Connection,
+  partition: Partition,
+  live: LiveGeneration,
+  items: readonly ListItem[],
+  stored: Iterable<string>,
+): Promise<Difference[]> {
+  const { generation, checkpoint } = live;
+  if (!checkpoint) {
+    if (items.length === 0 && generation === '') return [];
+    throw new InconclusiveError(
+      `The read model holds nothing of ${countOf(items.length, 'keys')}, and says so: start the service, or run projection rebuild`,
+    );
+  }
+  const differences: Difference[] = [];
+  if (!(await heldBy(log)(checkpoint))) {
+    const difference = `${partition.live} names an event that the log does not hold at ${checkpoint.position}`;
+    differences.push({ repoId: null, apiKeyId: null, difference });
+  }
+  const byRepository = new Map<string, ListItem[]>();
+  for (const item of items) {
+    const there = byRepository.get(item.repoId);
+    if (there) there.push(item);
+    else byRepository.set(item.repoId, [item]);
+  }
+  const [repos, quarantinedIds] = generationSets(partition, generation);
+  const known = new Set(await redis.smembers(repos));
+  const quarantined = new Set(await redis.smembers(quarantinedIds));
+  const ids = new Set(items.map(({ apiKeyId }) => apiKeyId));
+  for (const id of quarantined) {
+    if (ids.has(id) || (await existsInLog(log, id))) continue;
+    differences.push({
+      repoId: null,
+      apiKeyId: id,
+      difference: 'it is in quarantine, and the log holds no such key',
+    });
+  }
+  for (const repoId of new Set([...byRepository.keys(), ...stored])) {
+    const there = await readRepository(redis, partition, generation, repoId);
+    if (there.documents.size > 0 && !known.has(repoId) && !(await redis.sismember(repos, repoId))) {
+      differences.push({ repoId, apiKeyId: null, difference: `${repos} does not name the repository` });
+    }
+    for (const [apiKeyId, members] of findSuspects(byRepository.get(repoId) ?? [], there, quarantined)) {
+      const key = { repoId, apiKeyId };
+      const read = (member: string) => readKey(redis, partition, generation, key, member);
+      for (const difference of await compareKey(log, key, members, read)) {
+        differences.push({ ...key, difference });
+      }
+    }
+  }
+  return differences;
+}
+
+async function existsInLog(log: EventStore, apiKeyId: string): Promise<boolean> {
+  for await (const _ of log.readStream(apiKeyStream(apiKeyId))) return true;
+  return false;
+}
+
+/** The keys that are not alike at first sight, and where the lists have them. */
+function findSuspects(
+  items: readonly ListItem[],
+  { documents, all, list }: StoredRepository,
+  quarantined: ReadonlySet<string>,
+): Map<string, Set<string>> {
+  const suspects = new Map<string, Set<string>>();
+  const suspect = (id: string) => {
+    const members = suspects.get(id) ?? new Set();
+    suspects.set(id, members);
+    return members;
+  };
+  const members = new Map(items.map((item) => [item.apiKeyId, sortedSetMember(item)]));
+  for (const item of items) {
+    const member = sortedSetMember(item);
+    const isAlike =
+      documents.get(item.apiKeyId) === toDocument(item) &&
+      all.has(member) &&
+      list.has(member) === (item.status !== 'deleted') &&
+      quarantined.has(item.apiKeyId) === (item.status === 'unavailable');
+    if (!isAlike) suspect(item.apiKeyId);
+  }
+  for (const id of documents.keys()) if (!members.has(id)) suspect(id);
+  for (const member of [...all, ...list]) {
+    const id = member.slice(member.indexOf('|') + 1);
+    if (members.get(id) !== member) suspect(id).add(member);
+  }
+  return suspects;
+}

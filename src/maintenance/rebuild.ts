@@ -1,0 +1,158 @@
+import { isApiKeyStream } from '../domain/ai-api-key.js';
+import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
+import type { Position } from '../event-store/position.js';
+import { type ApiKeyEntry, evolveApiKeyEntry } from '../projections/api-key-index.js';
+import { type ListItem, toListItem } from '../projections/list-item.js';
+import { type Checkpoint, heldBy } from '../projections/read-model.js';
+import {
+  beginGeneration,
+  type LiveGeneration,
+  newGenerationName,
+  readLiveGeneration,
+  type SwapResult,
+  swapGeneration,
+  sweep,
+  touchGeneration,
+  writeItems,
+} from '../projections/redis/generations.js';
+import {
+  groupByPartition,
+  PARTITIONS,
+  type Partition,
+  partitionKeys,
+  versionRoot,
+} from '../projections/redis/keys.js';
+import { registerVersion } from '../projections/redis/versions.js';
+import type { Connection } from '../redis/connection.js';
+
+export type Rebuilt = {
+  readonly generation: string;
+  readonly events: number;
+  readonly keys: number;
+  /** Of the last event that it held when it took over; null if the log is empty. */
+  readonly position: Position | null;
+};
+
+export type RebuildProgress = {
+  readonly folded: (event: RecordedEvent) => void;
+  /** So many more keys of so many. */
+  readonly written: (keys: number, total: number) => void;
+};
+
+/**
+ * Builds a generation of the read model from the whole log, beside the one that is served, and lets it take
+ * over when it has caught up: each partition at once, and never back in the log. What was served before is
+ * removed. If this ends early, what is served stays; what it leaves behind is removed by a later one.
+ * @throws GenerationLost
+ */
+export async function rebuild(
+  log: EventStore,
+  redis: Connection,
+  prefix: string,
+  progress: RebuildProgress,
+): Promise<Rebuilt> {
+  const generation = newGenerationName();
+  const partitions = Array.from({ length: PARTITIONS }, (_, number) =>
+    partitionKeys(versionRoot(prefix), number),
+  );
+  const fold = new LogFold(log, progress.folded);
+  await registerVersion(redis, prefix);
+  await fold.catchUp();
+  const items = fold.takeChanges();
+  const byPartition = groupByPartition(items);
+  for (const [number, partition] of partitions.entries()) {
+    await sweep(redis, partition);
+    await beginGeneration(redis, partition, generation);
+    const own = byPartition.get(number) ?? [];
+    await writePartition(redis, partition, generation, own);
+    for (const waiting of partitions.slice(0, number)) {
+      if ((await touchGeneration(redis, waiting, generation)) !== 'OK') throw new GenerationLost();
+    }
+    progress.written(own.length, items.length);
+  }
+  for (const [number, partition] of partitions.entries()) {
+    for (let answer = 'BEHIND'; answer !== 'OK'; ) {
+      const live = await readLiveGeneration(redis, partition);
+      await fold.catchUp();
+      for (const [changed, changes] of groupByPartition(fold.takeChanges())) {
+        const behind = partitions[changed];
+        if (behind && changed >= number) await writePartition(redis, behind, generation, changes);
+      }
+      answer = await swapPartition(log, redis, partition, generation, live, fold.checkpoint);
+    }
+  }
+  return { generation, events: fold.events, keys: fold.keys, position: fold.checkpoint?.position ?? null };
+}
+
+/** @throws GenerationLost */
+async function writePartition(
+  redis: Connection,
+  partition: Partition,
+  generation: string,
+  items: readonly ListItem[],
+): Promise<void> {
+  const written = await writeItems(redis, partition, generation, items, 'building');
+  if (written !== 'OK') throw new GenerationLost();
+}
+
+/** @throws GenerationLost */
+async function swapPartition(
+  log: EventStore,
+  redis: Connection,
+  partition: Partition,
+  generation: string,
+  live: LiveGeneration,
+  checkpoint: Checkpoint | undefined,
+): Promise<SwapResult> {
+  // One that the log does not hold is of another log, or of a later day of one that was restored.
+  const direction = live.checkpoint && (await heldBy(log)(live.checkpoint)) ? 'forward' : 'any';
+  const own = checkpoint ? generation : '';
+  const answer = await swapGeneration(redis, partition, own, live.generation, checkpoint, direction);
+  if (answer === 'LOST') throw new GenerationLost();
+  return answer;
+}
+
+/** The generation is gone: Redis was emptied, or went back in time. */
+export class GenerationLost extends Error {
+  constructor() {
+    super('Redis has lost the new generation; what it serves was not touched. Run it again');
+    this.name = 'GenerationLost';
+  }
+}
+
+/** What the log says by now, and the keys that have changed since they were last taken. */
+class LogFold {
+  readonly #log: EventStore;
+  readonly #folded: (event: RecordedEvent) => void;
+  readonly #entries = new Map<string, ApiKeyEntry>();
+  #changed = new Set<string>();
+  events = 0;
+  checkpoint: Checkpoint | undefined;
+
+  constructor(log: EventStore, folded: (event: RecordedEvent) => void) {
+    this.#log = log;
+    this.#folded = folded;
+  }
+
+  async catchUp(): Promise<void> {
+    for await (const event of this.#log.readAll(this.checkpoint?.position)) {
+      if (isApiKeyStream(event.stream)) {
+        this.#entries.set(event.stream, evolveApiKeyEntry(this.#entries.get(event.stream), event));
+        this.#changed.add(event.stream);
+      }
+      this.events++;
+      this.checkpoint = { position: event.position, eventId: event.id };
+      this.#folded(event);
+    }
+  }
+
+  get keys(): number {
+    return this.#entries.size;
+  }
+
+  takeChanges(): ListItem[] {
+    const items = [...this.#changed].flatMap((stream) => this.#entries.get(stream) ?? []).map(toListItem);
+    this.#changed = new Set();
+    return items;
+  }
+}

@@ -1,0 +1,65 @@
+import { crc32 } from 'node:zlib';
+import { READ_MODEL_VERSION } from '../list-item.js';
+
+/**
+ * The keys of the read model in Redis. Those of a partition carry the same hash tag, so that a cluster keeps
+ * them together; a repository is wholly in one partition. `<p>` is `<prefix>:<version>:{<partition>}`.
+ *
+ * | key | type | content |
+ * |---|---|---|
+ * | `<p>:live` | hash | generation that is served; position, eventId: everything up to there is in it |
+ * | `<p>:generations` | hash | generation that is being built, or was replaced -> when it was last written to, in milliseconds |
+ * | `<p>:<generation>:repos` | set | the repositories that it holds |
+ * | `<p>:<generation>:quarantined` | set | ids of its keys that are unavailable |
+ * | `<p>:<generation>:items:<repo>` | hash | key id -> revision, a blank, the document as JSON |
+ * | `<p>:<generation>:all:<repo>` | sorted set | `<created position>\|<key id>` of its keys, all of score 0 |
+ * | `<p>:<generation>:list:<repo>` | sorted set | the same, of the keys that are not deleted |
+ */
+
+/** Part of the stored form. */
+export const PARTITIONS = 16;
+
+/** Of one version of the projection: another has keys of its own, so that releases can share a Redis. */
+export const versionRoot = (prefix: string): string => `${prefix}:${READ_MODEL_VERSION}`;
+
+export const partitionOf = (repoId: string): number => crc32(repoId) % PARTITIONS;
+
+/** By the number of their partition. */
+export function groupByPartition<T extends { readonly repoId: string }>(
+  items: readonly T[],
+): Map<number, T[]> {
+  const partitions = new Map<number, T[]>();
+  for (const item of items) {
+    const number = partitionOf(item.repoId);
+    const there = partitions.get(number);
+    if (there) there.push(item);
+    else partitions.set(number, [item]);
+  }
+  return partitions;
+}
+
+export type Partition = { readonly base: string; readonly live: string; readonly generations: string };
+
+export function partitionKeys(root: string, number: number): Partition {
+  const base = `${root}:{${number}}`;
+  return { base, live: `${base}:live`, generations: `${base}:generations` };
+}
+
+/** What a generation holds beside its repositories. */
+export const generationSets = (
+  { base }: Partition,
+  generation: string,
+): [repos: string, quarantined: string] => [
+  `${base}:${generation}:repos`,
+  `${base}:${generation}:quarantined`,
+];
+
+export const repositoryKeys = (
+  { base }: Partition,
+  generation: string,
+  repoId: string,
+): [items: string, all: string, list: string] => [
+  `${base}:${generation}:items:${repoId}`,
+  `${base}:${generation}:all:${repoId}`,
+  `${base}:${generation}:list:${repoId}`,
+];

@@ -1,0 +1,74 @@
+import { Cluster } from 'ioredis';
+import type { BaseLogger } from 'pino';
+import type { Connection } from '../../redis/connection.js';
+import { READ_MODEL_VERSION } from '../list-item.js';
+import { sweep } from './generations.js';
+import { PARTITIONS, partitionKeys, versionRoot } from './keys.js';
+
+/** How often an instance says that its version of the read model is in use, and for how long that counts (ms). */
+const ANNOUNCE_MS = 20_000;
+const PRESENCE_TTL_MS = 60_000;
+
+/** Makes a version known, so that it can be removed once. */
+export const registerVersion = (redis: Connection, prefix: string): Promise<number> =>
+  redis.sadd(`${prefix}:versions`, READ_MODEL_VERSION);
+
+/**
+ * Which versions of the read model are in use in a Redis: `<prefix>:versions` names them all, and
+ * `<prefix>:<version>:{writer}:present` is there while an instance serves one. A version before ours that
+ * nobody serves any more is removed. Should somebody be mistaken for gone, it restores what it needs.
+ * Of our own version, generations are removed that somebody began and did not finish.
+ */
+export class ReadModelVersions {
+  readonly #redis: Connection;
+  readonly #prefix: string;
+  readonly #logger: BaseLogger;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(redis: Connection, prefix: string, logger: BaseLogger) {
+    this.#redis = redis;
+    this.#prefix = prefix;
+    this.#logger = logger;
+  }
+
+  /** From now on this instance serves its version. */
+  async startAnnouncing(): Promise<void> {
+    this.#timer ??= setInterval(() => {
+      this.#announce().catch((error: Error) => this.#logger.debug({ err: error }, 'Redis takes no news'));
+    }, ANNOUNCE_MS).unref();
+    await this.#announce();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #announce(): Promise<void> {
+    await registerVersion(this.#redis, this.#prefix);
+    await this.#redis.set(this.#presence(READ_MODEL_VERSION), 1, 'PX', PRESENCE_TTL_MS);
+    for (let number = 0; number < PARTITIONS; number++) {
+      await sweep(this.#redis, partitionKeys(versionRoot(this.#prefix), number));
+    }
+    for (const version of await this.#redis.smembers(`${this.#prefix}:versions`)) {
+      if (Number(version) >= READ_MODEL_VERSION || (await this.#redis.exists(this.#presence(version))))
+        continue;
+      await this.#remove(version);
+      this.#logger.info(`Removed version ${version} of the read model, which nobody serves any more`);
+    }
+  }
+
+  #presence(version: number | string): string {
+    return `${this.#prefix}:${version}:{writer}:present`;
+  }
+
+  async #remove(version: string): Promise<void> {
+    const nodes = this.#redis instanceof Cluster ? this.#redis.nodes('master') : [this.#redis];
+    const match = `${this.#prefix}:${version}:{*`;
+    for (const node of nodes) {
+      for await (const keys of node.scanStream({ match, count: 1000 })) {
+        await Promise.all((keys as string[]).map((key) => node.unlink(key)));
+      }
+    }
+    await this.#redis.srem(`${this.#prefix}:versions`, version);
+  }
+}

@@ -1,0 +1,72 @@
+import { type AiApiKey, type AiType, secretHashesAt, statusAt } from '../domain/ai-api-key.js';
+import { hasHash, isAccessKey, isSecret } from '../security/credentials.js';
+
+/** Of a key what decides whether a credential is good. */
+export type Verifiable = Pick<
+  AiApiKey,
+  'repoId' | 'aiType' | 'status' | 'expiresAt' | 'secretHash' | 'oldSecret'
+>;
+
+/** A credential, where it is to be good for, and who asks: keys of repositories that they do not see are unknown. */
+export type VerifyRequest = {
+  readonly accessKey: string;
+  readonly secret: string;
+  readonly repoId?: string | undefined;
+  readonly aiType?: AiType | undefined;
+  readonly sees: (repoId: string) => boolean;
+};
+
+/** Why a credential is not good, in order of precedence. */
+export const INVALID_REASONS = [
+  'MALFORMED',
+  'UNKNOWN',
+  'BAD_SECRET',
+  'UNAVAILABLE',
+  'DELETED',
+  'SUSPENDED',
+  'EXPIRED',
+  'WRONG_REPO',
+  'WRONG_AI_TYPE',
+] as const;
+export type InvalidReason = (typeof INVALID_REASONS)[number];
+
+export type VerifyResult<Key> =
+  | { readonly valid: true; readonly key: Key }
+  | { readonly valid: false; readonly reason: InvalidReason };
+
+/**
+ * Is a credential good?
+ * @param key the one that has this access key, if there is one
+ * @param now milliseconds since 1970
+ */
+export function verifyCredential<Key extends Verifiable>(
+  key: Key | undefined,
+  { accessKey, secret, repoId, aiType, sees }: VerifyRequest,
+  now: number,
+): VerifyResult<Key> {
+  const isVisible = key !== undefined && sees(key.repoId);
+  if (!isVisible || !hasHash(secret, secretHashesAt(key, now))) {
+    // A credential that is good has a good checksum: it is looked at to tell others apart.
+    if (!isAccessKey(accessKey) || !isSecret(secret)) return invalid('MALFORMED');
+    return invalid(isVisible ? 'BAD_SECRET' : 'UNKNOWN');
+  }
+  switch (statusAt(key, now)) {
+    case 'unavailable':
+      return invalid('UNAVAILABLE');
+    case 'deleted':
+      return invalid('DELETED');
+    case 'suspended':
+      return invalid('SUSPENDED');
+    case 'expired':
+      return invalid('EXPIRED');
+    case 'active':
+      if (repoId !== undefined && repoId !== key.repoId) return invalid('WRONG_REPO');
+      if (aiType !== undefined && aiType !== key.aiType) return invalid('WRONG_AI_TYPE');
+      return { valid: true, key };
+  }
+}
+
+const invalid = (reason: InvalidReason): { readonly valid: false; readonly reason: InvalidReason } => ({
+  valid: false,
+  reason,
+});

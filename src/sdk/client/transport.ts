@@ -1,0 +1,250 @@
+/** One call over HTTP: its tries, the limit of each, and what an answer means; and how a stream is opened. */
+import { KeyledgerClientError } from './error.js';
+import { rejectUnknown } from './reject-unknown.js';
+import { isRetryable, parseRetryAfter, retryDelay, wait } from './retry.js';
+import { expiryPassed } from './token-expiry.js';
+import type { ClientOptions } from './types.js';
+
+export type Call = {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  readonly path: string;
+  readonly signal: AbortSignal | undefined;
+  readonly body?: object;
+  readonly idempotencyKey?: string;
+  readonly minPosition?: string | undefined;
+  /** The client's token is neither asked for nor sent. */
+  readonly withoutToken?: true;
+};
+
+export type Answer<T> = { readonly answer: T; readonly headers: Headers };
+
+export type StreamBody = NonNullable<Response['body']>;
+/** @property askedAt when it was asked for (performance.now()) */
+export type OpenStream = { readonly body: StreamBody; readonly askedAt: number };
+/**
+ * Opens an event stream. It is for the caller to cancel, and to open again when it ends.
+ * @param tokenRetryMs for how long tokens that are refused are asked for anew
+ */
+export type Open = (
+  path: string,
+  signal: AbortSignal | undefined,
+  tokenRetryMs: number,
+) => Promise<OpenStream>;
+
+const EVENT_STREAM = 'text/event-stream';
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * What makes the calls of one client.
+ * @throws TypeError, RangeError for options that make no client
+ */
+export function createTransport({
+  baseUrl,
+  token,
+  attempts = 4,
+  timeoutMs = 10_000,
+  ...others
+}: ClientOptions) {
+  rejectUnknown(others);
+  const root = normalizeBaseUrl(baseUrl);
+  if (!Number.isInteger(attempts) || attempts < 1) {
+    throw new RangeError('attempts must be a whole number from 1 on');
+  }
+  if (!(timeoutMs >= 1 && timeoutMs <= MAX_TIMER_MS)) {
+    throw new RangeError(`timeoutMs must be from 1 to ${MAX_TIMER_MS}`);
+  }
+
+  async function call<T>(request: Call): Promise<Answer<T>> {
+    const body = request.body && JSON.stringify(request.body);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await withTimeout(timeoutMs, request, (signal) => send<T>(request, body, signal));
+      } catch (error) {
+        if (!(error instanceof KeyledgerClientError)) throw error;
+        if (!isRetryable(error) || attempt === attempts) throw error;
+        await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), request.signal);
+      }
+    }
+  }
+
+  async function open(
+    path: string,
+    signal: AbortSignal | undefined,
+    tokenRetryMs: number,
+  ): Promise<OpenStream> {
+    const request: Call = { method: 'GET', path, signal };
+    const giveUpAt = performance.now() + tokenRetryMs;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await withTimeout(timeoutMs, request, (limit) => openOnce(request, limit));
+      } catch (error) {
+        // A stream ends with its token: what gives tokens may take that one for good a while longer.
+        const mayBeOld = typeof token === 'function' && performance.now() < giveUpAt;
+        if (!(error instanceof KeyledgerClientError && error.status === 401 && mayBeOld)) throw error;
+        await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), signal);
+      }
+    }
+  }
+
+  async function openOnce(request: Call, signal: AbortSignal): Promise<OpenStream> {
+    const { response, askedAt, sentToken } = await ask(
+      request,
+      undefined,
+      new Headers({ accept: EVENT_STREAM }),
+      signal,
+    );
+    const { ok, body, headers } = response;
+    if (ok && body && headers.get('content-type')?.startsWith(EVENT_STREAM)) return { body, askedAt };
+    const answer = jsonObject(await mapNetworkError(response.text(), request, signal)) ?? {};
+    throw failure(response, answer, request, sentToken);
+  }
+
+  async function send<T>(request: Call, body: string | undefined, signal: AbortSignal): Promise<Answer<T>> {
+    const { response, sentToken } = await ask(request, body, new Headers(), signal);
+    const answer = jsonObject(await mapNetworkError(response.text(), request, signal));
+    if (!response.ok || answer?.['success'] !== true) {
+      throw failure(response, answer ?? {}, request, sentToken);
+    }
+    return { answer: answer as T, headers: response.headers };
+  }
+
+  async function ask(
+    request: Call,
+    body: string | undefined,
+    headers: Headers,
+    signal: AbortSignal,
+  ): Promise<{ response: Response; askedAt: number; sentToken: string | undefined }> {
+    const { method, path, idempotencyKey, minPosition } = request;
+    let sentToken: string | undefined;
+    if (!request.withoutToken) {
+      sentToken = typeof token === 'function' ? await rejectWhenAborted(token, signal) : token;
+      headers.set('authorization', bearer(sentToken));
+    }
+    if (body !== undefined) headers.set('content-type', 'application/json');
+    if (idempotencyKey !== undefined) headers.set('idempotency-key', idempotencyKey);
+    if (minPosition !== undefined) headers.set('keyledger-min-position', minPosition);
+    // A redirect would be followed with another method (302) or to somewhere the secret has no business.
+    const init = {
+      method,
+      headers,
+      signal,
+      redirect: 'manual',
+      ...(body === undefined ? {} : { body }),
+    } as const;
+    const askedAt = performance.now();
+    return { response: await mapNetworkError(fetch(root + path, init), request, signal), askedAt, sentToken };
+  }
+
+  return { call, open };
+}
+
+/** @throws KeyledgerClientError NETWORK */
+async function mapNetworkError<T>(
+  answering: Promise<T>,
+  { idempotencyKey }: Call,
+  signal: AbortSignal,
+): Promise<T> {
+  try {
+    return await answering;
+  } catch (cause) {
+    if (signal.aborted) throw cause;
+    const message = `No answer from the service: ${cause}`;
+    throw new KeyledgerClientError(0, 'NETWORK', message, { idempotencyKey, cause });
+  }
+}
+
+/** The address that paths are added to; in a browser it may be relative to the page. */
+function normalizeBaseUrl(baseUrl: string): string {
+  let url = '';
+  try {
+    url = new Request(baseUrl).url;
+  } catch {
+    // Not handed on: it may quote a password in the address.
+  }
+  if (!/^https?:[^?#]*$/.test(url)) {
+    throw new TypeError('baseUrl must be an http(s) address without credentials, query and fragment');
+  }
+  return url.replace(/\/+$/, '');
+}
+
+/** Checked here, because fetch would quote a wrong token in its error. */
+function bearer(token: string): string {
+  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token.trim())) {
+    throw new TypeError('The token must be text without white space and not empty');
+  }
+  return `Bearer ${token.trim()}`;
+}
+
+/** What an answer that is not the wanted one means. */
+function failure(
+  { ok, type, status, headers }: Response,
+  answer: Readonly<Record<string, unknown>>,
+  { idempotencyKey }: Call,
+  sentToken: string | undefined,
+): KeyledgerClientError {
+  const field = (name: string) => {
+    const value = answer[name];
+    return typeof value === 'string' && value !== '' ? value : undefined;
+  };
+  const facts = {
+    requestId: field('requestId') ?? headers.get('x-request-id'),
+    id: field('id'),
+    idempotencyKey,
+    retryAfterMs: parseRetryAfter(headers.get('retry-after'), Date.now()),
+  };
+  if (type === 'opaqueredirect' || (status >= 300 && status < 400)) {
+    const message = 'The service is at another address; give that one as baseUrl';
+    return new KeyledgerClientError(status, 'REDIRECTED', message, facts);
+  }
+  if (ok) {
+    const message = `The answer (${status}) is none of Keyledger's; is baseUrl right?`;
+    return new KeyledgerClientError(status, 'BAD_ANSWER', message, facts);
+  }
+  const reason = field('message') ?? `The answer was ${status}, without a reason`;
+  const expiredAt = status === 401 && sentToken !== undefined ? expiryPassed(sentToken) : undefined;
+  const message = expiredAt === undefined ? reason : `${reason}: this one expired at ${expiredAt}`;
+  return new KeyledgerClientError(status, field('code') ?? `HTTP_${status}`, message, facts);
+}
+
+function jsonObject(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? { ...value } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Runs one try, whose signal is aborted after so many milliseconds or with the caller's. By hand
+ * instead of AbortSignal.any, which not every runtime has and some do not free.
+ * @throws what the try throws, KeyledgerClientError TIMEOUT, or the reason of the caller's signal
+ */
+async function withTimeout<T>(
+  ms: number,
+  { signal, idempotencyKey }: Call,
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const limit = new AbortController();
+  const abort = () => limit.abort();
+  const timer = setTimeout(abort, ms);
+  signal?.addEventListener('abort', abort);
+  try {
+    return await run(limit.signal);
+  } catch (cause) {
+    if (!limit.signal.aborted) throw cause;
+    signal?.throwIfAborted();
+    throw new KeyledgerClientError(0, 'TIMEOUT', `No answer within ${ms} ms`, { idempotencyKey, cause });
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+function rejectWhenAborted<T>(give: () => T | Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason));
+    Promise.resolve(give()).then(resolve, reject);
+  });
+}

@@ -1,0 +1,113 @@
+import type { Result } from 'ioredis';
+import { connectRedis } from '../../redis/connection.js';
+import { redisErrorMapper, withMappedErrors } from '../../redis/report.js';
+import { type Attempt, type Cursor, type DeliveryStore, MAX_KEPT_ATTEMPTS } from './delivery-store.js';
+
+/** KEYS: instances. ARGV: one, for how many milliseconds it lives. Returns all that live. Redis' own clock decides. */
+const PRESENT = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+`;
+
+/** KEYS: leases. ARGV: instance, milliseconds. Returns for each whether it is the instance's. */
+const HOLD = `
+local held = {}
+for i, key in ipairs(KEYS) do
+  local holder = redis.call('GET', key)
+  if not holder or holder == ARGV[1] then
+    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+    held[i] = 1
+  else held[i] = 0 end
+end
+return held
+`;
+
+/** KEYS: leases. ARGV: instance. */
+const RELEASE = `
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+end
+return 0
+`;
+
+/** KEYS: lease, cursor, attempts. ARGV: instance, cursor, attempt or '', how many attempts are kept. */
+const SAVE = `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+if ARGV[3] ~= '' then
+  redis.call('LPUSH', KEYS[3], ARGV[3])
+  redis.call('LTRIM', KEYS[3], 0, ARGV[4] - 1)
+end
+return 1
+`;
+
+const SCRIPTS = {
+  keyledgerPresent: { lua: PRESENT, numberOfKeys: 1 },
+  keyledgerHold: { lua: HOLD },
+  keyledgerLetGo: { lua: RELEASE },
+  keyledgerSaveCursor: { lua: SAVE, numberOfKeys: 3 },
+};
+
+/**
+ * A Redis, which need not be there yet: `<prefix>:{webhooks-<log id>}:…`, all on one node of a cluster, for an
+ * instance takes its leases at once.
+ * @param url as of connectRedis
+ * @param prefix of every key in Redis
+ */
+export function openRedisDeliveryStore(url: string, prefix: string, logId: string): DeliveryStore {
+  const redis = connectRedis(url, SCRIPTS);
+  const base = `${prefix}:{webhooks-${logId}}`;
+  const lease = (id: string) => `${base}:lease:${id}`;
+  const cursor = (id: string) => `${base}:cursor:${id}`;
+  const attempts = (id: string) => `${base}:attempts:${id}`;
+  const store: DeliveryStore = {
+    heartbeat: async (instance, ttlMs) =>
+      (await redis.keyledgerPresent(`${base}:instances`, instance, ttlMs)).sort(),
+    acquireLeases: async (instance, webhookIds, ttlMs) => {
+      const held = await redis.keyledgerHold(webhookIds.length, ...webhookIds.map(lease), instance, ttlMs);
+      return new Set(webhookIds.filter((_, i) => held[i] === 1));
+    },
+    releaseLeases: async (instance, webhookIds) => {
+      await redis.keyledgerLetGo(webhookIds.length, ...webhookIds.map(lease), instance);
+    },
+    cursor: async (id) => {
+      const text = await redis.get(cursor(id));
+      return text === null ? undefined : (JSON.parse(text) as Cursor);
+    },
+    save: async (instance, id, at, attempt) => {
+      const noted = attempt === undefined ? '' : JSON.stringify(attempt);
+      const keys = [lease(id), cursor(id), attempts(id)] as const;
+      return (
+        (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(at), noted, MAX_KEPT_ATTEMPTS)) ===
+        1
+      );
+    },
+    attempts: async (id) =>
+      (await redis.lrange(attempts(id), 0, -1)).map((text) => JSON.parse(text) as Attempt),
+    deleteEndpoint: async (id) => {
+      await redis.unlink(lease(id), cursor(id), attempts(id));
+    },
+    close: async () => redis.disconnect(),
+  };
+  return withMappedErrors(store, redisErrorMapper(redis, url));
+}
+
+declare module 'ioredis' {
+  interface RedisCommander<Context> {
+    keyledgerPresent(instances: string, instance: string, milliseconds: number): Result<string[], Context>;
+    keyledgerHold(leases: number, ...leasesInstanceMs: (string | number)[]): Result<(0 | 1)[], Context>;
+    keyledgerLetGo(leases: number, ...leasesInstance: string[]): Result<0, Context>;
+    keyledgerSaveCursor(
+      lease: string,
+      cursor: string,
+      attempts: string,
+      instance: string,
+      at: string,
+      attempt: string,
+      kept: number,
+    ): Result<0 | 1, Context>;
+  }
+}

@@ -1,0 +1,20 @@
+import type { EventStore } from '../../../src/event-store/event-store.js';
+import { checkLog } from '../../../src/maintenance/check-log.js';
+import { compare, type Difference } from '../../../src/maintenance/compare.js';
+import type { Connection } from '../../../src/redis/connection.js';
+
+/** What Redis has otherwise than the log. */
+export async function differencesBetween(
+  log: EventStore,
+  redis: Connection,
+  prefix: string,
+): Promise<Difference[]> {
+  const found: Difference[] = [];
+  const nothing = () => undefined;
+  const { entries } = await checkLog(log, nothing, nothing, nothing);
+  await compare(log, redis, prefix, entries.values(), {
+    found: (difference) => found.push(difference),
+    passed: nothing,
+  });
+  return found;
+}

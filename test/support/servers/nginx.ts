@@ -85,6 +85,7 @@ const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
 
 function replaceOnce(text: string, from: string, to: string): string {
   const parts = text.split(from);
-  if (parts.length !== 2) throw new Error(`docs/how-to/gateways.md should have "${from}" once in its nginx block`);
+  if (parts.length !== 2)
+    throw new Error(`docs/how-to/gateways.md should have "${from}" once in its nginx block`);
   return parts.join(to);
 }

@@ -4,7 +4,7 @@ import { errorReference } from './reference/errors.js';
 import { eventReference } from './reference/events.js';
 import { callReference, callTable, objectReference } from './reference/http-api.js';
 import { metricReference } from './reference/metrics.js';
-import { startService } from './reference/service.js';
+import { allMetrics, startService } from './reference/service.js';
 
 /**
  * Writes the generated parts of the README and of docs/reference from what the built service says of itself. Each part stands between two
@@ -24,7 +24,7 @@ const parts = await service.use(async (running) => {
     ['docs/reference/http-api.md', 'objects', objectReference(calls)],
     ['docs/reference/errors.md', 'errors', errorReference()],
     ['docs/reference/events.md', 'stored events', eventReference()],
-    ['docs/reference/metrics.md', 'metrics', metricReference(await running.metrics())],
+    ['docs/reference/metrics.md', 'metrics', metricReference(await allMetrics())],
     ['docs/reference/cli.md', 'commands', await cliReference()],
   ] as const;
 });

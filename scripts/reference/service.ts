@@ -16,10 +16,19 @@ export type RunningService = {
   metrics(): Promise<string>;
 };
 
+/** A key set that is never fetched: the service has a metric of its age. */
+const WITH_KEY_SET = { JWT_JWKS_URL: 'http://127.0.0.1:9/', JWT_ISSUER: 'issuer', JWT_AUDIENCE: 'audience' };
+
+/** The text of /metrics of a service that has every part. */
+export async function allMetrics(): Promise<string> {
+  const service = await startService(WITH_KEY_SET);
+  return service.use(({ metrics }) => metrics());
+}
+
 /** Runs the built service over an empty log on a free port for as long as it is used. */
-export async function startService() {
+export async function startService(settings: NodeJS.ProcessEnv = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'keyledger-reference-'));
-  const env = { PATH: process.env['PATH'], DATA_DIR: folder, PORT: '0', LOG_LEVEL: 'silent' };
+  const env = { PATH: process.env['PATH'], DATA_DIR: folder, PORT: '0', LOG_LEVEL: 'silent', ...settings };
   const child = spawn(process.execPath, [CLI, 'serve'], { env, stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
   const url = await addressOf(child);

@@ -82,3 +82,11 @@ describe('the page about configuration', () => {
     else if (!said.includes('required')) expect(String(value)).toBe(codeIn(said)[0]);
   });
 });
+
+it('the page about metrics names every metric of the source', () => {
+  const source = readFileSync('src/http/metrics.ts', 'utf8');
+  const names = [...source.matchAll(/'(keyledger_\w+)'/g)].map(([, name = '']) => name);
+  const page = readFileSync('docs/reference/metrics.md', 'utf8');
+  expect(names.length).toBeGreaterThan(10);
+  expect(names.filter((name) => !page.includes(`\n| \`${name}\` | `))).toEqual([]);
+});

@@ -12,7 +12,7 @@ const verifier = createVerifier({
   baseUrl: BASE_URL,
   token: TOKEN,
   maxStaleness: 60,
-  // An expired token, for one: without it the gateway refuses everything after maxStaleness, and nobody knows why.
+  // Without it, a gateway whose token has expired refuses everything after maxStaleness and does not say why.
   onError: (error) => console.error(error.message),
 });
 try {
@@ -30,7 +30,7 @@ const server = createServer((request, response) => {
   } else if (verdict.reason === 'STALE') {
     response.writeHead(503, { 'retry-after': '1' }).end('Not verified: try again\n');
   } else {
-    response.writeHead(401, { 'www-authenticate': 'Basic realm="api"' }).end('No good API key\n');
+    response.writeHead(401, { 'www-authenticate': 'Basic realm="api"' }).end('No valid API key\n');
   }
 });
 server.listen(Number(PORT), '127.0.0.1', () => {

@@ -1,4 +1,4 @@
-// Prints every event of the repositories that TOKEN (role auditor or admin) may follow, and goes on where it
+// Prints every event of the repositories that TOKEN (role auditor or admin) may follow, and resumes where it
 // stopped. After `npm ci && npm run build`, with the service running:
 //
 //   TOKEN=$(npx keyledger token --repo '*' --role auditor) node examples/subscriber.mjs
@@ -11,13 +11,13 @@ const { BASE_URL = 'http://127.0.0.1:8080', TOKEN = '', POSITION_FILE = 'subscri
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => stop.abort());
 
-// A subscriber that runs for long gives a function here, which gets a token anew before each connection.
+// A long-running subscriber passes a function here, which returns a fresh token for each connection.
 const client = createClient({ baseUrl: BASE_URL, token: TOKEN });
 
 try {
   for await (const event of client.events({ after: await position(), signal: stop.signal })) {
     console.log(event.time, event.type, event.subject ?? '-', escaped(JSON.stringify(event.data)));
-    // Only now: if this process is killed in between, the event comes again. The other way round it would be lost.
+    // Only now: if this process is killed in between, the event is delivered again. The other way round it is lost.
     await keep(event.position);
   }
 } catch (error) {
@@ -27,7 +27,7 @@ try {
   }
 }
 
-// Names come from outside: none of them may command the terminal or look like another.
+// Names come from outside: escape what would command the terminal or look like something else.
 function escaped(json) {
   const code = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
   return json.replace(

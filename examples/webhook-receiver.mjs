@@ -1,15 +1,15 @@
 /**
- * Receives what Keyledger tells, and does each thing once.
+ * Receives webhooks from Keyledger and handles each event once.
  *
  *   SECRET=whsec_… PORT=9001 node examples/webhook-receiver.mjs
  *
- * Keyledger calls it only if the service was started with WEBHOOK_ALLOWED_NETWORKS=127.0.0.1/32.
+ * Keyledger delivers to it only if the service was started with WEBHOOK_ALLOWED_NETWORKS=127.0.0.1/32.
  */
 import { createServer } from 'node:http';
 import { verifyWebhook, WebhookVerificationError } from 'keyledger/webhook';
 
 const { SECRET = '', PORT = '9001' } = process.env;
-/** A call may come twice. Keep the ids where you keep what you do, in one transaction. */
+/** A delivery may come twice. Store the ids together with your own changes, in one transaction. */
 const done = new Set();
 
 const server = createServer(async (request, response) => {
@@ -22,7 +22,7 @@ const server = createServer(async (request, response) => {
     response.writeHead(204).end();
   } catch (error) {
     if (error instanceof WebhookVerificationError) return response.writeHead(400).end(`${error.message}\n`);
-    // A secret that is missing or broken, or a connection that broke: the call comes again.
+    // The secret is missing or malformed, or the connection broke: Keyledger delivers again.
     if (error instanceof TypeError) console.error(error.message);
     response.destroy();
   }

@@ -23,7 +23,9 @@ const FLUSH_MS = 1000;
 
 const program = new Command('keyledger')
   .configureOutput(terminalOutput)
-  .description('Event-sourced AI API keys. Settings come from the environment: see docs/operations.md')
+  .description(
+    'Event-sourced AI API keys. Settings come from the environment: see docs/reference/configuration.md',
+  )
   .version(VERSION, '--version', 'print the release of Keyledger')
   .showHelpAfterError();
 

@@ -4,7 +4,7 @@ import { cloudEvent } from '../src/event-store/cloud-event.js';
 import { EVENT_TYPES } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 
-const page = readFileSync('docs/events.md', 'utf8');
+const page = readFileSync('docs/reference/events.md', 'utf8');
 const golden = JSON.parse(readFileSync('test/golden-events.json', 'utf8')) as { recorded: RecordedEvent }[];
 
 /** Fields that the page names for each event type, without its remarks in brackets. */

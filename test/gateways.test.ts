@@ -27,7 +27,7 @@ type Asked = { readonly url: string; readonly headers: IncomingHttpHeaders; read
 
 const whereThereIsNginx = nginx ? describe : describe.skip;
 
-whereThereIsNginx('nginx, as docs/gateways.md sets it up', () => {
+whereThereIsNginx('nginx, as docs/how-to/gateways.md sets it up', () => {
   const received: Received[] = [];
   const asked: Asked[] = [];
   let service: Running;

@@ -15,10 +15,10 @@ import { describeReadModel } from './support/contracts/read-model.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 import { type Json, runService } from './support/servers/service.js';
 
-/** The rights that docs/operations.md shows suffice; the log explains when Redis denies one. */
+/** The rights that docs/how-to/deploy.md shows suffice; the log explains when Redis denies one. */
 
 const [, RIGHTS = ''] =
-  /```redis\n(ACL SETUSER keyledger [^\n]*)\n```/.exec(readFileSync('docs/operations.md', 'utf8')) ?? [];
+  /```redis\n(ACL SETUSER keyledger [^\n]*)\n```/.exec(readFileSync('docs/how-to/deploy.md', 'utf8')) ?? [];
 const logger = pino({ level: 'silent' });
 
 const whereThereIsRedis = redisSource ? describe : describe.skip;
@@ -40,7 +40,7 @@ whereThereIsRedis('a Redis', () => {
     await server?.stop();
   });
 
-  describe('whose user has the rights of docs/operations.md', () => {
+  describe('whose user has the rights of docs/how-to/deploy.md', () => {
     const ready = async (prefix: string) => {
       const model = openRedisReadModel(url, prefix, logger);
       await eventually(() =>
@@ -119,7 +119,9 @@ whereThereIsRedis('a Redis', () => {
       const { logged, failures } = await linesWith(as('stranger:pw'));
       const refusals = logged.filter(({ msg }) => msg.startsWith('READ_MODEL_URL'));
       expect(refusals.map(({ msg }) => msg)).toEqual([
-        expect.stringMatching(/NOPERM .*\. Give the user the rights of the ACL line in docs\/operations\.md/),
+        expect.stringMatching(
+          /NOPERM .*\. Give the user the rights of the ACL line in docs\/how-to\/deploy\.md/,
+        ),
       ]);
       expect(failures).toHaveLength(5);
     });

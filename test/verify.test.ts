@@ -173,8 +173,9 @@ describe.each(combinations)('verification on $name', ({ start }) => {
       }
     });
 
-    it("reads no query behind the path that docs/gateways.md gives Envoy, the client's root included", async () => {
-      const [, prefix = ''] = /path_prefix: (\S+)/.exec(readFileSync('docs/gateways.md', 'utf8')) ?? [];
+    it("reads no query behind the path that docs/how-to/gateways.md gives Envoy, the client's root included", async () => {
+      const [, prefix = ''] =
+        /path_prefix: (\S+)/.exec(readFileSync('docs/how-to/gateways.md', 'utf8')) ?? [];
       const made = await create();
       for (const path of ['/?repoId=other&x=1', '/v1/models?a=b', '//?a=b', '/'])
         expect([path, (await forward(ours(made.key, made.secret), prefix + path)).status]).toEqual([

@@ -12,7 +12,7 @@ import type { VerifyToken } from '../security/tokens.js';
 import type { WebhookDispatcher } from '../subscribers/webhooks/dispatcher.js';
 import { hardenedServer, type ServerSettings } from './hardened-server.js';
 import { countRefusal, type Metrics, observeRequests } from './metrics.js';
-import { openApi, transformObject } from './openapi.js';
+import { apiPage, openApi, transformObject } from './openapi.js';
 import { authenticate, authorise, rateLimitKey } from './plugins/auth.js';
 import { shedLoad } from './plugins/load-shedding.js';
 import { collectPaths, refuseOtherMethods } from './plugins/method-not-allowed.js';
@@ -158,7 +158,7 @@ const managementApi =
         ],
       });
     }
-    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+    await app.register(swaggerUi, apiPage);
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     if (settings.serveMetrics) serveMetrics(app, metrics);
     await app.register(healthRoutes(() => reasonUnready(projector)));

@@ -23,7 +23,7 @@ const ENDS_CONNECTIONS = 'it ends connections before they are ready';
 /** Answers of Redis that the operator must act on, and how. */
 const REMEDIES: readonly (readonly [answer: RegExp, remedy: string])[] = [
   [/WRONGPASS|NOAUTH|invalid password|AUTH/, 'Check user and password in the URL, percent-encoded'],
-  [/NOPERM/, 'Give the user the rights of the ACL line in docs/operations.md'],
+  [/NOPERM/, 'Give the user the rights of the ACL line in docs/how-to/deploy.md'],
   [
     /DB index is out of range|invalid DB index/,
     'Name a database that the server has at the end of the URL, or none',

@@ -5,7 +5,7 @@ export type KeyledgerEvent = {
   readonly id: string;
   /** The log, as a URN. */
   readonly source: string;
-  /** `ApiKeyCreated`, `ApiKeyDeleted`, …: see docs/events.md. Later versions may add types. */
+  /** `ApiKeyCreated`, `ApiKeyDeleted`, …: see docs/reference/events.md. Later versions may add types. */
   readonly type: string;
   /** Id of the API key or webhook that the event belongs to. */
   readonly subject?: string;

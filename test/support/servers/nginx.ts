@@ -21,18 +21,18 @@ if (!nginx) {
   process.stderr.write(`The nginx suite is skipped: ${HOW}\n`);
 }
 
-/** Configuration for nginx from docs/gateways.md, and the addresses in it. */
-const DOCUMENTED = /^```nginx\n(.*?)^```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
+/** Configuration for nginx from docs/how-to/gateways.md, and the addresses in it. */
+const DOCUMENTED = /^```nginx\n(.*?)^```$/ms.exec(readFileSync('docs/how-to/gateways.md', 'utf8'))?.[1] ?? '';
 const KEYLEDGER = 'server 127.0.0.1:8080;';
 const APPLICATION = 'server 127.0.0.1:3000;';
 const LISTEN = 'listen 80;';
 
-/** Variant from docs/gateways.md for a single repository and provider. */
+/** Variant from docs/how-to/gateways.md for a single repository and provider. */
 const RESTRICTED =
-  /^ {2}```nginx\n(.*?)^ {2}```$/ms.exec(readFileSync('docs/gateways.md', 'utf8'))?.[1] ?? '';
+  /^ {2}```nginx\n(.*?)^ {2}```$/ms.exec(readFileSync('docs/how-to/gateways.md', 'utf8'))?.[1] ?? '';
 const INTERNAL = 'internal;';
 
-/** Starts nginx with the configuration from docs/gateways.md, in front of these addresses (host:port). */
+/** Starts nginx with the configuration from docs/how-to/gateways.md, in front of these addresses (host:port). */
 export async function startNginx(
   keyledger: string,
   application: string,
@@ -85,6 +85,7 @@ const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
 
 function replaceOnce(text: string, from: string, to: string): string {
   const parts = text.split(from);
-  if (parts.length !== 2) throw new Error(`docs/gateways.md should have "${from}" once in its nginx block`);
+  if (parts.length !== 2)
+    throw new Error(`docs/how-to/gateways.md should have "${from}" once in its nginx block`);
   return parts.join(to);
 }

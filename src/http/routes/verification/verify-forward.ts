@@ -41,7 +41,7 @@ const SCHEMA = { headers: ForwardHeaders, response: { 200: z.null(), ...errors }
 /**
  * Is the credential of a proxied request good? For proxies that ask about each request before they hand it
  * on: nginx (auth_request), Traefik (ForwardAuth), Caddy (forward_auth), Envoy (HTTP ext_authz, which asks
- * with the method of the request and with its path behind ours). See docs/gateways.md.
+ * with the method of the request and with its path behind ours). See docs/how-to/gateways.md.
  */
 export const verifyForwardRoutes =
   ({ queries, lastUsedTracker, clock }: VerifyDependencies): FastifyPluginAsyncZod =>

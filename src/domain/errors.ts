@@ -63,6 +63,8 @@ export class KeyledgerError extends Error {
   readonly code: ErrorCode;
   readonly status: number;
   readonly details: Readonly<Record<string, string>>;
+  /** An expected error needs no line in the log. */
+  readonly expected: boolean;
 
   constructor(
     code: ErrorCode,
@@ -70,6 +72,7 @@ export class KeyledgerError extends Error {
       message?: string | undefined;
       details?: Readonly<Record<string, string>>;
       cause?: unknown;
+      expected?: boolean;
     } = {},
   ) {
     super(options.message ?? ERRORS[code][1], { cause: options.cause });
@@ -77,5 +80,6 @@ export class KeyledgerError extends Error {
     this.code = code;
     this.status = ERRORS[code][0];
     this.details = options.details ?? {};
+    this.expected = options.expected ?? false;
   }
 }

@@ -1,4 +1,3 @@
-import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from './position.js';
 
 /** The port to the log. `test/support/contracts/event-store.ts` is its definition; adapters differ in nothing else. */
@@ -23,12 +22,11 @@ export interface EventStore {
   append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendResult>;
 
   /**
-   * Appends one after the other, so that they stand in the log in the order given, but does not wait
-   * for each: to bring in many. Repeatable like append. Ends at the first that fails, or with
-   * the failure of `appends`: all before it are in the log then, and a few behind it may be.
-   * @throws KeyledgerError CONFLICT, UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
+   * Appends many, in the order given, without waiting for each. Repeatable like append. Stops at the first conflict or
+   * failure, also of `appends`: everything before it is in the log then, and a few appends after it may be.
+   * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
    */
-  bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<void>;
+  bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<BulkAppendResult>;
 
   /** The stream's events from its first; nothing if there is no such stream. */
   readStream(stream: string): AsyncIterable<RecordedEvent>;
@@ -107,8 +105,7 @@ export type AppendResult =
   | { readonly appended: true; readonly revision: number; readonly position: Position }
   | { readonly appended: false; readonly actualRevision: ExpectedRevision };
 
-/** What bulkAppend throws where somebody else has written to the stream. */
-export const conflictError = (stream: string, actualRevision: ExpectedRevision): KeyledgerError =>
-  new KeyledgerError('CONFLICT', {
-    message: `The stream ${stream} is not where it was expected: ${actualRevision === 'no-stream' ? 'it holds nothing' : `its last revision is ${actualRevision}`}`,
-  });
+/** A conflict stops a bulk append at the stream that is at another revision. */
+export type BulkAppendResult =
+  | { readonly appended: true }
+  | { readonly appended: false; readonly stream: string; readonly actualRevision: ExpectedRevision };

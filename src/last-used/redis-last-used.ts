@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import { groupBy } from '../grouping.js';
 import { type Connection, connectRedis } from '../redis/connection.js';
 import { redisErrorMapper, withMappedErrors } from '../redis/report.js';
 import type { LastUse, LastUsedStore } from './last-used-store.js';
@@ -27,7 +28,7 @@ class RedisLastUsedStore implements LastUsedStore {
   }
 
   async write(batch: readonly LastUse[]): Promise<void> {
-    const partitions = groupByPartition(batch, ([apiKeyId]) => apiKeyId);
+    const partitions = [...groupBy(batch, ([apiKeyId]) => partitionOf(apiKeyId))];
     await Promise.all(
       partitions.map(([partition, uses]) =>
         this.#redis.zadd(this.#key(partition), 'GT', ...uses.flatMap(([apiKeyId, at]) => [at, apiKeyId])),
@@ -38,7 +39,7 @@ class RedisLastUsedStore implements LastUsedStore {
   async read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
     const found = new Map<string, number>();
     await Promise.all(
-      groupByPartition(apiKeyIds, (id) => id).map(async ([partition, ids]) => {
+      [...groupBy(apiKeyIds, partitionOf)].map(async ([partition, ids]) => {
         const scores = await this.#redis.zmscore(this.#key(partition), ...ids);
         ids.forEach((id, i) => {
           const score = scores[i] ?? null;
@@ -58,13 +59,4 @@ class RedisLastUsedStore implements LastUsedStore {
   }
 }
 
-function groupByPartition<T>(all: readonly T[], idOf: (one: T) => string): [partition: number, ones: T[]][] {
-  const partitions = new Map<number, T[]>();
-  for (const one of all) {
-    const partition = crc32(idOf(one)) % PARTITIONS;
-    const there = partitions.get(partition);
-    if (there) there.push(one);
-    else partitions.set(partition, [one]);
-  }
-  return [...partitions];
-}
+const partitionOf = (apiKeyId: string): number => crc32(apiKeyId) % PARTITIONS;

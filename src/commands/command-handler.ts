@@ -51,142 +51,117 @@ const VISIBILITY_TIMEOUT_MS = 300;
 const VISIBILITY_POLL_MS = 10;
 const inOrder = keyedMutex();
 
-/** A command, or a function that builds it from the state that it is decided on. */
-type CommandOrBuilder<Command, State> = Command | ((state: State | undefined) => Command);
-
 /**
  * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again. Nothing
  * else appends domain events.
- * @returns handles a command; `isNew`: the stream hardly exists yet, so decide before loading it
+ * @returns handles a command, or one that is built from the state that it is decided on. `isNew`: the stream hardly
+ * exists yet, so decide before loading it
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */
-export const commandHandler =
-  <Command extends object, State, Event extends DomainEvent, Decoded extends { readonly occurredAt: string }>(
-    aggregate: Aggregate<Command, State, Event, Decoded>,
-  ) =>
-  (
-    context: CommandContext,
-    id: string,
-    command: CommandOrBuilder<Command, State>,
-    options: { readonly isNew?: boolean } = {},
-  ): Promise<CommandResult<State>> => {
-    const stream = aggregate.stream(id);
-    const queuedAt = performance.now();
-    return inOrder(context.log.logId + stream, () => {
-      if (performance.now() - queuedAt > QUEUE_TIMEOUT_MS) throw new KeyledgerError('UNAVAILABLE');
-      const load = () => loadStream(context.log, aggregate, stream);
-      return execute(context, aggregate, { stream, command, load, isNew: options.isNew === true });
-    });
-  };
-
-async function execute<
+export function commandHandler<
   Command extends object,
   State,
   Event extends DomainEvent,
   Decoded extends { readonly occurredAt: string },
->(
-  { log, clock, actor, requestId, onAppend }: CommandContext,
-  { decide, evolve }: Aggregate<Command, State, Event, Decoded>,
-  {
-    stream,
-    command,
-    load,
-    isNew,
-  }: {
-    readonly stream: string;
-    readonly command: CommandOrBuilder<Command, State>;
-    readonly load: () => Promise<LoadedStream<State>>;
-    readonly isNew: boolean;
-  },
-): Promise<CommandResult<State>> {
-  const commandId = uuidV4();
-  const causation = { actor, requestId, commandId };
-  const build = typeof command === 'function' ? command : () => command;
-  let loaded: LoadedStream<State> = isNew ? NO_STREAM : await load();
-  for (let attempt = 1, assumed = isNew; attempt <= MAX_ATTEMPTS; attempt++) {
-    const now = new Date(clock()).toISOString();
-    let decided: Event[];
-    try {
-      decided = decide(build(loaded.state), loaded.state, now);
-    } catch (error) {
-      // What a new stream refuses may repeat what an existing one did.
-      if (!assumed) throw error;
-      loaded = await load();
-      assumed = false;
-      continue;
-    }
-    const { state, position, revision } = loaded;
-    if (decided.length === 0) {
-      if (state === undefined || position === undefined) throw new KeyledgerError('UNAVAILABLE');
-      return { outcome: 'unchanged', state, position };
-    }
-    const occurredAt = maxTime(now, loaded.lastOccurredAt);
-    const events = decided.map((event, i) =>
-      encode(event, uuidV5(String(i), commandId), occurredAt, causation),
-    );
-    const result = await log.append(stream, events, revision);
-    onAppend?.(result.appended ? 'appended' : 'conflict');
-    if (result.appended) {
-      const made = { occurredAt, imported: false };
-      const after = decided.reduce<State | undefined>(
-        (folded, event) => evolve(folded, { ...event, ...made }),
-        state,
+>({ stream: streamOf, decode, evolve, decide }: Aggregate<Command, State, Event, Decoded>) {
+  type Build = (state: State | undefined) => Command;
+  type Loaded = {
+    readonly state: State | undefined;
+    readonly revision: ExpectedRevision;
+    readonly position?: Position;
+    readonly lastOccurredAt: string;
+  };
+  const NO_STREAM: Loaded = { state: undefined, revision: 'no-stream', lastOccurredAt: '' };
+
+  return function handle(
+    context: CommandContext,
+    id: string,
+    command: Command | Build,
+    { isNew = false }: { readonly isNew?: boolean } = {},
+  ): Promise<CommandResult<State>> {
+    const stream = streamOf(id);
+    const build = typeof command === 'function' ? command : () => command;
+    const queuedAt = performance.now();
+    return inOrder(context.log.logId + stream, () => {
+      if (performance.now() - queuedAt > QUEUE_TIMEOUT_MS) throw new KeyledgerError('UNAVAILABLE');
+      return execute(context, stream, build, isNew);
+    });
+  };
+
+  async function execute(
+    { log, clock, actor, requestId, onAppend }: CommandContext,
+    stream: string,
+    build: Build,
+    isNew: boolean,
+  ): Promise<CommandResult<State>> {
+    const causation = { actor, requestId, commandId: uuidV4() };
+    let loaded = isNew ? NO_STREAM : await load(log, stream);
+    for (let attempt = 1, assumed = isNew; attempt <= MAX_ATTEMPTS; attempt++, assumed = false) {
+      const now = new Date(clock()).toISOString();
+      const { state, position, revision } = loaded;
+      let decided: Event[];
+      try {
+        decided = decide(build(state), state, now);
+      } catch (error) {
+        // What a new stream refuses may repeat what an existing one did.
+        if (!assumed) throw error;
+        loaded = await load(log, stream);
+        continue;
+      }
+      if (decided.length === 0) {
+        if (state === undefined || position === undefined) throw new KeyledgerError('UNAVAILABLE');
+        return { outcome: 'unchanged', state, position };
+      }
+      const made = { occurredAt: maxTime(now, loaded.lastOccurredAt), imported: false };
+      const events = decided.map((event, i) =>
+        encode(event, uuidV5(String(i), causation.commandId), made.occurredAt, causation),
       );
-      return { outcome: 'appended', state: after as State, position: result.position };
+      const result = await log.append(stream, events, revision);
+      onAppend?.(result.appended ? 'appended' : 'conflict');
+      if (result.appended) {
+        const fold = (before: State | undefined, event: Event) => evolve(before, { ...event, ...made });
+        return {
+          outcome: 'appended',
+          state: decided.reduce(fold, state) as State,
+          position: result.position,
+        };
+      }
+      loaded = await reloadUntilVisible(log, stream, result.actualRevision);
     }
-    loaded = await reloadUntilVisible(result.actualRevision, load);
-    assumed = false;
+    throw new KeyledgerError('CONFLICT');
   }
-  throw new KeyledgerError('CONFLICT');
-}
 
-type LoadedStream<State> = {
-  readonly state: State | undefined;
-  readonly revision: ExpectedRevision;
-  readonly position?: Position;
-  readonly lastOccurredAt: string;
-};
-
-const NO_STREAM = { state: undefined, revision: 'no-stream', lastOccurredAt: '' } as const;
-
-/** EventStoreDB refuses an append by an event that it shows to readers only a little later: wait for it. */
-async function reloadUntilVisible<State>(
-  actualRevision: ExpectedRevision,
-  load: () => Promise<LoadedStream<State>>,
-): Promise<LoadedStream<State>> {
-  const giveUpAt = performance.now() + VISIBILITY_TIMEOUT_MS;
-  for (;;) {
-    const loaded = await load();
-    const isVisible =
-      actualRevision === 'no-stream' ||
-      (loaded.revision !== 'no-stream' && loaded.revision >= actualRevision);
-    if (isVisible || performance.now() > giveUpAt) return loaded;
-    await setTimeout(VISIBILITY_POLL_MS);
+  /** EventStoreDB refuses an append by an event that it shows to readers only a little later: wait for it. */
+  async function reloadUntilVisible(
+    log: EventStore,
+    stream: string,
+    actual: ExpectedRevision,
+  ): Promise<Loaded> {
+    const giveUpAt = performance.now() + VISIBILITY_TIMEOUT_MS;
+    for (;;) {
+      const loaded = await load(log, stream);
+      const isVisible =
+        actual === 'no-stream' || (loaded.revision !== 'no-stream' && loaded.revision >= actual);
+      if (isVisible || performance.now() > giveUpAt) return loaded;
+      await setTimeout(VISIBILITY_POLL_MS);
+    }
   }
-}
 
-async function loadStream<State, Decoded extends { readonly occurredAt: string }>(
-  log: EventStore,
-  {
-    decode,
-    evolve,
-  }: {
-    readonly decode: (recorded: RecordedEvent, revision: number) => Decoded;
-    readonly evolve: (state: State | undefined, event: Decoded) => State;
-  },
-  stream: string,
-): Promise<LoadedStream<State>> {
-  let loaded: LoadedStream<State> = NO_STREAM;
-  for await (const recorded of log.readStream(stream)) {
-    const event = decode(recorded, loaded.revision === 'no-stream' ? 0 : loaded.revision + 1);
-    loaded = {
-      state: evolve(loaded.state, event),
-      revision: recorded.revision,
-      position: recorded.position,
-      lastOccurredAt: maxTime(event.occurredAt, loaded.lastOccurredAt),
-    };
+  async function load(log: EventStore, stream: string): Promise<Loaded> {
+    let loaded = NO_STREAM;
+    for await (const recorded of log.readStream(stream)) {
+      const { revision, position } = recorded;
+      const event = decode(recorded, loaded.revision === 'no-stream' ? 0 : loaded.revision + 1);
+      const state = evolve(loaded.state, event);
+      loaded = {
+        state,
+        revision,
+        position,
+        lastOccurredAt: maxTime(event.occurredAt, loaded.lastOccurredAt),
+      };
+    }
+    return loaded;
   }
-  return loaded;
 }
 
 /** The later of two RFC 3339 times in UTC with milliseconds, or of one and ''. */

@@ -108,7 +108,7 @@ export async function createMetricsApp({
 const verification =
   (dependencies: HttpDependencies) =>
   async (app: FastifyInstance): Promise<void> => {
-    app.decorateRequest('isFrequent', true);
+    app.decorateRequest('quietLog', true);
     app.addHook('onRequest', noStore);
     // A verdict is sent in the turn in which it is made; when the request began, its body had yet to come.
     app.addHook('onSend', (_, reply, payload, done) => {

@@ -54,7 +54,7 @@ export function errorReason(error: unknown): string {
 export class TimeoutError extends Error {
   constructor(timeoutMs: number) {
     super(`EventStoreDB gave no answer within ${Math.round(timeoutMs)} ms`);
-    this.name = 'NoAnswerError';
+    this.name = 'TimeoutError';
   }
 }
 

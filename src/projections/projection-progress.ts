@@ -1,12 +1,13 @@
+import type { EpochMs } from '../domain/time.js';
 import type { Position } from '../event-store/position.js';
 
-/** How long a read waits for the position that it asks for, and a mutation for its own projection. */
+/** How long a read waits for its minimum position, and a mutation for its own projection. */
 const MIN_POSITION_TIMEOUT_MS = 1000;
 
-/** A moment by the clock of the day, and by one that nobody sets (milliseconds). */
-export type ClockReading = { readonly clock: number; readonly steady: number };
+/** Reading of the wall clock, and of a monotonic clock (milliseconds). */
+export type ClockReading = { readonly clock: EpochMs; readonly steady: number };
 
-/** How far one thing has come in the log, when that was last known to be all of it, and who waits. */
+/** How far a projection has come in the log, when it last held all of it, and who waits for a position. */
 export class ProjectionProgress {
   readonly #now: () => ClockReading;
   readonly #waiting = new Set<{ position: Position; resolve: (reached: boolean) => void }>();
@@ -31,7 +32,7 @@ export class ProjectionProgress {
     return this.#position !== undefined && this.#position >= position;
   }
 
-  /** Waits a second at most. @returns false if the position is not reached by then */
+  /** Waits for at most a second. @returns false if the position is not reached by then */
   waitFor(position: Position): Promise<boolean> {
     if (this.hasReached(position)) return Promise.resolve(true);
     return new Promise((resolve) => {
@@ -48,14 +49,14 @@ export class ProjectionProgress {
     });
   }
 
-  /** At this moment the log held no more than is here now. */
+  /** The projection holds everything that the log held at this reading. */
   confirmCurrentAt(reading: ClockReading): void {
     this.#currentAsOf = reading;
   }
 
   /**
-   * For how many seconds it has not been known that this is all that the log holds. The longer of what two
-   * clocks say: one may be set back, the other stands still while the machine sleeps.
+   * Seconds since the projection was last known to hold the whole log, by the clock that counts more: the wall
+   * clock may be set back, the monotonic one stops while the machine sleeps.
    */
   get staleness(): number {
     const { clock, steady } = this.#now();

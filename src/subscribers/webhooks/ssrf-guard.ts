@@ -64,6 +64,6 @@ export function allowsHost(policy: SchemePolicies, url: URL): boolean {
   return isIP(host) === 0 || policy[url.protocol as keyof SchemePolicies](host);
 }
 
-export const FORBIDDEN_ADDRESS = 'its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';
+export const FORBIDDEN_ADDRESS = 'its address is neither public nor in WEBHOOK_ALLOWED_NETWORKS';
 
 const familyOf = (address: string): 'ipv4' | 'ipv6' => (isIP(address) === 6 ? 'ipv6' : 'ipv4');

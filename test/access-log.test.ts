@@ -36,6 +36,22 @@ describe('the line of a request', () => {
     expect(child.output()).not.toContain(token);
   });
 
+  it('is at debug level for a verification, which proxies send for each of their requests, and at info for others', async () => {
+    const token = await child.token('verifier');
+    await child.ask('POST', '/verify', { token, body: { key: 'x', secret: 'y' } });
+    await child.ask('GET', '/verify/forward');
+    await child.ask('GET', '/repo/shop/ai/apikey', { token });
+    const answered = () =>
+      child
+        .output()
+        .split('\n')
+        .filter((line) => line.includes('"msg":"answered"'))
+        .map((line) => JSON.parse(line) as { path: string; level: number });
+    const levels = () => Object.fromEntries(answered().map(({ path, level }) => [path, level]));
+    await eventually(() => '/repo/shop/ai/apikey' in levels());
+    expect(levels()).toMatchObject({ '/verify': 20, '/verify/forward': 20, '/repo/shop/ai/apikey': 30 });
+  });
+
   it('says path, known parameters, and how many others there were', async () => {
     const token = await child.token('admin');
     await child.ask('GET', '/repo/shop/ai/apikey?limit=5&actor=ada&x-y=1', { token });

@@ -135,7 +135,7 @@ it('no field of a body sets what is not for the caller to set: each is refused b
   for (const [field, value] of Object.entries(more)) {
     const body = { name: 'search', aiType: 'AWS', [field]: value };
     const { status, json } = await service.ask('POST', keys, { token, body });
-    expect([status, json['message']]).toEqual([400, expect.stringContaining(`${field}: is no member`)]);
+    expect([status, json['message']]).toEqual([400, expect.stringContaining(`${field}: is not a member`)]);
   }
   expect(await listed()).toEqual([]);
   await service.ask('POST', keys, { token, body: { name: 'search', aiType: 'AWS' } });

@@ -142,7 +142,7 @@ describe('pipelined requests on one connection', () => {
     socket.write(stream);
     await connectionEnded(socket);
     expect(received).toContain('caught-up');
-    expect(received).not.toContain('This is not HTTP');
+    expect(received).not.toContain('The request is not valid HTTP');
   });
 });
 

@@ -153,7 +153,7 @@ describe('a refusal', () => {
     'https://2130706433/hook',
   ])('comes at the registration of the webhook %s, and at its change', async (url) => {
     const path = `/repo/${randomUUID()}/webhook`;
-    const message = 'url: its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';
+    const message = 'url: its address is neither public nor in WEBHOOK_ALLOWED_NETWORKS';
     const refused = await service.ask('POST', path, { token: admin, body: { url } });
     expect([refused.status, refused.json['message']]).toEqual([400, message]);
     const good = await service.ask('POST', path, { token: admin, body: { url: 'https://hooks.example/x' } });

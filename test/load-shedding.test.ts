@@ -22,7 +22,7 @@ const PATH = '/repo/shop/ai/apikey';
 const CONNECTIONS = 2000;
 /** More requests than the bulkhead runs and queues. */
 const TOO_MANY = 7000;
-const TOO_MUCH = 'Not done: too much is under way; try again';
+const TOO_MUCH = 'Not done: too many requests are under way; try again';
 
 let folder: ReturnType<typeof temporaryFolder>;
 let service: Child;

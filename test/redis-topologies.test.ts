@@ -116,6 +116,24 @@ whereServersCanBeStarted('at the start', () => {
   });
 });
 
+describe('the host of a URL', () => {
+  it.each([
+    'redis://127.0.0.2:PORT',
+    'redis://user:password@127.0.0.2:PORT/1',
+    'redis+sentinel://127.0.0.2:PORT/main',
+    'redis+cluster://127.0.0.2:PORT',
+  ])('%s is the one that is connected to', async (url) => {
+    const server = createServer().listen(0, '127.0.0.2');
+    await once(server, 'listening');
+    const connection = connectRedis(url.replace('PORT', String((server.address() as AddressInfo).port)));
+    const [socket] = await once(server, 'connection');
+    expect(socket.localAddress).toBe('127.0.0.2');
+    connection.disconnect();
+    socket.destroy();
+    server.close();
+  });
+});
+
 describe('a rediss URL', () => {
   it('begins with a TLS handshake', async () => {
     const server = createServer().listen(0, '127.0.0.1');

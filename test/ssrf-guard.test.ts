@@ -12,7 +12,7 @@ import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { type RawServer, startRawServer } from './support/servers/raw-server.js';
 import { selfSigned } from './support/servers/self-signed.js';
 
-const FORBIDDEN = 'its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';
+const FORBIDDEN = 'its address is neither public nor in WEBHOOK_ALLOWED_NETWORKS';
 const REFUSED = { status: null, error: FORBIDDEN };
 const answering = (head: string) => (socket: Socket) => {
   socket.on('data', () => socket.write(`HTTP/1.1 204 No Content\r\n${head}\r\n`));

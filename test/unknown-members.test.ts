@@ -33,7 +33,7 @@ describe('an unknown member', () => {
     const { path, answer } = await create({ ...good, expires_at: '2030-01-01T00:00:00Z' });
     expect([answer.status, answer.json['message']]).toEqual([
       400,
-      'expires_at: is no member of the body; did you mean "expiresAt"?',
+      'expires_at: is not a member of the body; did you mean "expiresAt"?',
     ]);
     expect((await service.ask('GET', path, { token: admin })).json['apiKeys']).toEqual([]);
   });
@@ -66,7 +66,7 @@ describe('an unknown member', () => {
     const { path, answer } = await create(good);
     const { id } = answer.json;
     expect(await refusal('DELETE', `${path}/${id}`, { token: admin, body: { dryRun: true } })).toBe(
-      'dryRun: is no member of the body, which has none',
+      'dryRun: is not a member of the body; this call takes none',
     );
     await refusal('DELETE', `${path}/${id}?dryRun=true`, { token: admin });
     for (const body of ['[1]', '"x"', '7', 'true'])
@@ -80,7 +80,7 @@ describe('an unknown member', () => {
     const path = `/repo/${randomUUID()}/ai/apikey`;
     const body = { ...good, [`\u001b[31m${'x'.repeat(5000)}`]: 1 };
     const message = await refusal('POST', path, { token: admin, body });
-    expect(message).toMatch(/^"\\u001b\[31mx{1,59}": is no member/);
+    expect(message).toMatch(/^"\\u001b\[31mx{1,59}": is not a member/);
   });
 
   it('that begins with x- or _ is for somebody else', async () => {
@@ -108,7 +108,10 @@ describe('every documented call', () => {
       const { status, json } = await service.ask(method, `${targetOf(operation)}?unheardOf=1`, { token });
       expect([id, status]).toEqual([id, 400]);
       if (id === 'verifyForwardedRequest') continue;
-      expect([id, json['message']]).toEqual([id, expect.stringContaining('unheardOf: is no parameter')]);
+      expect([id, json['message']]).toEqual([
+        id,
+        expect.stringContaining('unheardOf: is not a query parameter'),
+      ]);
     }
   });
 
@@ -123,7 +126,7 @@ describe('every documented call', () => {
       expect([id, status, json['message']]).toEqual([
         id,
         400,
-        expect.stringContaining('unheardOf: is no member'),
+        expect.stringContaining('unheardOf: is not a member'),
       ]);
       if (schema)
         expect([id, JSON.stringify(schema)]).toEqual([

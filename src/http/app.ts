@@ -43,18 +43,18 @@ export type HttpDependencies = ApiKeyQueryDependencies &
   };
 
 export type HttpSettings = ServerSettings & {
-  /** Requests a minute and caller; 0 is off. */
+  /** Requests per minute and caller; 0: no limit. */
   readonly rateLimit: number;
   readonly corsOrigins: readonly string[];
-  /** False if /metrics has a port of its own. */
+  /** False if /metrics has its own port. */
   readonly serveMetrics: boolean;
-  /** Is there a GET /verify/forward, which needs no token? */
+  /** Does the server have GET /verify/forward, which needs no token? */
   readonly verifyForward: boolean;
-  /** Networks of the operator's own, in which webhooks may be, over http too. */
+  /** Addresses and networks of the operator's own, in which the service may call webhooks, by http too. */
   readonly webhookNetworks: readonly string[];
 };
 
-/** The HTTP server, not yet listening. Below, in the order of a request's life. */
+/** The HTTP server, not yet listening; hooks are registered in the order in which a request passes them. */
 export async function createApp(dependencies: HttpDependencies): Promise<FastifyInstance> {
   const { settings, metrics, logger } = dependencies;
   const app = hardenedServer(logger, settings);
@@ -72,7 +72,7 @@ export async function createApp(dependencies: HttpDependencies): Promise<Fastify
   return app;
 }
 
-/** The server of a service that waits for its log, not yet listening. @param reason what it waits for, and why */
+/** The server of an instance that waits for its log, not yet listening. @param reason what it waits for, and why */
 export async function createWaitingApp(
   { settings, metrics, logger }: Pick<HttpDependencies, 'settings' | 'metrics' | 'logger'>,
   reason: () => string,
@@ -102,15 +102,15 @@ export async function createMetricsApp({
 }
 
 /**
- * Verification has no more around it than it needs: proxies ask about each of their requests. Least of all
- * CORS: a preflight that a proxy hands on would get its 204, which most take for a yes.
+ * Verification runs only the hooks that it needs, because proxies call it for each of their requests. It never runs
+ * CORS, which would answer a forwarded preflight with 204, and most proxies take that for valid.
  */
 const verification =
   (dependencies: HttpDependencies) =>
   async (app: FastifyInstance): Promise<void> => {
     app.decorateRequest('quietLog', true);
     app.addHook('onRequest', noStore);
-    // A verdict is sent in the turn in which it is made; when the request began, its body had yet to come.
+    // Not onRequest, when the body is still to come: the answer is sent in the tick in which its result was made.
     app.addHook('onSend', (_, reply, payload, done) => {
       reply.header('keyledger-staleness', dependencies.queries.verifyStaleness.toFixed(1));
       done(null, payload);
@@ -129,7 +129,6 @@ const verification =
     if (dependencies.settings.verifyForward) await app.register(verifyForwardRoutes(dependencies));
   };
 
-/** What answers everything but verification. */
 const managementApi =
   (dependencies: HttpDependencies, paths: ReadonlySet<string>) =>
   async (app: FastifyInstance): Promise<void> => {
@@ -196,7 +195,7 @@ function reasonUnready({ status }: Projector): string | undefined {
   return status.ready.ok ? undefined : status.ready.reason;
 }
 
-/** Aborted when the service stops: what has no end must not be waited for. */
+/** Aborted when the service stops, so that streams without end are ended. */
 function shutdownSignal(app: FastifyInstance): AbortSignal {
   const stopping = new AbortController();
   setMaxListeners(0, stopping.signal);

@@ -7,9 +7,9 @@ declare module 'fastify' {
   }
 }
 
-/** The open connections of a server, and which answers are still to come on them. */
+/** The open connections of a server, and the pending answers on each. */
 export class Connections {
-  /** Several of one connection: a client may send its next request before it has the answer to the last. */
+  /** Several per connection, because a client may send its next request before it has the last answer. */
   readonly #pending = new Map<Socket, Set<ServerResponse>>();
 
   constructor(server: Server) {
@@ -24,13 +24,13 @@ export class Connections {
     });
   }
 
-  /** Is there a request that has arrived as a whole, or whose answer has begun? */
+  /** Has a request on the connection arrived completely, or its answer begun? */
   isAnswering(socket: Socket): boolean {
     const pending = [...(this.#pending.get(socket) ?? [])];
     return pending.some(({ req, headersSent }) => req.complete || headersSent);
   }
 
-  /** Closes those on which nobody waits for an answer. */
+  /** Closes the connections without a pending answer. */
   closeIdle(): void {
     for (const [socket, pending] of this.#pending) if (pending.size === 0) socket.destroy();
   }

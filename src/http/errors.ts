@@ -6,7 +6,7 @@ import { v4 as uuid } from 'uuid';
 import { z } from 'zod';
 import { ERRORS, type ErrorCode, KeyledgerError } from '../domain/errors.js';
 
-/** What every error answers, whoever found it. */
+/** Body of every error answer. */
 export const ErrorEnvelope = z
   .object({
     success: z.literal(false),
@@ -14,7 +14,7 @@ export const ErrorEnvelope = z
     code: z.enum(Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]]),
     requestId: z.string(),
     id: z.string().optional().describe('The API key that the error is about'),
-    reason: z.string().optional().describe('Why a proven API key is not good; see /verify'),
+    reason: z.string().optional().describe('Why an API key with a valid secret is refused; see /verify'),
   })
   .meta({ id: 'Error' });
 
@@ -28,7 +28,7 @@ const envelope = ({ code, message, details }: KeyledgerError, requestId: string)
 
 const RETRY_AFTER_SECONDS = 1;
 
-/** Fastify's error handler: every error of a request leaves through here. */
+/** Fastify's error handler, which sends every error of a request. */
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const known = toKeyledgerError(error, request);
   if (known.code === 'INTERNAL') request.log.error({ requestId: request.id, err: error }, 'request failed');
@@ -46,7 +46,7 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
     .send(JSON.stringify(envelope(known, request.id)));
 }
 
-/** Where it came from says something only if something failed that nobody expects. */
+/** The stack is worth logging only if the failure is unexpected. */
 function reasonOf(error: KeyledgerError): object {
   const { message, cause } = error;
   if (cause === undefined) return { message };
@@ -54,7 +54,6 @@ function reasonOf(error: KeyledgerError): object {
   return expected ? { message: `${message} (${why})` } : error;
 }
 
-/** What fastify reports by itself, in our words. */
 const FASTIFY_ERRORS: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'BODY_TOO_LARGE',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'UNSUPPORTED_MEDIA_TYPE',
@@ -69,8 +68,8 @@ function toKeyledgerError(error: unknown, request: FastifyRequest): KeyledgerErr
     return new KeyledgerError('INVALID_INPUT', { message: [...new Set(problems)].join('; ') });
   }
   const { code = '', statusCode = 500, message } = error as FastifyError;
-  const ours = FASTIFY_ERRORS[code];
-  if (ours) return new KeyledgerError(ours, { cause: error, message: messageOf(ours, request) });
+  const mapped = FASTIFY_ERRORS[code];
+  if (mapped) return new KeyledgerError(mapped, { cause: error, message: messageOf(mapped, request) });
   if (statusCode >= 400 && statusCode < 500) return new KeyledgerError('INVALID_INPUT', { message });
   const { failure } = request.routeOptions?.config ?? {};
   return new KeyledgerError('INTERNAL', failure ? { message: failure } : {});
@@ -83,19 +82,20 @@ function messageOf(code: ErrorCode, { routeOptions }: FastifyRequest): string | 
     : undefined;
 }
 
-/** What Node finds wrong before there is a request, with the envelope all the same. */
+/** Answers an error that Node finds before there is a request, in the envelope too. */
 export function sendClientError(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
   const isAnswering = this.connections.isAnswering(socket);
-  // What comes behind the last request is nobody's (RFC 9112, section 9.6).
+  // Bytes after the last request are ignored (RFC 9112, section 9.6).
   if (isAnswering && error.code === 'HPE_CLOSED_CONNECTION') return;
-  // This would be taken for the answer to an earlier request, or stand in its middle.
+  // The client would take this for the answer to an earlier request, or find it in the middle of one.
   if (isAnswering || error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) {
     socket.destroy();
     return;
   }
   const requestId = uuid();
   const known =
-    clientErrors[error.code ?? ''] ?? new KeyledgerError('INVALID_INPUT', { message: 'This is not HTTP' });
+    clientErrors[error.code ?? ''] ??
+    new KeyledgerError('INVALID_INPUT', { message: 'The request is not valid HTTP' });
   const body = JSON.stringify(envelope(known, requestId));
   socket.end(
     [
@@ -110,7 +110,7 @@ export function sendClientError(this: FastifyInstance, error: NodeJS.ErrnoExcept
   );
 }
 
-/** What an Expect header other than 100-continue gets (RFC 9110, section 10.1.1). */
+/** Answers an Expect header other than 100-continue (RFC 9110, section 10.1.1). */
 export function sendExpectationFailed(_: IncomingMessage, response: ServerResponse): void {
   const requestId = uuid();
   const known = new KeyledgerError('EXPECTATION_FAILED');

@@ -15,24 +15,24 @@ import { trustedProxies } from './plugins/client-address.js';
 import { acceptJson, validateByZod } from './plugins/json-body.js';
 
 export type ServerSettings = {
-  /** A request must have arrived within this time (milliseconds). */
+  /** A request must arrive within this time (milliseconds). */
   readonly requestTimeoutMs: number;
-  /** Which proxies' X-Forwarded-* headers are believed: all, none, or addresses and networks separated by commas. */
+  /** Proxies whose X-Forwarded-* headers are trusted: all, none, or addresses and networks separated by commas. */
   readonly trustProxy: boolean | string;
 };
 
 const BODY_LIMIT = 16 * 1024;
-/** Checks for late requests within the time that a request may take. */
+/** Number of timeout checks per request timeout. */
 const TIMEOUT_CHECKS = 5;
-/** A connection may be idle for this many times as long: a call may take its time, an answer that nobody reads not. */
+/** A connection may be idle for this many request timeouts: an answer may take time to make, but not to be read. */
 const IDLE_TIMEOUT_FACTOR = 4;
 /** RFC 9110, section 8.3.1. */
 const MEDIA_TYPE = /^\s*[\w!#$%&'*+.^`|~-]+\/[\w!#$%&'*+.^`|~-]+\s*(?:;|$)/;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /**
- * A server without routes that answers everything in the envelope, whatever arrives on a connection: garbage, headers
- * without end, bodies that are late or too large, methods that it does not know.
+ * A server without routes that answers whatever arrives on a connection in the envelope: garbage, headers without end,
+ * late or oversized bodies, unknown methods.
  */
 export function hardenedServer(
   loggerInstance: FastifyBaseLogger,
@@ -66,7 +66,7 @@ export function hardenedServer(
   acceptJson(app);
   app.decorate('connections', new Connections(app.server));
   app.server.on('checkExpectation', sendExpectationFailed);
-  // Their size is limited; by number Node would drop the rest without a word.
+  // Their size is limited; beyond a limit of their number Node would silently drop headers.
   app.server.maxHeadersCount = 0;
   acceptEveryMethod(app);
   app.setChildLoggerFactory((logger) => logger);
@@ -74,10 +74,10 @@ export function hardenedServer(
   return app;
 }
 
-/** Proxies ask with the method of the request, WebDAV's among them; without this those would not be found. */
+/** Proxies verify with the method of the proxied request, which may be one of WebDAV; fastify would answer 404. */
 function acceptEveryMethod(app: FastifyInstance): void {
   for (const method of METHODS) {
-    // CONNECT never becomes a request, and fastify wants a Content-Type of QUERY.
+    // CONNECT never becomes a request, and fastify requires a Content-Type for QUERY.
     if (['CONNECT', 'QUERY'].includes(method) || app.supportedMethods.includes(method)) continue;
     app.addHttpMethod(method, { hasBody: true });
   }
@@ -86,7 +86,7 @@ function acceptEveryMethod(app: FastifyInstance): void {
 function prepareRequest(request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void): void {
   reply.header('x-request-id', request.id);
   const { raw } = request;
-  // No body is no body, whatever type it claims to have; fastify refuses a type that is none before it looks.
+  // An empty body needs no type, and fastify would refuse an invalid type before it knows whether there is a body.
   const type = raw.headers['content-type'];
   if (type !== undefined && (raw.headers['content-length'] === '0' || !MEDIA_TYPE.test(type)))
     delete raw.headers['content-type'];
@@ -94,26 +94,26 @@ function prepareRequest(request: FastifyRequest, reply: FastifyReply, done: (err
   done(message === undefined ? undefined : new KeyledgerError('INVALID_INPUT', { message }));
 }
 
-/** RFC 9112, section 3.2. Of two tokens a proxy may look at the one and we at the other. */
+/** RFC 9112, section 3.2. Of two tokens, a proxy may check one and this service the other. */
 function headerProblem({ headers, rawHeaders, httpVersion }: IncomingMessage): string | undefined {
   if (headers.host === undefined && httpVersion === '1.1') return 'The Host header is missing';
-  if (isDuplicated('host', rawHeaders)) return 'The Host header is there twice';
-  if (isDuplicated('authorization', rawHeaders)) return 'The Authorization header is there twice';
+  if (isDuplicated('host', rawHeaders)) return 'The Host header is repeated';
+  if (isDuplicated('authorization', rawHeaders)) return 'The Authorization header is repeated';
   return undefined;
 }
 
-/** @param rawHeaders names and values in turn */
+/** @param rawHeaders alternating names and values */
 function isDuplicated(name: string, rawHeaders: readonly string[]): boolean {
   let count = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
-    const given = rawHeaders[i] ?? '';
-    if (given.length === name.length && given.toLowerCase() === name) count++;
+    const header = rawHeaders[i] ?? '';
+    if (header.length === name.length && header.toLowerCase() === name) count++;
   }
   return count > 1;
 }
 
-/** The caller's request id if it is one, else a new one. */
+/** The caller's request id if it is valid, else a new one. */
 function resolveRequestId({ headers }: IncomingMessage): string {
-  const given = headers['x-request-id'];
-  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+  const requested = headers['x-request-id'];
+  return typeof requested === 'string' && REQUEST_ID.test(requested) ? requested : randomUUID();
 }

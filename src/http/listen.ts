@@ -3,28 +3,26 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { ConfigError, type Settings } from '../settings.js';
 
-/** Connections that may wait to be accepted; the system allows no more. With fewer, a burst of them waits for seconds. */
+/** Connections that may wait to be accepted, as many as the system allows: with fewer, a burst waits for seconds. */
 const BACKLOG = 4096;
 /** Both addresses of localhost: RFC 6761, section 6.3. */
 const LOOPBACK = ['127.0.0.1', '::1'] as const;
-/** What the system says where it has no IPv6, or no IPv4. */
+/** Errors of a system without IPv6, or without IPv4. */
 const NO_SUCH_FAMILY = ['EADDRNOTAVAIL', 'EAFNOSUPPORT'];
-
-/** Requests under way get this time to finish when a server stops (milliseconds). */
+/** Requests under way get this time to finish when a server stops. */
 const GRACE_MS = 8000;
 
-/** A server that listens. */
 export type Listening = {
   readonly url: string;
-  /** Takes no new connection, answers what is under way, and cuts off what does not end in time (milliseconds). */
+  /** Accepts no new connection, answers requests under way, and cuts off those that outlast `graceMs`. */
   close(graceMs?: number): Promise<void>;
 };
 
 /**
- * Listens on HOST and a port. `localhost` is 127.0.0.1 and ::1: connections of the second are handed to the server
- * of the first, so that what holds for one listener holds for both.
- * @param setting the one that says which port; 0 takes a free one
- * @throws ConfigError which setting keeps it from listening
+ * Listens on HOST and a port. `localhost` is 127.0.0.1 and ::1: the server of the first also handles the connections
+ * of the second, so that both behave alike.
+ * @param setting the setting of the port, of which 0 is any free one
+ * @throws ConfigError naming the setting that it cannot listen with
  */
 export async function listen(
   app: FastifyInstance,

@@ -16,38 +16,38 @@ export function createMetrics() {
     registry,
     requests: new Histogram({
       name: 'keyledger_http_request_duration_seconds',
-      help: 'Answered requests',
+      help: 'Duration of answered requests in seconds',
       labelNames: ['method', 'route', 'status'] as const,
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
       registers,
     }),
     refused: new Counter({
       name: 'keyledger_refused_requests_total',
-      help: 'Requests that were refused with 503 because too much was under way',
+      help: 'Requests refused with 503 because too many were under way',
       registers,
     }),
     refusedTokens: new Counter({
       name: 'keyledger_refused_tokens_total',
-      help: 'Bearer tokens that were refused with 401, by what is wrong with them',
+      help: 'Bearer tokens refused with 401, by what is wrong with them',
       labelNames: ['reason'] as const,
       registers,
     }),
     webhookCalls: new Counter({
       name: 'keyledger_webhook_calls_total',
-      help: 'Calls of webhooks by the status of their answers; none: there was no answer',
+      help: 'Calls of webhooks by status of the answer; none: there was no answer',
       labelNames: ['status'] as const,
       registers,
     }),
     appends: new Counter({
       name: 'keyledger_appends_total',
-      help: 'Appends acknowledged by the log, and those that found another revision than they expected',
+      help: 'Appends that the log acknowledged, and appends that expected another revision than they found',
       labelNames: ['outcome'] as const,
       registers,
     }),
   };
 }
 
-/** What is told of by looking. */
+/** Registers the metrics whose values are read at each scrape. */
 export function observe(
   { registry }: Metrics,
   projector: Projector,
@@ -57,7 +57,7 @@ export function observe(
 ): void {
   new Counter({
     name: 'keyledger_log_lines_dropped_total',
-    help: 'Log lines that could not be written: the disk is full, or the reader of the output stalls or has closed it',
+    help: 'Log lines dropped because the disk is full, or because the reader of the output stalls or has closed it',
     registers: [registry],
     collect() {
       this.reset();
@@ -75,7 +75,7 @@ export function observe(
     });
   new Counter({
     name: 'keyledger_foreign_events_total',
-    help: 'Skipped events, which no release of Keyledger can have written',
+    help: 'Foreign events that were skipped: no release of Keyledger can have written them',
     registers: [registry],
     collect() {
       this.reset();
@@ -84,25 +84,25 @@ export function observe(
   });
   gauge(
     'keyledger_projector_lag_seconds',
-    'Age of the last event seen while later ones wait',
+    'Age in seconds of the last event that was read, until the read model holds it; then 0',
     () => projector.lag,
   );
   gauge(
     'keyledger_staleness_seconds',
-    'For how long it has not been known that lists show all that the log holds',
+    'Seconds since lists were last known to include the whole log',
     () => projector.readModelProgress.staleness,
   );
   gauge(
     'keyledger_verify_staleness_seconds',
-    'For how long it has not been known that verdicts rest on all that the log holds',
+    'Seconds since verifications were last known to include the whole log',
     () => projector.indexProgress.staleness,
   );
-  gauge('keyledger_projector_position', 'Place in the log of the last event in the read model', () =>
+  gauge('keyledger_projector_position', 'Place in the log of the last event that the read model holds', () =>
     Number.parseInt(projector.readModelProgress.position?.split(':')[1]?.slice(0, 16) ?? '0', 16),
   );
   gauge(
     'keyledger_quarantined_streams',
-    'Keys whose history could not be decoded or folded',
+    'Keys whose history this release cannot read',
     () => projector.apiKeyIndex.quarantined,
   );
   gauge(
@@ -116,7 +116,11 @@ export function observe(
       'Seconds since the key set of the token issuer was fetched',
       () => keySet.ageSeconds,
     );
-  gauge('keyledger_webhooks', 'Webhooks that this instance tells', () => webhookDispatcher.activeEndpoints);
+  gauge(
+    'keyledger_webhooks',
+    'Webhooks that this instance delivers to',
+    () => webhookDispatcher.activeEndpoints,
+  );
 }
 
 export const countRefusal =
@@ -124,7 +128,6 @@ export const countRefusal =
   (reason: TokenFault): void =>
     refusedTokens.inc({ reason });
 
-/** Times every answer. */
 export function observeRequests(app: FastifyInstance, { requests }: Metrics): void {
   app.addHook('onResponse', ({ method, routeOptions }, reply, done) => {
     const labels = { method, route: routeOptions.url ?? 'unknown', status: reply.statusCode };

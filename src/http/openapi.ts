@@ -40,7 +40,7 @@ export const openApi = {
 
 type TransformObject = typeof jsonSchemaTransformObject;
 
-/** Named schemas are those of answers: the variants for input, which no route refers to, are left out. */
+/** Leaves out the input variants of named schemas, which no route refers to. */
 export const transformObject: TransformObject = (document) => {
   const { components, ...rest } = jsonSchemaTransformObject(document) as {
     components: { schemas: Record<string, object> };

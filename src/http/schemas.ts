@@ -4,8 +4,6 @@ import { REPO_ID, REPO_ID_RULE } from '../domain/authorization.js';
 import { EVENT_TYPES } from '../event-store/event-schemas.js';
 import { ErrorEnvelope } from './errors.js';
 
-/** What several routes take and answer. */
-
 const NAME_RULE =
   'must be text of 1 to 200 characters after trimming, one of them visible, without control and bidirectional characters';
 const EXPIRY_RULE = 'must be a time with its zone, such as 2030-01-31T12:00:00Z, or null';
@@ -22,7 +20,7 @@ export const RepoParams = z.object({
 });
 export const KeyParams = RepoParams.extend({ apikeyId: z.string().toLowerCase() });
 
-/** Has it a character that a reader sees? Joiners and marks show only with others; U+2800 is a blank. */
+/** Does the text have a visible character? Joiners and marks show only with others; U+2800 is a blank. */
 const isVisible = (text: string): boolean =>
   /[^\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]/u.test(text);
 
@@ -40,48 +38,52 @@ export function callerTime(rule: string) {
   return z.preprocess(upperCase, z.iso.datetime({ offset: true, error: rule, abort: true }));
 }
 
-/** RFC 3339 with any offset, to UTC with milliseconds; null is never. Whether it is in the future, the domain says. */
+/** RFC 3339 with any offset, to UTC with milliseconds; null: never. The domain checks that it is in the future. */
 export const ExpiresAt = callerTime(EXPIRY_RULE)
   .refine(hasFourDigitYear, EXPIRY_RULE)
   .transform((text) => new Date(text).toISOString())
   .nullable()
-  .describe('From then on the key is not good; null is never');
+  .describe('The key is invalid from this time on; null: it never expires');
 
-/** Does it have in UTC, too? No event could be read that says another year (RFC 3339, section 5.6). */
+/** In UTC: an event with another year could not be read again (RFC 3339, section 5.6). */
 function hasFourDigitYear(time: string): boolean {
   const year = new Date(time).getUTCFullYear();
   return year >= 0 && year <= 9999;
 }
 
-/** A reason, a description; empty is none. */
+/** A reason or a description; empty: none. */
 export const Text = z
   .string(SHORT_TEXT_RULE)
   .regex(/^[^\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]{0,200}$/u, SHORT_TEXT_RULE)
   .trim()
   .refine((text) => text === '' || isVisible(text), SHORT_TEXT_RULE)
-  .describe('Kept for ever in the history: name no people in it');
+  .describe('The history keeps it for ever: do not name people in it');
 
 export const OverlapSeconds = z
   .int(OVERLAP_RULE)
   .min(0, OVERLAP_RULE)
   .max(MAX_OVERLAP_SECONDS, OVERLAP_RULE)
-  .describe('For so long the old secret is good too; default 0');
+  .describe('Seconds for which the old secret stays valid; default 0');
 
 export const IdempotencyHeaders = z.object({
   'idempotency-key': z
     .string()
     .regex(/^[\x20-\x7e]{1,255}$/, IDEMPOTENCY_RULE)
     .optional()
-    .describe('Makes a retry safe: the same request with the same key is done once and answered alike'),
+    .describe(
+      'Makes a retry safe: the service executes the same request with the same key once, and repeats its answer',
+    ),
 });
 export const ReadHeaders = z.object({
   'keyledger-min-position': z
     .string()
     .optional()
-    .describe('A Keyledger-Position: answer from a state that holds it, or with 503 BEHIND after a second'),
+    .describe(
+      'A Keyledger-Position that the answer must include; 503 BEHIND if this instance has not reached it after a second',
+    ),
 });
 
-/** The one answer that carries a secret. */
+/** The only answer that carries the secret of a key. */
 export const IssuedApiKey = z.object({
   success: z.literal(true),
   id: z.uuid(),
@@ -105,10 +107,10 @@ export const Limit = z
   .regex(/^([1-9]\d{0,2}|1000)$/, LIMIT_RULE)
   .transform(Number);
 
-/** What was asked for, as it is written down. */
+/** The parameters of a query, for the record of its access. */
 export const definedEntries = (
-  asked: Readonly<Record<string, string | number | null | undefined>>,
+  query: Readonly<Record<string, string | number | null | undefined>>,
 ): Record<string, string | number> =>
   Object.fromEntries(
-    Object.entries(asked).flatMap(([name, value]) => (value == null ? [] : [[name, value]])),
+    Object.entries(query).flatMap(([name, value]) => (value == null ? [] : [[name, value]])),
   );

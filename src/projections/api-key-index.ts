@@ -1,4 +1,5 @@
 import { type AiApiKey, evolveApiKey, secretHashesAt } from '../domain/ai-api-key.js';
+import type { EpochMs } from '../domain/time.js';
 import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
@@ -6,26 +7,25 @@ import { apiKeyIdOf } from '../event-store/streams.js';
 import { hasHash } from '../security/credentials.js';
 import { type VerifyRequest, type VerifyResult, verifyCredential } from './verify.js';
 
-/** A key as the index knows it: never its sealed secret, which only a repeated request needs. */
+/** A key in the index, without its sealed secret, which only a replayed request needs. */
 export type ApiKeyEntry = {
   readonly key: AiApiKey;
   readonly revision: number;
   readonly createdPosition: Position;
-  /** Of the key's last event. */
+  /** Position of the key's last event. */
   readonly position: Position;
 };
 
 /**
- * The fold: a key's entry after one more event of its stream. An event that the entry already holds
- * changes nothing.
- * @throws RangeError see decode
+ * Folds one event of a key's stream into its entry; an event that the entry already holds changes nothing.
+ * @throws RangeError as of decodeApiKeyEvent
  */
 export function evolveApiKeyEntry(entry: ApiKeyEntry | undefined, recorded: RecordedEvent): ApiKeyEntry {
   if (entry && recorded.revision <= entry.revision) return entry;
   return nextApiKeyEntry(entry, recorded, decodeApiKeyEvent(recorded, entry ? entry.revision + 1 : 0));
 }
 
-/** The same for an event that is decoded already, and comes next in its stream. */
+/** As `evolveApiKeyEntry`, for a decoded event that is the next one of its stream. */
 export function nextApiKeyEntry(
   entry: ApiKeyEntry | undefined,
   { revision, position }: RecordedEvent,
@@ -36,21 +36,21 @@ export function nextApiKeyEntry(
     key:
       key.sealedSecret === '' && key.idempotencyRecords.length === 0
         ? key
-        : { ...key, sealedSecret: '', idempotencyRecords: NOTHING },
+        : { ...key, sealedSecret: '', idempotencyRecords: NO_RECORDS },
     revision,
     createdPosition: entry?.createdPosition ?? position,
     position,
   };
 }
 
-const NOTHING: AiApiKey['idempotencyRecords'] = [];
+const NO_RECORDS: AiApiKey['idempotencyRecords'] = [];
 
-/** Every key of the log, in memory: decides whether a credential is good. */
+/** In-memory index of every key in the log; verifies credentials. */
 export class ApiKeyIndex {
-  /** By the key's id. */
+  /** By API key id. */
   readonly #entries = new Map<string, ApiKeyEntry>();
   readonly #byAccessKey = new Map<string, ApiKeyEntry>();
-  /** Ids of the keys of each repository, in the order of their creation. */
+  /** Key ids of each repository, in creation order. */
   readonly #idsByRepo = new Map<string, string[]>();
   #quarantined = 0;
 
@@ -65,24 +65,18 @@ export class ApiKeyIndex {
     return entry;
   }
 
-  /**
-   * Is this credential good, as far as the events that the index has seen?
-   * @param now milliseconds since 1970
-   */
-  verify(request: VerifyRequest, now: number): VerifyResult<AiApiKey> {
+  /** Verifies a credential against the events that the index holds. */
+  verify(request: VerifyRequest, now: EpochMs): VerifyResult<AiApiKey> {
     return verifyCredential(this.#byAccessKey.get(request.accessKey)?.key, request, now);
   }
 
-  /**
-   * The key whose good secret this is, whatever else may keep it from being valid.
-   * @param now milliseconds since 1970
-   */
-  findBySecret(accessKey: string, secret: string, now: number): AiApiKey | undefined {
+  /** The key that a valid secret belongs to, whatever its status; undefined if there is none. */
+  findBySecret(accessKey: string, secret: string, now: EpochMs): AiApiKey | undefined {
     const key = this.#byAccessKey.get(accessKey)?.key;
     return key && hasHash(secret, secretHashesAt(key, now)) ? key : undefined;
   }
 
-  /** The keys of a repository, deleted ones too, newest first; those that were created before a position, if there is one. */
+  /** Keys of a repository, deleted ones too, newest first; with `before`, those created before that position. */
   *keysOf(repoId: string, before?: Position): Generator<ApiKeyEntry> {
     const ids = this.#idsByRepo.get(repoId) ?? [];
     const entryAt = (i: number) => this.#entries.get(ids[i] ?? '');
@@ -113,7 +107,7 @@ export class ApiKeyIndex {
     else this.#idsByRepo.set(repoId, [apiKeyId]);
   }
 
-  /** How many keys have a history that could not be decoded or folded. */
+  /** Number of keys whose history cannot be decoded or folded. */
   get quarantined(): number {
     return this.#quarantined;
   }

@@ -1,14 +1,15 @@
 import { type AiApiKey, statusAt } from '../domain/ai-api-key.js';
+import type { EpochMs } from '../domain/time.js';
 import type { Position } from '../event-store/position.js';
 import type { ApiKeyEntry } from './api-key-index.js';
 
 /**
- * Of this projection: what it makes of the log, and how that is stored. Whoever changes either counts it up; a
- * release with another version builds a read model of its own, beside the one that the others go on using.
+ * Version of what the read model computes from the log, and of how it stores that: increment it when either changes.
+ * A release with another version builds its own read model beside the one that older instances use.
  */
 export const READ_MODEL_VERSION = 3;
 
-/** A key as lists show it: one document a key, replaced as a whole when its revision grows. No secret material. */
+/** A key as lists show it, without secret material: one document per key, replaced when its revision grows. */
 export type ListItem = Pick<
   AiApiKey,
   'apiKeyId' | 'repoId' | 'name' | 'accessKey' | 'aiType' | 'status' | 'createdAt' | 'deletedAt' | 'expiresAt'
@@ -16,11 +17,10 @@ export type ListItem = Pick<
   readonly revision: number;
   /** Orders the list. */
   readonly createdPosition: Position;
-  /** Of the key's last event. */
+  /** Position of the key's last event. */
   readonly position: Position;
 };
 
-/** The fold of the list: what an entry of the index looks like in it. */
 export const toListItem = ({ key, revision, createdPosition, position }: ApiKeyEntry): ListItem => ({
   apiKeyId: key.apiKeyId,
   repoId: key.repoId,
@@ -36,8 +36,8 @@ export const toListItem = ({ key, revision, createdPosition, position }: ApiKeyE
   position,
 });
 
-/** An item as callers see it at a time (milliseconds since 1970). */
-export const apiKeyView = (item: ListItem, now: number) => ({
+/** A key as callers see it at a time. */
+export const apiKeyView = (item: ListItem, now: EpochMs) => ({
   id: item.apiKeyId,
   name: item.name,
   repoId: item.repoId,

@@ -1,10 +1,10 @@
 import type { Position } from '../event-store/position.js';
 import { type ClockReading, StalenessClock } from '../staleness-clock.js';
 
-/** How long a read waits for the position that it asks for, and a mutation for its own projection. */
+/** How long a read waits for its minimum position, and a mutation for its own projection. */
 const MIN_POSITION_TIMEOUT_MS = 1000;
 
-/** How far one thing has come in the log, when that was last known to be all of it, and who waits. */
+/** How far a projection has come in the log, when it last held all of it, and who waits for a position. */
 export class ProjectionProgress {
   readonly #currency: StalenessClock;
   readonly #waiting = new Set<{ position: Position; resolve: (reached: boolean) => void }>();
@@ -28,7 +28,7 @@ export class ProjectionProgress {
     return this.#position !== undefined && this.#position >= position;
   }
 
-  /** Waits a second at most. @returns false if the position is not reached by then */
+  /** Waits for at most a second. @returns false if the position is not reached by then */
   waitFor(position: Position): Promise<boolean> {
     if (this.hasReached(position)) return Promise.resolve(true);
     return new Promise((resolve) => {
@@ -45,12 +45,12 @@ export class ProjectionProgress {
     });
   }
 
-  /** It held the whole log at that time. */
+  /** The projection holds everything that the log held at this reading. */
   confirmCurrentAt(reading: ClockReading): void {
     this.#currency.confirmCurrentAt(reading);
   }
 
-  /** For how many seconds it has not been known whether the log holds more. */
+  /** Seconds since the projection was last known to hold the whole log. */
   get staleness(): number {
     return this.#currency.staleness;
   }

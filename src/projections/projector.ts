@@ -19,7 +19,7 @@ import { WebhookIndex } from './webhook-index.js';
 
 const LOG_END_POLL_MS = 1000;
 const FOREIGN_EVENTS =
-  'The server holds foreign events in streams whose names begin like those of Keyledger; they are skipped. keyledger audit verify lists them; EVENT_STORE_PREFIX keeps services apart';
+  'Skipping foreign events in streams whose names begin like those of Keyledger. keyledger audit verify lists them; EVENT_STORE_PREFIX keeps services apart';
 
 type Readiness = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 /** What an instance can do now: verify keys, take traffic, serve lists. */
@@ -47,7 +47,7 @@ export class Projector {
   readonly #stop = new AbortController();
   readonly #webhookListeners = new Set<(webhookId: string) => void>();
   #running: Promise<unknown> = Promise.resolve();
-  /** Folding: the end of the log has not been reached yet. */
+  /** Folding: until the instance has reached the end of the log. */
   #state: 'folding' | 'following' | 'log replaced' = 'folding';
   #caughtUp = false;
   #last: RecordedEvent | undefined;
@@ -102,7 +102,7 @@ export class Projector {
       const replaced = notOk('The log was restored from an older copy');
       return { verify: replaced, ready: replaced, list: replaced };
     }
-    const verify = this.#state === 'following' ? OK : notOk('The log is being folded');
+    const verify = this.#state === 'following' ? OK : notOk('This instance is still reading the log');
     const synced = this.#writer.firstSyncAttempted ? OK : notOk('The read model is being built');
     const list = this.#writer.isComplete ? OK : notOk('The read model is being restored from the log');
     return { verify, ready: verify.ok ? synced : verify, list };
@@ -131,13 +131,13 @@ export class Projector {
     }
   }
 
-  /** Calls back in the turn in which an event of a webhook was folded. @returns unsubscribes */
+  /** Calls back synchronously when an event of a webhook was folded. @returns unsubscribes */
   onWebhookChanged(listener: (webhookId: string) => void): () => void {
     this.#webhookListeners.add(listener);
     return () => this.#webhookListeners.delete(listener);
   }
 
-  /** Brings everything into the read model again: a reader found that it has lost what it held. */
+  /** Writes the whole read model again, after a reader found that it lost data. */
   restoreReadModel(): void {
     this.#writer.restore();
   }
@@ -208,7 +208,7 @@ export class Projector {
     };
   }
 
-  /** Asks where the log ends: silence alone does not tell a quiet log from an unavailable one. */
+  /** Asks where the log ends: no events come from a quiet log, nor from an unavailable one. */
   async #pollLogEnd(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {

@@ -7,7 +7,7 @@ import { ProjectionProgress } from './projection-progress.js';
 import { type Checkpoint, logContains, type ReadModel, ReadModelLost } from './read-model.js';
 import { backOff } from './retry.js';
 
-/** The fold that the read model shows: every key, and the last event that it holds. */
+/** Snapshot of the fold: every key, and the last event that it includes. */
 export type FoldSnapshot = {
   readonly position: Position | undefined;
   readonly checkpoint: Checkpoint | undefined;
@@ -15,8 +15,8 @@ export type FoldSnapshot = {
 };
 
 /**
- * Brings the fold into the read model: first everything, then each key that changes, as one document a key. A read
- * model that is slow or unavailable delays nobody else.
+ * Writes the fold to the read model: first everything, then each changed key, as one document per key. A slow or
+ * unavailable read model delays nothing else.
  */
 export class ReadModelWriter {
   /** How much of the log the read model holds. */
@@ -28,7 +28,7 @@ export class ReadModelWriter {
   readonly #stopped: AbortSignal;
   /** Complete: it holds everything up to `progress`, except for pending changes. */
   #state: 'never synced' | 'incomplete' | 'complete' = 'never synced';
-  /** Documents that the read model does not hold yet, one a key. */
+  /** Documents that the read model does not hold yet, one per key. */
   #pending = new Map<string, ListItem>();
   #isWriting = false;
   #writing: Promise<void> = Promise.resolve();
@@ -53,7 +53,7 @@ export class ReadModelWriter {
     return this.#state === 'complete';
   }
 
-  /** Has the first attempt to bring everything in succeeded or failed? */
+  /** Has the first attempt to write everything succeeded or failed? */
   get firstSyncAttempted(): boolean {
     return this.#state !== 'never synced';
   }
@@ -63,7 +63,7 @@ export class ReadModelWriter {
     return this.isComplete && this.#fold().position === this.progress.position;
   }
 
-  /** Keeps a changed key for the next write. Before the first write, everything is written anyway. */
+  /** Queues a changed key for the next write; the first write includes every key anyway. */
   add(item: ListItem): void {
     if (this.isComplete || this.#isWriting) this.#pending.set(item.apiKeyId, item);
   }
@@ -73,10 +73,10 @@ export class ReadModelWriter {
     if (!this.#isWriting) this.#writing = this.#write();
   }
 
-  /** Brings everything in again: a reader found that the read model has lost what it held. */
+  /** Writes everything again, after a reader found that the read model lost data. */
   restore(): void {
     if (!this.isComplete) return;
-    this.#logger.warn('The read model has lost what it held; restoring it from the log');
+    this.#logger.warn('The read model has lost data; restoring it from the log');
     this.#state = 'incomplete';
     this.start();
   }

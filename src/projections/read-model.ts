@@ -2,14 +2,14 @@ import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import type { ListItem } from './list-item.js';
 
-/** How far a read model is: the last event that it holds. */
+/** The last event that a read model holds. */
 export type Checkpoint = { readonly position: Position; readonly eventId: string };
 
 /** Does the log hold the event of a checkpoint? Another log does not, nor one that was restored from an older copy. */
 export const logContains = async (log: EventStore, { position, eventId }: Checkpoint): Promise<boolean> =>
   position.startsWith(`${log.logId}:`) && (await log.eventAt(position))?.id === eventId;
 
-/** Those of a list that were created before a position (without one, from the newest on). */
+/** A read of the keys that were created before a position (without one, from the newest on). */
 export type ListRequest = {
   readonly includeDeleted: boolean;
   readonly before: Position | undefined;
@@ -18,17 +18,18 @@ export type ListRequest = {
 };
 
 /**
- * The port to what lists are served from. `test/support/contracts/read-model.ts` is its definition.
+ * Port to the store that serves lists. `test/support/contracts/read-model.ts` is its definition.
  *
- * A read model may outlive the process, be shared, lose everything, or go back in time. So it is
- * first brought to hold all that there is (`restore`), then kept there (`apply`); whenever it finds
- * that it no longer holds what it did, it says so instead of answering.
+ * A read model may outlive the process, be shared, lose everything, or go back in time. So the writer first writes
+ * everything (`restore`), then each change (`apply`); a read model that finds that it has lost data throws
+ * ReadModelLost instead of answering.
  */
 export interface ReadModel {
   /**
-   * Brings it to hold these items, which are everything up to the checkpoint. What it holds already
-   * stays, if `holds` says that the log has the event that it is at; else it starts again from nothing.
+   * Makes the read model hold these items, which are everything up to the checkpoint. It keeps what it has if the
+   * log holds the event of its own checkpoint; else it starts again from nothing.
    * @param checkpoint undefined if the log is empty
+   * @param holds does the log hold the event of a checkpoint?
    */
   restore(
     items: readonly ListItem[],
@@ -37,25 +38,25 @@ export interface ReadModel {
   ): Promise<void>;
 
   /**
-   * Takes over each item unless a later revision of it is there, and with them, atomically within a
-   * repository, the checkpoint unless a later one is there. So batches may come twice, late or out of order.
+   * Stores each item unless it holds a later revision, and with them, atomically within a repository, the checkpoint
+   * unless it holds a later one. So batches may arrive twice, late or out of order.
    * @throws ReadModelLost
    */
   apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void>;
 
   /**
-   * The next keys of a repository, newest first by log position: as many as asked for, or all that are left.
+   * The next keys of a repository, newest first by log position: as many as requested, or all that are left.
    * @throws ReadModelLost
    */
-  list(repoId: string, page: ListRequest): Promise<ListItem[]>;
+  list(repoId: string, request: ListRequest): Promise<ListItem[]>;
 
   /**
-   * One key, a deleted one too.
+   * One key, also after its deletion.
    * @throws ReadModelLost
    */
   get(repoId: string, apiKeyId: string): Promise<ListItem | undefined>;
 
-  /** How far a repository is; undefined if nothing of it was ever applied. */
+  /** Checkpoint of a repository; undefined if none of its events was ever applied. */
   checkpoint(repoId: string): Promise<Checkpoint | undefined>;
 
   close(): Promise<void>;
@@ -64,7 +65,7 @@ export interface ReadModel {
 /** The read model no longer holds what was applied to it: it was emptied, or went back in time. */
 export class ReadModelLost extends Error {
   constructor() {
-    super('The read model has lost what it held');
+    super('The read model has lost data');
     this.name = 'ReadModelLost';
   }
 }

@@ -3,39 +3,36 @@ import type { EventBatch, EventStore, RecordedEvent } from '../event-store/event
 import type { Position } from '../event-store/position.js';
 import { resumeTokenOf } from '../event-store/resume-token.js';
 
-/** Kept in memory for those who follow closely; who is further behind reads from the log. */
+/** Events in memory for readers near the end of the log; other readers read from the log. */
 const MAX_RECENT_EVENTS = 1000;
-/** Events of a page that is read from the log. */
 const LOG_BATCH_SIZE = 250;
-/** Whoever waits for news is woken so often all the same (milliseconds). */
+/** Waiting readers wake at this interval even without events. */
 const WAKE_INTERVAL_MS = 1000;
 
 export type TailFilter = {
-  /** Where a reader may go on, if nothing before that is for it and reading it would be a waste. */
+  /** Where a reader may continue without reading events that are not for it; undefined if it should read on. */
   readonly skipTo: (after: Position | undefined) => Position | undefined;
-  /** What happens in other repositories is no news to it. */
+  /** Events of other repositories do not wake the reader. */
   readonly sees: (repoId: string) => boolean;
 };
 
-/** A reader that has all there is. */
 type TailReader = {
-  /** There was nothing for it up to here. */
+  /** No event up to here is left to read. */
   position: Position | undefined;
   readonly filter: TailFilter | undefined;
   wake: () => void;
 };
 
 /**
- * What the projector has folded, for any number of readers: the one tail of the log that an instance has.
- * Nothing is kept for a reader, who takes what is next when it can; and none is ahead of the
- * projections.
+ * The folded events, for any number of readers: the one tail of the log that an instance has. It queues nothing for
+ * a reader, which pulls the next batch when it can, and no reader is ahead of the projections.
  */
 export class Tail {
   readonly #log: EventStore;
   /** Oldest first. */
   #recent: EventBatch[] = [];
   #recentEvents = 0;
-  /** Everything behind this is in the recent pages; undefined: from the log's first event on. */
+  /** The recent batches hold every event after this; undefined: from the log's first event on. */
   #recentFrom: Position | undefined;
   #end: Position | undefined;
   #caughtUp = false;
@@ -47,14 +44,14 @@ export class Tail {
     this.#log = log;
   }
 
-  /** How many wait for news. */
+  /** Number of readers that wait for events. */
   get waiting(): number {
     return this.#waiting.size;
   }
 
   /**
-   * A page that has just been folded.
-   * @param repoIds the repositories that its events are about
+   * Passes on a batch that has just been folded.
+   * @param repoIds the repositories of its events
    */
   publish(batch: EventBatch, repoIds: ReadonlySet<string>): void {
     this.#end = batch.position;
@@ -67,22 +64,22 @@ export class Tail {
       this.#recentFrom = oldest.position;
     }
     const concerned = [...this.#waiting].filter((reader) => {
-      if (!reader.filter || some(repoIds, reader.filter.sees)) return true;
+      if (!reader.filter || seesAny(reader.filter, repoIds)) return true;
       if (reader.position === undefined || batch.position > reader.position) reader.position = batch.position;
       return false;
     });
     for (const { wake } of concerned) wake();
   }
 
-  /** Nothing will be folded any more: that ends whoever reads. */
+  /** Ends all readers with an error: nothing will be folded any more. */
   fail(error: KeyledgerError): void {
     this.#failure = error;
     this.#wakeAll();
   }
 
   /**
-   * The last event up to a position that a reader has come to; undefined before the log's first event, and where
-   * the log has none at the position and the tail none any more.
+   * The last event up to a position that a reader has reached; undefined if the recent batches hold none and the log
+   * has none at exactly this position, as before its first event.
    * @throws KeyledgerError UNAVAILABLE
    */
   async lastEventAt(position: Position): Promise<RecordedEvent | undefined> {
@@ -94,7 +91,7 @@ export class Tail {
   }
 
   /**
-   * What a reader goes on with that has come to a position: the bookmark of the last event, or the bare position.
+   * The resume token of a reader at a position: that of its last event, or else the bare position.
    * @throws KeyledgerError UNAVAILABLE
    */
   async resumeTokenAt(position: Position): Promise<string> {
@@ -103,9 +100,9 @@ export class Tail {
   }
 
   /**
-   * Every event after a position (from the first without one), in log order, without end. While there is none a page
-   * without events comes about every second.
-   * @throws KeyledgerError OTHER_LOG, UNAVAILABLE (also when nothing is folded any more)
+   * Yields every event after a position (without one, from the first on), in log order, without end. While there is
+   * none, it yields an empty batch about every second.
+   * @throws KeyledgerError OTHER_LOG, UNAVAILABLE (also after `fail`)
    */
   async *read(
     after: Position | undefined,
@@ -128,7 +125,7 @@ export class Tail {
           }
         } else if (end === undefined || (position !== undefined && position >= end)) {
           if (position !== undefined) yield { events: [], position, caughtUp: this.#caughtUp };
-          // Unless something came while the reader was busy with that.
+          // Unless a batch arrived while the reader handled that one.
           if (this.#end === end && !this.#failure && !signal.aborted) await this.#waitForEvents(reader);
         } else {
           reader.position = end;
@@ -149,13 +146,13 @@ export class Tail {
     let first = this.#recent.length;
     while (first > 0 && (this.#recent[first - 1] as EventBatch).position > position) first--;
     const batches = this.#recent.slice(first);
-    const [one] = batches;
-    const [firstEvent] = one?.events ?? [];
-    if (batches.length === 1 && one && firstEvent && firstEvent.position > position) return one.events;
+    const [oldest] = batches;
+    const [firstEvent] = oldest?.events ?? [];
+    if (batches.length === 1 && oldest && firstEvent && firstEvent.position > position) return oldest.events;
     return batches.flatMap(({ events }) => events).filter((event) => event.position > position);
   }
 
-  /** A stretch of the log: up to where the tail is now, or to where much can be passed over. */
+  /** Reads the log up to the current end of the tail, or to where the filter skips events. */
   async *#fromLog(after: Position | undefined, filter: TailFilter | undefined): AsyncGenerator<EventBatch> {
     const end = this.#end as Position;
     const jump = filter?.skipTo(after);
@@ -195,7 +192,7 @@ export class Tail {
   }
 }
 
-function some(repoIds: ReadonlySet<string>, sees: (repoId: string) => boolean): boolean {
+function seesAny({ sees }: TailFilter, repoIds: ReadonlySet<string>): boolean {
   for (const repoId of repoIds) if (sees(repoId)) return true;
   return false;
 }

@@ -1,13 +1,14 @@
 import { type AiApiKey, type AiType, secretHashesAt, statusAt } from '../domain/ai-api-key.js';
+import type { EpochMs } from '../domain/time.js';
 import { hasHash, isAccessKey, isSecret } from '../security/credentials.js';
 
-/** Of a key what decides whether a credential is good. */
+/** The fields of a key that decide whether a credential is valid. */
 export type Verifiable = Pick<
   AiApiKey,
   'repoId' | 'aiType' | 'status' | 'expiresAt' | 'secretHash' | 'oldSecret'
 >;
 
-/** A credential, where it is to be good for, and who asks: keys of repositories that they do not see are unknown. */
+/** A credential, what it must be valid for, and what the caller sees: keys of other repositories are unknown. */
 export type VerifyRequest = {
   readonly accessKey: string;
   readonly secret: string;
@@ -16,7 +17,7 @@ export type VerifyRequest = {
   readonly sees: (repoId: string) => boolean;
 };
 
-/** Why a credential is not good, in order of precedence. */
+/** Why a credential is not valid, in order of precedence. */
 export const INVALID_REASONS = [
   'MALFORMED',
   'UNKNOWN',
@@ -34,19 +35,15 @@ export type VerifyResult<Key> =
   | { readonly valid: true; readonly key: Key }
   | { readonly valid: false; readonly reason: InvalidReason };
 
-/**
- * Is a credential good?
- * @param key the one that has this access key, if there is one
- * @param now milliseconds since 1970
- */
+/** @param key the key with the access key of the request, if there is one */
 export function verifyCredential<Key extends Verifiable>(
   key: Key | undefined,
   { accessKey, secret, repoId, aiType, sees }: VerifyRequest,
-  now: number,
+  now: EpochMs,
 ): VerifyResult<Key> {
   const isVisible = key !== undefined && sees(key.repoId);
   if (!isVisible || !hasHash(secret, secretHashesAt(key, now))) {
-    // A credential that is good has a good checksum: it is looked at to tell others apart.
+    // Checksums matter only here: those of a valid credential are right.
     if (!isAccessKey(accessKey) || !isSecret(secret)) return invalid('MALFORMED');
     return invalid(isVisible ? 'BAD_SECRET' : 'UNKNOWN');
   }

@@ -7,15 +7,15 @@ import { classifyStream } from '../event-store/streams.js';
 export type WebhookEntry = {
   readonly webhook: Webhook;
   readonly revision: number;
-  /** Of its last event. */
+  /** Position of its last event. */
   readonly position: Position;
-  /** It is told what comes behind it; null: from the log's first event on. */
+  /** The endpoint receives the events after this position; null: from the log's first event on. */
   readonly from: Position | null;
-  /** Revision of the event that set it back there; -1 if none did. */
+  /** Revision of the WebhookReplayed that set `from`; -1 if none did. */
   readonly replay: number;
 };
 
-/** The fold: an endpoint's entry after one more event of its stream. */
+/** Folds one event of an endpoint's stream into its entry; one that the entry already holds changes nothing. */
 export function evolveWebhookEntry(before: WebhookEntry | undefined, recorded: RecordedEvent): WebhookEntry {
   const { position, revision } = recorded;
   if (before && revision <= before.revision) return before;
@@ -23,18 +23,18 @@ export function evolveWebhookEntry(before: WebhookEntry | undefined, recorded: R
   const webhook = evolveWebhook(before?.webhook, event);
   const { from, replay } = before ?? { from: position, replay: -1 };
   const entry = { webhook, revision, position, from, replay };
-  const slept = before?.webhook.pausedBecause?.cause === 'imported';
-  if (slept && webhook.status === 'active' && replay < 0) return { ...entry, from: position };
+  const wasImported = before?.webhook.pausedBecause?.cause === 'imported';
+  if (wasImported && webhook.status === 'active' && replay < 0) return { ...entry, from: position };
   const isReplay = event.type === 'WebhookReplayed' && webhook.status !== 'unavailable' && !event.imported;
   return isReplay ? { ...entry, from: event.data.after as Position | null, replay: revision } : entry;
 }
 
-/** Every endpoint of the log, in memory. */
+/** In-memory index of every endpoint in the log. */
 export class WebhookIndex {
   readonly #entries = new Map<string, WebhookEntry>();
   readonly #idsByRepo = new Map<string, string[]>();
 
-  /** Folds one event in. @returns the endpoint's entry after it; undefined if the stream is that of none */
+  /** Folds one event in. @returns the endpoint's entry after it; undefined if the stream is not a webhook's */
   apply(recorded: RecordedEvent): WebhookEntry | undefined {
     const ref = classifyStream(recorded.stream);
     if (ref?.kind !== 'webhook') return undefined;
@@ -55,7 +55,7 @@ export class WebhookIndex {
     return this.#entries.get(webhookId);
   }
 
-  /** Those of a repository that are not deleted, in the order of their registration. */
+  /** The endpoints of a repository that are not deleted, in registration order. */
   ofRepository(repoId: string): WebhookEntry[] {
     const ids = this.#idsByRepo.get(repoId) ?? [];
     return ids.flatMap((id) => {

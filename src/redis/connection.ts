@@ -65,9 +65,9 @@ function createConnection(url: string, scripts: Scripts): Connection {
   return new Redis({ ...single, ...parseHost(hostList), db: Number(first) });
 }
 
-function parseHost(text: string): { parseHost: string; port: number } {
+function parseHost(text: string): { host: string; port: number } {
   const [, name = '', port = '6379'] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(text) ?? [];
-  return { parseHost: name, port: Number(port) };
+  return { host: name, port: Number(port) };
 }
 
 const reconnectDelay = (attempt: number): number =>

@@ -4,36 +4,35 @@ import type { Position } from '../event-store/position.js';
 import type { Projector } from '../projections/projector.js';
 
 /**
- * Types that a reader gets only if it asks for them by name: who reads the audit causes such an event, so a reader that
- * reads the audit for each event it gets would cause events without end.
+ * Types that a reader receives only if it names them. Reading the audit appends such an event, so a reader that reads
+ * the audit for each event would cause events without end.
  */
 const ONLY_BY_NAME: readonly string[] = ['AuditAccessed'];
 
-/** Which events a reader gets. */
 export type FeedQuery = {
-  /** Those behind this position; undefined: from the log's first event on. */
+  /** Events after this position; undefined: from the log's first event on. */
   readonly after: Position | undefined;
   readonly sees: (repoId: string) => boolean;
-  /** Undefined: of every type but those of ONLY_BY_NAME. */
+  /** Undefined: every type except those of ONLY_BY_NAME. */
   readonly types: ReadonlySet<string> | undefined;
 };
 
-/** An event of the feed, where it is, and the JSON that all readers get. */
+/** An event of the feed, its position, and the JSON that all readers receive. */
 export type FeedEvent = {
   readonly event: CloudEvent;
   readonly position: Position;
   readonly json: string;
 };
 
-/** What comes next for a reader, and how far that is in the log: events that are not for it are passed by. */
+/** The next events for a reader, and how far in the log it is then, past events that are not for it. */
 export type FeedPage = Pick<EventBatch, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
 
-/** Of events that several readers get, each is made once. */
+/** Readers that receive the same event share one conversion. */
 const feedEventCache = new WeakMap<RecordedEvent, FeedEvent>();
 
 /**
- * Every event that a reader asks for and may see, in log order, without end. While there is none a page without
- * events comes about every second.
+ * Yields every event that a reader asks for and may see, in log order, without end. While there is none, it yields an
+ * empty page about every second.
  * @throws KeyledgerError OTHER_LOG, UNAVAILABLE
  */
 export async function* readFeed(
@@ -55,10 +54,10 @@ export async function* readFeed(
 }
 
 function feedEvent(recorded: RecordedEvent, repoId: string): FeedEvent {
-  const known = feedEventCache.get(recorded);
-  if (known) return known;
+  const cached = feedEventCache.get(recorded);
+  if (cached) return cached;
   const event = cloudEvent(recorded, repoId);
-  const fresh = { event, position: recorded.position, json: JSON.stringify(event) };
-  feedEventCache.set(recorded, fresh);
-  return fresh;
+  const converted = { event, position: recorded.position, json: JSON.stringify(event) };
+  feedEventCache.set(recorded, converted);
+  return converted;
 }

@@ -8,7 +8,7 @@ import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import type { Projector } from '../projections/projector.js';
 import { hashOf } from '../security/credentials.js';
 
-/** An API key as a verifier elsewhere must know it to decide as the service does: with the hashes of its secrets. */
+/** What an in-process verifier needs of an API key to decide as the service does: with the hashes of its secrets. */
 export type ReplicaKey = Pick<
   AiApiKey,
   | 'apiKeyId'
@@ -24,19 +24,19 @@ export type ReplicaKey = Pick<
 
 export type ReplicaPage = {
   readonly keys: readonly ReplicaKey[];
-  /** Undefined in a snapshot, in the middle of which nobody can go on. */
+  /** Undefined in a snapshot, because no reader can resume in the middle of one. */
   readonly position: Position | undefined;
   readonly caughtUp: boolean;
 };
 
-const SNAPSHOT_PAGE = 500;
-/** Between two turns of the event loop. */
+const SNAPSHOT_PAGE_SIZE = 500;
+/** Keys that a snapshot visits before it yields to the event loop. */
 const YIELD_EVERY = 10_000;
 
 /**
- * The keys of the repositories that the reader sees, and then, without end, each that changes, as it is when that is
- * told: an event may so be told before its time, but none too late.
- * @param after where a reader goes on that has everything up to there; undefined: it has nothing
+ * Yields the keys of the repositories that the reader sees and then, without end, each key that changes. It sends a
+ * changed key in its current state, which may include later events but lacks none up to the position.
+ * @param after the position up to which the reader has everything; undefined: it has nothing
  * @throws KeyledgerError OTHER_LOG, UNAVAILABLE
  */
 export async function* readReplica(
@@ -44,10 +44,10 @@ export async function* readReplica(
   { after, sees }: { readonly after: Position | undefined; readonly sees: (repoId: string) => boolean },
   signal: AbortSignal,
 ): AsyncGenerator<ReplicaPage> {
-  // Read before the snapshot: what changes while it is taken is told again.
+  // Read before the snapshot, so that keys that change meanwhile are sent again.
   const from = after ?? projector.indexProgress.position;
   if (after === undefined) yield* snapshot(projector.apiKeyIndex.entries(), sees);
-  // Of whatever type: one that this release does not know makes its key unavailable.
+  // Every type: an event that this release cannot decode makes its key unavailable.
   const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, sees, undefined);
   for await (const page of projector.tail.read(from, signal, { skipTo, sees })) {
     const { position, caughtUp } = page;
@@ -63,7 +63,7 @@ async function* snapshot(
   let visited = 0;
   for (const { key } of entries) {
     if (sees(key.repoId)) keys.push(replicaKey(key));
-    if (keys.length === SNAPSHOT_PAGE) {
+    if (keys.length === SNAPSHOT_PAGE_SIZE) {
       yield { keys, position: undefined, caughtUp: false };
       keys = [];
     }
@@ -80,7 +80,7 @@ function changedKeys({ events }: EventBatch, { apiKeyIndex: index }: Projector):
   });
 }
 
-/** Named one by one: nothing else of a key leaves the process. */
+/** Field by field: nothing else of a key leaves the process. */
 const replicaKey = ({
   apiKeyId,
   repoId,
@@ -103,7 +103,7 @@ const replicaKey = ({
   oldSecret,
 });
 
-/** Tells whether a caller may still follow the same repositories as before: if not, it needs a new snapshot. */
+/** Hash of the repositories that a caller may follow: when it changes, the caller needs a new snapshot. */
 export const replicaScope = (caller: Caller): string =>
   hashOf(
     JSON.stringify(

@@ -16,12 +16,12 @@ const LOGGED = [
   'to',
   'type',
 ];
-/** Secrets and tokens that somebody put where they do not belong. */
+/** Secrets and tokens that a caller put where they do not belong. */
 const CREDENTIAL = /secret_[A-Za-z0-9]+|whsec_[A-Za-z0-9+/=_-]+|eyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)*/g;
 /** Longest part of a path or value that is logged (characters). */
 const MAX_LENGTH = 512;
 
-/** One line a request; for calls that come by the thousand, only at debug. */
+/** One line per request; at debug level only for frequent calls. */
 export class AccessLog extends LogController {
   override incomingRequest(): void {}
 
@@ -33,7 +33,7 @@ export class AccessLog extends LogController {
   }
 }
 
-/** A URL as it is logged: its path, the parameters on the list, and how many others there are. */
+/** A URL as it is logged: its path, the parameters of LOGGED, and the number of others. */
 export function loggedUrl(url: string): {
   path: string;
   query?: Record<string, string>;

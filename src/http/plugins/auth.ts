@@ -6,18 +6,15 @@ import { addressGroup, clientAddress } from './client-address.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who the bearer token says is asking, or why it says nothing. */
+    /** The caller that the bearer token names, or why the token is refused. */
     caller: Caller | KeyledgerError | undefined;
-    /** Comes by the thousand: it is not worth a line in the log. */
+    /** The call is too frequent for a line in the log. */
     quietLog?: boolean;
   }
   interface FastifyContextConfig {
-    /**
-     * What the caller must be allowed to do in the repository of the path; in some repository, if it names none.
-     * It may depend on the query.
-     */
+    /** Needed in the repository of the path, or in any repository if the path names none. */
     permission?: Permission | ((query: object) => Permission);
-    /** What an unexpected failure says. */
+    /** Message of an unexpected failure. */
     failure?: string;
   }
 }
@@ -25,7 +22,7 @@ declare module 'fastify' {
 const BEARER = /^Bearer +([^\s,]+)$/i;
 
 /**
- * First look at the token; a caller without one is counted by the rate limit all the same.
+ * Verifies the token but refuses no request yet, so that the rate limit also counts callers without a valid token.
  * @param onRefused called with why a token was refused
  */
 export const authenticate =
@@ -57,10 +54,10 @@ export function authorise(request: FastifyRequest): void {
   const { permission: needed } = request.routeOptions.config;
   const permission = typeof needed === 'function' ? needed(request.query as object) : needed;
   const { repoId } = request.params as { repoId?: string };
-  const may =
+  const isPermitted =
     permission !== undefined &&
     (repoId === undefined ? permitsSomewhere(caller, permission) : permits(caller, repoId, permission));
-  if (!may) throw new KeyledgerError('FORBIDDEN');
+  if (!isPermitted) throw new KeyledgerError('FORBIDDEN');
 }
 
 /** @throws KeyledgerError UNAUTHENTICATED, UNAVAILABLE */
@@ -70,7 +67,7 @@ export function callerOf({ caller }: FastifyRequest): Caller {
   return caller;
 }
 
-/** What the rate limit counts: the caller, or the address of a caller without a good token. */
+/** What the rate limit counts: the caller, or the address of a caller without a valid token. */
 export const rateLimitKey = (request: FastifyRequest): string => {
   const { caller } = request;
   return caller && !(caller instanceof KeyledgerError)

@@ -5,7 +5,7 @@ import ipaddr from 'ipaddr.js';
 /** Bits of an IPv6 address that name one customer's network, which has 2^64 addresses. */
 const IPV6_NETWORK_BITS = 64;
 
-/** `1.2.3.4:5678`, `[2001:db8::1]:5678`, `[2001:db8::1]`: as some proxies write it. */
+/** Forms that some proxies write: `1.2.3.4:5678`, `[2001:db8::1]:5678`, `[2001:db8::1]`. */
 const WITH_PORT = /^(?:(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([0-9A-Fa-f:.]+)(?:%[^\]]*)?\](?::\d{1,5})?)$/;
 
 /**
@@ -19,15 +19,15 @@ export function parseAddress(text: string): string | undefined {
 }
 
 /**
- * Address of the client: what a trusted proxy says if it is an address, else that of the connection; `unknown` once the
- * connection has broken.
+ * Address of the client: the one that a trusted proxy reports, if it is valid, else that of the connection; `unknown`
+ * once the connection has broken.
  */
 export function clientAddress({ ip, socket }: FastifyRequest): string {
-  const said: string | undefined = ip;
-  return parseAddress(said ?? '') ?? parseAddress(socket.remoteAddress ?? '') ?? 'unknown';
+  const reported: string | undefined = ip;
+  return parseAddress(reported ?? '') ?? parseAddress(socket.remoteAddress ?? '') ?? 'unknown';
 }
 
-/** What a limit by address counts: an IPv4 address, or the network of an IPv6 address. */
+/** Unit of a limit by address: an IPv4 address, or the network of an IPv6 address. */
 export function addressGroup(address: string): string {
   if (isIP(address) !== 6) return address;
   const bytes = ipaddr.parse(address).toByteArray();
@@ -36,8 +36,8 @@ export function addressGroup(address: string): string {
 }
 
 /**
- * Which proxies fastify believes, from TRUST_PROXY: all, none, or those of a list of addresses and networks. Their
- * addresses may come with a port, too.
+ * Proxies that fastify trusts, from TRUST_PROXY: all, none, or those of a list of addresses and networks. Their
+ * addresses may have a port.
  */
 export function trustedProxies(setting: boolean | string): boolean | ((address: string) => boolean) {
   if (typeof setting === 'boolean') return setting;

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { validatorCompiler } from 'fastify-type-provider-zod';
 import { KeyledgerError } from '../../domain/errors.js';
 
-/** Of the headers those are looked at that the schema names; the others stay as they are, and are not copied. */
+/** Checks only the headers that the schema names, and passes all on as they are, without a copy. */
 export const validateByZod: typeof validatorCompiler = (route) => {
   const validate = validatorCompiler(route);
   if (route.httpPart !== 'headers') return validate;
@@ -18,7 +18,7 @@ const ENCODED = new KeyledgerError('UNSUPPORTED_MEDIA_TYPE', {
   message: 'Send the body without Content-Encoding',
 });
 
-/** JSON in valid UTF-8 and nothing else; an empty body is no body, of whatever type. */
+/** Accepts only JSON in valid UTF-8; an empty body of any type counts as none. */
 export function acceptJson(app: FastifyInstance): void {
   const utf8 = new TextDecoder('utf-8', { fatal: true });
   const parse = app.getDefaultJsonParser('error', 'ignore');
@@ -35,11 +35,11 @@ export function acceptJson(app: FastifyInstance): void {
       done(invalidJson(error));
     }
   });
-  app.addContentTypeParser('*', acceptOnlyNothing);
+  app.addContentTypeParser('*', acceptOnlyEmpty);
 }
 
-/** A body whose length is not known is empty if it ends without a byte. */
-function acceptOnlyNothing(
+/** A body of unknown length is empty if it ends without a byte. */
+function acceptOnlyEmpty(
   request: FastifyRequest,
   payload: IncomingMessage,
   done: (error: Error | null) => void,

@@ -4,45 +4,43 @@ import { KeyledgerError } from '../../domain/errors.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Where it is while it is under way. */
+    /** The bulkhead that the request occupies now. */
     bulkhead?: Bulkhead | undefined;
   }
   interface FastifyContextConfig {
-    /** Takes a key out of use: there is room for it when there is none for others. */
+    /** Disables a key: it uses reserved capacity and does not wait. */
     bypassQueue?: true;
-    /** May be an answer without end, which waits for events and not for work to be done. */
+    /** May answer without end, waiting for events and not for work, so it occupies no bulkhead. */
     longLived?: true;
   }
 }
 
 type BulkheadLimits = {
-  /** So many may be under way at once. */
   readonly maxConcurrent: number;
-  /** So many may wait until there is room. */
   readonly maxQueued: number;
-  /** There is so much more room for what takes a key out of use, which does not wait. */
+  /** Additional capacity for `bypassQueue`. */
   readonly reserved: number;
 };
-/** A change waits for the log, which takes a thousand of them in one go. */
+/** A change waits for the log, which appends a thousand of them in one batch. */
 const CHANGES: BulkheadLimits = { maxConcurrent: 1000, maxQueued: 4000, reserved: 1000 };
-/** A read waits for Redis, or its turn. */
+/** A read waits for Redis, or for the event loop. */
 const READS: BulkheadLimits = { maxConcurrent: 100, maxQueued: 1000, reserved: 0 };
-/** So long a request waits until there is room (milliseconds). */
+/** How long a request waits for capacity. */
 const QUEUE_TIMEOUT_MS = 1000;
 
-/** Made once: refusing must cost as little as can be. */
+/** Made once, because a refusal must cost as little as possible. */
 const OVERLOADED = new KeyledgerError('UNAVAILABLE', {
-  message: 'Not done: too much is under way; try again',
+  message: 'Not done: too many requests are under way; try again',
   expected: true,
 });
 
 /**
- * Refuses what would have to wait for long, so that neither memory nor waiting grows with what is asked.
- * @param onRefused told of each
+ * Refuses requests that would wait long, so that neither memory nor waiting time grows with the load.
+ * @param onRefused called for each refused request
  */
 export function shedLoad(app: FastifyInstance, onRefused: () => void): void {
   const [changes, reads] = [createBulkhead(CHANGES), createBulkhead(READS)];
-  const readTurn = yieldBetweenReads();
+  const awaitRead = yieldBetweenReads();
   const bulkheadFor = ({ method }: FastifyRequest) =>
     method === 'GET' || method === 'HEAD' ? reads : changes;
   const refuse = () => {
@@ -54,16 +52,16 @@ export function shedLoad(app: FastifyInstance, onRefused: () => void): void {
     const isFull = bulkheadFor(request).isFull() && !request.routeOptions.config.bypassQueue;
     done(isFull ? refuse() : undefined);
   });
-  // Once all of it has come: nobody takes up room without a token, or by sending slowly.
+  // After the whole request has arrived: a caller without a token, or one that sends slowly, occupies no capacity.
   app.addHook('preValidation', async (request) => {
     const { longLived, bypassQueue } = request.routeOptions.config;
     if (longLived) return;
     const bulkhead = bulkheadFor(request);
     if (!(bypassQueue ? bulkhead.acquireReserved() : await bulkhead.acquire())) throw refuse();
     request.bulkhead = bulkhead;
-    if (bulkhead === reads) await readTurn();
+    if (bulkhead === reads) await awaitRead();
   });
-  // Not when the answer is closed: Node does not say so of one that waits behind another on a connection that breaks.
+  // Not on close, which Node does not emit for an answer queued after another on a connection that breaks.
   app.addHook('onSend', (request, _, payload, done) => {
     request.bulkhead?.release();
     request.bulkhead = undefined;
@@ -73,7 +71,7 @@ export function shedLoad(app: FastifyInstance, onRefused: () => void): void {
 
 type Bulkhead = ReturnType<typeof createBulkhead>;
 
-/** Room for some, a line of others who wait for it, and room that only some may use. */
+/** Limits concurrency: active requests, a queue of waiting ones, and reserved capacity. */
 export function createBulkhead({ maxConcurrent, maxQueued, reserved }: BulkheadLimits) {
   let active = 0;
   const queue = new Set<(acquired: boolean) => void>();
@@ -84,7 +82,7 @@ export function createBulkhead({ maxConcurrent, maxQueued, reserved }: BulkheadL
   };
   return {
     isFull: () => active >= maxConcurrent && queue.size >= maxQueued,
-    /** @returns false if there is no room in time */
+    /** @returns false if there is no capacity in time */
     acquire: (): boolean | Promise<boolean> => {
       if (acquireBelow(maxConcurrent)) return true;
       if (queue.size >= maxQueued) return false;
@@ -107,24 +105,24 @@ export function createBulkhead({ maxConcurrent, maxQueued, reserved }: BulkheadL
   };
 }
 
-/** After a read the event loop turns once for so much of the time that the read took (milliseconds), but not more often. */
+/** After a read the event loop turns once for each period of this length that the read took, up to MAX_TURNS. */
 const MS_PER_TURN = 0.2;
 const MAX_TURNS = 50;
 
 /**
- * Reads begin in a turn of the event loop each, and long ones leave some turns to others: a verification waits for one
- * list and not for all of them, and Node accepts one connection a turn, so that its request can be refused.
+ * Starts each read in a turn of the event loop of its own, and leaves turns to others after a long read: a verification
+ * waits for one list and not for all, and Node accepts one connection per turn, so that its request can be refused.
  */
 function yieldBetweenReads(): () => Promise<void> {
   let last = Promise.resolve();
   return () => {
-    const mine = last;
-    last = mine.then(async () => {
+    const previous = last;
+    last = previous.then(async () => {
       const began = performance.now();
       await setImmediate();
       const turns = Math.min((performance.now() - began) / MS_PER_TURN, MAX_TURNS);
       for (let turn = 1; turn < turns; turn++) await setImmediate();
     });
-    return mine;
+    return previous;
   };
 }

@@ -1,7 +1,7 @@
 import type { FastifyInstance, HTTPMethods } from 'fastify';
 import { KeyledgerError } from '../../domain/errors.js';
 
-/** Notes each address that is registered from now on. */
+/** Collects each path that is registered from now on. */
 export function collectPaths(app: FastifyInstance): ReadonlySet<string> {
   const paths = new Set<string>();
   app.addHook('onRoute', ({ url }) => {
@@ -10,13 +10,13 @@ export function collectPaths(app: FastifyInstance): ReadonlySet<string> {
   return paths;
 }
 
-/** RFC 9110, section 15.5.6: a known address answers other methods with 405 and what it allows. */
+/** RFC 9110, section 15.5.6: a known path answers other methods with 405 and an Allow header. */
 export function refuseOtherMethods(app: FastifyInstance, paths: ReadonlySet<string>): void {
   for (const url of [...paths]) {
-    const known = (method: string) => app.hasRoute({ url, method: method as HTTPMethods });
-    const others = app.supportedMethods.filter((method) => !known(method));
+    const isRegistered = (method: string) => app.hasRoute({ url, method: method as HTTPMethods });
+    const others = app.supportedMethods.filter((method) => !isRegistered(method));
     if (others.length === 0) continue;
-    const allow = app.supportedMethods.filter(known).join(', ');
+    const allow = app.supportedMethods.filter(isRegistered).join(', ');
     app.route({
       url,
       method: others,

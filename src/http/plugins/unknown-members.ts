@@ -5,22 +5,21 @@ import { KeyledgerError } from '../../domain/errors.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Names that the body and the query of the route may have; `false`: the route checks its query itself. */
+    /** Members that body and query of the route may have; `false`: the route checks its query itself. */
     members?: Members | false;
   }
 }
 
 type Members = { readonly body: readonly string[]; readonly query: readonly string[] };
 
-/** Members that begin so are for somebody else: a tracing tool, a proxy. They are ignored. */
+/** Prefixes of members that are for others, such as a tracing tool or a proxy, and ignored here. */
 const IGNORED = /^(?:x-|_)/i;
 const PLAIN_NAME = /^[\w.-]{1,64}$/;
-/** Unknown members that a message names. */
 const MAX_NAMED = 5;
 
 /**
- * Refuses each documented call with a member of its body or query that it does not know. A misspelt one that is
- * dropped in silence has the opposite effect: a key without its expiry, a check without its restriction.
+ * Refuses documented calls with unknown members in body or query. Dropping a misspelt one silently would have the
+ * opposite effect: a key without its expiry, a check without its restriction.
  */
 export function refuseUnknownMembers(app: FastifyInstance): void {
   app.addHook('onRoute', (route) => {
@@ -37,23 +36,23 @@ export function refuseUnknownMembers(app: FastifyInstance): void {
 
 function check(request: FastifyRequest, { body, query }: Members): KeyledgerError | undefined {
   const problems = [
-    ...problemsOf(request.query, query, 'is no parameter of the query'),
-    ...problemsOf(request.body, body, 'is no member of the body'),
+    ...problemsOf(request.query, query, 'is not a query parameter'),
+    ...problemsOf(request.body, body, 'is not a member of the body'),
   ];
   if (problems.length === 0) return undefined;
   return new KeyledgerError('INVALID_INPUT', { message: problems.slice(0, MAX_NAMED).join('; ') });
 }
 
-/** What is wrong with the names of an object's members; removes those that are ignored. */
-function problemsOf(given: unknown, known: readonly string[], rule: string): string[] {
-  if (given === undefined || given === null) return [];
-  // Where a body is known, its schema says what it must be.
-  if (typeof given !== 'object' || Array.isArray(given))
+/** Problems with the names of an object's members; removes the ignored ones. */
+function problemsOf(value: unknown, known: readonly string[], rule: string): string[] {
+  if (value === undefined || value === null) return [];
+  // If the call takes a body, its schema checks the type.
+  if (typeof value !== 'object' || Array.isArray(value))
     return known.length > 0 ? [] : ['body: this call takes none'];
   const problems: string[] = [];
-  for (const name of Object.keys(given)) {
+  for (const name of Object.keys(value)) {
     if (known.includes(name)) continue;
-    if (IGNORED.test(name)) delete (given as Record<string, unknown>)[name];
+    if (IGNORED.test(name)) delete (value as Record<string, unknown>)[name];
     else problems.push(`${nameOf(name)}: ${rule}${suggestion(name, known)}`);
     if (problems.length === MAX_NAMED) break;
   }
@@ -65,10 +64,10 @@ const nameOf = (name: string): string =>
 
 function suggestion(name: string, known: readonly string[]): string {
   const [nearest] = [...known].sort((a, b) => distanceOf(name, a) - distanceOf(name, b));
-  return nearest === undefined ? ', which has none' : `; did you mean ${JSON.stringify(nearest)}?`;
+  return nearest === undefined ? '; this call takes none' : `; did you mean ${JSON.stringify(nearest)}?`;
 }
 
-/** Of long names the beginning tells enough. */
+/** The beginning of a long name is enough. */
 const distanceOf = (a: string, b: string): number => distance(a.slice(0, 64).toLowerCase(), b.toLowerCase());
 
 /** Names of the members of an object schema, which may be optional or nullable; none without a schema. */

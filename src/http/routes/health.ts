@@ -7,8 +7,8 @@ const Health = z.object({ success: z.literal(true), status: z.enum(['live', 'rea
 const tags = ['Health'];
 
 /**
- * Live: the process answers. Ready: it may be given traffic, because its read side has caught up.
- * @param reasonUnready why no traffic should be sent here; undefined if it may
+ * Live: the process answers. Ready: the instance can take traffic, because its projections have caught up.
+ * @param reasonUnready why the instance cannot take traffic; undefined if it can
  */
 export const healthRoutes =
   (reasonUnready: () => string | undefined): FastifyPluginAsyncZod =>
@@ -18,7 +18,7 @@ export const healthRoutes =
       {
         schema: {
           operationId: 'live',
-          summary: 'Is the process alive?',
+          summary: 'Check that the process is alive',
           tags,
           security: [],
           response: { 200: Health, '4xx': ErrorEnvelope },
@@ -31,7 +31,7 @@ export const healthRoutes =
       {
         schema: {
           operationId: 'ready',
-          summary: 'May it be given traffic?',
+          summary: 'Check that the instance can take traffic',
           tags,
           security: [],
           response: { 200: Health, '4xx': ErrorEnvelope, 503: ErrorEnvelope },

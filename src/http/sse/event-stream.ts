@@ -2,37 +2,36 @@ import type { FastifyReply } from 'fastify';
 import { KeyledgerError } from '../../domain/errors.js';
 import type { Position } from '../../event-store/position.js';
 
-/** A reader that has not taken what was sent to it in so long is cut off (milliseconds). */
+/** A reader that does not accept sent data within this time is cut off. */
 const SLOW_READER_TIMEOUT_MS = 30_000;
-/** The last message waits so long for a reader to take it. */
+/** How long the last message waits for a slow reader. */
 const FINAL_MESSAGE_TIMEOUT_MS = 30_000;
-/** What EventSource waits before it connects again. */
+/** How long EventSource waits before it reconnects. */
 const RETRY_MS = 1000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** One message. Without an event name it is what EventSource calls a `message`. */
+/** One message; without an event name EventSource calls it a `message`. */
 export const formatMessage = ({ event, id, data }: { event?: string; id?: string; data: string }): string =>
   `${event === undefined ? '' : `event: ${event}\n`}${id === undefined ? '' : `id: ${id}\n`}data: ${data}\n\n`;
 
-/** What is to be sent next, and how far in the log that is, if a reader can go on from there. */
+/** Messages to send next, and how far in the log they reach, if a reader can resume from there. */
 export type StreamPage = {
   readonly messages: readonly string[];
   readonly position: Position | undefined;
-  /** There was no more when this was read. */
+  /** The log held no more when this was read. */
   readonly caughtUp: boolean;
 };
 
-/** How a reader is told where it is. */
 export type HeartbeatSource = {
-  /** At least so often, in milliseconds. */
+  /** Longest time between two heartbeats, in milliseconds. */
   readonly everyMs: number;
-  /** For how many seconds it has not been known that there is no more. */
+  /** Seconds since the instance last knew that the log holds no more. */
   readonly staleness: () => number;
-  /** What a reader at a position goes on with. */
+  /** The resume token of a reader at a position. */
   readonly resumeTokenAt: (position: Position) => Promise<string>;
 };
 
-/** Characters that are sent at once. */
+/** Characters per write. */
 const CHUNK_LENGTH = 64 * 1024;
 
 function* chunksOf(messages: readonly string[]): Generator<string> {
@@ -47,8 +46,8 @@ function* chunksOf(messages: readonly string[]): Generator<string> {
 }
 
 /**
- * One answer as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). No more is
- * held for a reader than the one text that it has not taken yet. Whatever ends it says so in a last message, `end`.
+ * One answer as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). It buffers only the
+ * one text that the reader has not accepted yet. A last message, `end`, says why it ends.
  */
 export class EventStream {
   readonly #raw: FastifyReply['raw'];
@@ -58,7 +57,7 @@ export class EventStream {
 
   /**
    * Begins the answer.
-   * @param tokenMs for how long the caller's token is good; the stream lives no longer (milliseconds)
+   * @param tokenMs for how long the caller's token is valid, which limits the stream (milliseconds)
    * @param stopping aborted when the service stops
    */
   constructor(
@@ -80,16 +79,16 @@ export class EventStream {
     this.#raw.once('close', () => this.#closed.abort());
     reply.hijack();
     if (this.#raw.destroyed) {
-      // Gone before it began: it has been closed already, and to write to it would be an error that nobody hears.
+      // The connection has closed already, and writing to it would raise an error that nothing handles.
       this.#closed.abort();
       return;
     }
-    // How long it may be silent, and a reader slow, is said here.
+    // This class limits slow readers itself, and lets the stream be silent.
     this.#raw.socket?.setNoDelay(true).setTimeout(0);
     this.#raw.writeHead(200, {
       ...(reply.getHeaders() as Record<string, string>),
       'content-type': 'text/event-stream',
-      // Not to be collected by a proxy: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
+      // Keeps a proxy from buffering: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
       'x-accel-buffering': 'no',
     });
     this.#raw.write(`retry: ${RETRY_MS}\n\n`);
@@ -102,8 +101,8 @@ export class EventStream {
   }
 
   /**
-   * Sends what comes until one of both ends; `caught-up` when the reader has all that there was, and at least so often
-   * a `heartbeat`, the first at once: from then on a reader that named no position can go on where it began.
+   * Sends pages until they or the reader end; `caught-up` when the reader has everything, and a `heartbeat` at least
+   * every `everyMs`, the first at once: after it a reader that named no position can resume where it began.
    */
   async follow(
     pages: AsyncIterable<StreamPage>,
@@ -114,7 +113,7 @@ export class EventStream {
     try {
       for await (const { messages, position, caughtUp } of pages) {
         if (this.signal.aborted) return;
-        // Asked before anything is sent: it holds for this page, and sending may take its time.
+        // Read before sending, which may take long: it holds for this page.
         const age = caughtUp ? staleness() : null;
         const elapsed = (performance.now() - this.#beganAt) / 1000;
         for (const chunk of chunksOf(messages)) await this.send(chunk);
@@ -133,7 +132,7 @@ export class EventStream {
     }
   }
 
-  /** Sends a text, and waits until the reader can take more, or the stream is over. */
+  /** Sends a text, and waits until the reader can accept more, or the stream has ended. */
   async send(text: string): Promise<void> {
     if (this.signal.aborted || this.#raw.write(text)) return;
     await new Promise<void>((resolve) => {
@@ -149,7 +148,7 @@ export class EventStream {
     });
   }
 
-  /** Ends it with a last message, which is not waited for without end. */
+  /** Ends the stream with a last message, for which it waits a limited time. */
   end({ code, message: why }: KeyledgerError): void {
     if (this.signal.aborted) return;
     this.#raw.end(formatMessage({ event: 'end', data: JSON.stringify({ code, message: why }) }));

@@ -7,7 +7,7 @@ import type { Projector } from '../../projections/projector.js';
 import type { Queries } from '../../projections/queries.js';
 import type { HeartbeatSource } from './event-stream.js';
 
-/** What the routes need that follow the log. */
+/** Dependencies of the routes that follow the log. */
 export type StreamDependencies = {
   readonly log: EventStore;
   readonly queries: Queries;
@@ -18,22 +18,23 @@ export type StreamDependencies = {
 };
 
 /**
- * Where a reader begins, and where the log ends now: behind a position that it names, from the first event on
- * (undefined, `start`), or from now on if it names none.
+ * Where a reader starts: after the position that it requests, at the first event (`start`, undefined), or at the
+ * current end of the log if it requests none.
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG (also for an event that this log does not hold), UNAVAILABLE, BEHIND
  */
 export async function resolveStart(
   { log, queries }: StreamDependencies,
-  given: string | undefined,
+  requested: string | undefined,
 ): Promise<{ readonly after: Position | undefined; readonly end: Position }> {
   const end = await log.end();
-  const asked =
-    given === undefined || given === 'start' ? undefined : await resolveResumeToken(log, end, given);
+  const position =
+    requested === undefined || requested === 'start'
+      ? undefined
+      : await resolveResumeToken(log, end, requested);
   await queries.requireIndex(end);
-  return { after: given === undefined ? end : asked, end };
+  return { after: requested === undefined ? end : position, end };
 }
 
-/** How readers are told where they are. */
 export const heartbeatSource = (
   { indexProgress: indexed, tail }: Projector,
   everyMs: number,
@@ -44,8 +45,8 @@ export const heartbeatSource = (
 });
 
 /**
- * Which repositories the caller may follow; of those the one that it asks for.
- * @throws KeyledgerError FORBIDDEN: not that one
+ * The repositories that the caller may follow, or the one of them that it requests.
+ * @throws KeyledgerError FORBIDDEN: it may not follow the one that it requests
  */
 export function repositoryFilter(
   caller: Caller,

@@ -12,7 +12,7 @@ import type { FeedEvent } from '../feed.js';
 import type { Attempt, Cursor, DeliveryStore } from './delivery-store.js';
 import type { DeliveryResult, WebhookSender } from './sender.js';
 
-/** Issuer of the actor that pauses an endpoint which nobody asked to pause. */
+/** Issuer of the actor by which the dispatcher pauses an endpoint on its own. */
 const DISPATCHER_ISSUER = 'keyledger:webhooks';
 const MIN_RETRY_DELAY_MS = 1000;
 export const MAX_RETRY_DELAY_MS = 300_000;
@@ -25,7 +25,7 @@ export type DeliveryDependencies = Pick<CommandContext, 'log' | 'clock' | 'onApp
   readonly keyring: Keyring;
   readonly store: DeliveryStore;
   readonly sender: WebhookSender;
-  /** How long a failing call is repeated before the endpoint is paused (milliseconds). */
+  /** How long a failing call is retried before the endpoint is paused (milliseconds). */
   readonly retryMs: number;
   /** Id of this process, unique among all instances. */
   readonly instance: string;
@@ -42,7 +42,7 @@ export type WorkerLease = {
   readonly isHeld: () => boolean;
 };
 
-/** What became of one attempt. Stopped: this instance may not deliver to the endpoint any more. */
+/** Stopped: this instance may no longer deliver to the endpoint. */
 export type AttemptOutcome =
   | { readonly kind: 'delivered'; readonly cursor: Cursor }
   | { readonly kind: 'retry' | 'stopped' | 'paused' };

@@ -1,54 +1,54 @@
+import type { EpochMs } from '../../domain/time.js';
 import type { Position } from '../../event-store/position.js';
 
-/** How far an endpoint has been told. */
+/** How far deliveries to an endpoint have come. */
 export type Cursor = {
-  /** Of the last event that it was told, or that was not for it when it came, and that event's id; null: nothing yet. */
+  /** Position and id of the last event that the endpoint acknowledged, or that was not for it; null: none yet. */
   readonly position: Position | null;
   readonly eventId: string | null;
-  /** Revision of the last WebhookReplayed of the endpoint that was followed; -1 if none. */
+  /** Revision of the WebhookReplayed that the cursor follows; -1 if none. */
   readonly replay: number;
-  /** Since when the event behind cannot be delivered, how often that was tried, when next (ms since 1970). */
-  readonly failing: { readonly since: number; readonly tries: number; readonly nextAt: number } | null;
+  /** Since when the next event fails, how many attempts there were, and when the next one is due. */
+  readonly failing: { readonly since: EpochMs; readonly tries: number; readonly nextAt: EpochMs } | null;
 };
 
 /** One call of an endpoint. */
 export type Attempt = {
   readonly eventId: string;
   readonly type: string;
-  /** The event's bookmark. */
+  /** Resume token of the event. */
   readonly position: string;
-  /** Milliseconds since 1970. */
-  readonly at: number;
+  readonly at: EpochMs;
   readonly ms: number;
-  /** Null if there was no answer; the error says why. */
+  /** Null if there was no answer; `error` says why. */
   readonly status: number | null;
   readonly error: string | null;
 };
 
-/** So many attempts of an endpoint are kept. */
+/** For each endpoint. */
 export const MAX_KEPT_ATTEMPTS = 100;
 
 /**
- * How far endpoints have been told, and which instance tells them: of one log, for all instances. It may be lost;
- * endpoints are told again then. `test/support/contracts/delivery-store.ts` is its definition.
- * @throws Error, each call: it is out of reach
+ * The cursors of the endpoints of one log, and the leases of the instances that deliver to them. If the store is lost,
+ * endpoints receive events again. `test/support/contracts/delivery-store.ts` is its definition.
+ * @throws Error, each call: the store is unavailable
  */
 export interface DeliveryStore {
-  /** This instance lives for so long from now (ms); 0: it has gone. @returns all that live, sorted */
+  /** Marks this instance as live for a time in milliseconds; 0: no longer. @returns all live instances, sorted */
   heartbeat(instance: string, ttlMs: number): Promise<readonly string[]>;
-  /** Takes the leases that nobody holds, and renews those that this instance holds. @returns those that it holds now */
+  /** Acquires free leases, and renews those of this instance. @returns the endpoints that it holds now */
   acquireLeases(instance: string, webhookIds: readonly string[], ttlMs: number): Promise<ReadonlySet<string>>;
-  /** Gives back what this instance holds of these. */
+  /** Releases those of these leases that this instance holds. */
   releaseLeases(instance: string, webhookIds: readonly string[]): Promise<void>;
   cursor(webhookId: string): Promise<Cursor | undefined>;
   /**
-   * Keeps the cursor, and the attempt if there was one.
-   * @returns false if this instance does not hold the endpoint (any more); nothing is kept then
+   * Saves the cursor, and the attempt if there was one.
+   * @returns false, and saves nothing, if this instance does not hold the lease of the endpoint
    */
   save(instance: string, webhookId: string, cursor: Cursor, attempt?: Attempt): Promise<boolean>;
-  /** The last ones, newest first. */
+  /** The last attempts, newest first. */
   attempts(webhookId: string): Promise<readonly Attempt[]>;
-  /** Of an endpoint that is deleted. */
+  /** Removes everything of a deleted endpoint. */
   deleteEndpoint(webhookId: string): Promise<void>;
   close(): Promise<void>;
 }

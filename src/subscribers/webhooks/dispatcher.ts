@@ -216,7 +216,7 @@ function webhookIdIn(stream: string): string | undefined {
   return ref?.kind === 'webhook' ? ref.id : undefined;
 }
 
-/** All instances that know of the same instances agree on the owner. */
+/** All instances that see the same live instances agree on the owner. */
 function ownerOf(webhookId: string, instances: readonly string[]): string | undefined {
   const rank = (instance: string) => hashOf(instance + webhookId);
   return [...instances].sort((a, b) => (rank(a) < rank(b) ? 1 : -1))[0];

@@ -3,7 +3,7 @@ import type { DeliveryStore } from './delivery-store.js';
 import { openRedisDeliveryStore } from './redis-delivery-store.js';
 import { openSqliteDeliveryStore } from './sqlite-delivery-store.js';
 
-/** Cursors lie beside the read model: in a SQLite file if that is `memory:`, else in the same Redis. */
+/** Opens the store beside the read model: a SQLite file if that is `memory:`, else the same Redis. */
 export const openDeliveryStore = (
   readModelUrl: string,
   file: string,

@@ -4,8 +4,8 @@ import { acquireLeases, LEASE_SCRIPTS, releaseLeases } from '../../redis/lease.j
 import { redisErrorMapper, withMappedErrors } from '../../redis/report.js';
 import { type Attempt, type Cursor, type DeliveryStore, MAX_KEPT_ATTEMPTS } from './delivery-store.js';
 
-/** KEYS: instances. ARGV: one, for how many milliseconds it lives. Returns all that live. Redis' own clock decides. */
-const PRESENT = `
+/** KEYS: instances. ARGV: instance, TTL in milliseconds. Returns all live instances, by the clock of Redis. */
+const HEARTBEAT = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
@@ -13,7 +13,7 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 `;
 
-/** KEYS: lease, cursor, attempts. ARGV: instance, cursor, attempt or '', how many attempts are kept. */
+/** KEYS: lease, cursor, attempts. ARGV: instance, cursor, attempt or '', attempts to keep. Returns 1 if saved. */
 const SAVE = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[2])
@@ -25,14 +25,14 @@ return 1
 `;
 
 const SCRIPTS = {
-  keyledgerPresent: { lua: PRESENT, numberOfKeys: 1 },
+  keyledgerHeartbeat: { lua: HEARTBEAT, numberOfKeys: 1 },
   ...LEASE_SCRIPTS,
   keyledgerSaveCursor: { lua: SAVE, numberOfKeys: 3 },
 };
 
 /**
- * A Redis, which need not be there yet: `<prefix>:{webhooks-<log id>}:…`, all on one node of a cluster, for an
- * instance takes its leases at once.
+ * A delivery store in Redis, which may still be unavailable. Its keys are `<prefix>:{webhooks-<log id>}:…`, all on one
+ * node of a cluster, because an instance acquires its leases in one script.
  * @param url as of connectRedis
  * @param prefix of every key in Redis
  */
@@ -44,7 +44,7 @@ export function openRedisDeliveryStore(url: string, prefix: string, logId: strin
   const attempts = (id: string) => `${base}:attempts:${id}`;
   const store: DeliveryStore = {
     heartbeat: async (instance, ttlMs) =>
-      (await redis.keyledgerPresent(`${base}:instances`, instance, ttlMs)).sort(),
+      (await redis.keyledgerHeartbeat(`${base}:instances`, instance, ttlMs)).sort(),
     acquireLeases: async (instance, webhookIds, ttlMs) => {
       const held = await acquireLeases(redis, webhookIds.map(lease), instance, ttlMs);
       return new Set(webhookIds.filter((id) => held.has(lease(id))));
@@ -55,10 +55,10 @@ export function openRedisDeliveryStore(url: string, prefix: string, logId: strin
       return text === null ? undefined : (JSON.parse(text) as Cursor);
     },
     save: async (instance, id, at, attempt) => {
-      const noted = attempt === undefined ? '' : JSON.stringify(attempt);
+      const entry = attempt === undefined ? '' : JSON.stringify(attempt);
       const keys = [lease(id), cursor(id), attempts(id)] as const;
       return (
-        (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(at), noted, MAX_KEPT_ATTEMPTS)) ===
+        (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(at), entry, MAX_KEPT_ATTEMPTS)) ===
         1
       );
     },
@@ -74,7 +74,7 @@ export function openRedisDeliveryStore(url: string, prefix: string, logId: strin
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    keyledgerPresent(instances: string, instance: string, milliseconds: number): Result<string[], Context>;
+    keyledgerHeartbeat(instances: string, instance: string, milliseconds: number): Result<string[], Context>;
     keyledgerSaveCursor(
       lease: string,
       cursor: string,

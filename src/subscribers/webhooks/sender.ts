@@ -7,6 +7,7 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import { Webhook as Signer } from 'standardwebhooks';
+import type { EpochMs } from '../../domain/time.js';
 import {
   allowsHost,
   FORBIDDEN_ADDRESS,
@@ -15,51 +16,50 @@ import {
   schemePolicies,
 } from './ssrf-guard.js';
 
-/** The whole of a call, name and answer included. */
+/** Limit for a whole call, including name resolution and the answer. */
 const TIMEOUT_MS = 10_000;
-/** A connection that nobody uses is closed after so long. */
-const IDLE_MS = 60_000;
-/** So much of an answer is read, to be thrown away. */
+/** An unused connection is closed after this time. */
+const IDLE_TIMEOUT_MS = 60_000;
+/** At most this much of an answer is read, and discarded. */
 const MAX_RESPONSE_BYTES = 64 * 1024;
-/** What an endpoint may ask for with Retry-After, at most. */
+/** Longest Retry-After that an endpoint may ask for. */
 export const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /** A message by the Standard Webhooks specification, https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md */
 export type WebhookMessage = {
   readonly url: string;
-  /** The same however often it is sent. */
+  /** The same for every attempt. */
   readonly id: string;
   /** JSON. */
   readonly body: string;
-  /** whsec_…, newest first: each signs. */
+  /** whsec_…, newest first; each one signs. */
   readonly secrets: readonly string[];
 };
 
-/** What became of a call. */
 export type DeliveryResult = {
-  /** Null if there was none: the error says why, in a line. */
+  /** Null if there was no answer; `error` says why, in one line. */
   readonly status: number | null;
   readonly error: string | null;
   readonly ms: number;
-  /** What Retry-After asks for, an hour at most. */
+  /** What Retry-After asks for, at most MAX_RETRY_AFTER_MS. */
   readonly retryAfterMs: number | null;
 };
 
 /**
- * Calls endpoints: signed; https, and http only in networks of one's own; never an address that is not public or in
- * those; following no redirect.
+ * Calls endpoints with signed messages: by https, and by http only in the operator's own networks. It calls only
+ * addresses that are public or in those networks, and follows no redirect.
  */
 export class WebhookSender {
   readonly #timeoutMs: number;
   readonly #policy: SchemePolicies;
   readonly #agents: { readonly 'https:': HttpsAgent; readonly 'http:': HttpAgent };
 
-  /** @param allowedNetworks networks of one's own */
+  /** @param allowedNetworks addresses and networks of the operator's own */
   constructor(allowedNetworks: readonly string[], timeoutMs = TIMEOUT_MS, lookup?: LookupFunction) {
     const policy = schemePolicies(allowedNetworks);
     const options = (protocol: keyof SchemePolicies) => ({
       keepAlive: true,
-      timeout: IDLE_MS,
+      timeout: IDLE_TIMEOUT_MS,
       lookup: guardedLookup(policy[protocol], lookup),
     });
     this.#timeoutMs = timeoutMs;
@@ -70,8 +70,8 @@ export class WebhookSender {
     };
   }
 
-  /** Never throws. @param now milliseconds since 1970 */
-  async send(message: WebhookMessage, now: number, signal: AbortSignal): Promise<DeliveryResult> {
+  /** Never throws. */
+  async send(message: WebhookMessage, now: EpochMs, signal: AbortSignal): Promise<DeliveryResult> {
     const began = performance.now();
     const result = (status: number | null, error: string | null, retryAfterMs: number | null = null) => ({
       status,
@@ -100,8 +100,8 @@ export class WebhookSender {
     for (const agent of Object.values(this.#agents)) agent.destroy();
   }
 
-  /** A connection that the other side closed while it was not in use says nothing of the endpoint: another is taken. */
-  async #exchange(message: WebhookMessage, now: number, signal: AbortSignal): Promise<IncomingMessage> {
+  /** Retries on another connection if an unused one turns out to be closed, which says nothing about the endpoint. */
+  async #exchange(message: WebhookMessage, now: EpochMs, signal: AbortSignal): Promise<IncomingMessage> {
     for (;;) {
       const request = this.#open(message, now, signal);
       try {
@@ -115,7 +115,7 @@ export class WebhookSender {
 
   #open(
     { url: address, id, body, secrets }: WebhookMessage,
-    now: number,
+    now: EpochMs,
     signal: AbortSignal,
   ): ClientRequest {
     const url = new URL(address);
@@ -135,10 +135,10 @@ export class WebhookSender {
   }
 }
 
-/** The answer, when all of it is here, or as much as is read. */
+/** Resolves when the whole answer, or MAX_RESPONSE_BYTES of it, has arrived. */
 const responseTo = (request: ClientRequest, body: string): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
-    // Nobody asked for another protocol. Without a listener the connection would end in silence, deadline and all.
+    // Without a listener, Node closes the connection on an upgrade without any event, and the promise never settles.
     request.on('upgrade', (response, socket) => {
       socket.destroy();
       resolve(response);
@@ -156,13 +156,13 @@ const responseTo = (request: ClientRequest, body: string): Promise<IncomingMessa
     request.end(body);
   });
 
-function retryAfter(header: string | undefined, now: number): number | null {
+function retryAfter(header: string | undefined, now: EpochMs): number | null {
   if (header === undefined) return null;
   const ms = /^\d+$/.test(header) ? Number(header) * 1000 : Date.parse(header) - now;
   return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
 }
 
-/** Of an error one line for whoever runs the endpoint. */
+/** One line about an error, for the operator of the endpoint. */
 function errorSummary(error: unknown): string {
   const { message, code } = error as NodeJS.ErrnoException;
   const text = code === undefined || message.includes(code) ? message : `${code}: ${message}`;

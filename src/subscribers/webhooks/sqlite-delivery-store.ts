@@ -3,14 +3,14 @@ import type { BaseLogger } from 'pino';
 import { inTransaction, SidecarDb } from '../../sqlite/sidecar-db.js';
 import { type Attempt, type Cursor, type DeliveryStore, MAX_KEPT_ATTEMPTS } from './delivery-store.js';
 
-/** Longer than any lease or presence: one that ends later was written by a clock that was ahead, and does not count. */
+/** Longer than any lease or heartbeat: one that ends later was written by a clock that was ahead, and is ignored. */
 const MAX_TTL_MS = 600_000;
 /** 'KDel' */
 const APPLICATION_ID = 0x4b44656c;
 
-/** A SQLite file, see SidecarDb. It is safe from the end of a process, not from that of the machine: endpoints are told again then. */
+/** A SQLite file, see SidecarDb. After a crash of the machine, not of the process, endpoints receive events again. */
 export function openSqliteDeliveryStore(file: string, logId: string, logger: BaseLogger): DeliveryStore {
-  const state = new SidecarDb(
+  const sidecar = new SidecarDb(
     file,
     {
       applicationId: APPLICATION_ID,
@@ -24,54 +24,54 @@ export function openSqliteDeliveryStore(file: string, logId: string, logger: Bas
   );
   return {
     heartbeat: (instance, ttlMs) =>
-      state.run(({ db, bury, live, living }) =>
+      sidecar.run(({ db, deleteDead, putInstance, instances }) =>
         inTransaction(db, () => {
           const now = Date.now();
-          bury.run(now);
-          live.run(instance, now + ttlMs);
-          return (living.all() as { instance: string }[]).map((row) => row.instance);
+          deleteDead.run(now);
+          putInstance.run(instance, now + ttlMs);
+          return (instances.all() as { instance: string }[]).map((row) => row.instance);
         }),
       ),
     acquireLeases: (instance, webhookIds, ttlMs) =>
-      state.run(({ db, lease, held }) =>
+      sidecar.run(({ db, acquire, held }) =>
         inTransaction(db, () => {
           const [ids, now] = [JSON.stringify(webhookIds), Date.now()];
-          lease.run(ids, instance, now + ttlMs, now);
+          acquire.run(ids, instance, now + ttlMs, now);
           return new Set((held.all(instance, ids) as { webhook: string }[]).map(({ webhook }) => webhook));
         }),
       ),
     releaseLeases: (instance, webhookIds) =>
-      state.run(({ release }) => void release.run(instance, JSON.stringify(webhookIds))),
+      sidecar.run(({ release }) => void release.run(instance, JSON.stringify(webhookIds))),
     cursor: (webhookId) =>
-      state.run(({ cursor }) => {
+      sidecar.run(({ cursor }) => {
         const row = cursor.get(webhookId) as { cursor: string } | undefined;
         return row && (JSON.parse(row.cursor) as Cursor);
       }),
     save: (instance, webhookId, cursor, attempt) =>
-      state.run(({ db, holds, put, note, trim }) =>
+      sidecar.run(({ db, isHeld, putCursor, addAttempt, trimAttempts }) =>
         inTransaction(db, () => {
-          if (!holds.get(webhookId, instance, Date.now())) return false;
-          put.run(webhookId, JSON.stringify(cursor));
+          if (!isHeld.get(webhookId, instance, Date.now())) return false;
+          putCursor.run(webhookId, JSON.stringify(cursor));
           if (attempt) {
-            note.run(webhookId, JSON.stringify(attempt));
-            trim.run(webhookId);
+            addAttempt.run(webhookId, JSON.stringify(attempt));
+            trimAttempts.run(webhookId);
           }
           return true;
         }),
       ),
     attempts: (webhookId) =>
-      state.run(({ attempts }) =>
+      sidecar.run(({ attempts }) =>
         (attempts.all(webhookId) as { attempt: string }[]).map(
           ({ attempt }) => JSON.parse(attempt) as Attempt,
         ),
       ),
     deleteEndpoint: (webhookId) =>
-      state.run(({ db, forget }) =>
+      sidecar.run(({ db, deletions }) =>
         inTransaction(db, () => {
-          for (const statement of forget) statement.run(webhookId);
+          for (const statement of deletions) statement.run(webhookId);
         }),
       ),
-    close: async () => state.close(),
+    close: async () => sidecar.close(),
   };
 }
 
@@ -89,19 +89,19 @@ const SCHEMA = `
     log TEXT, webhook TEXT, number INTEGER, attempt TEXT, PRIMARY KEY (log, webhook, number)
   ) STRICT, WITHOUT ROWID;`;
 
-/** A log id is a UUID of our own making, so it may stand in a statement. */
+/** The log id is a UUID that Keyledger made, so it is safe in the text of a statement. */
 function prepare(db: DatabaseSyncInstance, logId: string) {
   const log = `'${logId}'`;
   const ofWebhook = `WHERE log = ${log} AND webhook = ?`;
   const last = `SELECT max(number) FROM attempts ${ofWebhook}1`;
   return {
     db,
-    bury: db.prepare(
+    deleteDead: db.prepare(
       `DELETE FROM instances WHERE log = ${log} AND (until <= ?1 OR until > ?1 + ${MAX_TTL_MS})`,
     ),
-    live: db.prepare(`INSERT OR REPLACE INTO instances VALUES (${log}, ?, ?)`),
-    living: db.prepare(`SELECT instance FROM instances WHERE log = ${log} ORDER BY instance`),
-    lease: db.prepare(`
+    putInstance: db.prepare(`INSERT OR REPLACE INTO instances VALUES (${log}, ?, ?)`),
+    instances: db.prepare(`SELECT instance FROM instances WHERE log = ${log} ORDER BY instance`),
+    acquire: db.prepare(`
       INSERT INTO leases SELECT ${log}, value, ?2, ?3 FROM json_each(?1) WHERE true
       ON CONFLICT DO UPDATE SET instance = excluded.instance, until = excluded.until
       WHERE until <= ?4 OR until > ?4 + ${MAX_TTL_MS} OR instance = excluded.instance`),
@@ -111,12 +111,16 @@ function prepare(db: DatabaseSyncInstance, logId: string) {
     release: db.prepare(`
       DELETE FROM leases
       WHERE log = ${log} AND instance = ? AND webhook IN (SELECT value FROM json_each(?))`),
-    holds: db.prepare(`SELECT 1 FROM leases ${ofWebhook} AND instance = ? AND until > ?`),
+    isHeld: db.prepare(`SELECT 1 FROM leases ${ofWebhook} AND instance = ? AND until > ?`),
     cursor: db.prepare(`SELECT cursor FROM cursors ${ofWebhook}`),
-    put: db.prepare(`INSERT OR REPLACE INTO cursors VALUES (${log}, ?, ?)`),
-    note: db.prepare(`INSERT INTO attempts VALUES (${log}, ?1, coalesce((${last}), 0) + 1, ?2)`),
-    trim: db.prepare(`DELETE FROM attempts ${ofWebhook}1 AND number <= (${last}) - ${MAX_KEPT_ATTEMPTS}`),
+    putCursor: db.prepare(`INSERT OR REPLACE INTO cursors VALUES (${log}, ?, ?)`),
+    addAttempt: db.prepare(`INSERT INTO attempts VALUES (${log}, ?1, coalesce((${last}), 0) + 1, ?2)`),
+    trimAttempts: db.prepare(
+      `DELETE FROM attempts ${ofWebhook}1 AND number <= (${last}) - ${MAX_KEPT_ATTEMPTS}`,
+    ),
     attempts: db.prepare(`SELECT attempt FROM attempts ${ofWebhook} ORDER BY number DESC`),
-    forget: ['leases', 'cursors', 'attempts'].map((table) => db.prepare(`DELETE FROM ${table} ${ofWebhook}`)),
+    deletions: ['leases', 'cursors', 'attempts'].map((table) =>
+      db.prepare(`DELETE FROM ${table} ${ofWebhook}`),
+    ),
   };
 }

@@ -2,13 +2,13 @@ import { type LookupAddress, type LookupOptions, lookup as systemLookup } from '
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
-/** Public by their number, yet the metadata service of a cloud: https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16 */
+/** Metadata services of clouds at public addresses: https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16 */
 const METADATA_SERVICES = ['168.63.129.16'];
 
-/** May this address be called? */
+/** May the service call this address? */
 export type AddressPolicy = (address: string) => boolean;
 
-/** @param networks addresses and networks of one's own, such as 10.0.0.0/8 */
+/** @param networks addresses and networks of the operator's own, such as 10.0.0.0/8 */
 export function addressMatcher(networks: readonly string[]): AddressPolicy {
   const list = new BlockList();
   for (const network of networks) {
@@ -20,7 +20,7 @@ export function addressMatcher(networks: readonly string[]): AddressPolicy {
   return (address) => list.check(address, familyOf(address));
 }
 
-/** All that IANA gives away of IPv6, https://www.iana.org/assignments/ipv6-address-space; ::127.0.0.1 is not in it. */
+/** What IANA allocates of IPv6, https://www.iana.org/assignments/ipv6-address-space; ::127.0.0.1 is outside. */
 const GLOBAL_IPV6 = ipaddr.IPv6.parseCIDR('2000::/3');
 
 /** Not loopback, private, link-local, carrier-grade, mapped, translated, unassigned, or of a metadata service. */
@@ -31,9 +31,9 @@ export const isPublic: AddressPolicy = (address) => {
 };
 
 /**
- * dns.lookup that gives only addresses that may be called; what it gives is what is connected to. A name with
- * one address that may not be called is not called at all. For a host that is an address, which is not looked up, use `allowsHost`.
- * @param lookup asks for the addresses
+ * A dns.lookup that returns only allowed addresses, and the connection uses no others. It refuses a name that has any
+ * forbidden address. For a host that is an address, which Node does not look up, use `allowsHost`.
+ * @param lookup resolves names
  */
 export const guardedLookup =
   (isAllowed: AddressPolicy, lookup: LookupFunction = systemLookup as LookupFunction): LookupFunction =>
@@ -41,29 +41,29 @@ export const guardedLookup =
     lookup(hostname, { ...options, all: true }, (error, found) => {
       const addresses = found as unknown as LookupAddress[];
       if (error) return callback(error, []);
-      const isFree = addresses.length > 0 && addresses.every(({ address }) => isAllowed(address));
-      if (!isFree) return callback(new Error(FORBIDDEN_ADDRESS), []);
+      const isPermitted = addresses.length > 0 && addresses.every(({ address }) => isAllowed(address));
+      if (!isPermitted) return callback(new Error(FORBIDDEN_ADDRESS), []);
       const [first] = addresses as [LookupAddress];
       if (options.all) callback(null, addresses);
       else callback(null, first.address, first.family);
     });
   };
 
-/** Which addresses may be called, by the scheme of the URL: http only in networks of one's own. */
+/** Allowed addresses by scheme of the URL: http only in the operator's own networks. */
 export type SchemePolicies = { readonly 'https:': AddressPolicy; readonly 'http:': AddressPolicy };
 
-/** @param networks addresses and networks of one's own, such as 10.0.0.0/8 */
+/** @param networks addresses and networks of the operator's own, such as 10.0.0.0/8 */
 export function schemePolicies(networks: readonly string[]): SchemePolicies {
   const isOwn = addressMatcher(networks);
   return { 'https:': (address) => isOwn(address) || isPublic(address), 'http:': isOwn };
 }
 
-/** May a URL be called, as far as its host is an address? A name is resolved when it is called. */
+/** May the service call this URL? True for every name: `guardedLookup` checks what it resolves to. */
 export function allowsHost(policy: SchemePolicies, url: URL): boolean {
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   return isIP(host) === 0 || policy[url.protocol as keyof SchemePolicies](host);
 }
 
-export const FORBIDDEN_ADDRESS = 'its address is not public, and in none of WEBHOOK_ALLOWED_NETWORKS';
+export const FORBIDDEN_ADDRESS = 'its address is neither public nor in WEBHOOK_ALLOWED_NETWORKS';
 
 const familyOf = (address: string): 'ipv4' | 'ipv6' => (isIP(address) === 6 ? 'ipv6' : 'ipv4');

@@ -73,7 +73,7 @@ export const apiKeyCommandRoutes =
         url: '/repo/:repoId/ai/apikey/:apikeyId',
         config: { bypassQueue: true },
         operationId: 'deleteRepoAiApiKey',
-        summary: 'Delete an AI API key for good',
+        summary: 'Delete an AI API key permanently',
         params: KeyParams,
       },
       async ({ context, params: { repoId, apikeyId } }) => {

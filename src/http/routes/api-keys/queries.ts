@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Permission } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
+import type { EpochMs } from '../../../domain/time.js';
 import { parsePosition } from '../../../event-store/position.js';
 import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import { apiKeyView, type ListItem } from '../../../projections/list-item.js';
@@ -9,13 +10,13 @@ import { type CommandDependencies, parseMinPosition, requireApiKeyId } from '../
 import { AiType, errors, KeyParams, Limit, ReadHeaders, RepoParams, Status } from '../../schemas.js';
 import { AsOf, getAsOf, listAsOf } from '../audit/as-of.js';
 
-const Include = z.enum(['deleted'], 'must be deleted').optional().describe('deleted: deleted keys too');
+const Include = z.enum(['deleted'], 'must be deleted').optional().describe('deleted: include deleted keys');
 const GetQuerystring = z.strictObject({ include: Include, asOf: AsOf });
 const ListQuerystring = GetQuerystring.extend({
   status: Status.optional(),
   aiType: AiType.optional(),
   limit: Limit.optional().describe('1 to 1000; without it the answer is the whole list'),
-  cursor: z.string().optional().describe('The nextCursor of the page before'),
+  cursor: z.string().optional().describe('The nextCursor of the previous page'),
 });
 
 const ApiKey = z
@@ -32,19 +33,23 @@ const ApiKey = z
       .datetime()
       .optional()
       .describe(
-        'The minute of the last verification that found it valid; absent while none is known. A verifier in another process reports once a minute',
+        'Minute of the last verification that found the key valid; absent if unknown. Verifiers in other processes report once a minute',
       ),
     status: Status.describe(
       'unavailable: its history holds an event that cannot be read; it is never valid, but can be deleted',
     ),
-    position: z.string().optional().describe('With asOf: of the event that made it so'),
-    eventId: z.string().optional().describe('With asOf: of the same event'),
+    position: z.string().optional().describe('With asOf: position of the last event of the key at that time'),
+    eventId: z.string().optional().describe('With asOf: id of the same event'),
   })
   .meta({ id: 'ApiKey' });
 const ApiKeyListResponse = z.object({
   success: z.literal(true),
   apiKeys: z.array(ApiKey),
-  nextCursor: z.string().nullable().optional().describe('With a limit: where the next page begins, or null'),
+  nextCursor: z
+    .string()
+    .nullable()
+    .optional()
+    .describe('With a limit: where the next page starts; null on the last one'),
 });
 const ApiKeyResponse = z.object({ success: z.literal(true), apiKey: ApiKey });
 
@@ -118,8 +123,8 @@ export const apiKeyQueryRoutes =
         const { include, asOf } = request.query;
         const atLeast = parseMinPosition(request.headers, log);
         if (asOf !== undefined) {
-          const asked = { asOf, apiKeyId: requireApiKeyId(apikeyId), include, atLeast };
-          return { success: true as const, apiKey: await getAsOf(request, reply, dependencies, asked) };
+          const query = { asOf, apiKeyId: requireApiKeyId(apikeyId), include, atLeast };
+          return { success: true as const, apiKey: await getAsOf(request, reply, dependencies, query) };
         }
         const { item, staleness } = await queries.get(repoId, requireApiKeyId(apikeyId), atLeast);
         if (!item || (item.status === 'deleted' && include !== 'deleted')) {
@@ -136,16 +141,15 @@ export const apiKeyQueryRoutes =
 
 const MINUTE_MS = 60_000;
 
-/** When keys were last used; undefined if that cannot be told now. */
+/** When keys were last used; undefined if that is unavailable. */
 const readLastUses = (lastUsedTracker: LastUsedTracker, items: readonly ListItem[]) =>
   lastUsedTracker.lastUsed(items.map(({ apiKeyId }) => apiKeyId)).catch(() => undefined);
 
-/** A key as a caller sees it at a time (milliseconds since 1970). */
-function apiKeyResponse(item: ListItem, lastUsed: ReadonlyMap<string, number> | undefined, now: number) {
-  const shown = apiKeyView(item, now);
-  const used = lastUsed?.get(item.apiKeyId);
-  if (used === undefined) return shown;
-  // A clock that was ahead when the key was used.
-  const at = Math.min(used, now);
-  return { ...shown, lastUsedAt: new Date(at - (at % MINUTE_MS)).toISOString() };
+function apiKeyResponse(item: ListItem, lastUsed: ReadonlyMap<string, EpochMs> | undefined, now: EpochMs) {
+  const view = apiKeyView(item, now);
+  const usedAt = lastUsed?.get(item.apiKeyId);
+  if (usedAt === undefined) return view;
+  // A clock that was ahead recorded a time in the future.
+  const at = Math.min(usedAt, now);
+  return { ...view, lastUsedAt: new Date(at - (at % MINUTE_MS)).toISOString() };
 }

@@ -9,28 +9,28 @@ import type { ListQuery } from '../../../projections/queries.js';
 import { type CommandDependencies, commandContext } from '../../command-context.js';
 import { definedEntries } from '../../schemas.js';
 
-/** The answers of lists and single keys as of a moment: read from the log, and written down before. */
+/** Lists and single keys as of a point in time: recorded as an access, then read from the log. */
 
 export const AsOf = z
   .string()
   .optional()
   .describe(
-    'A time (RFC 3339 with its zone) or a position: the answer is what was so then, from the log, for who may audit. A time means each key’s events up to it.',
+    'A time (RFC 3339 with its zone) or a position: answers the state at that point, from the log; needs permission to audit. A time includes each key’s events up to it',
   );
 
-type Asked = { readonly asOf: string; readonly atLeast: Position | undefined };
+type AsOfQuery = { readonly asOf: string; readonly atLeast: Position | undefined };
 
 /** @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE, BEHIND */
 export async function listAsOf(
   request: FastifyRequest,
   reply: FastifyReply,
   dependencies: CommandDependencies,
-  { asOf, query, atLeast }: Asked & { readonly query: ListQuery },
+  { asOf, query, atLeast }: AsOfQuery & { readonly query: ListQuery },
 ) {
   const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
   const pointInTime = await parsePointInTime(asOf, log, clock());
-  // Another instance may have made a key a moment ago.
+  // Another instance may just have created a key.
   const end = pointInTime.position ?? (await log.end());
   const upTo = atLeast !== undefined && atLeast > end ? atLeast : end;
   const entries = await queries.keysCreatedBefore(repoId, query.after, upTo);
@@ -49,7 +49,7 @@ export async function getAsOf(
     apiKeyId,
     include,
     atLeast,
-  }: Asked & { readonly apiKeyId: string; readonly include: 'deleted' | undefined },
+  }: AsOfQuery & { readonly apiKeyId: string; readonly include: 'deleted' | undefined },
 ) {
   const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
@@ -62,7 +62,7 @@ export async function getAsOf(
   return apiKeyAsOfView(key, pointInTime);
 }
 
-/** Writes down who is about to be told what was so at a moment, with the query as it was asked. */
+/** Records the access, with the query as the caller sent it, before the answer. */
 async function record(
   request: FastifyRequest,
   reply: FastifyReply,

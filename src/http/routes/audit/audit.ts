@@ -30,47 +30,47 @@ const Event = z
     actor: z.object({ issuer: z.string(), subject: z.string() }).nullable(),
     requestId: z.string().nullable(),
     apiKeyId: z.string().nullable(),
-    webhookId: z.string().optional().describe('Of an event of a webhook'),
+    webhookId: z.string().optional().describe('Of the event of a webhook'),
     revision: z.int(),
     position: z.string(),
     changes: z.record(z.string(), z.object({ from: value, to: value })),
     reason: z.string().nullable().optional().describe('Of a suspension or a deletion'),
-    unreadable: z.string().optional().describe('Why this release cannot read it'),
+    unreadable: z.string().optional().describe('Why this release cannot read the event'),
     accessed: z
       .object({
         access: z.string(),
         query: z.record(z.string(), z.union([z.string(), z.number()])),
         from: z.string(),
-        verified: z.boolean().describe('False at the command line, where nobody has proved who it is'),
+        verified: z.boolean().describe('False for the command line, where no actor proves an identity'),
       })
       .optional()
-      .describe('Of an AuditAccessed: what was looked at'),
+      .describe('Of an AuditAccessed: what was read'),
   })
   .meta({ id: 'AuditEvent' });
 export const History = z.object({ success: z.literal(true), events: z.array(Event) });
 const Audit = History.extend({
-  nextCursor: z.string().nullable().describe('Where the next page begins, or null'),
+  nextCursor: z.string().nullable().describe('Where the next page starts; null on the last one'),
 });
 
 const AuditQuery = z.strictObject({
   from: z
     .string()
     .optional()
-    .describe('What occurred at this time (RFC 3339) or later, or comes behind this position'),
+    .describe('Events that occurred at this time (RFC 3339) or later, or after this position'),
   to: z
     .string()
     .optional()
-    .describe('What occurred at this time or before, or comes up to and with this position'),
+    .describe('Events that occurred at this time or earlier, or up to and including this position'),
   type: EventTypes.optional(),
-  actor: z.string(TEXT_RULE).optional().describe('Subject of who did it'),
+  actor: z.string(TEXT_RULE).optional().describe('Subject of the actor'),
   apikeyId: z.string(TEXT_RULE).toLowerCase().optional(),
   limit: Limit.optional().describe(`1 to 1000; without it ${DEFAULT_LIMIT}`),
-  cursor: z.string().optional().describe('The nextCursor of the page before'),
+  cursor: z.string().optional().describe('The nextCursor of the previous page'),
 });
 
 const tags = ['Audit'];
 
-/** What happened, and who did it. Each answer is written down before it is given. */
+/** What happened, and who did it; each access is recorded before it is answered. */
 export const auditRoutes =
   (dependencies: CommandDependencies): FastifyPluginAsyncZod =>
   async (app) => {
@@ -82,7 +82,7 @@ export const auditRoutes =
         config: { permission: 'history' },
         schema: {
           operationId: 'getRepoAiApiKeyHistory',
-          summary: 'Every event of an AI API key, oldest first, also after its deletion',
+          summary: 'List every event of an AI API key, oldest first, also after its deletion',
           tags,
           params: KeyParams,
           response: { 200: History, ...errors },
@@ -105,7 +105,7 @@ export const auditRoutes =
         config: { permission: 'history' },
         schema: {
           operationId: 'getRepoAiAudit',
-          summary: 'The events of a repository, newest first',
+          summary: 'List the events of a repository, newest first',
           tags,
           params: RepoParams,
           querystring: AuditQuery,
@@ -124,22 +124,22 @@ export const auditRoutes =
           before: cursor === undefined ? undefined : parsePosition(cursor, log.logId),
         };
         const eventIndex = await queries.eventIndexAt(await log.end());
-        const lines = firstOf(eventIndex.ofRepository(repoId, query), limit + 1);
+        const refs = firstOf(eventIndex.ofRepository(repoId, query), limit + 1);
         const asked = { from, to, type: type?.join(), actor, limit, cursor };
         const context = commandContext(request, dependencies);
         const apiKeyId = apikeyId ?? null;
         await recordAuditAccess(context, { access: 'audit', repoId, apiKeyId, query: definedEntries(asked) });
-        const events = await readEntries(log, lines.slice(0, limit));
-        const nextCursor = lines.length > limit ? (events.at(-1)?.position ?? null) : null;
+        const events = await readEntries(log, refs.slice(0, limit));
+        const nextCursor = refs.length > limit ? (events.at(-1)?.position ?? null) : null;
         return { success: true as const, events, nextCursor };
       },
     );
   };
 
-function firstOf(lines: Iterable<EventRef>, count: number): EventRef[] {
+function firstOf(refs: Iterable<EventRef>, count: number): EventRef[] {
   const first: EventRef[] = [];
-  for (const line of lines) {
-    first.push(line);
+  for (const ref of refs) {
+    first.push(ref);
     if (first.length === count) break;
   }
   return first;

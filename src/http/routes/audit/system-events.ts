@@ -13,8 +13,8 @@ import { type CommandDependencies, commandContext } from '../../command-context.
 import { callerOf } from '../../plugins/auth.js';
 import { BODY_RULE, callerTime, definedEntries, errors, TEXT_RULE } from '../../schemas.js';
 
-/** What the existing API calls an AI API key, and any API key. */
-const OUR_CONTEXTS: readonly (number | null | undefined)[] = [12, 6, null, undefined];
+/** How the existing API selects AI API keys, any API key, or everything. */
+const API_KEY_CONTEXTS: readonly (number | null | undefined)[] = [12, 6, null, undefined];
 const CONTEXT = 'aillmapikey';
 const WORDS = ['created', 'updated', 'deleted'] as const;
 const wordOf = (type: string): (typeof WORDS)[number] =>
@@ -32,17 +32,17 @@ const Code = z.int(NUMBER_RULE).nullish();
 const Text = z.string(TEXT_RULE).nullish();
 const SystemEventsBody = z.strictObject(
   {
-    from_timestamp: Time.describe('What occurred then or later'),
-    to_timestamp: Time.describe('What occurred then or before'),
+    from_timestamp: Time.describe('Events that occurred at this time or later'),
+    to_timestamp: Time.describe('Events that occurred at this time or earlier'),
     contextId: Text.describe('Id of the API key'),
     context: Code.describe('12 (AI API keys) or 6 (any API keys); anything else selects nothing'),
     event: Code.describe('0 created, 1 updated, 2 deleted; anything else selects nothing'),
-    userId: Text.describe('Subject of who did it'),
-    workspaceId: Text.describe('No event has one: any selects nothing'),
+    userId: Text.describe('Subject of the actor'),
+    workspaceId: Text.describe('No event has one: any value selects nothing'),
     showUnread: z
       .boolean('must be true or false')
       .nullish()
-      .describe('true: only what this caller has not marked as read'),
+      .describe('true: only events that this caller has not marked as read'),
     skip: z.int(SKIP_RULE).min(0, SKIP_RULE),
     take: z.int(TAKE_RULE).min(1, TAKE_RULE).max(1000, TAKE_RULE),
   },
@@ -51,7 +51,7 @@ const SystemEventsBody = z.strictObject(
 
 const SystemEvent = z
   .object({
-    id: z.int().describe('Stays the same for ever'),
+    id: z.int().describe('Never changes'),
     timestamp: z.iso.datetime(),
     contextId: z.string().describe('Id of the API key'),
     context: z.literal(CONTEXT),
@@ -65,12 +65,12 @@ const SystemEvent = z
       .string()
       .nullable()
       .describe('JSON: the repository, the type of the event, and what it changed'),
-    showUnread: z.boolean().describe('Has this caller not marked it as read?'),
+    showUnread: z.boolean().describe('true: this caller has not marked it as read'),
   })
   .meta({ id: 'SystemEvent' });
 const SystemEvents = z.object({
   events: z.array(SystemEvent),
-  total: z.int().describe('How many there are, before skip and take'),
+  total: z.int().describe('Number of events before skip and take'),
   skip: z.int(),
   take: z.int(),
 });
@@ -87,12 +87,12 @@ const MarksBody = z
     },
     BODY_RULE,
   )
-  .refine(({ id, ids }) => (id === undefined) !== (ids === undefined), 'must hold id or ids');
+  .refine(({ id, ids }) => (id === undefined) !== (ids === undefined), 'must have either id or ids');
 const Success = z.object({ success: z.literal(true) });
 
 export type SystemEventDependencies = CommandDependencies & { readonly readMarks: ReadMarks };
 
-/** The events of API keys as clients of the existing API ask for them. */
+/** The events of API keys, for clients of the existing API. */
 export const systemEventRoutes =
   (dependencies: SystemEventDependencies): FastifyPluginAsyncZod =>
   async (app) => {
@@ -103,7 +103,7 @@ export const systemEventRoutes =
         config: { permission: 'history' },
         schema: {
           operationId: 'getSystemEvents',
-          summary: 'Events of all repositories that the caller may audit, newest first',
+          summary: 'List the events of all repositories that the caller may audit, newest first',
           tags: ['Audit'],
           body: SystemEventsBody,
           response: { 200: SystemEvents, ...errors },
@@ -113,14 +113,14 @@ export const systemEventRoutes =
         const { skip, take, showUnread, ...filters } = request.body;
         const caller = callerOf(request);
         const marker = markerOf(caller);
-        // What to leave out must be known; else what is there is answered, as unread.
+        // Only showUnread needs the marks; without them all other queries answer events as unread.
         const except = showUnread ? await available(readMarks.of(marker)) : undefined;
         const eventIndex = await queries.eventIndexAt(await log.end());
-        const lines = eventIndex.ofRepositories((repoId) => permits(caller, repoId, 'history'), {
+        const refs = eventIndex.ofRepositories((repoId) => permits(caller, repoId, 'history'), {
           ...queryFor(filters),
           except,
         });
-        const { page, total } = counted(lines, skip, take);
+        const { page, total } = pageOf(refs, skip, take);
         await recordAuditAccess(commandContext(request, dependencies), {
           access: 'system-events',
           repoId: null,
@@ -189,10 +189,10 @@ const available = <T>(answer: Promise<T>): Promise<T> =>
 type Filters = Omit<z.infer<typeof SystemEventsBody>, 'skip' | 'take' | 'showUnread'>;
 
 function queryFor({ from_timestamp, to_timestamp, contextId, context, event, userId, workspaceId }: Filters) {
-  const isOurs = OUR_CONTEXTS.includes(context);
+  const isSelected = API_KEY_CONTEXTS.includes(context);
   const word = event == null ? undefined : (WORDS[event] ?? 'nothing');
   const types = API_KEY_EVENTS.filter(
-    (type) => isOurs && workspaceId == null && (word === undefined || wordOf(type) === word),
+    (type) => isSelected && workspaceId == null && (word === undefined || wordOf(type) === word),
   );
   return {
     types: new Set<ApiKeyEvent['type']>(types),
@@ -203,10 +203,10 @@ function queryFor({ from_timestamp, to_timestamp, contextId, context, event, use
   };
 }
 
-function counted(lines: Iterable<EventRef>, skip: number, take: number) {
+function pageOf(refs: Iterable<EventRef>, skip: number, take: number) {
   const page: EventRef[] = [];
   let total = 0;
-  for (const line of lines) if (total++ >= skip && page.length < take) page.push(line);
+  for (const ref of refs) if (total++ >= skip && page.length < take) page.push(ref);
   return { page, total };
 }
 

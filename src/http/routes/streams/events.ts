@@ -36,7 +36,7 @@ const EventPage = z.object({
   next: z
     .string()
     .describe(
-      'The next page begins behind it. A page with fewer events than its limit was the last one for now',
+      'Send it as `after` for the next page. A page with fewer events than its limit was the last one for now',
     ),
 });
 
@@ -45,19 +45,19 @@ const EventQuery = z.strictObject({
     .string()
     .optional()
     .describe(
-      'Events behind this position; `start`: from the first one on; without it, and without a Last-Event-ID: from now on',
+      'Events after this position; `start`: all events; without it, and without a Last-Event-ID: events from now on',
     ),
-  repo: RepoParams.shape.repoId.optional().describe('Of this repository only'),
+  repo: RepoParams.shape.repoId.optional().describe('Events of this repository only'),
   type: EventTypes.optional().describe(
     'Types of events, separated by commas; without it all but AuditAccessed, which reading the audit causes',
   ),
-  limit: Limit.optional().describe(`Of a page: 1 to 1000; without it ${DEFAULT_LIMIT}`),
+  limit: Limit.optional().describe(`Events per page: 1 to 1000; without it ${DEFAULT_LIMIT}`),
 });
 const EventHeaders = z.object({
   'last-event-id': z
     .string()
     .optional()
-    .describe('As `after`, before which it goes; EventSource sends it by itself'),
+    .describe('As `after`, and takes precedence over it; EventSource sends it by itself'),
 });
 
 /** The change feed: as server-sent events, or in pages. */
@@ -73,7 +73,7 @@ export const eventRoutes =
         config: { permission: 'feed', longLived: true },
         schema: {
           operationId: 'getEvents',
-          summary: 'Every event of your repositories, as CloudEvents 1.0: a stream, or pages of JSON',
+          summary: 'Follow every event of your repositories, as CloudEvents 1.0: a stream, or pages of JSON',
           description: DESCRIPTION,
           tags: ['Events'],
           querystring: EventQuery,
@@ -88,9 +88,9 @@ export const eventRoutes =
         const start = await resolveStart(dependencies, request.headers['last-event-id'] ?? after);
         const query = { after: start.after, sees, types: type && new Set(type) };
         if (prefersJson(request.headers.accept)) {
-          const gone = new AbortController();
-          reply.raw.once('close', () => gone.abort());
-          const feed = readFeed(projector, query, gone.signal);
+          const closed = new AbortController();
+          reply.raw.once('close', () => closed.abort());
+          const feed = readFeed(projector, query, closed.signal);
           const { events, position } = await readPage(feed, limit ?? DEFAULT_LIMIT, start.end);
           return { success: true as const, events, next: await projector.tail.resumeTokenAt(position) };
         }
@@ -105,11 +105,11 @@ export const eventRoutes =
     );
   };
 
-const DESCRIPTION = `As text/event-stream it has no end. The id of each event is its position. \`caught-up\` comes once, \
-when all that there was has been sent; \`heartbeat\` comes at the beginning and every 15 seconds, with how far the stream \
-is as its id, past events that are not for you; \`end\` says why it ends. With \`Accept: application/json\` the same comes \
-in pages. That an API key expires is no event: ApiKeyCreated and ApiKeyExpiryChanged carry \`expiresAt\`.`;
-const LIMIT_RULE = 'limit: is for pages; ask for them with Accept: application/json';
+const DESCRIPTION = `As text/event-stream the answer has no end. The id of each event is its position. \`caught-up\` comes once, \
+after all existing events; \`heartbeat\` comes at the start and every 15 seconds, and its id is the position of the \
+stream, past events that are not for you; \`end\` says why the stream ends. With \`Accept: application/json\` the same \
+events come in pages. The expiry of an API key is no event: ApiKeyCreated and ApiKeyExpiryChanged carry \`expiresAt\`.`;
+const LIMIT_RULE = 'limit: applies to pages only; request them with Accept: application/json';
 
 const prefersJson = (accept = ''): boolean => {
   const types = accept.split(',').map((range) => range.split(';')[0]?.trim().toLowerCase());
@@ -118,13 +118,13 @@ const prefersJson = (accept = ''): boolean => {
 
 /** The next events, fewer than the limit only if there are no more up to the end. */
 async function readPage(feed: AsyncIterable<FeedPage>, limit: number, end: Position) {
-  const found: CloudEvent[] = [];
+  const page: CloudEvent[] = [];
   for await (const { events, position } of feed) {
     for (const { event, position } of events) {
-      found.push(event);
-      if (found.length === limit) return { events: found, position };
+      page.push(event);
+      if (page.length === limit) return { events: page, position };
     }
-    if (position >= end) return { events: found, position };
+    if (position >= end) return { events: page, position };
   }
   throw new KeyledgerError('UNAVAILABLE');
 }

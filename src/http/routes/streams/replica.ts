@@ -11,17 +11,17 @@ import {
   type StreamDependencies,
 } from '../../sse/subscription.js';
 
-/** A verifier elsewhere knows by it how old what it has may be. */
+/** Verifiers learn from heartbeats how stale their copies are. */
 const HEARTBEAT_MS = 900;
 
 const ReplicaQuery = z.strictObject({
-  after: z.string().optional().describe('The changes behind this position; without it everything'),
+  after: z.string().optional().describe('Changes after this position; without it a snapshot first'),
 });
 const ReplicaHeaders = z.object({
-  'last-event-id': z.string().optional().describe('As `after`, before which it goes'),
+  'last-event-id': z.string().optional().describe('As `after`, and takes precedence over it'),
 });
 
-/** What an in-process verifier follows: the one place where hashes of secrets leave the service. */
+/** The replica that in-process verifiers follow: the only route by which hashes of secrets leave the service. */
 export const replicaRoutes =
   (dependencies: StreamDependencies): FastifyPluginAsyncZod =>
   async (app) => {
@@ -35,7 +35,7 @@ export const replicaRoutes =
         schema: {
           operationId: 'getReplica',
           summary:
-            'What decides whether credentials of your repositories are good: a snapshot, then its changes',
+            'Follow what decides whether credentials of your repositories are valid: a snapshot, then its changes',
           description: DESCRIPTION,
           tags: ['Events'],
           querystring: ReplicaQuery,
@@ -61,11 +61,11 @@ export const replicaRoutes =
     );
   };
 
-const DESCRIPTION = `\`begin\` says with \`snapshot\` whether everything follows or only changes, and a \`scope\`: if it is \
-another than the last time, the repositories that you may follow are others, and you need a snapshot. \`keys\` is a list of \
-keys as they are now, each to take the place of the one with its \`apiKeyId\`; a deleted one stays, with its status. \
-\`caught-up\`, \`heartbeat\` (every second) and \`end\` as in /events; \`staleness\` is for how many seconds the service had \
-not known whether there is more, and \`elapsed\` how many seconds after the beginning of this answer that was.`;
+const DESCRIPTION = `\`begin\` carries \`snapshot\` (does a snapshot follow, or only changes?) and \`scope\`: if it differs \
+from the last one, you may follow other repositories than before, and need a snapshot. \`keys\` is a list of keys as they \
+are now; each replaces the one with its \`apiKeyId\`, and a deleted one stays, with its status. \`caught-up\`, \
+\`heartbeat\` (every second) and \`end\` are as in /events; \`staleness\` is for how many seconds the service had not known \
+whether there is more, and \`elapsed\` how many seconds after the start of this answer that was.`;
 
 async function* replicaPages(
   pages: AsyncIterable<ReplicaPage>,

@@ -33,7 +33,7 @@ export type LastUsedDependencies = {
   readonly clock: () => number;
 };
 
-/** Verifiers in other processes report here what `lastUsedAt` says of the keys that they verify. */
+/** Verifiers in other processes report here when they last found keys valid, for `lastUsedAt`. */
 export const lastUsedRoutes =
   ({ log, projector, queries, lastUsedTracker, clock }: LastUsedDependencies): FastifyPluginAsyncZod =>
   async (app) => {
@@ -45,7 +45,7 @@ export const lastUsedRoutes =
           operationId: 'reportLastUsed',
           summary: 'Report when a verifier last found keys valid',
           description:
-            'The service keeps the latest time of each key, and ignores keys that it does not know and those of repositories that the token may not follow.',
+            'The service keeps the latest time of each key, and ignores unknown keys and keys of repositories that the token may not follow.',
           tags: ['Verification'],
           headers: ReadHeaders,
           body: LastUsedBody,

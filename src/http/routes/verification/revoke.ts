@@ -13,7 +13,7 @@ const RevokeBody = z.strictObject(
 );
 const SAME_ANSWER = { success: true as const, message: 'If this was an API key, it is one no longer' };
 
-/** Whoever holds a credential may end it: who finds one need not know whose it is. */
+/** Any caller may revoke a credential that it has: a finder need not know the owner. */
 export const revokeRoutes =
   (dependencies: CommandDependencies): FastifyPluginAsyncZod =>
   async (app) => {
@@ -24,7 +24,7 @@ export const revokeRoutes =
         schema: {
           operationId: 'revokeLeakedApiKey',
           summary:
-            'Delete an API key that has leaked; its secret is proof enough, and the answer is always the same',
+            'Delete an API key that has leaked; its secret is the only proof needed, and the answer is always the same',
           tags: ['Verification'],
           security: [],
           body: RevokeBody,

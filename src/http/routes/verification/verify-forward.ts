@@ -8,7 +8,7 @@ import type { VerifyDependencies } from './verify.js';
 
 const { repoId: RepoId } = RepoParams.shape;
 
-/** Unlike elsewhere no unknown parameter is ignored: a restriction that is not understood must not be dropped. */
+/** Strict, unlike elsewhere: an unknown parameter may be a restriction, which must not be dropped. */
 const ForwardQuery = z.strictObject({
   repoId: RepoId.optional().describe('Valid for this repository only'),
   aiType: AiType.optional().describe('Valid for this provider only'),
@@ -25,7 +25,7 @@ const ForwardHeaders = z.object({
   'keyledger-require-ai-type': AiType.optional().describe('Set by the proxy: valid for this provider only'),
 });
 
-/** What a proxy does not let pass as who the caller is not; anything else is a key that may not be used here now. */
+/** Reasons that answer 401; any other answers 403, because the key may not be used here now. */
 const UNAUTHENTICATED: readonly InvalidReason[] = [
   'MALFORMED',
   'UNKNOWN',
@@ -33,20 +33,20 @@ const UNAUTHENTICATED: readonly InvalidReason[] = [
   'DELETED',
   'EXPIRED',
 ];
-/** Who does not hold the secret is told no more than that. */
+/** Without the secret a caller learns no reason. */
 const WITHOUT_REASON: readonly InvalidReason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
 
 const SCHEMA = { headers: ForwardHeaders, response: { 200: z.null(), ...errors } };
 
 /**
- * Is the credential of a proxied request good? For proxies that ask about each request before they hand it
- * on: nginx (auth_request), Traefik (ForwardAuth), Caddy (forward_auth), Envoy (HTTP ext_authz, which asks
- * with the method of the request and with its path behind ours). See docs/how-to/gateways.md.
+ * Verifies the credential of each request that a proxy forwards: nginx (auth_request), Traefik (ForwardAuth), Caddy
+ * (forward_auth), Envoy (HTTP ext_authz, which uses the method of the request and appends its path to this one). See
+ * docs/how-to/gateways.md.
  */
 export const verifyForwardRoutes =
   ({ queries, lastUsedTracker, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
   async (app) => {
-    // Whatever body comes along is not ours to read.
+    // A body is part of the proxied request: discard it.
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('*', (_, payload, done) => {
       payload.resume();
@@ -80,7 +80,7 @@ export const verifyForwardRoutes =
           querystring: ForwardQuery,
           operationId: 'verifyForwardedRequest',
           summary:
-            'Is the API key of a proxied request good? It is in Keyledger-Key-Id, -Repo-Id and -Ai-Type',
+            'Verify the API key of a proxied request; the answer names it in Keyledger-Key-Id, -Repo-Id and -Ai-Type',
           tags: ['Verification'],
           security: [{ apiKeyAsBasic: [] }, { apiKeyAsBearer: [] }, { apiKey: [], apiSecret: [] }],
         },
@@ -98,7 +98,7 @@ export const verifyForwardRoutes =
       });
     restricted('/verify/forward', others);
     restricted('/verify/forward/', app.supportedMethods);
-    // Behind our path stands what the client asked for: its query is not for us.
+    // The path of the proxied request follows, and so the query is the client's.
     app.route({
       url: '/verify/forward/*',
       method: app.supportedMethods as HTTPMethods[],
@@ -107,10 +107,10 @@ export const verifyForwardRoutes =
     });
   };
 
-/** What a key must be for. */
+/** What a key must be valid for. */
 type Requirement = z.infer<typeof ForwardQuery>;
 
-/** The headers have been validated: a doubled one is a list, and no repository or provider. */
+/** The schema has refused repeated headers: their joined values are no repository or provider. */
 const requiredByProxy = ({ headers }: FastifyRequest): Requirement => ({
   repoId: headers['keyledger-require-repo-id'] as string | undefined,
   aiType: headers['keyledger-require-ai-type'] as Requirement['aiType'],

@@ -13,8 +13,8 @@ const VerifyBody = z.strictObject(
   {
     key: z.string(TEXT_RULE).describe('Access key, FB_AI_…'),
     secret: z.string(TEXT_RULE).describe('secret_…'),
-    repoId: z.string(TEXT_RULE).optional().describe('Good for this repository only'),
-    aiType: AiType.optional().describe('Good for this provider only'),
+    repoId: z.string(TEXT_RULE).optional().describe('Valid for this repository only'),
+    aiType: AiType.optional().describe('Valid for this provider only'),
   },
   BODY_RULE,
 );
@@ -29,7 +29,7 @@ const Valid = z.object({
     aiType: AiType,
     expiresAt: z.iso.datetime().nullable(),
   }),
-  position: z.string().describe('How far in the log this verdict has seen'),
+  position: z.string().describe('Position in the log that the result is based on'),
 });
 const Invalid = z.object({
   success: z.literal(true),
@@ -44,7 +44,7 @@ export type VerifyDependencies = {
   readonly clock: () => number;
 };
 
-/** Is a credential good? For gateways that hold a token of a verifier. */
+/** Verifies credentials, for gateways that hold the token of a verifier. */
 export const verifyRoutes =
   ({ log, queries, lastUsedTracker, clock }: VerifyDependencies): FastifyPluginAsyncZod =>
   async (app) => {

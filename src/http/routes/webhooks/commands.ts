@@ -81,7 +81,7 @@ export const webhookCommandRoutes =
         method: 'DELETE',
         url: '/repo/:repoId/webhook/:webhookId',
         operationId: 'deleteRepoWebhook',
-        summary: 'Delete an endpoint for good',
+        summary: 'Delete an endpoint permanently',
         params: WebhookParams,
       },
       async ({ context, params: { repoId, ...params } }) => {

@@ -10,7 +10,7 @@ import { requireWebhook, WebhookParams } from './schemas.js';
 
 const status = z.int().nullable().describe('null: there was no answer, and error says why');
 const error = z.string().nullable();
-const ms = z.int().describe('How long it took, in milliseconds');
+const ms = z.int().describe('Duration of the call in milliseconds');
 const Delivery = z
   .object({
     eventId: z.string().describe('The webhook-id of the call'),
@@ -28,22 +28,22 @@ const DeliveriesResponse = z.object({
   toldTo: z
     .string()
     .nullable()
-    .describe('Position of the last event that the endpoint has taken; null: none yet'),
+    .describe('Position of the last event that the endpoint has acknowledged; null: none yet'),
   failing: z
     .object({ since: z.iso.datetime(), tries: z.int(), nextAt: z.iso.datetime() })
     .nullable()
-    .describe('Of the event behind it'),
+    .describe('Attempts to deliver the next event that have failed so far'),
 });
 const PingResponse = z.object({
   success: z.literal(true),
-  delivered: z.boolean().describe('Did it answer with 2xx?'),
+  delivered: z.boolean().describe('true: the endpoint answered 2xx'),
   status,
   error,
   ms,
 });
 const tags = ['Webhooks'];
 
-/** What became of calls of an endpoint. */
+/** The calls of an endpoint: those of the past, and a ping. */
 export const webhookDeliveryRoutes =
   ({
     queries,
@@ -59,7 +59,7 @@ export const webhookDeliveryRoutes =
         config: { permission: 'feed' },
         schema: {
           operationId: 'getRepoWebhookDeliveries',
-          summary: 'The last calls of an endpoint, and how far it has been told',
+          summary: 'Show the last calls of an endpoint, and how far deliveries to it have come',
           tags,
           params: WebhookParams,
           response: { 200: DeliveriesResponse, ...errors },
@@ -98,20 +98,21 @@ export const webhookDeliveryRoutes =
         if (webhook.status === 'unavailable') {
           throw new KeyledgerError('WEBHOOK_QUARANTINED', { details: { id: webhook.webhookId } });
         }
-        const answer = await webhookDispatcher.ping(webhook);
-        if (!answer) throw new KeyledgerError('UNAVAILABLE', { message: SECRET_UNAVAILABLE });
-        const { status, error, ms } = answer;
+        const result = await webhookDispatcher.ping(webhook);
+        if (!result) throw new KeyledgerError('UNAVAILABLE', { message: SECRET_UNAVAILABLE });
+        const { status, error, ms } = result;
         const delivered = status !== null && status >= 200 && status < 300;
         return { success: true as const, delivered, status, error, ms };
       },
     );
   };
 
-const SECRET_UNAVAILABLE = 'The secret of this webhook cannot be opened: its master key is gone; rotate it';
+const SECRET_UNAVAILABLE =
+  'The secret of this webhook cannot be opened: its master key is missing. Rotate the secret';
 
 const attemptView = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).toISOString() });
 
-/** The bookmark of the event that the endpoint has taken last; before the first one, where it begins. */
+/** Resume token of the last event that the endpoint acknowledged; before the first one, where deliveries start. */
 const toldTo = ({ position, eventId }: Cursor): string | null =>
   position !== null && eventId !== null ? resumeTokenOf({ position, id: eventId }) : position;
 

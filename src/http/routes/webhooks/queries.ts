@@ -18,19 +18,19 @@ const Webhook = z
     types: z
       .array(z.string())
       .nullable()
-      .describe('Types of events that it gets; null: all but AuditAccessed'),
+      .describe('Types of events that it receives; null: all but AuditAccessed'),
     description: z.string().nullable(),
     status: z
       .enum(['active', 'paused', 'unavailable'])
       .describe(
-        'unavailable: its history holds an event that cannot be read; it is told nothing, but can be deleted',
+        'unavailable: its history holds an event that cannot be read; it receives nothing, but can be deleted',
       ),
     pausedBecause: z
       .object({
         cause: z
           .enum(['requested', 'gone', 'failing', 'unsealable', 'imported'])
           .describe(
-            'gone: it answered 410; failing: every try failed for too long; unsealable: its secret cannot be opened, rotate it; imported: this log is a copy',
+            'gone: it answered 410; failing: every attempt failed for too long; unsealable: its secret cannot be opened, rotate it; imported: this log is a copy',
           ),
         reason: z.string().nullable(),
       })
@@ -55,7 +55,7 @@ export const webhookQueryRoutes =
         config: { permission: 'feed' },
         schema: {
           operationId: 'getRepoWebhooks',
-          summary: 'The endpoints of a repository, in the order of their registration',
+          summary: 'List the endpoints of a repository, in registration order',
           tags,
           params: RepoParams,
           headers: ReadHeaders,
@@ -77,7 +77,7 @@ export const webhookQueryRoutes =
         config: { permission: 'feed' },
         schema: {
           operationId: 'getRepoWebhook',
-          summary: 'One endpoint',
+          summary: 'Show one endpoint',
           tags,
           params: WebhookParams,
           headers: ReadHeaders,
@@ -96,7 +96,7 @@ export const webhookQueryRoutes =
         config: { permission: 'history' },
         schema: {
           operationId: 'getRepoWebhookHistory',
-          summary: 'Every event of an endpoint, oldest first, also after its deletion',
+          summary: 'List every event of an endpoint, oldest first, also after its deletion',
           tags,
           params: WebhookParams,
           response: { 200: History, ...errors },

@@ -6,29 +6,27 @@ import type { WebhookEntry, WebhookIndex } from '../../../projections/webhook-in
 import { allowsHost, FORBIDDEN_ADDRESS, schemePolicies } from '../../../subscribers/webhooks/ssrf-guard.js';
 import { RepoParams } from '../../schemas.js';
 
-/** What the routes of webhooks take and answer. */
-
 export const WebhookParams = RepoParams.extend({ webhookId: z.string().toLowerCase() });
 
-/** The one answer that carries its secret. */
+/** The only answer that carries the secret of a webhook. */
 export const IssuedWebhook = z.object({
   success: z.literal(true),
   id: z.uuid(),
   secret: z.string().describe('whsec_…, as of Standard Webhooks; it is never shown again'),
 });
 
-const LONGEST_URL = 2048;
+const MAX_URL_LENGTH = 2048;
 
-/** @param networks of the operator's own, in which webhooks may be; http is only for those */
+/** @param networks addresses and networks of the operator's own, in which http is allowed, too */
 export function webhookUrl(networks: readonly string[]) {
   const http = networks.length > 0;
   const policy = schemePolicies(networks);
-  const rule = `must be an ${http ? 'http(s)' : 'https'} address of at most ${LONGEST_URL} characters, without user, password and fragment`;
+  const rule = `must be an ${http ? 'http(s)' : 'https'} address of at most ${MAX_URL_LENGTH} characters, without user, password and fragment`;
   return z.string(rule).transform((text, context) => {
     const url = URL.canParse(text) ? new URL(text) : undefined;
     const isKnown = url && (url.protocol === 'https:' || (http && url.protocol === 'http:'));
-    // As it is kept and called: parsing makes nine characters of one, and keeps the # of an empty fragment.
-    const fits = url && url.href.length <= LONGEST_URL && !url.href.includes('#');
+    // As stored and called: parsing makes up to nine characters of one, and keeps the # of an empty fragment.
+    const fits = url && url.href.length <= MAX_URL_LENGTH && !url.href.includes('#');
     if (isKnown && fits && !url.username && !url.password) {
       if (allowsHost(policy, url)) return url.href;
       context.addIssue({ code: 'custom', message: FORBIDDEN_ADDRESS });

@@ -44,12 +44,12 @@ export type CommandResult<State = unknown> = {
 
 /** Races for one stream that a command may lose against other processes. */
 const MAX_ATTEMPTS = 10;
-/** A command that waited longer for its turn is not started: while the log hangs, all fail together. */
+/** A command that queued longer is not started: while the log hangs, all fail together. */
 const QUEUE_TIMEOUT_MS = 3500;
-/** How long, and how often, the handler looks for an event that the log has refused an append by. */
+/** How long, and how often, the handler reloads a stream to see the event that an append conflicted with. */
 const VISIBILITY_TIMEOUT_MS = 300;
 const VISIBILITY_POLL_MS = 10;
-const inOrder = keyedMutex();
+const runExclusive = keyedMutex();
 
 /** A command, or a function that builds it from the state that it is decided on. */
 type CommandOrBuilder<Command, State> = Command | ((state: State | undefined) => Command);
@@ -57,7 +57,7 @@ type CommandOrBuilder<Command, State> = Command | ((state: State | undefined) =>
 /**
  * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again. Nothing
  * else appends domain events.
- * @returns handles a command; `isNew`: the stream hardly exists yet, so decide before loading it
+ * @returns handles a command; `isNew`: the stream probably does not exist, so decide before loading it
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */
 export const commandHandler =
@@ -72,7 +72,7 @@ export const commandHandler =
   ): Promise<CommandResult<State>> => {
     const stream = aggregate.stream(id);
     const queuedAt = performance.now();
-    return inOrder(context.log.logId + stream, () => {
+    return runExclusive(context.log.logId + stream, () => {
       if (performance.now() - queuedAt > QUEUE_TIMEOUT_MS) throw new KeyledgerError('UNAVAILABLE');
       const load = () => loadStream(context.log, aggregate, stream);
       return execute(context, aggregate, { stream, command, load, isNew: options.isNew === true });
@@ -109,7 +109,7 @@ async function execute<
     try {
       decided = decide(build(loaded.state), loaded.state, now);
     } catch (error) {
-      // What a new stream refuses may repeat what an existing one did.
+      // A command that a new stream rejects may repeat one that the existing stream accepted.
       if (!assumed) throw error;
       loaded = await load();
       assumed = false;
@@ -127,9 +127,9 @@ async function execute<
     const result = await log.append(stream, events, revision);
     onAppend?.(result.appended ? 'appended' : 'conflict');
     if (result.appended) {
-      const made = { occurredAt, imported: false };
+      const origin = { occurredAt, imported: false };
       const after = decided.reduce<State | undefined>(
-        (folded, event) => evolve(folded, { ...event, ...made }),
+        (folded, event) => evolve(folded, { ...event, ...origin }),
         state,
       );
       return { outcome: 'appended', state: after as State, position: result.position };
@@ -149,7 +149,7 @@ type LoadedStream<State> = {
 
 const NO_STREAM = { state: undefined, revision: 'no-stream', lastOccurredAt: '' } as const;
 
-/** EventStoreDB refuses an append by an event that it shows to readers only a little later: wait for it. */
+/** EventStoreDB may refuse an append because of an event that readers see only a little later: waits for it. */
 async function reloadUntilVisible<State>(
   actualRevision: ExpectedRevision,
   load: () => Promise<LoadedStream<State>>,

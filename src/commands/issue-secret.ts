@@ -13,7 +13,7 @@ export type Issued<State> = Pick<CommandResult<State>, 'state' | 'position'> & {
 /**
  * Gives an aggregate a new secret. A repeated request, which changes nothing, gets the secret that the first one got,
  * opened from its sealed form and recorded in the audit trail.
- * @param secret freshly minted
+ * @param secret the new secret
  * @param sealContext what a version of the secret is sealed for
  * @param handle runs the command that stores the sealed secret
  * @param audited what the audit trail records about a repeat

@@ -1,16 +1,16 @@
 import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from './position.js';
 
-/** The port to the log. `test/support/contracts/event-store.ts` is its definition; adapters differ in nothing else. */
+/** Port to the log. `test/support/contracts/event-store.ts` defines what every adapter does. */
 export interface EventStore {
-  /** Made with the log and different for every log; the first half of its positions. */
+  /** Unique id, created with the log; the first half of its positions. */
   readonly logId: string;
 
   /** True of a read-only copy of a log, which refuses every append. */
   readonly readOnly?: true;
 
   /**
-   * Appends all of the events or none, right behind the expected revision.
+   * Appends all of the events or none, right after the expected revision.
    *
    * Repeatable: if the stream already holds exactly these event ids at these places, nothing is
    * written and the first result is returned. Bodies are not compared. The same id anywhere else
@@ -23,9 +23,8 @@ export interface EventStore {
   append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendResult>;
 
   /**
-   * Appends one after the other, so that they stand in the log in the order given, but does not wait
-   * for each: to bring in many. Repeatable like append. Ends at the first that fails, or with
-   * the failure of `appends`: all before it are in the log then, and a few behind it may be.
+   * Appends many, in the order given but without waiting for each. Repeatable like append. Ends at the first failure,
+   * also of `appends` itself: all before it are in the log then, and a few after it may be.
    * @throws KeyledgerError CONFLICT, UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
    */
   bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<void>;
@@ -34,9 +33,9 @@ export interface EventStore {
   readStream(stream: string): AsyncIterable<RecordedEvent>;
 
   /**
-   * Every event after a position (from the first without one), in log order, up to the log's end
-   * as it is when the reading gets there. Foreign events are left out: see isKeyledgerStream.
-   * @param onForeign called with each of them
+   * Every event after a position (from the first without one), in log order, up to the end of the log when the reader
+   * reaches it. Skips foreign events, see isKeyledgerStream.
+   * @param onForeign called with each foreign event
    * @throws KeyledgerError OTHER_LOG
    */
   readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent>;
@@ -47,12 +46,12 @@ export interface EventStore {
    */
   eventAt(position: Position): Promise<RecordedEvent | undefined>;
 
-  /** Position of the last event; of the log's own beginning if there is none yet. */
+  /** Position of the last event; of the log's beginning if there is none. */
   end(): Promise<Position>;
 
   /**
-   * Every event after a position, in log order and without gaps, and then each new one as it comes,
-   * in pages of what is there. Ends when the signal is aborted; throws when the log breaks.
+   * Every event after a position, in log order and without gaps, and then each new one as it arrives, in batches. Ends
+   * when the signal is aborted; throws when the log fails.
    * @throws KeyledgerError OTHER_LOG
    */
   subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch>;
@@ -60,7 +59,7 @@ export interface EventStore {
   close(): Promise<void>;
 }
 
-/** Largest data + metadata of one event as UTF-8 JSON, in bytes: what EventStoreDB takes by default. */
+/** Largest data + metadata of one event as UTF-8 JSON, in bytes: EventStoreDB's default limit. */
 export const MAX_EVENT_BYTES = 1024 * 1024;
 
 export type ExpectedRevision = 'no-stream' | number;
@@ -72,14 +71,13 @@ export type NewEvent = {
   readonly metadata: object;
 };
 
-/** What append is given. */
 export type AppendRequest = {
   readonly stream: string;
   readonly events: readonly NewEvent[];
   readonly expectedRevision: ExpectedRevision;
 };
 
-/** An event as the log holds it. data and metadata are whatever JSON is there: only the codec gives them a type. */
+/** An event as the log holds it. data and metadata are any JSON: only the codec gives them a type. */
 export type RecordedEvent = {
   readonly id: string;
   readonly stream: string;
@@ -89,17 +87,17 @@ export type RecordedEvent = {
   readonly type: string;
   readonly data: unknown;
   readonly metadata: unknown;
-  /** The log's clock, RFC 3339. */
+  /** By the log's clock, RFC 3339. */
   readonly recordedAt: string;
 };
 
 export type EventBatch = {
   readonly events: readonly RecordedEvent[];
-  /** Skipped, because no release of ours can have written them: see isKeyledgerStream. */
+  /** Skipped, because no release of Keyledger can have written them: see isKeyledgerStream. */
   readonly foreign?: readonly RecordedEvent[];
-  /** How far the log has been read: that of the last event, or beyond it where nothing follows that is for us. */
+  /** How far the log has been read: up to the last event, or beyond it over events that are not Keyledger's. */
   readonly position: Position;
-  /** True if the log held nothing behind this page when it was read. */
+  /** True if the log held nothing after this batch when it was read. */
   readonly caughtUp: boolean;
 };
 
@@ -107,8 +105,8 @@ export type AppendResult =
   | { readonly appended: true; readonly revision: number; readonly position: Position }
   | { readonly appended: false; readonly actualRevision: ExpectedRevision };
 
-/** What bulkAppend throws where somebody else has written to the stream. */
+/** What bulkAppend throws if another writer has appended to the stream. */
 export const conflictError = (stream: string, actualRevision: ExpectedRevision): KeyledgerError =>
   new KeyledgerError('CONFLICT', {
-    message: `The stream ${stream} is not where it was expected: ${actualRevision === 'no-stream' ? 'it holds nothing' : `its last revision is ${actualRevision}`}`,
+    message: `The stream ${stream} is not at the expected revision: ${actualRevision === 'no-stream' ? 'it is empty' : `its last revision is ${actualRevision}`}`,
   });

@@ -286,7 +286,9 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         const conflicting: AppendRequest = { stream, events: events(1), expectedRevision: 'no-stream' };
         await expect(log.bulkAppend(given([first, conflicting]))).rejects.toMatchObject({
           code: 'CONFLICT',
-          message: expect.stringContaining(`${stream} is not where it was expected: its last revision is 1`),
+          message: expect.stringContaining(
+            `${stream} is not at the expected revision: its last revision is 1`,
+          ),
         });
         expect([await read(before), await read(stream)].map(({ length }) => length)).toEqual([1, 2]);
       });

@@ -35,7 +35,7 @@ export type Aggregate<
   readonly decide: (command: Command, state: State | undefined, now: string) => Event[];
 };
 
-/** The state after a command, and the position of the stream's last event. Unchanged: the command caused no event. */
+/** State after a command and position of the stream's last event; unchanged: the command caused no event. */
 export type CommandResult<State = unknown> = {
   readonly outcome: 'appended' | 'unchanged';
   readonly state: State;
@@ -55,8 +55,8 @@ const runExclusive = keyedMutex();
 type CommandOrBuilder<Command, State> = Command | ((state: State | undefined) => Command);
 
 /**
- * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again. Nothing
- * else appends domain events.
+ * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again.
+ * Nothing else appends domain events.
  * @returns handles a command; `isNew`: the stream probably does not exist, so decide before loading it
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */

@@ -13,7 +13,7 @@ import type {
 /**
  * Decides which events a command causes; none if it changes nothing.
  * @param now RFC 3339
- * @throws KeyledgerError WEBHOOK_NOT_FOUND, WEBHOOK_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED
+ * @throws KeyledgerError WEBHOOK_NOT_FOUND, WEBHOOK_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED or _USED
  */
 export function decideWebhook(
   command: WebhookCommand,

@@ -19,8 +19,8 @@ type ReplayState = {
 export const IDEMPOTENCY_WINDOW_MS = 15 * 60 * 1000;
 
 /**
- * Checks that a repeated request may get its secret again: it is the same request, within the window, and the secret is
- * still the current one of a key that has not been suspended, expired or deleted since.
+ * Checks that a repeated request may get its secret again: it is the same request, within the window, and the
+ * secret is still the current one of a key that has not been suspended, expired or deleted since.
  * @param now RFC 3339; the clock may have been set back
  * @throws KeyledgerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED
  */

@@ -124,7 +124,7 @@ export const schemaVersionOf = (type: DomainEvent['type']): number => (ALL[type]
 /** Names in the API of fields that the log names differently. */
 const API_NAMES: Readonly<Record<string, string>> = { accessKey: 'key' };
 
-/** The public fields of an event, by their names in the API: no ids, no secret material, neither sealed nor hashed. */
+/** The public fields of an event, by their names in the API: no ids and no secrets, neither sealed nor hashed. */
 export function publicDataOf({ type, data }: DomainEvent): Readonly<Record<string, unknown>> {
   const fields: readonly string[] = ALL[type].publicFields;
   const values = data as Readonly<Record<string, unknown>>;

@@ -12,7 +12,7 @@ export interface EventStore {
   /**
    * Appends all of the events or none, right after the expected revision.
    *
-   * Repeatable: if the stream already holds exactly these event ids at these places, nothing is
+   * Repeatable: if the stream already holds exactly these event ids at these revisions, nothing is
    * written and the first result is returned. Bodies are not compared. The same id anywhere else
    * is just another event.
    *
@@ -23,8 +23,8 @@ export interface EventStore {
   append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendResult>;
 
   /**
-   * Appends many, in the order given but without waiting for each. Repeatable like append. Ends at the first failure,
-   * also of `appends` itself: all before it are in the log then, and a few after it may be.
+   * Appends many, in the order given but without waiting for each. Repeatable like append. Ends at the first
+   * failure, also of `appends` itself: all before it are in the log then, and a few after it may be.
    * @throws KeyledgerError CONFLICT, UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
    */
   bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<void>;
@@ -33,15 +33,15 @@ export interface EventStore {
   readStream(stream: string): AsyncIterable<RecordedEvent>;
 
   /**
-   * Every event after a position (from the first without one), in log order, up to the end of the log when the reader
-   * reaches it. Skips foreign events, see isKeyledgerStream.
+   * Every event after a position (from the first without one), in log order, up to the end of the log when the
+   * reader reaches it. Skips foreign events, see isKeyledgerStream.
    * @param onForeign called with each foreign event
    * @throws KeyledgerError OTHER_LOG
    */
   readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent>;
 
   /**
-   * The event at exactly this position; undefined if none is there, as in a log that was restored from an older copy.
+   * The event at exactly this position; undefined if there is none, as in a log restored from an older copy.
    * @throws KeyledgerError OTHER_LOG
    */
   eventAt(position: Position): Promise<RecordedEvent | undefined>;
@@ -50,8 +50,8 @@ export interface EventStore {
   end(): Promise<Position>;
 
   /**
-   * Every event after a position, in log order and without gaps, and then each new one as it arrives, in batches. Ends
-   * when the signal is aborted; throws when the log fails.
+   * Every event after a position, in log order and without gaps, and then each new one as it arrives, in batches.
+   * Ends when the signal is aborted; throws when the log fails.
    * @throws KeyledgerError OTHER_LOG
    */
   subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch>;

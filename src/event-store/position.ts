@@ -3,8 +3,8 @@ import { KeyledgerError } from '../domain/errors.js';
 declare const brand: unique symbol;
 
 /**
- * A place in one log: `<log id>:<place>`, the place in fixed-width hexadecimal, so that positions of one log sort as
- * text. Opaque to all but the adapters.
+ * A place in one log: `<log id>:<place>`, the place in fixed-width hexadecimal, so that positions of one log sort
+ * as text. Opaque to all but the adapters.
  */
 export type Position = string & { readonly [brand]: true };
 
@@ -39,14 +39,14 @@ export function parsePosition(text: string, logId: string): Position {
 export const placeIn = (position: Position, logId: string): string =>
   parsePosition(position, logId).slice(ID_LENGTH + 1);
 
-/** Fraction of a log with this end that is before a position, 0 to 1; accurate enough to estimate the remaining time. */
+/** Fraction of a log before a position, 0 to 1, accurate enough to estimate the remaining time. @param end of the log */
 export const fractionBefore = (position: Position, end: Position): number => {
   return Math.min(1, positionNumbers(position)[0] / Math.max(1, positionNumbers(end)[0]));
 };
 
 /**
- * A position as two numbers, the more significant first; the second is 0 in a log that needs only one. Exact up to 2^53,
- * which no log reaches.
+ * A position as two numbers, the more significant first; the second is 0 in a log that needs only one. Exact up to
+ * 2^53, which no log reaches.
  */
 export const positionNumbers = (position: Position): [high: number, low: number] => [
   Number.parseInt(position.slice(ID_LENGTH + 1, ID_LENGTH + 17), 16),

@@ -64,8 +64,8 @@ const REMEMBERED_TOKENS = 10_000;
 type Remembered = { readonly caller: Caller; readonly until: EpochMs; readonly keySetVersion: number };
 
 /**
- * Remembers a verified token for a minute, so that its signature is checked once; never past its expiry or a change of
- * the key set.
+ * Remembers a verified token for a minute, so that its signature is checked once; never past its expiry or a
+ * change of the key set.
  */
 export function tokenVerifier(
   { key, issuer, audience }: Omit<TokenSource, 'key'> & { readonly key: Uint8Array | KeySet },
@@ -83,7 +83,7 @@ export function tokenVerifier(
 
   async function prove(token: string): Promise<Caller> {
     const { iss, sub, exp, ...rest } = await checkSignature(token);
-    // jose does not check their types: 1e999 is a number in JSON, and a subject that is no text makes events unreadable.
+    // jose does not check types: 1e999 is a number in JSON, and a subject that is not text makes events unreadable.
     if (!isSubject(iss) || !isSubject(sub) || exp === undefined || !Number.isFinite(exp))
       throw refused(new TokenRefused('claims', 'iss, sub or exp is missing or malformed'));
     const expiresAt = exp * 1000;

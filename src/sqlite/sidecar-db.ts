@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import type { BaseLogger } from 'pino';
 
-/** Retries while another process writes: about half a second, without blocking the event loop as SQLite's wait would. */
+/** Retries for about half a second while another process writes, without blocking the event loop as SQLite would. */
 const MAX_BUSY_ATTEMPTS = 50;
 const BUSY_RETRY_MS = 20;
 /** Delay after a failure: a closed database keeps its descriptors until its statements are garbage-collected. */
@@ -33,9 +33,9 @@ type Database<Statements> = { readonly db: DatabaseSyncInstance; readonly statem
 class ForeignFileError extends Error {}
 
 /**
- * Data beside the log that may be lost, in a SQLite file that several processes may share. Opens the file, and creates it
- * if needed, at the first call, after its removal, and after a failure, at most once a second. Moves a broken or foreign
- * file to `<file>.broken`, over an earlier one, and creates a new one.
+ * Data beside the log that may be lost, in a SQLite file that several processes may share. Opens the file, and
+ * creates it if needed, at the first call, after its removal, and after a failure, at most once a second. Moves a
+ * broken or foreign file to `<file>.broken`, over an earlier one, and creates a new one.
  */
 export class SidecarDb<Statements> {
   readonly #file: string;

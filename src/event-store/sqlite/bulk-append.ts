@@ -6,7 +6,7 @@ import type { EncodedAppend, EncodedEvent } from './writer.js';
 const MAX_BATCH_LENGTH = 4 * 1024 * 1024;
 
 /**
- * Sends appends in batches, in the order given: encodes the next batch meanwhile, and sends it when the last is done.
+ * Sends appends in batches, in the order given; encodes the next batch while one is in flight.
  * @param size maximum number of appends in a batch
  * @throws KeyledgerError CONFLICT; what `send` and `appends` throw
  */

@@ -37,7 +37,7 @@ type Pending = {
 
 /**
  * Opens a SQLite file as a log; other processes may have it open too.
- * @param onFatal called once if it is unknown what the disk holds, or the file is not the log any more: the process must end
+ * @param onFatal called once if the content of the disk is unknown or the file was removed: the process must end
  * @throws Error see openLogFile
  */
 export async function openSqliteLog(path: string, onFatal: (error: Error) => void): Promise<EventStore> {
@@ -235,7 +235,7 @@ class SqliteLog implements EventStore {
   async #finish(): Promise<void> {
     // A writer that dies settles what is in flight, like one that answers.
     while (this.#inFlight.length > 0) await once(this.#writer, 'message').catch(() => undefined);
-    // Not terminate(): a thread that is stopped inside of native code, as while it opens the file, aborts the process.
+    // Not terminate(): a thread that is stopped inside native code, as when it opens the file, aborts the process.
     this.#writer.postMessage('close');
     await this.#writerEnded;
     clearInterval(this.#poll);

@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
 
-/** 'KLog': distinguishes a log of Keyledger from other SQLite files (https://www.sqlite.org/pragma.html#pragma_application_id). */
+/** 'KLog' marks a log of Keyledger: https://www.sqlite.org/pragma.html#pragma_application_id */
 const APPLICATION_ID = 0x4b4c6f67;
 const FILE_VERSION = 1;
 const BUSY_TIMEOUT_MS = 4000;
@@ -105,8 +105,8 @@ export function openDatabase(file: string): DatabaseSyncInstance {
 }
 
 /**
- * Syncs what a killed process wrote: SQLite recovers it from the page cache, and no reader or repeated append may see it
- * while a power cut could still undo it.
+ * Syncs what a killed process wrote: SQLite recovers it from the page cache, and no reader or repeated append may
+ * see it while a power cut could still undo it.
  */
 function syncWal(db: DatabaseSyncInstance): void {
   try {

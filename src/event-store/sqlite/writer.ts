@@ -80,8 +80,8 @@ function firstResult(
 }
 
 /**
- * Not done if SQLite failed before its commit record was complete in the file. After that (in fsync, or in growing the
- * shared index that follows it) the record may reappear when the file is opened after a crash.
+ * Not done if SQLite failed before its commit record was complete in the file. After that (in fsync, or in growing
+ * the shared index that follows it) the record may reappear when the file is opened after a crash.
  */
 function rollBack(committing: boolean, error: unknown): 'not done' | 'unknown' {
   try {

@@ -47,7 +47,7 @@ export class LogOutput {
     if (!this.#isWriting) this.#writeNext();
   }
 
-  /** Waits until everything is written, at most for a time (milliseconds). */
+  /** Waits until everything is written, but no longer than the limit. */
   async end(limitMs: number): Promise<void> {
     if (!this.#isWriting) return;
     await new Promise<void>((resolve) => {

@@ -107,7 +107,7 @@ const Environment = z.object({
   ),
   /**
    * Internal networks that webhooks may be in, such as 10.1.0.0/16, separated by commas; by default webhooks must
-   * have public addresses. Webhooks there may use http.
+   * have public addresses. Webhooks in these networks may use http.
    */
   WEBHOOK_ALLOWED_NETWORKS: list(
     isNetwork,

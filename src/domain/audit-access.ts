@@ -19,7 +19,7 @@ export type AuditAccessed = {
   readonly type: 'AuditAccessed';
   readonly data: {
     readonly access: AuditAccessKind;
-    /** Null if the access does not concern exactly one; the same for apiKeyId. */
+    /** Null unless the access concerns exactly one repository; the same for apiKeyId. */
     readonly repoId: string | null;
     readonly apiKeyId: string | null;
     /** Other parameters of the request: point in time, filters. */

@@ -3,7 +3,7 @@ import type { EpochMs } from './time.js';
 /** Issuer and subject of a token, as the token names them. */
 export type Actor = { readonly issuer: string; readonly subject: string };
 
-/** True for the form of an issuer or subject: control characters would forge lines of a printed audit. */
+/** True if the text can be an issuer or subject: control characters would forge lines of a printed audit. */
 export const isSubject = (text: unknown): text is string =>
   typeof text === 'string' && text !== '' && !/[\p{Cc}\p{Cs}\u2028\u2029]/u.test(text);
 
@@ -26,7 +26,7 @@ export const REPO_ID_RULE = 'must be 1 to 128 of letters, digits, ".", "_", "~" 
 /** Maps a repository id, or `*` for every repository, to the name of a role. */
 export type Grants = Readonly<Record<string, unknown>>;
 
-/** expiresAt: when the proof of the actor expires. */
+/** expiresAt: when the token expires that proves the actor. */
 export type Caller = Actor & { readonly grants: Grants; readonly expiresAt: EpochMs };
 
 /**

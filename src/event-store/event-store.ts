@@ -12,9 +12,8 @@ export interface EventStore {
   /**
    * Appends all of the events or none, right after the expected revision.
    *
-   * Repeatable: if the stream already holds exactly these event ids at these revisions, nothing is
-   * written and the first result is returned. Bodies are not compared. The same id anywhere else
-   * is just another event.
+   * Repeatable: if the stream already holds exactly these event ids at these revisions, nothing is written and the
+   * first result is returned. Bodies are not compared. The same id anywhere else is just another event.
    *
    * @param expected revision of the stream's last event; 'no-stream' if the stream must not exist
    * @throws KeyledgerError UNAVAILABLE (not done), OUTCOME_UNKNOWN (done wholly or not at all)

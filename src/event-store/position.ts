@@ -16,7 +16,7 @@ export const makePosition = (logId: string, place: string): Position => `${logId
 
 export const hex16 = (value: number | bigint): string => value.toString(16).padStart(16, '0');
 
-/** True for the form of a position, of any log, or of a resume token. */
+/** True if the text has the form of a position, of any log, or of a resume token. */
 export const isPosition = (text: string): boolean => SHAPE.test(text);
 
 /**

@@ -71,7 +71,7 @@ function parseHost(text: string): { parseHost: string; port: number } {
 const reconnectDelay = (attempt: number): number =>
   Math.min(50 * 2 ** attempt, MAX_RECONNECT_DELAY_MS) * (0.5 + Math.random() / 2);
 
-/** Logs what to set if Redis evicts keys, while which the read model cannot be restored, or keeps nothing on disk. */
+/** Warns if Redis may evict keys, during which no read model can be restored, or keeps nothing on disk. */
 export async function warnAboutDurability(connection: Connection, logger: BaseLogger): Promise<void> {
   const nodes = connection instanceof Cluster ? connection.nodes('master') : [connection];
   for (const node of nodes) {

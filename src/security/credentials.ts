@@ -19,9 +19,9 @@ const CHECKSUM_DIGITS = 6;
 export const makeAccessKey = (): string => make(ACCESS_KEY);
 export const makeSecret = (): string => make(SECRET);
 
-/** Checks the form of an access key, without a look-up. */
+/** Checks the form and checksum of an access key, without a look-up. */
 export const isAccessKey = (text: string): boolean => isWellFormed(text, ACCESS_KEY);
-/** Checks the form of a secret, without a look-up. */
+/** Checks the form and checksum of a secret, without a look-up. */
 export const isSecret = (text: string): boolean => isWellFormed(text, SECRET);
 
 /** A secret that signs webhooks: 256 random bits, in the format of https://www.standardwebhooks.com. */

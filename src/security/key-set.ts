@@ -95,7 +95,7 @@ export class KeySet {
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
     }
-    // The issuer may have a new key since.
+    // The issuer may have a new key.
     await this.#refreshForUnknownKey();
     if (this.#failure !== undefined) throw this.#unavailable();
     return this.#usable().getKey(header, token);

@@ -26,7 +26,7 @@ export function isReadOnlyCopy(path: string): boolean {
 
 const isWriteProtected = (path: string): boolean => (statSync(path).mode & 0o222) === 0;
 
-/** @throws errors that are not of the medium, such as too many open files */
+/** @throws errors that have nothing to do with the medium, such as too many open files */
 function refusesWriting(path: string, tryToWrite: () => void): boolean {
   try {
     tryToWrite();

@@ -92,7 +92,7 @@ function openOnce(file: string): LogFile {
 export const logIdIn = (db: DatabaseSyncInstance): string =>
   (db.prepare('SELECT id FROM events WHERE place = 1').get() as { id: string }).id;
 
-/** Opens a connection whose COMMIT is acknowledged after fsync. */
+/** Opens a connection that acknowledges a COMMIT after fsync. */
 export function openDatabase(file: string): DatabaseSyncInstance {
   const db = new DatabaseSync(file);
   try {

@@ -31,14 +31,14 @@ export function assertReplayable(
   now: string,
 ): void {
   if (request.requestHash !== record.requestHash) throw new KeyledgerError('IDEMPOTENCY_KEY_REUSED');
-  const [first, again] = [Date.parse(record.at), Date.parse(now)];
+  const [firstAt, repeatedAt] = [Date.parse(record.at), Date.parse(now)];
   const expires = key.expiresAt === null ? Number.POSITIVE_INFINITY : Date.parse(key.expiresAt);
-  const expiredSince = expires > first && expires <= again;
+  const expiredSince = expires > firstAt && expires <= repeatedAt;
   const replayable =
     key.status !== 'deleted' &&
     key.secretReplayable &&
     key.secretVersion === record.secretVersion &&
-    Math.abs(again - first) <= IDEMPOTENCY_WINDOW_MS &&
+    Math.abs(repeatedAt - firstAt) <= IDEMPOTENCY_WINDOW_MS &&
     !expiredSince;
   if (!replayable) throw new KeyledgerError('IDEMPOTENCY_KEY_USED', { details: { id: key.id } });
 }

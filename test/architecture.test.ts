@@ -14,11 +14,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   commands: ['domain', 'event-store', 'security'],
   'commands/api-keys': ['domain', 'event-store', 'security', 'commands'],
   'commands/webhooks': ['domain', 'event-store', 'security', 'commands'],
-  projections: ['back-off.ts', 'domain', 'event-store', 'security'],
+  projections: ['domain', 'event-store', 'security'],
   'projections/redis': ['event-store', 'projections', 'redis'],
   subscribers: ['domain', 'event-store', 'security', 'projections'],
   'subscribers/webhooks': [
-    'back-off.ts',
     'domain',
     'event-store',
     'security',
@@ -28,11 +27,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'sqlite',
     'subscribers',
   ],
-  'last-used': ['redis', 'sqlite'],
+  'last-used': ['domain', 'redis', 'sqlite'],
   'read-marks': ['redis', 'sqlite'],
   audit: ['domain', 'event-store', 'projections'],
-  'log-transfer': ['quantity.ts', 'event-store'],
-  maintenance: ['quantity.ts', 'domain', 'event-store', 'projections', 'projections/redis', 'redis'],
+  'log-transfer': ['domain', 'event-store'],
+  maintenance: ['domain', 'event-store', 'projections', 'projections/redis', 'redis'],
   'http/plugins': ['domain', 'security'],
   'http/sse': ['domain', 'event-store', 'projections'],
   http: [
@@ -91,7 +90,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   cli: [
     'settings.ts',
-    'quantity.ts',
     'domain',
     'event-store',
     'security',
@@ -120,6 +118,8 @@ const MAY_ALSO_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'http/routes/webhooks',
   ],
 };
+/** Small files of the root that every room may use, except those that stand alone. They know the domain only. */
+const SHARED = ['back-off.ts', 'grouping.ts', 'quantity.ts', 'staleness-clock.ts'];
 const WITHOUT_PACKAGES = ['domain', 'sdk/client'];
 
 const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) =>
@@ -151,6 +151,7 @@ describe('the arrows between the rooms of src', () => {
         folder !== file &&
         to !== undefined &&
         to !== folder &&
+        !(SHARED.includes(to) && !WITHOUT_PACKAGES.includes(folder)) &&
         !MAY_IMPORT[folder]?.includes(to) &&
         !MAY_ALSO_IMPORT[file]?.includes(to),
     );
@@ -163,6 +164,11 @@ describe('the arrows between the rooms of src', () => {
       targets.map((to) => `${folder} -> ${to}`).filter((arrow) => !used.has(arrow)),
     );
     expect(unused).toEqual([]);
+  });
+
+  it('lead from shared files to the domain only', () => {
+    const ofShared = imports.filter(({ file, to }) => SHARED.includes(file) && to !== undefined);
+    expect(ofShared.filter(({ to }) => to !== 'domain')).toEqual([]);
   });
 
   it('never run back', () => {

@@ -107,7 +107,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'Redis is not trusted when the log does not hold its last event',
-    file: 'projections/redis/read-model.js',
+    file: 'projections/redis/partition-model.js',
     text: 'const sound = at !== undefined && (await holds(at));',
     instead: 'const sound = at !== undefined;',
     ...onRedis,
@@ -155,9 +155,9 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'a repeated append has the same ids',
-    file: 'event-store/eventstoredb/log.js',
-    text: 'events.map(({ id, type, data, metadata }) => jsonEvent({ id,',
-    instead: 'events.map(({ type, data, metadata }) => jsonEvent({ id: crypto.randomUUID(),',
+    file: 'event-store/eventstoredb/event-mapping.js',
+    text: '({ id, type, data, metadata }) => jsonEvent({ id,',
+    instead: '({ type, data, metadata }) => jsonEvent({ id: crypto.randomUUID(),',
     ...onEventStoreDb,
     noticedBy: 'changes',
   },
@@ -171,7 +171,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'an instance reports its staleness',
-    file: 'projections/projection-progress.js',
+    file: 'staleness-clock.js',
     text: 'return Math.max(0, clock - this.#currentAsOf.clock, steady - this.#currentAsOf.steady) / 1000;',
     instead: 'return 0;',
     ...onEventStoreDb,

@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import { apiKeyStream, evolveApiKey } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { apiKeyIdOf } from '../event-store/streams.js';
+import { chunksOf } from '../grouping.js';
 import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import { apiKeyView, type ListItem, toListItem } from '../projections/list-item.js';
 import { type ListPage, type ListQuery, matchesFilter } from '../projections/queries.js';
@@ -46,7 +47,7 @@ export async function listAsOf(
 ): Promise<ListPage<KeyAsOf>> {
   const { limit = Number.POSITIVE_INFINITY } = query;
   const items: KeyAsOf[] = [];
-  for (const some of chunks(entries, CONCURRENT_READS)) {
+  for (const some of chunksOf(entries, CONCURRENT_READS)) {
     const there = some.filter((entry) => mayHaveExisted(entry, pointInTime));
     for (const key of await Promise.all(
       there.map((entry) => keyAsOf(log, entry.key.apiKeyId, pointInTime)),
@@ -132,15 +133,4 @@ async function startsKeyIn(repoId: string, recorded: RecordedEvent, log: EventSt
   // Earlier events belong to another repository, or are lost.
   for await (const first of log.readStream(stream)) return first.position === position;
   return false;
-}
-
-function* chunks<T>(all: Iterable<T>, size: number): Generator<T[]> {
-  let chunk: T[] = [];
-  for (const one of all) {
-    chunk.push(one);
-    if (chunk.length < size) continue;
-    yield chunk;
-    chunk = [];
-  }
-  if (chunk.length > 0) yield chunk;
 }

@@ -1,4 +1,5 @@
 import type { EventStore } from '../event-store/event-store.js';
+import { chunksOf } from '../grouping.js';
 import type { EventRef } from '../projections/event-index.js';
 import type { HistoryEntry } from './describe-event.js';
 import { streamHistory } from './history.js';
@@ -13,12 +14,9 @@ const CONCURRENT_READS = 32;
 export async function readEntries(log: EventStore, refs: readonly EventRef[]): Promise<HistoryEntry[]> {
   const streams = [...new Set(refs.map(({ stream }) => stream))];
   const found = new Map<string, HistoryEntry>();
-  for (let from = 0; from < streams.length; from += CONCURRENT_READS) {
-    await Promise.all(
-      streams.slice(from, from + CONCURRENT_READS).map(async (stream) => {
-        for await (const entry of streamHistory(log, stream)) found.set(`${stream} ${entry.revision}`, entry);
-      }),
-    );
-  }
+  const read = async (stream: string) => {
+    for await (const entry of streamHistory(log, stream)) found.set(`${stream} ${entry.revision}`, entry);
+  };
+  for (const chunk of chunksOf(streams, CONCURRENT_READS)) await Promise.all(chunk.map(read));
   return refs.flatMap(({ stream, revision }) => found.get(`${stream} ${revision}`) ?? []);
 }

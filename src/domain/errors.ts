@@ -60,6 +60,8 @@ export class KeyledgerError extends Error {
   readonly code: ErrorCode;
   readonly status: number;
   readonly details: Readonly<Record<string, string>>;
+  /** An expected error needs no line in the log. */
+  readonly expected: boolean;
 
   constructor(
     code: ErrorCode,
@@ -67,6 +69,7 @@ export class KeyledgerError extends Error {
       message?: string | undefined;
       details?: Readonly<Record<string, string>>;
       cause?: unknown;
+      expected?: boolean;
     } = {},
   ) {
     super(options.message ?? ERRORS[code][1], { cause: options.cause });
@@ -74,5 +77,6 @@ export class KeyledgerError extends Error {
     this.code = code;
     this.status = ERRORS[code][0];
     this.details = options.details ?? {};
+    this.expected = options.expected ?? false;
   }
 }

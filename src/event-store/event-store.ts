@@ -1,4 +1,3 @@
-import { KeyledgerError } from '../domain/errors.js';
 import type { Position } from './position.js';
 
 /** Port to the log. `test/support/contracts/event-store.ts` defines what every adapter does. */
@@ -22,11 +21,11 @@ export interface EventStore {
   append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendResult>;
 
   /**
-   * Appends many, in the order given but without waiting for each. Repeatable like append. Ends at the first
-   * failure, also of `appends` itself: all before it are in the log then, and a few after it may be.
-   * @throws KeyledgerError CONFLICT, UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
+   * Appends many, in the order given, without waiting for each. Repeatable like append. Stops at the first conflict or
+   * failure, also of `appends`: everything before it is in the log then, and a few appends after it may be.
+   * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
    */
-  bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<void>;
+  bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<BulkAppendResult>;
 
   /** The stream's events from its first; nothing if there is no such stream. */
   readStream(stream: string): AsyncIterable<RecordedEvent>;
@@ -104,8 +103,7 @@ export type AppendResult =
   | { readonly appended: true; readonly revision: number; readonly position: Position }
   | { readonly appended: false; readonly actualRevision: ExpectedRevision };
 
-/** What bulkAppend throws if another writer has appended to the stream. */
-export const conflictError = (stream: string, actualRevision: ExpectedRevision): KeyledgerError =>
-  new KeyledgerError('CONFLICT', {
-    message: `The stream ${stream} is not at the expected revision: ${actualRevision === 'no-stream' ? 'it is empty' : `its last revision is ${actualRevision}`}`,
-  });
+/** A conflict stops a bulk append at the stream whose revision is not the expected one. */
+export type BulkAppendResult =
+  | { readonly appended: true }
+  | { readonly appended: false; readonly stream: string; readonly actualRevision: ExpectedRevision };

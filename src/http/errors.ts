@@ -5,7 +5,6 @@ import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 import { v4 as uuid } from 'uuid';
 import { z } from 'zod';
 import { ERRORS, type ErrorCode, KeyledgerError } from '../domain/errors.js';
-import { OVERLOADED } from './plugins/load-shedding.js';
 
 /** What every error answers, whoever found it. */
 export const ErrorEnvelope = z
@@ -33,7 +32,7 @@ const RETRY_AFTER_SECONDS = 1;
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const known = toKeyledgerError(error, request);
   if (known.code === 'INTERNAL') request.log.error({ requestId: request.id, err: error }, 'request failed');
-  else if (known.status === 503 && known !== OVERLOADED) {
+  else if (known.status === 503 && !known.expected) {
     request.log.warn({ requestId: request.id, err: reasonOf(known) }, 'request not served');
   }
   if (known.status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS);

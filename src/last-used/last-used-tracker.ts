@@ -1,6 +1,7 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
 import type { EpochMs } from '../domain/time.js';
+import { chunksOf } from '../grouping.js';
 import type { LastUse, LastUsedStore } from './last-used-store.js';
 
 const FLUSH_MS = 60_000;
@@ -54,14 +55,13 @@ export class LastUsedTracker {
    */
   async lastUsed(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, EpochMs>> {
     const found = new Map<string, EpochMs>();
-    for (let from = 0; from < apiKeyIds.length; from += CHUNK_SIZE) {
-      if (from > 0) await setImmediate();
-      const ids = apiKeyIds.slice(from, from + CHUNK_SIZE);
-      // Read before the store: a use that is written meanwhile is in one of them.
+    for (const [i, ids] of [...chunksOf(apiKeyIds, CHUNK_SIZE)].entries()) {
+      if (i > 0) await setImmediate();
+      // Read before the store: a use that is flushed meanwhile is in one of the two.
       const unwritten = ids.map((id) => this.#partOf(id).get(id));
       const stored = await this.#store.read(ids);
-      ids.forEach((id, i) => {
-        const at = Math.max(unwritten[i] ?? -1, stored.get(id) ?? -1);
+      ids.forEach((id, n) => {
+        const at = Math.max(unwritten[n] ?? -1, stored.get(id) ?? -1);
         if (at >= 0) found.set(id, at);
       });
     }
@@ -98,8 +98,7 @@ export class LastUsedTracker {
 
   async #writeAll(): Promise<void> {
     try {
-      const uses = this.#uses();
-      for (let chunk = take(uses, CHUNK_SIZE); chunk.length > 0; chunk = take(uses, CHUNK_SIZE)) {
+      for (const chunk of chunksOf(this.#uses(), CHUNK_SIZE)) {
         await this.#store.write(chunk);
         for (const [id, at] of chunk) {
           const part = this.#partOf(id);
@@ -137,14 +136,4 @@ export class LastUsedTracker {
     const hash = id.charCodeAt(0) * 961 + id.charCodeAt(1) * 31 + id.charCodeAt(2);
     return this.#unwritten[hash & (PART_COUNT - 1)] as Map<string, EpochMs>;
   }
-}
-
-function take<T>(from: Iterator<T>, count: number): T[] {
-  const taken: T[] = [];
-  while (taken.length < count) {
-    const next = from.next();
-    if (next.done) break;
-    taken.push(next.value);
-  }
-  return taken;
 }

@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib';
 import type { EpochMs } from '../domain/time.js';
+import { groupBy } from '../grouping.js';
 import { type Connection, connectRedis } from '../redis/connection.js';
 import { redisErrorMapper, withMappedErrors } from '../redis/report.js';
 import type { LastUse, LastUsedStore } from './last-used-store.js';
@@ -28,7 +29,7 @@ class RedisLastUsedStore implements LastUsedStore {
   }
 
   async write(batch: readonly LastUse[]): Promise<void> {
-    const partitions = groupByPartition(batch, ([apiKeyId]) => apiKeyId);
+    const partitions = [...groupBy(batch, ([apiKeyId]) => partitionOf(apiKeyId))];
     await Promise.all(
       partitions.map(([partition, uses]) =>
         this.#redis.zadd(this.#key(partition), 'GT', ...uses.flatMap(([apiKeyId, at]) => [at, apiKeyId])),
@@ -39,7 +40,7 @@ class RedisLastUsedStore implements LastUsedStore {
   async read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, EpochMs>> {
     const found = new Map<string, EpochMs>();
     await Promise.all(
-      groupByPartition(apiKeyIds, (id) => id).map(async ([partition, ids]) => {
+      [...groupBy(apiKeyIds, partitionOf)].map(async ([partition, ids]) => {
         const scores = await this.#redis.zmscore(this.#key(partition), ...ids);
         ids.forEach((id, i) => {
           const score = scores[i] ?? null;
@@ -59,16 +60,4 @@ class RedisLastUsedStore implements LastUsedStore {
   }
 }
 
-function groupByPartition<T>(
-  items: readonly T[],
-  idOf: (item: T) => string,
-): [partition: number, items: T[]][] {
-  const partitions = new Map<number, T[]>();
-  for (const item of items) {
-    const partition = crc32(idOf(item)) % PARTITIONS;
-    const group = partitions.get(partition);
-    if (group) group.push(item);
-    else partitions.set(partition, [item]);
-  }
-  return [...partitions];
-}
+const partitionOf = (apiKeyId: string): number => crc32(apiKeyId) % PARTITIONS;

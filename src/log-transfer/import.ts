@@ -1,5 +1,7 @@
+import { KeyledgerError } from '../domain/errors.js';
 import {
   type AppendRequest,
+  type BulkAppendResult,
   type EventStore,
   MAX_EVENT_BYTES,
   type NewEvent,
@@ -24,7 +26,7 @@ export type Imported = {
  * @param events an export that has been checked
  * @param onEvent called with each event that exists already or is being written
  * @throws ContentMismatchError
- * @throws KeyledgerError as bulkAppend
+ * @throws KeyledgerError CONFLICT, and as bulkAppend
  */
 export async function importEvents(
   log: EventStore,
@@ -41,7 +43,8 @@ export async function importEvents(
         onEvent();
       }
     };
-    await log.bulkAppend(appends());
+    const result = await log.bulkAppend(appends());
+    if (!result.appended) throw conflictError(result);
     return { existing, written };
   } finally {
     await events.return(undefined);
@@ -105,3 +108,8 @@ function newEvent({ id, type, data, metadata, position, recordedAt }: ExportedEv
 
 const isObject = (value: unknown): value is object =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const conflictError = ({ stream, actualRevision }: Extract<BulkAppendResult, { appended: false }>) =>
+  new KeyledgerError('CONFLICT', {
+    message: `The stream ${stream} is not at the expected revision: ${actualRevision === 'no-stream' ? 'it is empty' : `its last revision is ${actualRevision}`}`,
+  });

@@ -1,6 +1,7 @@
 import { apiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import { groupBy } from '../grouping.js';
 import type { ApiKeyEntry } from '../projections/api-key-index.js';
 import { type ListItem, toListItem } from '../projections/list-item.js';
 import { logContains } from '../projections/read-model.js';
@@ -108,12 +109,7 @@ async function comparePartition(
     const difference = `${partition.live} names an event that the log does not hold at ${checkpoint.position}`;
     differences.push({ repoId: null, apiKeyId: null, difference });
   }
-  const byRepository = new Map<string, ListItem[]>();
-  for (const item of items) {
-    const there = byRepository.get(item.repoId);
-    if (there) there.push(item);
-    else byRepository.set(item.repoId, [item]);
-  }
+  const byRepository = groupBy(items, ({ repoId }) => repoId);
   const [repos, quarantinedIds] = generationSets(partition, generation);
   const known = new Set(await redis.smembers(repos));
   const quarantined = new Set(await redis.smembers(quarantinedIds));

@@ -66,8 +66,8 @@ export async function liftQuarantine(
   for (let written: WriteResult = 'LOST'; written !== 'OK'; ) {
     const { generation } = await readLiveGeneration(redis, partition);
     if (generation === '') throw new Error('Redis holds no read model yet: start the service first');
-    const to = { live: { floor: '', checkpoint: undefined } };
-    written = await writeItems(redis, partition, generation, [item], to);
+    const target = { floor: '', checkpoint: undefined } as const;
+    written = await writeItems(redis, partition, generation, [item], target);
   }
   return report;
 }

@@ -107,7 +107,12 @@ async function swapPartition(
   // A checkpoint that the log does not hold belongs to another log, or to events that a restored log lost.
   const direction = live.checkpoint && (await logContains(log, live.checkpoint)) ? 'forward' : 'any';
   const own = checkpoint ? generation : '';
-  const answer = await swapGeneration(redis, partition, own, live.generation, checkpoint, direction);
+  const answer = await swapGeneration(redis, partition, {
+    generation: own,
+    expectedLive: live.generation,
+    checkpoint,
+    direction,
+  });
   if (answer === 'LOST') throw new GenerationLost();
   return answer;
 }

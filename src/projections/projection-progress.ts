@@ -1,21 +1,18 @@
 import type { Position } from '../event-store/position.js';
+import { type ClockReading, StalenessClock } from '../staleness-clock.js';
 
 /** How long a read waits for the position that it asks for, and a mutation for its own projection. */
 const MIN_POSITION_TIMEOUT_MS = 1000;
 
-/** A moment by the clock of the day, and by one that nobody sets (milliseconds). */
-export type ClockReading = { readonly clock: number; readonly steady: number };
-
 /** How far one thing has come in the log, when that was last known to be all of it, and who waits. */
 export class ProjectionProgress {
-  readonly #now: () => ClockReading;
+  readonly #currency: StalenessClock;
   readonly #waiting = new Set<{ position: Position; resolve: (reached: boolean) => void }>();
   #position: Position | undefined;
-  #currentAsOf: ClockReading;
 
   constructor(now: () => ClockReading) {
-    this.#now = now;
-    this.#currentAsOf = now();
+    this.#currency = new StalenessClock(now);
+    this.#currency.confirmCurrentAt(now());
   }
 
   get position(): Position | undefined {
@@ -48,18 +45,14 @@ export class ProjectionProgress {
     });
   }
 
-  /** At this moment the log held no more than is here now. */
+  /** It held the whole log at that time. */
   confirmCurrentAt(reading: ClockReading): void {
-    this.#currentAsOf = reading;
+    this.#currency.confirmCurrentAt(reading);
   }
 
-  /**
-   * For how many seconds it has not been known that this is all that the log holds. The longer of what two
-   * clocks say: one may be set back, the other stands still while the machine sleeps.
-   */
+  /** For how many seconds it has not been known whether the log holds more. */
   get staleness(): number {
-    const { clock, steady } = this.#now();
-    return Math.max(0, clock - this.#currentAsOf.clock, steady - this.#currentAsOf.steady) / 1000;
+    return this.#currency.staleness;
   }
 
   stop(): void {

@@ -6,10 +6,11 @@ import type { EventBatch, EventStore, RecordedEvent } from '../event-store/event
 import { peekEvent } from '../event-store/peek-event.js';
 import type { Position } from '../event-store/position.js';
 import { classifyStream } from '../event-store/streams.js';
+import type { ClockReading } from '../staleness-clock.js';
 import { ApiKeyIndex } from './api-key-index.js';
 import { EventIndex } from './event-index.js';
 import { toListItem } from './list-item.js';
-import { type ClockReading, ProjectionProgress } from './projection-progress.js';
+import { ProjectionProgress } from './projection-progress.js';
 import { logContains, type ReadModel } from './read-model.js';
 import { type FoldSnapshot, ReadModelWriter } from './read-model-writer.js';
 import { backOff } from './retry.js';

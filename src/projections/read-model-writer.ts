@@ -1,8 +1,9 @@
 import type { BaseLogger } from 'pino';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
+import type { ClockReading } from '../staleness-clock.js';
 import type { ListItem } from './list-item.js';
-import { type ClockReading, ProjectionProgress } from './projection-progress.js';
+import { ProjectionProgress } from './projection-progress.js';
 import { type Checkpoint, logContains, type ReadModel, ReadModelLost } from './read-model.js';
 import { backOff } from './retry.js';
 

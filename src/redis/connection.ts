@@ -1,8 +1,10 @@
 import { once } from 'node:events';
 import { Cluster, Redis } from 'ioredis';
 import type { BaseLogger } from 'pino';
+import { backOffMs } from '../back-off.js';
 
 const COMMAND_TIMEOUT_MS = 2000;
+const MIN_RECONNECT_DELAY_MS = 50;
 const MAX_RECONNECT_DELAY_MS = 2000;
 const NO_SUCH_DATABASE = /DB index is out of range|invalid DB index/;
 
@@ -69,7 +71,7 @@ function parseHost(text: string): { parseHost: string; port: number } {
 }
 
 const reconnectDelay = (attempt: number): number =>
-  Math.min(50 * 2 ** attempt, MAX_RECONNECT_DELAY_MS) * (0.5 + Math.random() / 2);
+  backOffMs(attempt, MIN_RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS);
 
 /** Warns if Redis may evict keys, during which no read model can be restored, or keeps nothing on disk. */
 export async function warnAboutDurability(connection: Connection, logger: BaseLogger): Promise<void> {

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
 import type { BaseLogger } from 'pino';
 import { KeyledgerError } from '../domain/errors.js';
-import type { EpochMs } from '../domain/time.js';
+import { readClocks, StalenessClock } from '../staleness-clock.js';
 
 type Pauses = {
   /** Between background refreshes, and after one that failed. */
@@ -27,9 +27,6 @@ const MAX_WAITING = 1000;
 type Fetched = {
   readonly getKey: ReturnType<typeof createLocalJWKSet>;
   readonly text: string;
-  /** When the fetch began, by two clocks: the system clock may be set back, the monotonic one stops during suspend. */
-  readonly at: EpochMs;
-  readonly monotonicAt: number;
 };
 
 /**
@@ -43,6 +40,8 @@ export class KeySet {
   readonly #pauses: Pauses;
   readonly #stopping = new AbortController();
   #fetched: Fetched | undefined;
+  /** Since the fetch of the current key set started. */
+  readonly #age = new StalenessClock();
   #failure: unknown;
   #version = 0;
   #lastFetchAt = Number.NEGATIVE_INFINITY;
@@ -76,9 +75,7 @@ export class KeySet {
 
   /** Seconds since the key set was fetched; Infinity before the first fetch. */
   get ageSeconds(): number {
-    if (!this.#fetched) return Number.POSITIVE_INFINITY;
-    const { at, monotonicAt } = this.#fetched;
-    return Math.max(Date.now() - at, performance.now() - monotonicAt, 0) / 1000;
+    return this.#age.staleness;
   }
 
   /**
@@ -166,13 +163,14 @@ export class KeySet {
   }
 
   async #fetch(): Promise<void> {
-    const [at, monotonicAt] = [Date.now(), performance.now()];
-    this.#lastFetchAt = monotonicAt;
+    const startedAt = readClocks();
+    this.#lastFetchAt = startedAt.steady;
     try {
       const text = await fetchText(this.#url, this.#stopping.signal);
       const getKey = createLocalJWKSet(JSON.parse(text) as JSONWebKeySet);
       if (text !== this.#fetched?.text) this.#version++;
-      this.#fetched = { getKey, text, at, monotonicAt };
+      this.#fetched = { getKey, text };
+      this.#age.confirmCurrentAt(startedAt);
       if (this.#failure !== undefined)
         this.#logger.info('The key set of the token issuer is available again');
       this.#failure = undefined;

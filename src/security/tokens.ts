@@ -1,4 +1,5 @@
 import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
+import { LRUCache } from 'lru-cache';
 import { type Caller, type GrantsOf, isSubject } from '../domain/authorization.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EpochMs } from '../domain/time.js';
@@ -72,7 +73,7 @@ export function tokenVerifier(
   grantsOf: GrantsOf,
   clock: () => EpochMs,
 ): VerifyToken {
-  const remembered = new Map<string, Remembered>();
+  const remembered = new LRUCache<string, Remembered>({ max: REMEMBERED_TOKENS });
   const keySetVersion = () => (key instanceof KeySet ? key.version : 0);
   return (token) => {
     const known = remembered.get(token);
@@ -89,8 +90,6 @@ export function tokenVerifier(
     const expiresAt = exp * 1000;
     if (expiresAt <= clock()) throw refused(new TokenRefused('expired', 'The token has expired'));
     const caller = { issuer: iss, subject: sub, grants: grantsOf({ iss, sub, exp, ...rest }), expiresAt };
-    const [oldest] = remembered.keys();
-    if (remembered.size >= REMEMBERED_TOKENS && oldest !== undefined) remembered.delete(oldest);
     const until = Math.min(clock() + REMEMBERED_MS, expiresAt);
     remembered.set(token, { caller, until, keySetVersion: keySetVersion() });
     return caller;

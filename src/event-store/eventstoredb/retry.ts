@@ -5,6 +5,7 @@ import {
   NotLeaderError,
   StreamDeletedError,
 } from '@eventstore/db-client';
+import { backOffMs } from '../../back-off.js';
 import { KeyledgerError } from '../../domain/errors.js';
 
 /** A caller has its answer, or the failure, within this time (milliseconds). */
@@ -51,17 +52,17 @@ export function errorReason(error: unknown): string {
 }
 
 export class TimeoutError extends Error {
-  constructor(limitMs: number) {
-    super(`EventStoreDB gave no answer within ${Math.round(limitMs)} ms`);
+  constructor(timeoutMs: number) {
+    super(`EventStoreDB gave no answer within ${Math.round(timeoutMs)} ms`);
     this.name = 'NoAnswerError';
   }
 }
 
 /** The client keeps no deadline of its own when the server is frozen. */
-export async function withTimeout<T>(limitMs: number, answer: Promise<T>): Promise<T> {
+export async function withTimeout<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new TimeoutError(limitMs)), limitMs);
+    timer = setTimeout(() => reject(new TimeoutError(timeoutMs)), timeoutMs);
   });
   try {
     return await Promise.race([answer, late]);
@@ -75,13 +76,14 @@ export async function withTimeout<T>(limitMs: number, answer: Promise<T>): Promi
  * @param attempt must be repeatable: the same ids and the same expectation each time
  * @throws KeyledgerError UNAVAILABLE if it is surely not done, OUTCOME_UNKNOWN if it may have been
  */
-export async function retryUntilOutcomeKnown<T>(attempt: (limitMs: number) => Promise<T>): Promise<T> {
+export async function retryUntilOutcomeKnown<T>(attempt: (timeoutMs: number) => Promise<T>): Promise<T> {
   const giveUpAt = performance.now() + CALL_TIMEOUT_MS;
   let mayBeDone = false;
-  for (let delay = MIN_BACKOFF_MS; ; delay = Math.min(delay * 2, MAX_BACKOFF_MS)) {
-    const limitMs = Math.min(giveUpAt - performance.now(), ATTEMPT_TIMEOUT_MS);
+  for (let failures = 0; ; failures++) {
+    const delay = backOffMs(failures, MIN_BACKOFF_MS, MAX_BACKOFF_MS);
+    const timeoutMs = Math.min(giveUpAt - performance.now(), ATTEMPT_TIMEOUT_MS);
     try {
-      return await withTimeout(limitMs, attempt(limitMs));
+      return await withTimeout(timeoutMs, attempt(timeoutMs));
     } catch (cause) {
       const kind = classifyError(cause);
       mayBeDone ||= kind === 'unknown';
@@ -102,7 +104,7 @@ export async function backOffBeforeRetry(
   giveUpAt: number,
   attempt: number,
 ): Promise<boolean> {
-  const delay = Math.min(MIN_BACKOFF_MS * 2 ** attempt, MAX_BACKOFF_MS);
+  const delay = backOffMs(attempt, MIN_BACKOFF_MS, MAX_BACKOFF_MS);
   if (classifyError(error) === 'final' || performance.now() + delay + MIN_ATTEMPT_MS > giveUpAt) return false;
   await pause(delay);
   return true;

@@ -1,44 +1,55 @@
-import { type AppendRequest, type AppendResult, conflictError, type NewEvent } from '../event-store.js';
+import type { AppendRequest, AppendResult, BulkAppendResult, NewEvent } from '../event-store.js';
 import { serializeEvent } from '../serialize-event.js';
 import type { EncodedAppend, EncodedEvent } from './writer.js';
 
-/** Characters of JSON at which a batch is full, to bound its memory. */
+/** Characters of JSON above which a batch takes no more appends, to limit its memory. */
 const MAX_BATCH_LENGTH = 4 * 1024 * 1024;
 
+type Conflict = Extract<BulkAppendResult, { appended: false }>;
+
 /**
- * Sends appends in batches, in the order given; encodes the next batch while one is in flight.
+ * Sends appends in batches, in order. Fills the next batch while one is written, and sends it once that one is done.
  * @param size maximum number of appends in a batch
- * @throws KeyledgerError CONFLICT; what `send` and `appends` throw
+ * @throws what `send` and `appends` throw
  */
 export async function appendInBatches(
   appends: AsyncIterable<AppendRequest>,
   size: number,
   send: (batch: readonly EncodedAppend[]) => Promise<readonly AppendResult[]>,
-): Promise<void> {
+): Promise<BulkAppendResult> {
   let batch: EncodedAppend[] = [];
   let length = 0;
-  let sending = Promise.resolve();
-  const sendBatch = async (appends: readonly EncodedAppend[]) => {
-    (await send(appends)).forEach((result, i) => {
-      if (!result.appended) throw conflictError((appends[i] as EncodedAppend).stream, result.actualRevision);
-    });
-  };
+  let sending: Promise<Conflict | undefined> = Promise.resolve(undefined);
   try {
     for await (const append of appends) {
       const encoded = encodeAppend(append);
       batch.push(encoded);
       for (const [, , data, metadata] of encoded.events) length += data.length + metadata.length;
       if (batch.length < size && length < MAX_BATCH_LENGTH) continue;
-      await sending;
-      sending = sendBatch(batch);
+      const conflict = await sending;
+      if (conflict) return conflict;
+      sending = sendBatch(batch, send);
       sending.catch(() => undefined);
       batch = [];
       length = 0;
     }
-  } finally {
-    await sending;
-    await sendBatch(batch);
+  } catch (error) {
+    if (!(await sending)) await sendBatch(batch, send);
+    throw error;
   }
+  return (await sending) ?? (await sendBatch(batch, send)) ?? { appended: true };
+}
+
+/** @returns the first conflict */
+async function sendBatch(
+  batch: readonly EncodedAppend[],
+  send: (batch: readonly EncodedAppend[]) => Promise<readonly AppendResult[]>,
+): Promise<Conflict | undefined> {
+  const results = await send(batch);
+  for (const [i, result] of results.entries()) {
+    if (!result.appended) return { ...result, stream: (batch[i] as EncodedAppend).stream };
+  }
+  return undefined;
 }
 
 /** @throws RangeError as append */

@@ -7,6 +7,7 @@ import { KeyledgerError } from '../../domain/errors.js';
 import type {
   AppendRequest,
   AppendResult,
+  BulkAppendResult,
   EventBatch,
   EventStore,
   ExpectedRevision,
@@ -85,7 +86,7 @@ class SqliteLog implements EventStore {
     return result as Promise<AppendResult>;
   }
 
-  bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<void> {
+  bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<BulkAppendResult> {
     return appendInBatches(appends, GROUP_SIZE, (group) => Promise.all(this.#enqueue(group)));
   }
 

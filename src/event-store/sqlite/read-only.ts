@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { KeyledgerError } from '../../domain/errors.js';
-import type { AppendResult, EventBatch, EventStore, RecordedEvent } from '../event-store.js';
+import type { EventBatch, EventStore, RecordedEvent } from '../event-store.js';
 import type { Position } from '../position.js';
 import { SqliteReader } from './reader.js';
 import { assertLogFile, LogFileError, logIdIn } from './schema.js';
@@ -88,12 +88,12 @@ class ReadOnlyLog implements EventStore {
     this.#reader = new SqliteReader(db, this.logId);
   }
 
-  async append(): Promise<AppendResult> {
+  async append(): Promise<never> {
     throw new KeyledgerError('UNAVAILABLE', { cause: new Error('The log is a read-only copy') });
   }
 
-  async bulkAppend(): Promise<void> {
-    await this.append();
+  async bulkAppend(): Promise<never> {
+    return this.append();
   }
 
   readStream(stream: string): AsyncIterable<RecordedEvent> {

@@ -31,8 +31,9 @@ const READS: BulkheadLimits = { maxConcurrent: 100, maxQueued: 1000, reserved: 0
 const QUEUE_TIMEOUT_MS = 1000;
 
 /** Made once: refusing must cost as little as can be. */
-export const OVERLOADED = new KeyledgerError('UNAVAILABLE', {
+const OVERLOADED = new KeyledgerError('UNAVAILABLE', {
   message: 'Not done: too much is under way; try again',
+  expected: true,
 });
 
 /**

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Position } from '../../event-store/position.js';
+import { chunksOf } from '../../grouping.js';
 import type { Connection } from '../../redis/connection.js';
 import type { ListItem } from '../list-item.js';
 import type { Checkpoint } from '../read-model.js';
@@ -39,52 +40,43 @@ export type SwapResult = WriteResult | 'BEHIND';
 export const movedTo = (answer: unknown): string | undefined =>
   typeof answer === 'string' && answer.startsWith('MOVED ') ? answer.slice('MOVED '.length) : undefined;
 
-/**
- * Writes items to a generation: `to` names the script and what it takes before its keys of sets and items.
- * The last chunk carries the checkpoint, and is sent when all others are written.
- */
+/** Where items are written: to the live generation, with the checkpoint that they reach, or to one being built. */
+export type WriteTarget =
+  | { readonly floor: Position | ''; readonly checkpoint: Checkpoint | undefined }
+  | 'building';
+
+/** Writes items to a generation in chunks. The last chunk carries the checkpoint, once all others are written. */
 export async function writeItems(
   redis: Connection,
   partition: Partition,
   generation: string,
   items: readonly ListItem[],
-  to: { readonly live: { readonly floor: string; readonly checkpoint: Checkpoint | undefined } } | 'building',
+  target: WriteTarget,
 ): Promise<WriteResult> {
   const inFlight: Promise<WriteResult>[] = [];
-  for (let from = 0; from < items.length; from += CHUNK_SIZE) {
-    const chunk = items.slice(from, from + CHUNK_SIZE);
+  const chunks = [...chunksOf(items, CHUNK_SIZE)];
+  for (const [i, chunk] of chunks.entries()) {
+    const isLast = i === chunks.length - 1;
+    if (isLast || inFlight.length === MAX_CHUNKS_IN_FLIGHT) {
+      const refused = (await Promise.all(inFlight.splice(0))).find((result) => result !== 'OK');
+      if (refused) return refused;
+    }
     const repos = [...new Set(chunk.map(({ repoId }) => repoId))];
     const stored = chunk.flatMap((item) => [repos.indexOf(item.repoId) + 1, ...scriptArguments(item)]);
     const keys = [
+      target === 'building' ? partition.generations : partition.live,
       ...generationSets(partition, generation),
       ...repos.flatMap((repo) => repositoryKeys(partition, generation, repo)),
     ];
-    const isLast = from + CHUNK_SIZE >= items.length;
-    if (isLast || inFlight.length === MAX_CHUNKS_IN_FLIGHT) {
-      const refused = (await Promise.all(inFlight.splice(0))).find((written) => written !== 'OK');
-      if (refused) return refused;
-    }
-    if (to === 'building') {
-      inFlight.push(
-        redis.keyledgerBuild(keys.length + 1, partition.generations, ...keys, generation, ...stored),
-      );
+    if (target === 'building') {
+      inFlight.push(redis.keyledgerBuild(keys.length, ...keys, generation, ...stored));
     } else {
-      const { floor, checkpoint } = to.live;
+      const { floor, checkpoint } = target;
       const reached = isLast && checkpoint ? [checkpoint.position, checkpoint.eventId] : ['', ''];
-      inFlight.push(
-        redis.keyledgerApply(
-          keys.length + 1,
-          partition.live,
-          ...keys,
-          generation,
-          floor,
-          ...reached,
-          ...stored,
-        ),
-      );
+      inFlight.push(redis.keyledgerApply(keys.length, ...keys, generation, floor, ...reached, ...stored));
     }
   }
-  return (await Promise.all(inFlight)).find((written) => written !== 'OK') ?? 'OK';
+  return (await Promise.all(inFlight)).find((result) => result !== 'OK') ?? 'OK';
 }
 
 /** When it was begun, and what tells it from others of that second. */
@@ -110,24 +102,20 @@ export const touchGeneration = (
 export async function swapGeneration(
   redis: Connection,
   partition: Partition,
-  generation: string,
-  expectedLive: string,
-  checkpoint: Checkpoint | undefined,
-  direction: 'forward' | 'any',
+  swap: {
+    readonly generation: string;
+    readonly expectedLive: string;
+    readonly checkpoint: Checkpoint | undefined;
+    readonly direction: 'forward' | 'any';
+  },
 ): Promise<SwapResult> {
+  const { generation, expectedLive, checkpoint, direction } = swap;
   const { live, generations } = partition;
   const { position, eventId } = checkpoint ?? { position: '', eventId: '' };
-  const answer = await redis.keyledgerSwitch(
-    live,
-    generations,
-    generation,
-    expectedLive,
-    position,
-    eventId,
-    direction,
-  );
-  if (answer === 'OK' && expectedLive !== '') await removeGeneration(redis, partition, expectedLive);
-  return answer;
+  const args = [generation, expectedLive, position, eventId, direction] as const;
+  const result = await redis.keyledgerSwitch(live, generations, ...args);
+  if (result === 'OK' && expectedLive !== '') await removeGeneration(redis, partition, expectedLive);
+  return result;
 }
 
 /** Removes a generation that is not served. */

@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import { groupBy } from '../../grouping.js';
 import { READ_MODEL_VERSION } from '../list-item.js';
 
 /**
@@ -24,19 +25,9 @@ export const versionRoot = (prefix: string): string => `${prefix}:${READ_MODEL_V
 
 export const partitionOf = (repoId: string): number => crc32(repoId) % PARTITIONS;
 
-/** By the number of their partition. */
-export function groupByPartition<T extends { readonly repoId: string }>(
-  items: readonly T[],
-): Map<number, T[]> {
-  const partitions = new Map<number, T[]>();
-  for (const item of items) {
-    const number = partitionOf(item.repoId);
-    const there = partitions.get(number);
-    if (there) there.push(item);
-    else partitions.set(number, [item]);
-  }
-  return partitions;
-}
+export const groupByPartition = <T extends { readonly repoId: string }>(
+  items: Iterable<T>,
+): Map<number, T[]> => groupBy(items, ({ repoId }) => partitionOf(repoId));
 
 export type Partition = { readonly base: string; readonly live: string; readonly generations: string };
 

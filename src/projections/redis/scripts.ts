@@ -1,4 +1,5 @@
 import type { Result } from 'ioredis';
+import { LEASE_SCRIPTS } from '../../redis/lease.js';
 
 /**
  * What must happen at once in a partition; see redis-keys.ts for its keys. A caller says which generation it
@@ -122,20 +123,6 @@ redis.call('UNLINK', KEYS[3], KEYS[4])
 return redis.call('HDEL', KEYS[2], ARGV[1])
 `;
 
-/** KEYS: lease. ARGV: who asks, for how many milliseconds. Returns 1 if the lease is theirs. */
-const LEASE = `
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-`;
-
-/** KEYS: lease. ARGV: who gives it back. */
-const RELEASE = `
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-`;
-
 /** As ioredis takes them: it sends the hash, and the text only to a server that does not know it yet. */
 export const READ_MODEL_SCRIPTS = {
   keyledgerApply: { lua: APPLY },
@@ -146,8 +133,7 @@ export const READ_MODEL_SCRIPTS = {
   keyledgerSwitch: { lua: SWITCH, numberOfKeys: 2 },
   keyledgerAbandoned: { lua: ABANDONED, numberOfKeys: 1 },
   keyledgerRemove: { lua: REMOVE, numberOfKeys: 4 },
-  keyledgerLease: { lua: LEASE, numberOfKeys: 1 },
-  keyledgerRelease: { lua: RELEASE, numberOfKeys: 1 },
+  ...LEASE_SCRIPTS,
 };
 
 /** The caller does not know the live generation, or must not believe what it finds. */
@@ -193,7 +179,5 @@ declare module 'ioredis' {
       generation: string,
       base: string,
     ): Result<0 | 1, Context>;
-    keyledgerLease(lease: string, holder: string, milliseconds: number): Result<0 | 1, Context>;
-    keyledgerRelease(lease: string, holder: string): Result<0 | 1, Context>;
   }
 }

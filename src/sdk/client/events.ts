@@ -2,10 +2,10 @@
 import { KeyledgerClientError } from './error.js';
 import type { KeyledgerEvent } from './event-types.js';
 import { followMessages } from './follow-messages.js';
+import type { EventsOptions } from './options.js';
 import { query } from './paths.js';
 import { rejectUnknown } from './reject-unknown.js';
 import type { Open } from './transport.js';
-import type { EventsOptions } from './types.js';
 
 /**
  * The service sends a heartbeat every 15 seconds; more than two missing ones mean a dead connection

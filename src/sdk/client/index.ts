@@ -8,6 +8,7 @@
  */
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
 import { followEvents } from './events.js';
+import type { ClientOptions } from './options.js';
 import { apiKeyPath, apiKeysPath, auditPath, query } from './paths.js';
 import { rejectUnknown } from './reject-unknown.js';
 import { type Call, createTransport } from './transport.js';
@@ -15,7 +16,6 @@ import type {
   Acknowledged,
   ApiKeyList,
   Client,
-  ClientOptions,
   CreatedApiKey,
   Done,
   FoundApiKey,
@@ -27,6 +27,7 @@ import type {
 export type * from './audit-types.js';
 export { KeyledgerClientError } from './error.js';
 export type * from './event-types.js';
+export type * from './options.js';
 export type * from './types.js';
 
 /** @throws TypeError, RangeError invalid options */

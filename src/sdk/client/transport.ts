@@ -1,9 +1,9 @@
 /** Calls over HTTP: attempts, timeouts, and the meaning of answers; and opening of streams. */
 import { KeyledgerClientError } from './error.js';
+import type { ClientOptions } from './options.js';
 import { rejectUnknown } from './reject-unknown.js';
-import { isRetryable, parseRetryAfter, retryDelay, wait } from './retry.js';
-import { expiryPassed } from './token-expiry.js';
-import type { ClientOptions } from './types.js';
+import { failure, jsonObject } from './response.js';
+import { isRetryable, retryDelay, wait } from './retry.js';
 
 export type Call = {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
@@ -174,46 +174,6 @@ function bearer(token: string): string {
     throw new TypeError('The token must be a non-empty string without white space');
   }
   return `Bearer ${token.trim()}`;
-}
-
-/** Error for an answer that is not the expected one. */
-function failure(
-  { ok, type, status, headers }: Response,
-  answer: Readonly<Record<string, unknown>>,
-  { idempotencyKey }: Call,
-  sentToken: string | undefined,
-): KeyledgerClientError {
-  const field = (name: string) => {
-    const value = answer[name];
-    return typeof value === 'string' && value !== '' ? value : undefined;
-  };
-  const facts = {
-    requestId: field('requestId') ?? headers.get('x-request-id'),
-    id: field('id'),
-    idempotencyKey,
-    retryAfterMs: parseRetryAfter(headers.get('retry-after'), Date.now()),
-  };
-  if (type === 'opaqueredirect' || (status >= 300 && status < 400)) {
-    const message = 'The service redirects to another URL; use that one as baseUrl';
-    return new KeyledgerClientError(status, 'REDIRECTED', message, facts);
-  }
-  if (ok) {
-    const message = `The answer (${status}) is not Keyledger's; check baseUrl`;
-    return new KeyledgerClientError(status, 'BAD_ANSWER', message, facts);
-  }
-  const reason = field('message') ?? `The service answered ${status} without a reason`;
-  const expiredAt = status === 401 && sentToken !== undefined ? expiryPassed(sentToken) : undefined;
-  const message = expiredAt === undefined ? reason : `${reason}: the token expired at ${expiredAt}`;
-  return new KeyledgerClientError(status, field('code') ?? `HTTP_${status}`, message, facts);
-}
-
-function jsonObject(text: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? { ...value } : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /**

@@ -5,22 +5,16 @@
 
 import { type InvalidReason, verifyCredential } from '../../projections/verify.js';
 import type { ReplicaKey } from '../../subscribers/replica.js';
-import { KeyledgerClientError } from '../client/error.js';
-import { followMessages } from '../client/follow-messages.js';
-import { query } from '../client/paths.js';
+import type { ClientOptions } from '../client/options.js';
 import { rejectUnknown } from '../client/reject-unknown.js';
-import { isRetryable, retryDelay, wait } from '../client/retry.js';
 import { createTransport } from '../client/transport.js';
-import type { AiType, ClientOptions } from '../client/types.js';
-import { deferred } from './deferred.js';
+import type { AiType } from '../client/types.js';
 import { FailureNotifier } from './failure-notifier.js';
 import { type LastUse, LastUsedReporter } from './last-used-reporter.js';
-import { StalenessClock } from './staleness-clock.js';
+import { ReplicaFollower } from './replica-follower.js';
 
 export { KeyledgerClientError } from '../client/error.js';
 
-/** The service sends a heartbeat every second; longest silence of a connection (milliseconds). */
-const SILENT_MS = 10_000;
 const MAX_STALENESS = 300;
 
 export type VerifierOptions = Pick<ClientOptions, 'baseUrl' | 'token'> & {
@@ -100,28 +94,18 @@ const RESTRICTIONS: Readonly<Record<keyof Requirement, true>> = { repoId: true, 
 const seesEverything = () => true;
 
 type Transport = ReturnType<typeof createTransport>;
-type Begin = { readonly scope: string; readonly snapshot: boolean };
-/** In seconds; `elapsed` counts from the start of the answer. */
-type Heartbeat = { readonly staleness: number | null; readonly elapsed: number };
-
 class ReplicaVerifier implements Verifier {
   readonly #transport: Transport;
   readonly #maxStaleness: number;
-  readonly #failures: FailureNotifier;
   readonly #lastUsed: LastUsedReporter;
-  readonly #stalenessClock = new StalenessClock();
   readonly #closing = new AbortController();
-  #firstOutcome = deferred();
-  #byAccessKey = new Map<string, ReplicaKey>();
-  #position: string | undefined;
-  #failure: Error | undefined;
+  readonly #replica: ReplicaFollower;
 
   constructor(transport: Transport, maxStaleness: number, onError: (error: Error) => void) {
     this.#transport = transport;
     this.#maxStaleness = maxStaleness;
-    this.#failures = new FailureNotifier(onError);
+    this.#replica = new ReplicaFollower(transport.open, new FailureNotifier(onError), this.#closing.signal);
     this.#lastUsed = new LastUsedReporter((keys, signal) => this.#report(keys, signal), onError);
-    void this.#run();
   }
 
   verify(
@@ -138,7 +122,7 @@ class ReplicaVerifier implements Verifier {
     const [accessKey, given] = [textOf(key), textOf(secret)];
     const request = { accessKey, secret: given, repoId, aiType, sees: seesEverything };
     const now = Date.now();
-    const result = verifyCredential(this.#byAccessKey.get(accessKey), request, now);
+    const result = verifyCredential(this.#replica.find(accessKey), request, now);
     if (!result.valid) return result;
     const { apiKeyId: id, name, expiresAt, ...found } = result.key;
     this.#lastUsed.record(id, now);
@@ -146,19 +130,19 @@ class ReplicaVerifier implements Verifier {
   }
 
   ready(): Promise<void> {
-    return this.#firstOutcome.promise;
+    return this.#replica.ready();
   }
 
   get position(): string | undefined {
-    return this.#position;
+    return this.#replica.position;
   }
 
   get staleness(): number {
-    return this.#stalenessClock.staleness;
+    return this.#replica.staleness;
   }
 
   get failure(): Error | undefined {
-    return this.#failure;
+    return this.#replica.failure;
   }
 
   close(): Promise<void> {
@@ -172,92 +156,8 @@ class ReplicaVerifier implements Verifier {
    */
   async #report(keys: readonly LastUse[], signal: AbortSignal): Promise<void> {
     const body = { keys };
-    const minPosition = this.#position;
+    const minPosition = this.#replica.position;
     await this.#transport.call({ method: 'POST', path: '/replica/last-used', body, minPosition, signal });
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#closing;
-    let scope: string | undefined;
-    for (let failures = 0; !signal.aborted; ) {
-      try {
-        scope = await this.#follow(scope);
-        failures = 0;
-      } catch (error) {
-        if (signal.aborted) break;
-        this.#failure = error as Error;
-        this.#failures.failed(this.#failure);
-        // The positions belong to another log, or to events that it lost: start from the beginning.
-        if (error instanceof KeyledgerClientError && error.code === 'OTHER_LOG') this.#position = undefined;
-        else if (!(error instanceof KeyledgerClientError && isRetryable(error))) this.#onRefused(error);
-        await wait(retryDelay(++failures, null, Math.random()), signal).catch(() => undefined);
-      }
-    }
-    this.#firstOutcome.reject(signal.reason);
-  }
-
-  /** Rejects those who wait for `ready`; later callers wait for the next outcome. */
-  #onRefused(error: unknown): void {
-    if (this.staleness !== Number.POSITIVE_INFINITY) return;
-    const { reject } = this.#firstOutcome;
-    this.#firstOutcome = deferred();
-    reject(error);
-  }
-
-  /**
-   * Follows the replica until another set of repositories requires a new snapshot.
-   * @returns the scope of the replica to follow
-   */
-  async #follow(knownScope: string | undefined): Promise<string> {
-    const from = this.#position;
-    let scope = knownScope;
-    let keys = this.#byAccessKey;
-    const pathFrom = (after: string | undefined) => `/replica${query({ after })}`;
-    const options = {
-      after: from,
-      signal: this.#closing.signal,
-      silentMs: SILENT_MS,
-      onRetry: (error: Error) => this.#failures.failed(error),
-    };
-    for await (const { event, data, lastId, askedAt } of followMessages(
-      this.#transport.open,
-      pathFrom,
-      options,
-    )) {
-      this.#failure = undefined;
-      this.#failures.succeeded();
-      switch (event) {
-        case 'begin': {
-          const begin = JSON.parse(data) as Begin;
-          if (begin.snapshot) keys = new Map();
-          else if (begin.scope !== scope) {
-            this.#position = undefined;
-            return begin.scope;
-          }
-          scope = begin.scope;
-          break;
-        }
-        case 'keys':
-          for (const key of JSON.parse(data) as ReplicaKey[]) keys.set(key.accessKey, key);
-          break;
-        case 'caught-up':
-        case 'heartbeat': {
-          const { staleness, elapsed } = JSON.parse(data) as Heartbeat;
-          if (staleness === null) break;
-          // The message left `elapsed` after the start of the answer, which followed the request: the rest is
-          // network delay.
-          const delay = Math.max(0, (performance.now() - askedAt) / 1000 - elapsed);
-          this.#stalenessClock.observe(staleness + delay);
-          this.#firstOutcome.resolve();
-          break;
-        }
-      }
-      // Messages of a snapshot have no id, because the snapshot is incomplete before its end.
-      if (lastId === '') continue;
-      this.#byAccessKey = keys;
-      this.#position = lastId;
-    }
-    throw new Error('The endless stream of the replica ended');
   }
 }
 

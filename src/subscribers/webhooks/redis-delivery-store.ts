@@ -1,5 +1,6 @@
 import type { Result } from 'ioredis';
 import { connectRedis } from '../../redis/connection.js';
+import { acquireLeases, LEASE_SCRIPTS, releaseLeases } from '../../redis/lease.js';
 import { redisErrorMapper, withMappedErrors } from '../../redis/report.js';
 import { type Attempt, type Cursor, type DeliveryStore, MAX_KEPT_ATTEMPTS } from './delivery-store.js';
 
@@ -10,27 +11,6 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
-`;
-
-/** KEYS: leases. ARGV: instance, milliseconds. Returns for each whether it is the instance's. */
-const HOLD = `
-local held = {}
-for i, key in ipairs(KEYS) do
-  local holder = redis.call('GET', key)
-  if not holder or holder == ARGV[1] then
-    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-    held[i] = 1
-  else held[i] = 0 end
-end
-return held
-`;
-
-/** KEYS: leases. ARGV: instance. */
-const RELEASE = `
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
-end
-return 0
 `;
 
 /** KEYS: lease, cursor, attempts. ARGV: instance, cursor, attempt or '', how many attempts are kept. */
@@ -46,8 +26,7 @@ return 1
 
 const SCRIPTS = {
   keyledgerPresent: { lua: PRESENT, numberOfKeys: 1 },
-  keyledgerHold: { lua: HOLD },
-  keyledgerLetGo: { lua: RELEASE },
+  ...LEASE_SCRIPTS,
   keyledgerSaveCursor: { lua: SAVE, numberOfKeys: 3 },
 };
 
@@ -67,12 +46,10 @@ export function openRedisDeliveryStore(url: string, prefix: string, logId: strin
     heartbeat: async (instance, ttlMs) =>
       (await redis.keyledgerPresent(`${base}:instances`, instance, ttlMs)).sort(),
     acquireLeases: async (instance, webhookIds, ttlMs) => {
-      const held = await redis.keyledgerHold(webhookIds.length, ...webhookIds.map(lease), instance, ttlMs);
-      return new Set(webhookIds.filter((_, i) => held[i] === 1));
+      const held = await acquireLeases(redis, webhookIds.map(lease), instance, ttlMs);
+      return new Set(webhookIds.filter((id) => held.has(lease(id))));
     },
-    releaseLeases: async (instance, webhookIds) => {
-      await redis.keyledgerLetGo(webhookIds.length, ...webhookIds.map(lease), instance);
-    },
+    releaseLeases: (instance, webhookIds) => releaseLeases(redis, webhookIds.map(lease), instance),
     cursor: async (id) => {
       const text = await redis.get(cursor(id));
       return text === null ? undefined : (JSON.parse(text) as Cursor);
@@ -98,8 +75,6 @@ export function openRedisDeliveryStore(url: string, prefix: string, logId: strin
 declare module 'ioredis' {
   interface RedisCommander<Context> {
     keyledgerPresent(instances: string, instance: string, milliseconds: number): Result<string[], Context>;
-    keyledgerHold(leases: number, ...leasesInstanceMs: (string | number)[]): Result<(0 | 1)[], Context>;
-    keyledgerLetGo(leases: number, ...leasesInstance: string[]): Result<0, Context>;
     keyledgerSaveCursor(
       lease: string,
       cursor: string,

@@ -1,0 +1,68 @@
+import {
+  type AllStreamRecordedEvent,
+  type RecordedEvent as EventStoreDbEvent,
+  type JSONType,
+  jsonEvent,
+} from '@eventstore/db-client';
+import type { NewEvent, RecordedEvent } from '../event-store.js';
+import { hex16, makePosition, type Position, placeIn } from '../position.js';
+import { isKeyledgerStream } from '../streams.js';
+import { parseJsonOrText } from './reads.js';
+
+/** Where an event is in the database: two int64. */
+export type Place = { readonly commit: bigint; readonly prepare: bigint };
+
+const MAX_PLACE = 2n ** 63n - 1n;
+
+/** An event as the client appends it. */
+export const toEventData = ({ id, type, data, metadata }: NewEvent) =>
+  jsonEvent({ id, type, data: data as JSONType, metadata: metadata as JSONType });
+
+/** Translates between one log and the database that holds it: positions, names of streams, events. */
+export class EventMapping {
+  readonly #logId: string;
+  readonly #prefix: string;
+
+  /** @param prefix of the names of all streams of this log */
+  constructor(logId: string, prefix: string) {
+    this.#logId = logId;
+    this.#prefix = prefix;
+  }
+
+  /** @throws Error the server is older than 22.6, which does not say where an event is */
+  position(place: Place | undefined): Position {
+    if (!place) throw new Error('EventStoreDB did not say where the event is; 22.6 or later does');
+    return makePosition(this.#logId, hex16(place.commit) + hex16(place.prepare));
+  }
+
+  /** @throws KeyledgerError OTHER_LOG */
+  place(position: Position): Place {
+    const place = placeIn(position, this.#logId);
+    return { commit: BigInt(`0x${place.slice(0, 16)}`), prepare: BigInt(`0x${place.slice(16) || '0'}`) };
+  }
+
+  stream(stream: string): string {
+    return this.#prefix + stream;
+  }
+
+  isOurs({ streamId }: AllStreamRecordedEvent): boolean {
+    return streamId.startsWith(this.#prefix) && isKeyledgerStream(streamId.slice(this.#prefix.length));
+  }
+
+  recorded(event: EventStoreDbEvent): RecordedEvent {
+    return {
+      id: event.id,
+      stream: event.streamId.slice(this.#prefix.length),
+      revision: Number(event.revision),
+      position: this.position(event.position),
+      type: event.type,
+      data: parseJsonOrText(event.data),
+      metadata: parseJsonOrText(event.metadata),
+      recordedAt: event.created.toISOString(),
+    };
+  }
+}
+
+/** Can the server have an event there? */
+export const isPossible = ({ commit, prepare }: Place): boolean =>
+  commit <= MAX_PLACE && prepare <= MAX_PLACE;

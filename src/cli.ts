@@ -18,7 +18,7 @@ import { ConfigError } from './settings.js';
 import { VERSION } from './version.js';
 
 const STOP_LIMIT_MS = 9500;
-/** The last log lines have this time to be written (milliseconds). */
+/** Time to write the last log lines. */
 const FLUSH_MS = 1000;
 
 const program = new Command('keyledger')
@@ -38,8 +38,8 @@ program
     text === '*' ? text : repository(text),
   )
   .requiredOption('--role <role>', ROLES.join(', '), role)
-  .option('--subject <subject>', 'whom the token names', subject, operatingSystemUser())
-  .option('--ttl <duration>', 'how long it is good for: 90s, 15m, 1h or 7d', seconds, 3600)
+  .option('--subject <subject>', 'subject of the token', subject, operatingSystemUser())
+  .option('--ttl <duration>', 'lifetime: 90s, 15m, 1h or 7d', seconds, 3600)
   .action(token);
 
 addAuditCommands(program);
@@ -53,7 +53,7 @@ try {
 } catch (error) {
   const lines = error instanceof ConfigError ? error.problems : [`keyledger: ${explain(error)}`];
   for (const line of lines) printError(line);
-  // Whatever was opened before must not keep the process alive.
+  // Open handles must not keep the process alive.
   process.exit(1);
 }
 
@@ -95,7 +95,7 @@ function greeting(
     `Its data directory is  ${resolve(DATA_DIR)}`,
     ...generated.map(
       (file) =>
-        `It made the key        ${resolve(file)} (keep a copy: without it nothing that it seals or signs opens)`,
+        `It created the key     ${resolve(file)} (keep a copy: what it seals or signs is lost without it)`,
     ),
     `Its docs are at        ${url}/docs`,
     ...(metricsUrl === undefined ? [] : [`Its metrics are at     ${metricsUrl}`]),
@@ -116,7 +116,7 @@ async function token({
   ttl: number;
 }) {
   const { tokens, generated, JWT_REPOS_CLAIM } = loadConfig(process.env);
-  for (const file of generated) printError(`Made the key ${resolve(file)}`);
+  for (const file of generated) printError(`Created the key ${resolve(file)}`);
   const { key } = tokens;
   if (key instanceof URL)
     throw new ConfigError('JWT_JWKS_URL is set: tokens come from the issuer of that key set');
@@ -131,7 +131,7 @@ function subject(text: string): string {
 
 function role(text: string): Role {
   const known = ROLES.find((name) => name === text);
-  if (!known) throw new InvalidArgumentError(`It is one of ${ROLES.join(', ')}.`);
+  if (!known) throw new InvalidArgumentError(`It must be one of ${ROLES.join(', ')}.`);
   return known;
 }
 

@@ -18,12 +18,12 @@ import { ConfigError, loadSettings, MIN_SECRET, type Settings } from './settings
 export type Config = Settings & {
   readonly keyring: Keyring;
   readonly tokens: TokenSource;
-  /** Files with keys that were made just now. */
+  /** Key files that this call created. */
   readonly generated: readonly string[];
 };
 
 /**
- * The settings, and the keys that they name; makes keys that are missing, but not in production.
+ * Loads the settings and the keys that they name; creates missing keys, but not in production.
  * @throws ConfigError
  */
 export function loadConfig(environment: NodeJS.ProcessEnv): Config {
@@ -83,7 +83,7 @@ function loadTokenSource(settings: Settings, generated: string[]): TokenSource {
   };
 }
 
-/** The key in a file of DATA_DIR, which is made if it is not there. */
+/** The key in a file of DATA_DIR, which is created if it is missing. */
 function ownKey(
   { DATA_DIR, NODE_ENV }: Settings,
   name: string,
@@ -105,7 +105,7 @@ function readKeyFile(file: string): string {
   }
 }
 
-/** Creates a file with all of its content or not at all, readable by its owner only. @returns false if it was there */
+/** Creates a file with all of its content or not at all, readable by its owner only. @returns false if it exists */
 function createOnce(file: string, content: string): boolean {
   const draft = `${file}.${process.pid}`;
   try {

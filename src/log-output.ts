@@ -3,20 +3,20 @@ import { isatty } from 'node:tty';
 import { pino } from 'pino';
 import { terminalLines } from './cli/terminal-text.js';
 
-/** Text that waits for the output; what comes while it is full is dropped (bytes). */
+/** Size of the buffer; lines that do not fit are dropped. */
 const MAX_BUFFERED_BYTES = 1024 * 1024;
-/** Text that is handed to the operating system at once (bytes). */
+/** Size of one write, unless a single line is longer. */
 const CHUNK_BYTES = 64 * 1024;
-/** Pause after output that failed (milliseconds). */
+/** Pause after a failed write. */
 const RETRY_MS = 500;
 
-/** Writes some of a chunk. @param done given an error, or how many bytes were written */
+/** Writes a chunk or a part of it. @param done called with an error, or with the number of bytes written */
 type Sink = (chunk: Buffer, done: (error: Error | null | undefined, written: number) => void) => void;
 
 /**
- * Log output that never blocks, throws or ends the process: a full disk, a pipe whose reader stalls or closes
- * it, a terminal on which somebody pressed Ctrl-S. Lines wait in a bounded buffer; while it is full, lines are
- * dropped and counted. Once output works again, one line says how many are missing.
+ * Log output that never blocks, throws or ends the process: not on a full disk, a pipe whose reader stalls or
+ * closes it, or a terminal paused by Ctrl-S. Lines wait in a bounded buffer; while it is full, lines are dropped
+ * and counted. When output works again, one line says how many are missing.
  */
 export class LogOutput {
   readonly #sink: Sink;
@@ -47,7 +47,7 @@ export class LogOutput {
     if (!this.#isWriting) this.#writeNext();
   }
 
-  /** Waits until everything is written, at most for a time (milliseconds). */
+  /** Waits until everything is written, but no longer than the limit. */
   async end(limitMs: number): Promise<void> {
     if (!this.#isWriting) return;
     await new Promise<void>((resolve) => {
@@ -73,7 +73,7 @@ export class LogOutput {
     this.#isWriting = true;
     const chunk = this.#takeChunk();
     this.#sink(chunk, (error, written) => {
-      // Lines stay whole: the rest of a chunk that was written in part comes first the next time.
+      // Lines stay whole: the unwritten rest of a chunk comes first next time.
       if (written < chunk.length) this.#lines.unshift(chunk.subarray(written));
       this.#bufferedBytes -= written;
       if (error || written === 0) {
@@ -96,7 +96,7 @@ export class LogOutput {
     return Buffer.concat(this.#lines.splice(0, count), bytes);
   }
 
-  /** Once there is room again, the buffer's lines are in order, and the report stands where lines are missing. */
+  /** Waits for room in the buffer; the report then stands where the lines are missing. */
   #reportDropped(): void {
     if (this.#dropped === this.#reportedDropped || this.#bufferedBytes > MAX_BUFFERED_BYTES / 2) return;
     const missing = this.#dropped - this.#reportedDropped;
@@ -128,7 +128,7 @@ function openSink(fd: number): Sink {
 }
 
 function streamSink(stream: NodeJS.WriteStream): Sink {
-  // The call-back of each write has its failure; without a listener the stream would end the process.
+  // The call-back of each write gets its error; without a listener the stream would end the process.
   stream.on('error', () => undefined);
   return (chunk, done) => stream.write(chunk, (error) => done(error, error ? 0 : chunk.length));
 }

@@ -29,8 +29,8 @@ export type Service = {
 /**
  * The composition root: config -> log -> projector -> HTTP.
  * @param output where log lines go
- * @param onFatal called if the service cannot go on; it has logged why
- * @throws Error the log cannot be opened, or the address is taken
+ * @param onFatal called if the service cannot continue; it has logged why
+ * @throws Error the log cannot be opened, or the address is in use
  */
 export async function startService(config: Config, output: LogOutput, onFatal: () => void): Promise<Service> {
   const logger = makeLogger(config, output);
@@ -100,8 +100,8 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   });
   let listening: Listening[] = [];
   const stop = async () => {
-    // Both may wait for answers of others.
-    await Promise.all([...listening.map((one) => one.close()), webhookDispatcher.stop()]);
+    // Both may wait for other services, so they stop concurrently.
+    await Promise.all([...listening.map((server) => server.close()), webhookDispatcher.stop()]);
     keySet?.stop();
     await projector.stop();
     await lastUsedTracker.stop();

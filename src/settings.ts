@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { isEventStoreUrl, isSqliteUrl } from './event-store/open.js';
 import { isRedisUrl } from './redis/connection.js';
 
-/** An empty variable is an unset one. */
+/** An empty variable counts as unset. */
 const text = z.string().optional();
 const integer = (max: number) => {
   const rule = `must be a whole number from 0 to ${max}`;
@@ -15,13 +15,13 @@ const integer = (max: number) => {
     .refine((value) => value <= max, rule);
 };
 
-/** Characters of a shared secret for HS256. */
+/** Minimum length of a shared secret for HS256, in characters. */
 export const MIN_SECRET = 32;
 
 function isNetwork(text: string): boolean {
   const [address = '', bits = '0', ...rest] = text.trim().split('/');
   const version = isIP(address);
-  // An IPv4 network is written as one: mapped into IPv6 its bits would count from elsewhere.
+  // An IPv4 network that is mapped into IPv6 would count its bits from elsewhere.
   const isMapped = version === 6 && /^::ffff:/i.test(address);
   const most = version === 4 ? 32 : 128;
   return version > 0 && !isMapped && rest.length === 0 && /^\d+$/.test(bits) && Number(bits) <= most;
@@ -39,39 +39,39 @@ const list = (isOne: (part: string) => boolean = () => true, rule = '') =>
     )
     .refine((parts) => parts.every(isOne), rule);
 
-/** Every setting: its name in the environment, its default, what it is for. */
+/** Every setting: name in the environment, default, purpose. */
 const Environment = z.object({
   /** Address to listen on. */
   HOST: z.string().default('127.0.0.1'),
-  /** Port to listen on; 0 takes a free one. */
+  /** Port to listen on; 0 selects a free one. */
   PORT: integer(65535).default(8080),
   /** Port of its own for /metrics, on HOST; without it /metrics is on PORT. */
   METRICS_PORT: integer(65535).optional(),
-  /** Where the default log and the generated keys lie. */
+  /** Folder of the default log and the generated keys. */
   DATA_DIR: z.string().default('./data'),
   /** The log. Default: sqlite:<DATA_DIR>/keyledger.db */
   EVENT_STORE_URL: z
     .string()
     .refine(isEventStoreUrl, 'must be sqlite:<file> or a URL of EventStoreDB, esdb://… or esdb+discover://…')
     .optional(),
-  /** What the name of every stream begins with in an EventStoreDB that other services use too. */
+  /** Prefix of every stream's name, in an EventStoreDB that other services use too. */
   EVENT_STORE_PREFIX: z
     .string()
     .regex(/^[A-Za-z0-9:._-]{1,64}$/, 'must be 1 to 64 of letters, digits, ":", ".", "_" and "-"')
     .optional(),
-  /** What lists are served from. */
+  /** Store of the read model, which serves lists. */
   READ_MODEL_URL: z
     .string()
     .refine((url) => url === 'memory:' || isRedisUrl(url), 'must be memory: or a redis:// URL')
     .default('memory:'),
-  /** What every key in Redis begins with. */
+  /** Prefix of every key in Redis. */
   REDIS_PREFIX: z
     .string()
     .regex(/^[A-Za-z0-9:_-]{1,64}$/, 'must be 1 to 64 of letters, digits, ":", "_" and "-"')
     .default('keyledger'),
-  /** Keys that seal secrets: id:base64 each, separated by commas, newest first. Default: made in DATA_DIR. */
+  /** Keys that seal secrets: id:base64 each, separated by commas, newest first. Default: generated in DATA_DIR. */
   MASTER_KEYS: text,
-  /** A file with the same. */
+  /** File that holds MASTER_KEYS. */
   MASTER_KEYS_FILE: text,
   /** Key set that signs the bearer tokens. */
   JWT_JWKS_URL: z.url({ protocol: /^https?$/, error: 'must be an http(s) URL' }).optional(),
@@ -79,7 +79,7 @@ const Environment = z.object({
   JWKS_MAX_AGE: integer(999_999_999)
     .default(86_400)
     .refine((seconds) => seconds >= 300, 'must be at least 300: the key set is fetched every 240 seconds'),
-  /** Shared secret that signs the bearer tokens (HS256), as UTF-8. Default: made in DATA_DIR. */
+  /** Shared secret that signs the bearer tokens (HS256), as UTF-8. Default: generated in DATA_DIR. */
   JWT_SECRET: z.string().min(MIN_SECRET, `must have at least ${MIN_SECRET} characters`).optional(),
   /** Issuer that a token must have; must be set with JWT_JWKS_URL. Default: keyledger */
   JWT_ISSUER: text,
@@ -87,17 +87,15 @@ const Environment = z.object({
   JWT_AUDIENCE: text,
   /** Claim that holds the repositories and roles of a token. */
   JWT_REPOS_CLAIM: z.string().default('repos'),
-  /**
-   * Seconds in which a request must have arrived. Who takes nothing of an answer for four times as long is cut off.
-   */
+  /** Seconds in which a request must arrive; a caller that reads nothing for four times as long is disconnected. */
   REQUEST_TIMEOUT: integer(3600)
     .default(30)
     .refine((seconds) => seconds > 0, 'must be at least 1'),
-  /** Requests a minute and caller, verifications not counted; 0 is off. */
+  /** Requests per minute and caller, not counting verifications; 0: no limit. */
   RATE_LIMIT: integer(999_999_999).default(60_000),
-  /** Seconds without news of the log's end after which no key is verified; 0 is never. */
+  /** Staleness in seconds above which no key is verified; 0: no limit. */
   VERIFY_MAX_STALENESS: integer(999_999_999).default(300),
-  /** Is there a GET /verify/forward, for proxies? It needs no token. */
+  /** Serves GET /verify/forward, for proxies; it needs no token. */
   VERIFY_FORWARD: z
     .enum(['true', 'false'], 'must be true or false')
     .default('true')
@@ -108,16 +106,16 @@ const Environment = z.object({
     'must be origins such as https://app.example.com, separated by commas',
   ),
   /**
-   * Networks of your own that webhooks may be in, such as 10.1.0.0/16, separated by commas: by default none but public
-   * addresses are called. Webhooks there may be http.
+   * Internal networks that webhooks may be in, such as 10.1.0.0/16, separated by commas; by default webhooks must
+   * have public addresses. Webhooks in these networks may use http.
    */
   WEBHOOK_ALLOWED_NETWORKS: list(
     isNetwork,
     'must be addresses and networks such as 10.0.0.0/8, separated by commas',
   ),
-  /** Seconds for which a webhook's failing call is repeated before the webhook is paused. */
+  /** Seconds for which a failing delivery is retried before the webhook is paused. */
   WEBHOOK_RETRY_SECONDS: integer(999_999_999).default(86_400),
-  /** Proxies whose X-Forwarded-For is believed: true, or addresses and networks separated by commas. */
+  /** Proxies whose X-Forwarded-For is trusted: true, or addresses and networks separated by commas. */
   TRUST_PROXY: z
     .string()
     .default('false')

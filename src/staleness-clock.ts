@@ -1,13 +1,13 @@
 import type { EpochMs } from './domain/time.js';
 
-/** A time by the clock of the day, and by the steady clock that nobody sets (performance.now()), in milliseconds. */
+/** A time by the system clock, and by the monotonic clock (performance.now(), in milliseconds). */
 export type ClockReading = { readonly clock: EpochMs; readonly steady: number };
 
 export const readClocks = (): ClockReading => ({ clock: Date.now(), steady: performance.now() });
 
 /**
- * How long ago something was known to be current. The longer of what two clocks say: the clock of the day may be set
- * back, the steady one stops while the machine sleeps.
+ * How long ago something was known to be current: the longer by two clocks, because the system clock may be set back
+ * and the monotonic one stops during suspend.
  */
 export class StalenessClock {
   readonly #now: () => ClockReading;
@@ -17,12 +17,12 @@ export class StalenessClock {
     this.#now = now;
   }
 
-  /** @param age how long before the reading it was current (milliseconds) */
+  /** @param age milliseconds between the last known current state and the reading */
   confirmCurrentAt({ clock, steady }: ClockReading, age = 0): void {
     this.#currentAsOf = { clock: clock - age, steady: steady - age };
   }
 
-  /** Seconds; Infinity if it never was known to be current. */
+  /** Seconds; Infinity before the first confirmation. */
   get staleness(): number {
     if (!this.#currentAsOf) return Number.POSITIVE_INFINITY;
     const { clock, steady } = this.#now();

@@ -6,14 +6,14 @@ import { type Listening, listen } from './http/listen.js';
 import type { Metrics } from './http/metrics.js';
 import { ConfigError, type Settings } from './settings.js';
 
-/** Nobody waits long for an answer of a service that has no log (milliseconds). */
+/** Time for open requests to end: without a log, answers are short. */
 const WAITING_GRACE_MS = 500;
 
 /**
- * Opens the log of the settings. While it cannot be reached, log lines say why, /health/live and /metrics are 200,
- * /health/ready is 503 with the reason, and everything else is 503.
+ * Opens the log of the settings. While it is unavailable, log lines say why, /health/live and /metrics answer 200,
+ * /health/ready 503 with the reason, and everything else 503.
  * @param onFatal called once if the log has failed for good: the process must end
- * @throws ConfigError what no waiting helps against, or that the address is taken
+ * @throws ConfigError the log cannot be opened, even by waiting, or the address is in use
  */
 export async function openLogOrWait(
   config: Settings,
@@ -44,7 +44,7 @@ export async function openLogOrWait(
   });
   try {
     const log = await Promise.race([opening, failure]);
-    if (meanwhile) logger.info('The log is there');
+    if (meanwhile) logger.info('The log is available');
     return log;
   } catch (error) {
     throw error instanceof ConfigError

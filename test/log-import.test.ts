@@ -132,7 +132,7 @@ describe('keyledger log import', () => {
     const { stream } = events.find(({ revision }) => revision === 2) as RecordedEvent;
     const gap = events.filter((event) => event.stream !== stream || event.revision !== 1);
     const { code, stderr } = place.run('gap.db', ['import', fileOf(await exportOf(gap))]);
-    expect([code, stderr]).toEqual([1, expect.stringContaining(`${stream} is not where it was expected`)]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining(`${stream} is not at the expected revision`)]);
     expect(stderr).toContain('the exported log had lost events');
   });
 });

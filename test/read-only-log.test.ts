@@ -117,7 +117,7 @@ describe.each(media)('a copy of a log %s', (_, makeReadOnly, run) => {
     const { code, stdout } = run('audit', 'verify');
     expect([code, stdout]).toEqual([
       2,
-      expect.stringMatching(/is not whole: its last events are in \S+-wal/),
+      expect.stringMatching(/is incomplete: its last events are in \S+-wal/),
     ]);
   });
 

@@ -152,7 +152,7 @@ describe('the disk', () => {
     const outcomes = await Promise.all(Array.from({ length: 2500 }, append));
     other.close();
     expect(outcomes[0]).toContain('database is locked');
-    expect(new Set(outcomes.slice(1))).toEqual(new Set(['Error: The log did not take it in time']));
+    expect(new Set(outcomes.slice(1))).toEqual(new Set(['Error: The log did not write it in time']));
   });
 
   it('is waited for by a thread: reads are answered while an append waits for another writer', async () => {

@@ -190,7 +190,7 @@ describe('a service that starts without its log', () => {
       await eventually(async () => (await service.health('ready').catch(() => []))[0] === 503);
       await proxy.start();
       await eventually(async () => (await service.health('ready').catch(() => []))[0] === 200);
-      expect(service.output()).toContain('The log is there');
+      expect(service.output()).toContain('The log is available');
       expect(service.output()).toContain('Keyledger listens on');
       await proxy.stop();
       expect(await service.end()).toBe(0);

@@ -44,18 +44,18 @@ export type CommandResult<State = unknown> = {
 
 /** Races for one stream that a command may lose against other processes. */
 const MAX_ATTEMPTS = 10;
-/** A command that waited longer for its turn is not started: while the log hangs, all fail together. */
+/** A command that queued longer is not started: while the log hangs, all fail together. */
 const QUEUE_TIMEOUT_MS = 3500;
-/** How long, and how often, the handler looks for an event that the log has refused an append by. */
+/** How long, and how often, the handler reloads a stream to see the event that an append conflicted with. */
 const VISIBILITY_TIMEOUT_MS = 300;
 const VISIBILITY_POLL_MS = 10;
-const inOrder = keyedMutex();
+const runExclusive = keyedMutex();
 
 /**
  * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again. Nothing
  * else appends domain events.
- * @returns handles a command, or one that is built from the state that it is decided on. `isNew`: the stream hardly
- * exists yet, so decide before loading it
+ * @returns handles a command, or one that is built from the state that it is decided on. `isNew`: the
+ * stream probably does not exist, so decide before loading it
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */
 export function commandHandler<
@@ -82,7 +82,7 @@ export function commandHandler<
     const stream = streamOf(id);
     const build = typeof command === 'function' ? command : () => command;
     const queuedAt = performance.now();
-    return inOrder(context.log.logId + stream, () => {
+    return runExclusive(context.log.logId + stream, () => {
       if (performance.now() - queuedAt > QUEUE_TIMEOUT_MS) throw new KeyledgerError('UNAVAILABLE');
       return execute(context, stream, build, isNew);
     });
@@ -103,7 +103,7 @@ export function commandHandler<
       try {
         decided = decide(build(state), state, now);
       } catch (error) {
-        // What a new stream refuses may repeat what an existing one did.
+        // A command that a new stream rejects may repeat one that the existing stream accepted.
         if (!assumed) throw error;
         loaded = await load(log, stream);
         continue;
@@ -131,7 +131,7 @@ export function commandHandler<
     throw new KeyledgerError('CONFLICT');
   }
 
-  /** EventStoreDB refuses an append by an event that it shows to readers only a little later: wait for it. */
+  /** EventStoreDB may refuse an append because of an event that readers see only a little later: waits for it. */
   async function reloadUntilVisible(
     log: EventStore,
     stream: string,

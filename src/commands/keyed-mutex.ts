@@ -1,17 +1,16 @@
 /**
- * Runs tasks of one name one after the other, in the order in which they came, and tasks of different
- * names side by side. Commands on one key of one process so wait for each other instead of losing
- * races, and none starves: least of all a deletion behind a storm of renames.
+ * Runs tasks of one name in order of arrival, one at a time, and tasks of different names concurrently: commands on
+ * one key queue within a process instead of losing races, and a storm of renames starves no deletion.
  */
 export function keyedMutex(): <T>(name: string, task: () => Promise<T>) => Promise<T> {
   const last = new Map<string, Promise<unknown>>();
   return async (name, task) => {
-    const mine = (last.get(name) ?? Promise.resolve()).then(task, task);
-    last.set(name, mine);
+    const current = (last.get(name) ?? Promise.resolve()).then(task, task);
+    last.set(name, current);
     try {
-      return await mine;
+      return await current;
     } finally {
-      if (last.get(name) === mine) last.delete(name);
+      if (last.get(name) === current) last.delete(name);
     }
   };
 }

@@ -4,18 +4,16 @@ import { KeyledgerError } from '../domain/errors.js';
 import { encode } from '../event-store/codec.js';
 import type { CommandContext } from './command-handler.js';
 
-/** A command's context, and where the request came from; verified: a token has proved who asks. */
+/** A command's context, and where the request came from; verified: a token proves the actor. */
 export type AuditContext = Pick<CommandContext, 'log' | 'clock' | 'actor' | 'requestId'> & {
   readonly from: string;
   readonly verified: boolean;
 };
 
-/** What is about to be told. */
 export type AuditAccessRecord = Omit<AuditAccessed['data'], 'from' | 'verified'>;
 
 /**
- * Writes down that somebody is about to be told something. To be awaited before the first word of the
- * answer: what cannot be written down is not told.
+ * Records an access in the log. Await it before the answer begins: a caller gets nothing that cannot be recorded.
  * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN
  */
 export async function recordAuditAccess(

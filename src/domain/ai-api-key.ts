@@ -1,15 +1,17 @@
 import type { Idempotency, IdempotencyRecord } from './idempotency.js';
 import type { SealedSecret } from './sealed-secret.js';
+import type { EpochMs } from './time.js';
 import { isUuid } from './uuid.js';
 
 /**
- * The aggregate: one AI API key, one stream. Top to bottom: stream, commands, events, state and
- * evolve (state + event -> state); decide (command + state -> events) is next door. All of it is pure.
+ * The aggregate of an API key, one stream each. Pure: stream, commands, events, state and evolve (state + event ->
+ * state); decide (command + state -> events) is in decide-ai-api-key.ts. Commands say AiApiKey and events ApiKey,
+ * because the contract does.
  */
 
 // --- Stream ---------------------------------------------------------------------------------
 
-/** Prefix of the names of these streams. */
+/** Prefix of the stream names. */
 export const API_KEY_CATEGORY = 'aiApiKey-';
 
 export const isApiKeyId = isUuid;
@@ -21,7 +23,7 @@ export const apiKeyStream = (apiKeyId: string): string => API_KEY_CATEGORY + api
 export const AI_TYPES = ['OPENAI', 'GOOGLE', 'ANTHROPIC', 'AWS', 'OTHER'] as const;
 export type AiType = (typeof AI_TYPES)[number];
 
-/** The key and where it belongs: what every command and every event says. */
+/** The key and its repository, which every command and event names. */
 export type ApiKeyRef = { readonly apiKeyId: string; readonly repoId: string };
 
 /** expiresAt: RFC 3339 in UTC with milliseconds, or null for never. */
@@ -36,7 +38,7 @@ export type CreateAiApiKey = ApiKeyRef & {
   readonly idempotency?: Idempotency | undefined;
 };
 
-/** What is undefined stays as it is. */
+/** Undefined fields stay unchanged. */
 export type UpdateAiApiKey = ApiKeyRef & {
   readonly type: 'UpdateAiApiKey';
   readonly name?: string | undefined;
@@ -58,7 +60,7 @@ export type SuspendAiApiKey = ApiKeyRef & {
 export type ResumeAiApiKey = ApiKeyRef & { readonly type: 'ResumeAiApiKey' };
 export type DeleteAiApiKey = ApiKeyRef & { readonly type: 'DeleteAiApiKey' };
 
-/** Deletes the key if whoever asks holds a secret of it that is good: the hash is the proof. */
+/** Deletes the key if the caller holds a valid secret of it, which the hash proves. */
 export type RevokeLeakedAiApiKey = ApiKeyRef & {
   readonly type: 'RevokeLeakedAiApiKey';
   readonly secretHash: string;
@@ -82,7 +84,7 @@ export type ApiKeyRenamed = EventOf<'ApiKeyRenamed', { readonly name: string }>;
 export type ApiKeySecretRotated = EventOf<
   'ApiKeySecretRotated',
   SealedSecret & {
-    /** Until then the old secret is valid, too; null if it ended at once. */
+    /** When the old secret stops being valid; null: at once. */
     readonly overlapEndsAt: string | null;
     readonly idempotency?: Idempotency | undefined;
   }
@@ -127,49 +129,46 @@ export type Occurred<E> = E & { readonly occurredAt: string };
 // --- State ----------------------------------------------------------------------------------
 
 /**
- * `unavailable` (quarantined): the stream holds an event that could not be decoded or folded, so
- * nobody knows what the key may do. It fails closed: never valid, and only deletion gets through.
+ * `unavailable` (quarantined): the stream holds an event that this release cannot decode or apply. The key fails
+ * closed: it is never valid and accepts only deletion.
  */
 export type AiApiKey = Omit<CreateAiApiKey, 'type' | 'idempotency'> & {
   readonly status: 'active' | 'suspended' | 'deleted' | 'unavailable';
   readonly createdAt: string;
   readonly deletedAt: string | null;
-  /** 1 for the secret that came with the key, one more with each rotation. */
+  /** 1 for the first secret; each rotation adds one. */
   readonly secretVersion: number;
   /** False once the key was suspended with this secret. */
   readonly secretReplayable: boolean;
-  /** The secret before this one, while it overlaps. */
+  /** The previous secret, while it overlaps. */
   readonly oldSecret: { readonly hash: string; readonly goodUntil: string } | null;
-  /** What each Idempotency-Key got. */
   readonly idempotencyRecords: readonly IdempotencyRecord[];
 };
 
-/** No state: the key was never created. */
+/** Undefined: the key was never created. */
 export type ApiKeyState = AiApiKey | undefined;
 
 export const STATUSES = ['active', 'suspended', 'expired', 'deleted', 'unavailable'] as const;
-/** What a key is at a moment: expiry is no event, the clock decides. */
+/** Status at a point in time: expiry is no event, the clock decides. */
 export type Status = (typeof STATUSES)[number];
 
-/** @param now milliseconds since 1970 */
-export const statusAt = (key: Pick<AiApiKey, 'status' | 'expiresAt'>, now: number): Status =>
+export const statusAt = (key: Pick<AiApiKey, 'status' | 'expiresAt'>, now: EpochMs): Status =>
   key.status === 'active' && key.expiresAt !== null && Date.parse(key.expiresAt) <= now
     ? 'expired'
     : key.status;
 
-/** The hashes of the secrets that are good at a moment (milliseconds since 1970), but for the key's status. */
+/** Hashes of the secrets that are valid at a point in time, whatever the key's status. */
 export const secretHashesAt = (
   { secretHash, oldSecret }: Pick<AiApiKey, 'secretHash' | 'oldSecret'>,
-  now: number,
+  now: EpochMs,
 ): readonly string[] =>
   oldSecret && now < Date.parse(oldSecret.goodUntil) ? [secretHash, oldSecret.hash] : [secretHash];
 
 // --- Evolve ---------------------------------------------------------------------------------
 
 /**
- * The state after an event. Never throws: an event that makes no sense here (unreadable, of another
- * repository, of a key that was never created) makes the key unavailable, and what follows it
- * changes nothing but a deletion. A deleted key stays deleted whatever comes.
+ * Applies an event. Never throws: an event that does not fit (unreadable, of another repository, of a key that was
+ * never created) makes the key unavailable, after which only a deletion changes it. A deleted key stays deleted.
  */
 export function evolveApiKey(state: ApiKeyState, event: Occurred<ApiKeyEvent | Unreadable>): AiApiKey {
   if (!state) return event.type === 'ApiKeyCreated' ? created(event) : unknownKey(event);
@@ -233,7 +232,7 @@ function rotated(key: AiApiKey, { data, occurredAt }: Occurred<ApiKeySecretRotat
   };
 }
 
-/** What can be said of a key whose creation cannot be read: which it is, and perhaps where. */
+/** A key whose creation is unreadable: its id, and its repository if known. */
 const unknownKey = ({ data, occurredAt }: Occurred<ApiKeyEvent | Unreadable>): AiApiKey => ({
   apiKeyId: data.apiKeyId,
   repoId: data.repoId ?? '',

@@ -1,4 +1,4 @@
-/** Who looked: one event before each answer of the audit tools, in a stream of its own. */
+/** An access to the audit trail: one event, in a stream of its own, before each answer of the audit tools. */
 
 export const AUDIT_ACCESS_CATEGORY = 'auditAccess-';
 
@@ -19,14 +19,14 @@ export type AuditAccessed = {
   readonly type: 'AuditAccessed';
   readonly data: {
     readonly access: AuditAccessKind;
-    /** Null: not one repository, or not one key. */
+    /** Null unless the access concerns exactly one repository; the same for apiKeyId. */
     readonly repoId: string | null;
     readonly apiKeyId: string | null;
-    /** What else was asked for: the moment, the filters. */
+    /** Other parameters of the request: point in time, filters. */
     readonly query: Readonly<Record<string, string | number>>;
     /** The caller's network address, or `command line on <host>`. */
     readonly from: string;
-    /** Has a token proved who the actor is? The command line only says so. */
+    /** True if a token proves the actor; the command line only claims one. */
     readonly verified: boolean;
   };
 };

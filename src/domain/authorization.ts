@@ -1,7 +1,9 @@
-/** Who acts: a token's issuer and subject, both as the token says them. */
+import type { EpochMs } from './time.js';
+
+/** Issuer and subject of a token, as the token names them. */
 export type Actor = { readonly issuer: string; readonly subject: string };
 
-/** May a token name its issuer or subject so? Control characters would forge lines of an audit that somebody prints. */
+/** True if the text can be an issuer or subject: control characters would forge lines of a printed audit. */
 export const isSubject = (text: unknown): text is string =>
   typeof text === 'string' && text !== '' && !/[\p{Cc}\p{Cs}\u2028\u2029]/u.test(text);
 
@@ -18,19 +20,18 @@ export type Permission = (typeof PERMISSIONS)[Role][number];
 
 export const ROLES = Object.keys(PERMISSIONS) as Role[];
 
-/** What the id of a repository may be. */
 export const REPO_ID = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/;
 export const REPO_ID_RULE = 'must be 1 to 128 of letters, digits, ".", "_", "~" and "-", but not "." or ".."';
 
-/** Repository id, or `*` for every repository, to the name of a role. */
+/** Maps a repository id, or `*` for every repository, to the name of a role. */
 export type Grants = Readonly<Record<string, unknown>>;
 
-/** expiresAt: when the proof of who it is ends, milliseconds since 1970. */
-export type Caller = Actor & { readonly grants: Grants; readonly expiresAt: number };
+/** expiresAt: when the token expires that proves the actor. */
+export type Caller = Actor & { readonly grants: Grants; readonly expiresAt: EpochMs };
 
 /**
- * The port for platforms whose tokens carry access in another way: from the verified claims of a
- * token to its grants. The default is `grantsFromClaim`.
+ * Port that reads the grants from a token's verified claims, for platforms whose tokens carry them in another way.
+ * The default is `grantsFromClaim`.
  */
 export type GrantsOf = (claims: Readonly<Record<string, unknown>>) => Grants;
 
@@ -42,13 +43,13 @@ export const grantsFromClaim =
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Grants) : {};
   };
 
-/** May the caller do this in this repository? An exact entry goes before `*`; an unknown role may nothing. */
+/** An exact entry takes precedence over `*`; an unknown role permits nothing. */
 export function permits(caller: Caller, repoId: string, permission: Permission): boolean {
   const role = Object.hasOwn(caller.grants, repoId) ? caller.grants[repoId] : caller.grants['*'];
   const known = ROLES.find((name) => name === role);
   return known !== undefined && (PERMISSIONS[known] as readonly Permission[]).includes(permission);
 }
 
-/** May the caller do this in any repository at all? */
+/** True if the caller has the permission in at least one repository. */
 export const permitsSomewhere = (caller: Caller, permission: Permission): boolean =>
   Object.keys(caller.grants).some((repoId) => permits(caller, repoId, permission));

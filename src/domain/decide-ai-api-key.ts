@@ -13,8 +13,8 @@ import { KeyledgerError } from './errors.js';
 import { assertReplayable, type Idempotency, type IdempotencyRecord } from './idempotency.js';
 
 /**
- * The events that a command causes; none if there is nothing to change.
- * @param now what the clock says, RFC 3339; it may have been set back since the last event
+ * Decides which events a command causes; none if it changes nothing.
+ * @param now RFC 3339; the clock may have been set back since the last event
  * @throws KeyledgerError INVALID_INPUT, KEY_NOT_FOUND, KEY_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED,
  * IDEMPOTENCY_KEY_USED
  */

@@ -11,9 +11,9 @@ import type {
 } from './webhook.js';
 
 /**
- * The events that a command causes; none if there is nothing to change.
- * @param now what the clock says, RFC 3339
- * @throws KeyledgerError WEBHOOK_NOT_FOUND, WEBHOOK_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED
+ * Decides which events a command causes; none if it changes nothing.
+ * @param now RFC 3339
+ * @throws KeyledgerError WEBHOOK_NOT_FOUND, WEBHOOK_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED or _USED
  */
 export function decideWebhook(
   command: WebhookCommand,
@@ -79,7 +79,7 @@ const findIdempotencyRecord = (
 ): IdempotencyRecord | undefined =>
   idempotencyRecords.find(({ keyHash }) => keyHash === idempotency?.keyHash);
 
-/** A secret that signs is no way in: a paused webhook's may be repeated as well. */
+/** A signing secret grants no access, so a repeated request gets that of a paused webhook, too. */
 const replayStateOf = ({ webhookId: id, status, secretVersion }: Webhook) => ({
   id,
   status,

@@ -1,41 +1,41 @@
 /**
- * Every error that a caller can meet, in one table: code -> [HTTP status, message].
- * A message says what to do next where there is something to do.
+ * Every error that a caller can get: code -> [HTTP status, message]. Where the caller can do something, the
+ * message says what.
  */
 export const ERRORS = {
   INVALID_INPUT: [400, 'The request is invalid'],
   UNAUTHENTICATED: [401, 'A valid bearer token is required'],
   BAD_CREDENTIAL: [
     401,
-    'This is no good API key: send key and secret as Basic, as Bearer key.secret, or as X-Api-Key and X-Api-Secret',
+    'This is not a valid API key: send key and secret as Basic, as Bearer key.secret, or as X-Api-Key and X-Api-Secret',
   ],
-  FORBIDDEN: [403, 'Your token gives no access to do this in this repository'],
+  FORBIDDEN: [403, 'Your token does not permit this in this repository'],
   KEY_REFUSED: [403, 'This API key may not be used here now'],
-  NOT_FOUND: [404, 'There is nothing at this address; /docs lists what there is'],
+  NOT_FOUND: [404, 'This address does not exist; /docs lists those that do'],
   KEY_NOT_FOUND: [404, 'No such API key in this repository'],
   WEBHOOK_NOT_FOUND: [404, 'No such webhook in this repository'],
-  METHOD_NOT_ALLOWED: [405, 'This address does not take this method; see the Allow header'],
+  METHOD_NOT_ALLOWED: [405, 'This address does not support this method; see the Allow header'],
   TOO_SLOW: [
     408,
-    'What was sent was not taken in time; connect again with the last id as Last-Event-ID, and nothing is missed',
+    'The reader did not keep up with the stream; connect again with the last id as Last-Event-ID to miss nothing',
   ],
   TIMEOUT: [408, 'The request did not arrive in time'],
   CONFLICT: [409, 'Too many concurrent changes of the same key; try again'],
   OTHER_LOG: [
     409,
-    'This position belongs to another log, or to events that are gone (restored or imported); start again without it',
+    'This position belongs to another log, or to events that a restore or import removed; start again without it',
   ],
   IDEMPOTENCY_KEY_USED: [
     409,
-    'This Idempotency-Key gave out the secret of what has this id, which can no longer be repeated. Use a new Idempotency-Key to create another one, or to rotate this one',
+    'This Idempotency-Key returned the secret of the resource with this id, which can no longer be repeated. Use a new Idempotency-Key to create another one, or to rotate this one',
   ],
   KEY_QUARANTINED: [
     409,
-    'The history of this key holds an event that this release cannot read, so it takes no change but DELETE',
+    'The history of this key holds an event that this release cannot read, so only DELETE can change it',
   ],
   WEBHOOK_QUARANTINED: [
     409,
-    'The history of this webhook holds an event that this release cannot read, so it takes no change but DELETE',
+    'The history of this webhook holds an event that this release cannot read, so only DELETE can change it',
   ],
   BODY_TOO_LARGE: [413, 'The request body is larger than 16 KiB'],
   UNSUPPORTED_MEDIA_TYPE: [415, 'Send the body as application/json'],
@@ -44,16 +44,13 @@ export const ERRORS = {
   RATE_LIMITED: [429, 'Too many requests; wait for the seconds in Retry-After'],
   HEADERS_TOO_LARGE: [431, 'The request headers are too large'],
   INTERNAL: [500, 'Internal error; name the requestId when you report it'],
-  UNAVAILABLE: [503, 'Not done: a part that this needs is out of reach; try again'],
+  UNAVAILABLE: [503, 'Not done: a component that this needs is unavailable; try again'],
   OUTCOME_UNKNOWN: [
     503,
-    'Wholly done or not at all, which of them is unknown; repeat it with the same Idempotency-Key',
+    'Done completely or not at all, which of the two is unknown; repeat it with the same Idempotency-Key',
   ],
-  STALE: [
-    503,
-    'Not verified: this instance has had no news of the log for longer than VERIFY_MAX_STALENESS; try another',
-  ],
-  BEHIND: [503, 'This instance has not yet reached the position that its answer must hold; try again'],
+  STALE: [503, 'Not verified: the staleness of this instance is above VERIFY_MAX_STALENESS; try another'],
+  BEHIND: [503, 'This instance has not yet reached the position that its answer must include; try again'],
 } as const satisfies Record<string, readonly [status: number, message: string]>;
 
 export type ErrorCode = keyof typeof ERRORS;

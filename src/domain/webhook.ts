@@ -1,16 +1,17 @@
 import type { Occurred } from './ai-api-key.js';
 import type { Idempotency, IdempotencyRecord } from './idempotency.js';
 import type { SealedSecret } from './sealed-secret.js';
+import type { EpochMs } from './time.js';
 import { isUuid } from './uuid.js';
 
 /**
- * The other aggregate: one endpoint that is told of the events of a repository, one stream. Top to bottom as
- * ai-api-key.ts; decide is next door. How far an endpoint has been told is no part of it: that changes with each call.
+ * The aggregate of a webhook, one stream each: an endpoint that receives the events of a repository. Sections as in
+ * ai-api-key.ts. How far an endpoint has received them is not part of it, because that changes with each call.
  */
 
 // --- Stream ---------------------------------------------------------------------------------
 
-/** Prefix of the names of these streams. It names Keyledger's key, because other services have webhooks, too. */
+/** Prefix of the stream names; it names Keyledger's key, because other services have webhooks, too. */
 export const WEBHOOK_CATEGORY = 'aiApiKeyWebhook-';
 
 export const isWebhookId = isUuid;
@@ -19,10 +20,10 @@ export const webhookStream = (webhookId: string): string => WEBHOOK_CATEGORY + w
 
 // --- Commands -------------------------------------------------------------------------------
 
-/** The endpoint and where it belongs: what every command and every event says. */
+/** The webhook and its repository, which every command and event names. */
 export type WebhookRef = { readonly webhookId: string; readonly repoId: string };
 
-/** Where to call, and about which types of events; null: all but AuditAccessed. */
+/** Where to deliver, and which types of events; null: all but AuditAccessed. */
 export type EndpointConfig = {
   readonly url: string;
   readonly types: readonly string[] | null;
@@ -36,14 +37,14 @@ export type RegisterWebhook = WebhookRef &
     readonly sealedSecret: string;
     readonly idempotency?: Idempotency | undefined;
   };
-/** What is undefined stays as it is. */
+/** Undefined fields stay unchanged. */
 export type ChangeWebhook = WebhookRef & {
   readonly type: 'ChangeWebhook';
   readonly url?: string | undefined;
   readonly types?: readonly string[] | null | undefined;
   readonly description?: string | null | undefined;
 };
-/** A new secret; the old one signs too for the overlap (seconds). */
+/** Gives the webhook a new secret; the old one signs as well for the overlap (seconds). */
 export type RotateWebhookSecret = WebhookRef &
   SealedSecret & {
     readonly type: 'RotateWebhookSecret';
@@ -56,7 +57,7 @@ export type PauseWebhook = WebhookRef & {
   readonly reason: string | null;
 };
 export type ResumeWebhook = WebhookRef & { readonly type: 'ResumeWebhook' };
-/** Tells it again what comes behind a position; null: everything. */
+/** Delivers again what comes after a position; null: everything. */
 export type ReplayWebhook = WebhookRef & { readonly type: 'ReplayWebhook'; readonly after: string | null };
 export type DeleteWebhook = WebhookRef & { readonly type: 'DeleteWebhook' };
 
@@ -69,7 +70,7 @@ export type WebhookCommand =
   | ReplayWebhook
   | DeleteWebhook;
 
-/** Somebody asked for it; the endpoint said that it is gone (410); it failed for too long; its secret cannot be opened. */
+/** A caller asked for it; the endpoint answered 410; it failed for too long; its secret cannot be opened. */
 export const PAUSE_CAUSES = ['requested', 'gone', 'failing', 'unsealable'] as const;
 export type PauseCause = (typeof PAUSE_CAUSES)[number];
 
@@ -82,7 +83,7 @@ export type WebhookChanged = EventOf<'WebhookChanged', EndpointConfig>;
 export type WebhookSecretRotated = EventOf<
   'WebhookSecretRotated',
   SealedSecret & {
-    /** Until then the old secret signs too; null if it ended at once. */
+    /** When the old secret stops signing; null: at once. */
     readonly overlapEndsAt: string | null;
     readonly idempotency?: Idempotency | undefined;
   }
@@ -111,33 +112,35 @@ export type UnreadableWebhook = {
   readonly data: { readonly webhookId: string; readonly repoId?: string | undefined };
 };
 
-/** Was the event made in another log, from which it was imported? */
+/** imported: another log recorded the event first. */
 export type ImportOrigin = { readonly imported: boolean };
 
 // --- State ----------------------------------------------------------------------------------
 
-/** `unavailable`: an event of its stream could not be decoded or folded. Nothing is told, and only deletion gets through. */
+/**
+ * `unavailable` (quarantined): the stream holds an event that this release cannot decode or apply. The webhook
+ * receives nothing and accepts only deletion.
+ */
 export type Webhook = WebhookRef &
   EndpointConfig &
   SealedSecret & {
     readonly status: 'active' | 'paused' | 'deleted' | 'unavailable';
-    /** 'imported': its log was copied, and a copy calls nobody until somebody resumes it there. */
+    /** 'imported': the log is a copy, and a copy delivers nothing until a caller resumes the webhook there. */
     readonly pausedBecause: {
       readonly cause: PauseCause | 'imported';
       readonly reason: string | null;
     } | null;
     readonly createdAt: string;
     readonly resumedAt: string | null;
-    /** What it was last set back to: a position of the log that it was asked of, or `start`. */
+    /** Where its last replay began: a position of the log that received the command, or `start`. */
     readonly replayedAfter: string | null;
-    /** The secret before this one, while it overlaps. */
+    /** The previous secret, while it overlaps. */
     readonly oldSecret: (SealedSecret & { readonly goodUntil: string }) | null;
-    /** What each Idempotency-Key got. */
     readonly idempotencyRecords: readonly IdempotencyRecord[];
   };
 
-/** The secrets that sign at a moment (milliseconds since 1970), newest first. */
-export const signingSecretsAt = (webhook: Webhook, now: number): readonly SealedSecret[] =>
+/** The secrets that sign at a point in time, newest first. */
+export const signingSecretsAt = (webhook: Webhook, now: EpochMs): readonly SealedSecret[] =>
   webhook.oldSecret && now < Date.parse(webhook.oldSecret.goodUntil)
     ? [webhook, webhook.oldSecret]
     : [webhook];
@@ -145,8 +148,8 @@ export const signingSecretsAt = (webhook: Webhook, now: number): readonly Sealed
 // --- Evolve ---------------------------------------------------------------------------------
 
 /**
- * The state after an event. Never throws: an event that makes no sense here makes the endpoint unavailable, and
- * what follows it changes nothing but a deletion. A deleted one stays deleted whatever comes.
+ * Applies an event. Never throws: an event that does not fit makes the webhook unavailable, after which only a
+ * deletion changes it. A deleted webhook stays deleted.
  */
 export function evolveWebhook(
   state: Webhook | undefined,
@@ -217,7 +220,7 @@ function rotated(state: Webhook, { data, occurredAt }: Occurred<WebhookSecretRot
   };
 }
 
-/** What can be said of an endpoint whose registration cannot be read: which it is, and perhaps where. */
+/** A webhook whose registration is unreadable: its id, and its repository if known. */
 const unknownWebhook = ({ data, occurredAt }: Occurred<WebhookEvent | UnreadableWebhook>): Webhook => ({
   webhookId: data.webhookId,
   repoId: data.repoId ?? '',

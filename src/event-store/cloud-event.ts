@@ -27,7 +27,7 @@ export type CloudEvent = {
 
 /**
  * Formats an event without secret material, neither sealed nor hashed.
- * @param repoId repository of the event's stream, if known: data that name another repository are left out
+ * @param repoId repository of the event's stream, if known: omits data that name another repository
  * @throws RangeError the stream is foreign
  */
 export function cloudEvent(recorded: RecordedEvent, repoId?: string): CloudEvent {

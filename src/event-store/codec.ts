@@ -30,7 +30,7 @@ const Metadata = z.object({
 /** Who and what caused an event. Ids only: the log is kept for ever. */
 export type Causation = { readonly actor: Actor; readonly requestId: string; readonly commandId: string };
 
-/** A domain event as the log takes it. */
+/** Encodes a domain event for the log. */
 export function encode(event: DomainEvent, id: string, occurredAt: string, cause: Causation): NewEvent {
   return {
     id,
@@ -93,7 +93,7 @@ export function decodeWebhookEvent(
   return { ...rest, data: { ...data, webhookId }, imported };
 }
 
-/** Decodes an access to the audit trail, or says why this release cannot. */
+/** Decodes an access to the audit trail; `Unreadable` with the reason if this release cannot. */
 export function decodeAuditAccess(recorded: RecordedEvent): DecodedAuditAccess | UnreadableEvent {
   const event = decodeWith<AuditAccessed>(AUDIT_ACCESS_SCHEMAS, recorded, recorded.revision);
   return event.type === 'Unreadable'
@@ -143,7 +143,7 @@ const unreadable = (recorded: RecordedEvent, reason: string): UnreadableEvent =>
   occurredAt: firstRecordedAt(recorded),
 });
 
-/** Data of the latest schema version, time and causation; or why this release cannot read the event. */
+/** Type, data of the latest schema version, time and causation; or why this release cannot read the event. */
 function decodeWith<E extends DomainEvent>(
   schemas: { readonly [T in E['type']]: unknown },
   recorded: RecordedEvent,
@@ -158,9 +158,9 @@ function decodeWith<E extends DomainEvent>(
   const metadata = Metadata.safeParse(recorded.metadata);
   if (!metadata.success) return unreadable(recorded, `metadata: ${z.prettifyError(metadata.error)}`);
   const { schemaVersion: version, occurredAt, actor, requestId } = metadata.data;
-  const known = schemaVersionOf(type);
-  if (version > known) {
-    return unreadable(recorded, `${type} of schema version ${version}; this release knows ${known}`);
+  const latest = schemaVersionOf(type);
+  if (version > latest) {
+    return unreadable(recorded, `${type} of schema version ${version}; this release knows ${latest}`);
   }
   const upcasters = (schema.upcasters ?? []).slice(version - 1);
   const data = schema.data.safeParse(upcasters.reduce((older, upcast) => upcast(older), recorded.data));

@@ -121,10 +121,10 @@ export const EVENT_TYPES: readonly string[] = Object.keys(ALL);
 /** The latest schema version of a type of event: the one that is written. */
 export const schemaVersionOf = (type: DomainEvent['type']): number => (ALL[type].upcasters?.length ?? 0) + 1;
 
-/** Fields that the API names otherwise than the log. */
+/** Names in the API of fields that the log names differently. */
 const API_NAMES: Readonly<Record<string, string>> = { accessKey: 'key' };
 
-/** The public fields of an event, by their names in the API: no ids, no secret material, neither sealed nor hashed. */
+/** The public fields of an event, by their names in the API: no ids and no secrets, neither sealed nor hashed. */
 export function publicDataOf({ type, data }: DomainEvent): Readonly<Record<string, unknown>> {
   const fields: readonly string[] = ALL[type].publicFields;
   const values = data as Readonly<Record<string, unknown>>;

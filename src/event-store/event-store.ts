@@ -1,19 +1,18 @@
 import type { Position } from './position.js';
 
-/** The port to the log. `test/support/contracts/event-store.ts` is its definition; adapters differ in nothing else. */
+/** Port to the log. `test/support/contracts/event-store.ts` defines what every adapter does. */
 export interface EventStore {
-  /** Made with the log and different for every log; the first half of its positions. */
+  /** Unique id, created with the log; the first half of its positions. */
   readonly logId: string;
 
   /** True of a read-only copy of a log, which refuses every append. */
   readonly readOnly?: true;
 
   /**
-   * Appends all of the events or none, right behind the expected revision.
+   * Appends all of the events or none, right after the expected revision.
    *
-   * Repeatable: if the stream already holds exactly these event ids at these places, nothing is
-   * written and the first result is returned. Bodies are not compared. The same id anywhere else
-   * is just another event.
+   * Repeatable: if the stream already holds exactly these event ids at these revisions, nothing is written and the
+   * first result is returned. Bodies are not compared. The same id anywhere else is just another event.
    *
    * @param expected revision of the stream's last event; 'no-stream' if the stream must not exist
    * @throws KeyledgerError UNAVAILABLE (not done), OUTCOME_UNKNOWN (done wholly or not at all)
@@ -32,25 +31,25 @@ export interface EventStore {
   readStream(stream: string): AsyncIterable<RecordedEvent>;
 
   /**
-   * Every event after a position (from the first without one), in log order, up to the log's end
-   * as it is when the reading gets there. Foreign events are left out: see isKeyledgerStream.
-   * @param onForeign called with each of them
+   * Every event after a position (from the first without one), in log order, up to the end of the log when the
+   * reader reaches it. Skips foreign events, see isKeyledgerStream.
+   * @param onForeign called with each foreign event
    * @throws KeyledgerError OTHER_LOG
    */
   readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent>;
 
   /**
-   * The event at exactly this position; undefined if none is there, as in a log that was restored from an older copy.
+   * The event at exactly this position; undefined if there is none, as in a log restored from an older copy.
    * @throws KeyledgerError OTHER_LOG
    */
   eventAt(position: Position): Promise<RecordedEvent | undefined>;
 
-  /** Position of the last event; of the log's own beginning if there is none yet. */
+  /** Position of the last event; of the log's beginning if there is none. */
   end(): Promise<Position>;
 
   /**
-   * Every event after a position, in log order and without gaps, and then each new one as it comes,
-   * in pages of what is there. Ends when the signal is aborted; throws when the log breaks.
+   * Every event after a position, in log order and without gaps, and then each new one as it arrives, in batches.
+   * Ends when the signal is aborted; throws when the log fails.
    * @throws KeyledgerError OTHER_LOG
    */
   subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch>;
@@ -58,7 +57,7 @@ export interface EventStore {
   close(): Promise<void>;
 }
 
-/** Largest data + metadata of one event as UTF-8 JSON, in bytes: what EventStoreDB takes by default. */
+/** Largest data + metadata of one event as UTF-8 JSON, in bytes: EventStoreDB's default limit. */
 export const MAX_EVENT_BYTES = 1024 * 1024;
 
 export type ExpectedRevision = 'no-stream' | number;
@@ -70,14 +69,13 @@ export type NewEvent = {
   readonly metadata: object;
 };
 
-/** What append is given. */
 export type AppendRequest = {
   readonly stream: string;
   readonly events: readonly NewEvent[];
   readonly expectedRevision: ExpectedRevision;
 };
 
-/** An event as the log holds it. data and metadata are whatever JSON is there: only the codec gives them a type. */
+/** An event as the log holds it. data and metadata are any JSON: only the codec gives them a type. */
 export type RecordedEvent = {
   readonly id: string;
   readonly stream: string;
@@ -87,17 +85,17 @@ export type RecordedEvent = {
   readonly type: string;
   readonly data: unknown;
   readonly metadata: unknown;
-  /** The log's clock, RFC 3339. */
+  /** By the log's clock, RFC 3339. */
   readonly recordedAt: string;
 };
 
 export type EventBatch = {
   readonly events: readonly RecordedEvent[];
-  /** Skipped, because no release of ours can have written them: see isKeyledgerStream. */
+  /** Skipped, because no release of Keyledger can have written them: see isKeyledgerStream. */
   readonly foreign?: readonly RecordedEvent[];
-  /** How far the log has been read: that of the last event, or beyond it where nothing follows that is for us. */
+  /** How far the log has been read: up to the last event, or beyond it over events that are not Keyledger's. */
   readonly position: Position;
-  /** True if the log held nothing behind this page when it was read. */
+  /** True if the log held nothing after this batch when it was read. */
   readonly caughtUp: boolean;
 };
 
@@ -105,7 +103,7 @@ export type AppendResult =
   | { readonly appended: true; readonly revision: number; readonly position: Position }
   | { readonly appended: false; readonly actualRevision: ExpectedRevision };
 
-/** A conflict stops a bulk append at the stream that is at another revision. */
+/** A conflict stops a bulk append at the stream whose revision is not the expected one. */
 export type BulkAppendResult =
   | { readonly appended: true }
   | { readonly appended: false; readonly stream: string; readonly actualRevision: ExpectedRevision };

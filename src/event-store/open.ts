@@ -13,12 +13,12 @@ export const isEventStoreUrl = (url: string): boolean => isSqliteUrl(url) || isE
 export const sqliteFile = (url: string): string => url.slice(SQLITE.length);
 
 export type OpenOptions = EventStoreDbOptions & {
-  /** 'to read': a read-only copy of a log is taken, too. */
+  /** 'to read' also opens a read-only copy of a log. */
   readonly purpose?: 'to read' | 'to write';
 };
 
 /**
- * The log that a URL names: `sqlite:<file>`, `esdb://…` or `esdb+discover://…`.
+ * Opens the log that a URL names: `sqlite:<file>`, `esdb://…` or `esdb+discover://…`.
  * @throws Error it cannot be opened
  */
 export async function openEventStore(url: string, options: OpenOptions): Promise<EventStore> {

@@ -6,7 +6,7 @@ import type { RecordedEvent } from './event-store.js';
 
 const Imported = z.object({ importedFrom: z.object({ recordedAt: timestamp }) });
 
-/** Did another log record the event, from which it was imported? */
+/** True if the event was imported from another log. */
 export const isImported = ({ metadata }: RecordedEvent): boolean =>
   typeof metadata === 'object' && metadata !== null && 'importedFrom' in metadata;
 

@@ -3,8 +3,8 @@ import { KeyledgerError } from '../domain/errors.js';
 declare const brand: unique symbol;
 
 /**
- * A place in one log: `<log id>:<place>`, the place in hexadecimal of fixed width, so that positions
- * of one log sort as text as their events do. To all but the adapters it is opaque.
+ * A place in one log: `<log id>:<place>`, the place in fixed-width hexadecimal, so that positions of one log sort
+ * as text. Opaque to all but the adapters.
  */
 export type Position = string & { readonly [brand]: true };
 
@@ -16,17 +16,17 @@ export const makePosition = (logId: string, place: string): Position => `${logId
 
 export const hex16 = (value: number | bigint): string => value.toString(16).padStart(16, '0');
 
-/** Does a text look like a position, of whichever log, or like a bookmark? */
+/** True if the text has the form of a position, of any log, or of a resume token. */
 export const isPosition = (text: string): boolean => SHAPE.test(text);
 
 /**
- * Reads a position that came from outside, or that of a bookmark.
- * @throws KeyledgerError INVALID_INPUT if it is none, OTHER_LOG if it is of another log
+ * Parses a position, or the position in a resume token, that a caller sent.
+ * @throws KeyledgerError INVALID_INPUT it is neither; OTHER_LOG it is of another log
  */
 export function parsePosition(text: string, logId: string): Position {
   const position = SHAPE.exec(text)?.[1];
   if (position === undefined) {
-    throw new KeyledgerError('INVALID_INPUT', { message: 'This is not a position that Keyledger gave' });
+    throw new KeyledgerError('INVALID_INPUT', { message: 'This is not a position of Keyledger' });
   }
   if (!position.startsWith(`${logId}:`)) throw new KeyledgerError('OTHER_LOG');
   return position as Position;
@@ -39,21 +39,21 @@ export function parsePosition(text: string, logId: string): Position {
 export const placeIn = (position: Position, logId: string): string =>
   parsePosition(position, logId).slice(ID_LENGTH + 1);
 
-/** How much of the log lies before a position, 0 to 1, if that is where it ends. Near enough to tell how long the rest takes. */
+/** Fraction of a log before a position, 0 to 1, accurate enough to estimate the remaining time. @param end of the log */
 export const fractionBefore = (position: Position, end: Position): number => {
   return Math.min(1, positionNumbers(position)[0] / Math.max(1, positionNumbers(end)[0]));
 };
 
 /**
- * A position as two numbers, of which the first counts for more; the second is 0 where the log needs one only.
- * Exact up to 2^53, which no log reaches.
+ * A position as two numbers, the more significant first; the second is 0 in a log that needs only one. Exact up to
+ * 2^53, which no log reaches.
  */
 export const positionNumbers = (position: Position): [high: number, low: number] => [
   Number.parseInt(position.slice(ID_LENGTH + 1, ID_LENGTH + 17), 16),
   Number.parseInt(position.slice(ID_LENGTH + 17) || '0', 16),
 ];
 
-/** The other way round: the position of these places in the log of another. */
+/** Inverse of positionNumbers, in the log of another position. */
 export const positionFromNumbers = (other: Position, [high, low]: readonly [number, number]): Position => {
   const hasLow = other.length > ID_LENGTH + 17;
   return makePosition(other.slice(0, ID_LENGTH), hex16(high) + (hasLow ? hex16(low) : ''));

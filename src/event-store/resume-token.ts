@@ -3,17 +3,17 @@ import type { EventStore, RecordedEvent } from './event-store.js';
 import { type Position, parsePosition } from './position.js';
 
 /**
- * Where a subscriber goes on: `<position>.<the first 8 digits of the id of the event there>`. A log that was restored
- * from an older copy may have another event at the same position: by the id that is told.
+ * Where a subscriber continues: `<position>.<first 8 digits of the event's id>`. The digits reveal a log that was
+ * restored from an older copy and has another event at that position.
  */
 export const resumeTokenOf = ({ position, id }: Pick<RecordedEvent, 'position' | 'id'>): string =>
   `${position}.${id.slice(0, 8)}`;
 
 /**
- * The position that a bookmark names. A bare position is taken, too, if the log reaches as far.
- * @param end where the log ends
- * @throws KeyledgerError INVALID_INPUT if it is neither, OTHER_LOG if it is of another log, or of an event that this one
- * does not hold: it was restored from an older copy; UNAVAILABLE
+ * The position in a resume token. Accepts a bare position, too, if the log reaches it.
+ * @param end of the log
+ * @throws KeyledgerError INVALID_INPUT it is neither; OTHER_LOG it is of another log, or of an event that this log
+ * does not hold, because it was restored from an older copy; UNAVAILABLE
  */
 export async function resolveResumeToken(log: EventStore, end: Position, text: string): Promise<Position> {
   const position = parsePosition(text, log.logId);

@@ -3,7 +3,7 @@ import { MAX_EVENT_BYTES, type NewEvent } from './event-store.js';
 /**
  * An event's data and metadata as the log keeps them.
  * @throws RangeError larger than MAX_EVENT_BYTES
- * @throws TypeError no JSON (a bigint, a cycle)
+ * @throws TypeError not JSON (a bigint, a cycle)
  */
 export function serializeEvent({ data, metadata }: NewEvent): { data: string; metadata: string } {
   const json = { data: JSON.stringify(data), metadata: JSON.stringify(metadata) };

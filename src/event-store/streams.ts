@@ -17,8 +17,8 @@ export const STREAM_CATEGORIES = KINDS.map(([category]) => category);
 export type StreamRef = { readonly kind: (typeof KINDS)[number][1]; readonly id: string };
 
 /**
- * Undefined for a foreign stream: no release of Keyledger writes to a stream of this name. A server that other
- * services share may hold streams whose names begin like ours.
+ * Undefined for a foreign stream, to which no release of Keyledger writes: other services may share the server and
+ * use the same prefixes.
  */
 export function classifyStream(stream: string): StreamRef | undefined {
   for (const [category, kind] of KINDS) {

@@ -1,21 +1,22 @@
-/** When a key was last used: milliseconds since 1970. */
-export type LastUse = readonly [apiKeyId: string, at: number];
+import type { EpochMs } from '../domain/time.js';
+
+export type LastUse = readonly [apiKeyId: string, at: EpochMs];
 
 /**
- * Where last uses are kept, for all processes of the service. It may be out of reach at any time, and may
- * forget: nothing rests on it. A call takes as long as its batch is large, so hand it a few hundred at a time.
+ * Store of last uses, shared by all processes of the service. It may be unavailable or lose data at any time:
+ * nothing depends on it. A call takes time in proportion to its batch, so pass a few hundred at a time.
  */
 export interface LastUsedStore {
   /**
-   * Keeps the later of what is there and what comes, so batches of several processes may come in any order.
-   * @throws Error it is out of reach; some of the batch may be in it
+   * Keeps the later use of each key, so that batches of several processes may arrive in any order.
+   * @throws Error the store is unavailable; it may hold a part of the batch
    */
   write(batch: readonly LastUse[]): Promise<void>;
   /**
-   * The last uses of those keys that it knows.
-   * @throws Error it is out of reach
+   * The last use of each key that the store knows.
+   * @throws Error the store is unavailable
    */
-  read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, number>>;
-  /** Ends it; every later call throws. */
+  read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, EpochMs>>;
+  /** Every later call throws. */
   close(): Promise<void>;
 }

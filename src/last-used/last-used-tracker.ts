@@ -5,31 +5,31 @@ import { chunksOf } from '../grouping.js';
 import type { LastUse, LastUsedStore } from './last-used-store.js';
 
 const FLUSH_MS = 60_000;
-/** What is left when the service stops has so long to be written, in milliseconds. */
+/** Time to write the remaining uses when the service stops. */
 const STOP_TIMEOUT_MS = 2000;
-/** Keys that are written or read between two turns of the event loop. */
+/** Keys that are written or read between two yields to the event loop. */
 const CHUNK_SIZE = 250;
-/** A large Map grows and shrinks in steps of 100 ms, in which nothing is verified; 256 small ones do not. */
+/** A large Map blocks verifications for 100 ms whenever it grows or shrinks; 256 small ones do not. */
 const PART_COUNT = 256;
 
 /**
- * When each key was last used, right to the minute. It may be lost (a process that is killed, a store
- * that is out of reach for long), and nothing else fails or waits because of it.
+ * Tracks when each key was last used, to the minute. Uses may be lost (a killed process, a long outage of the
+ * store), and nothing else fails or waits because of them.
  */
 export class LastUsedTracker {
   readonly #store: LastUsedStore;
   readonly #logger: BaseLogger;
   readonly #timer: NodeJS.Timeout;
   /** The latest use of each key that the store does not have yet. */
-  readonly #unwritten: readonly Map<string, number>[] = Array.from({ length: PART_COUNT }, () => new Map());
+  readonly #unwritten: readonly Map<string, EpochMs>[] = Array.from({ length: PART_COUNT }, () => new Map());
   #flushing: Promise<void> | undefined;
   #outage = false;
   #stopped: Promise<void> | undefined;
   #closed = false;
 
   /**
-   * @param store belongs to this from now on
-   * @param intervalMs how often what is new is written
+   * @param store which stop() closes
+   * @param intervalMs between writes of new uses
    */
   constructor(store: LastUsedStore, logger: BaseLogger, intervalMs = FLUSH_MS) {
     this.#store = store;
@@ -37,22 +37,21 @@ export class LastUsedTracker {
     this.#timer = setInterval(() => void this.#flush(), intervalMs).unref();
   }
 
-  /** @param at milliseconds since 1970 */
-  record(apiKeyId: string, at: number): void {
+  record(apiKeyId: string, at: EpochMs): void {
     this.#partOf(apiKeyId).set(apiKeyId, at);
   }
 
   /**
-   * Stores uses that another process reports, a few hundred at most: it forgets them when this returns.
-   * @throws Error the store is out of reach
+   * Stores uses that another process reports, a few hundred at most; that process discards them when this resolves.
+   * @throws Error the store is unavailable
    */
   report(uses: readonly LastUse[]): Promise<void> {
     return this.#store.write(uses);
   }
 
   /**
-   * The last use of each of the keys that was used, in milliseconds since 1970.
-   * @throws Error the store is out of reach
+   * The last use of each of the keys that was used.
+   * @throws Error the store is unavailable
    */
   async lastUsed(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, EpochMs>> {
     const found = new Map<string, EpochMs>();
@@ -69,7 +68,7 @@ export class LastUsedTracker {
     return found;
   }
 
-  /** Writes what is left, as far as that is possible within two seconds, and closes the store. */
+  /** Writes the remaining uses, for two seconds at most, and closes the store. */
   stop(): Promise<void> {
     this.#stopped ??= this.#finish();
     return this.#stopped;
@@ -111,7 +110,7 @@ export class LastUsedTracker {
         this.#outage = false;
       }
     } catch (error) {
-      // What was not written stays where it is, for the next flush.
+      // Unwritten uses stay for the next flush.
       if (!this.#outage && !this.#closed)
         this.#logger.warn(
           { err: { message: (error as Error).message } },
@@ -122,19 +121,19 @@ export class LastUsedTracker {
   }
 
   /**
-   * Every key that is unwritten when its part is come to, once: one that is used again meanwhile either is
-   * still to come, or stays or comes in behind for the next flush.
+   * Each key that is unwritten when its part is reached, once; a use that is recorded meanwhile comes later or
+   * stays for the next flush.
    */
   *#uses(): Generator<LastUse> {
     for (const part of this.#unwritten) {
       const uses = part.entries();
-      for (let left = part.size; left > 0; left--) yield uses.next().value as [string, number];
+      for (let left = part.size; left > 0; left--) yield uses.next().value as [string, EpochMs];
     }
   }
 
-  /** Ids are UUIDs, so the first digits are as good as a hash, and what is written together lies together. */
-  #partOf(id: string): Map<string, number> {
+  /** Ids are UUIDs, so the first digits serve as a hash, and ids that are written together are stored together. */
+  #partOf(id: string): Map<string, EpochMs> {
     const hash = id.charCodeAt(0) * 961 + id.charCodeAt(1) * 31 + id.charCodeAt(2);
-    return this.#unwritten[hash & (PART_COUNT - 1)] as Map<string, number>;
+    return this.#unwritten[hash & (PART_COUNT - 1)] as Map<string, EpochMs>;
   }
 }

@@ -3,7 +3,7 @@ import type { LastUsedStore } from './last-used-store.js';
 import { openRedisLastUsedStore } from './redis-last-used.js';
 import { openSqliteLastUsedStore } from './sqlite-last-used.js';
 
-/** Last uses lie beside the read model: in a SQLite file if that is `memory:`, else in the same Redis. */
+/** Last uses are stored beside the read model: in a SQLite file if that is `memory:`, else in the same Redis. */
 export const openLastUsedStore = (
   readModelUrl: string,
   file: string,

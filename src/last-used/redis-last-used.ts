@@ -1,15 +1,16 @@
 import { crc32 } from 'node:zlib';
+import type { EpochMs } from '../domain/time.js';
 import { groupBy } from '../grouping.js';
 import { type Connection, connectRedis } from '../redis/connection.js';
 import { redisErrorMapper, withMappedErrors } from '../redis/report.js';
 import type { LastUse, LastUsedStore } from './last-used-store.js';
 
-/** Sorted sets of uses, each on one node of a cluster. Part of the stored form. */
+/** Number of sorted sets, each on one node of a cluster. Part of the stored format. */
 const PARTITIONS = 16;
 
 /**
- * Last uses in Redis, which need not be there yet: sorted sets `<prefix>:{usage-<n>}` of key ids, whose
- * scores are milliseconds since 1970.
+ * Last uses in Redis, which may be unavailable at first: sorted sets `<prefix>:{usage-<n>}` of key ids, whose
+ * scores are EpochMs.
  * @param url as of connectRedis
  * @param prefix of every key in Redis
  */
@@ -36,8 +37,8 @@ class RedisLastUsedStore implements LastUsedStore {
     );
   }
 
-  async read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    const found = new Map<string, number>();
+  async read(apiKeyIds: readonly string[]): Promise<ReadonlyMap<string, EpochMs>> {
+    const found = new Map<string, EpochMs>();
     await Promise.all(
       [...groupBy(apiKeyIds, partitionOf)].map(async ([partition, ids]) => {
         const scores = await this.#redis.zmscore(this.#key(partition), ...ids);

@@ -1,13 +1,14 @@
 import type { BaseLogger } from 'pino';
+import type { EpochMs } from '../domain/time.js';
 import { SidecarDb } from '../sqlite/sidecar-db.js';
 import type { LastUse, LastUsedStore } from './last-used-store.js';
 
 /** 'KUse' */
 const APPLICATION_ID = 0x4b557365;
 
-/** Last uses in a SQLite file, see SidecarDb. It does not wait for the disk. */
+/** Last uses in a SQLite file, see SidecarDb; writes do not wait for the disk. */
 export function openSqliteLastUsedStore(file: string, logger: BaseLogger): LastUsedStore {
-  const state = new SidecarDb(
+  const sidecar = new SidecarDb(
     file,
     {
       applicationId: APPLICATION_ID,
@@ -31,13 +32,13 @@ export function openSqliteLastUsedStore(file: string, logger: BaseLogger): LastU
     logger,
   );
   return {
-    write: (batch: readonly LastUse[]) => state.run(({ upsert }) => void upsert.run(JSON.stringify(batch))),
+    write: (batch: readonly LastUse[]) => sidecar.run(({ upsert }) => void upsert.run(JSON.stringify(batch))),
     read: async (apiKeyIds) => {
-      const rows = await state.run(({ select }) => select.all(JSON.stringify(apiKeyIds)) as Row[]);
+      const rows = await sidecar.run(({ select }) => select.all(JSON.stringify(apiKeyIds)) as Row[]);
       return new Map(rows.map(({ api_key_id, at }) => [api_key_id, at]));
     },
-    close: async () => state.close(),
+    close: async () => sidecar.close(),
   };
 }
 
-type Row = { readonly api_key_id: string; readonly at: number };
+type Row = { readonly api_key_id: string; readonly at: EpochMs };

@@ -111,5 +111,5 @@ const isObject = (value: unknown): value is object =>
 
 const conflictError = ({ stream, actualRevision }: Extract<BulkAppendResult, { appended: false }>) =>
   new KeyledgerError('CONFLICT', {
-    message: `The stream ${stream} is not where it was expected: ${actualRevision === 'no-stream' ? 'it holds nothing' : `its last revision is ${actualRevision}`}`,
+    message: `The stream ${stream} is not at the expected revision: ${actualRevision === 'no-stream' ? 'it is empty' : `its last revision is ${actualRevision}`}`,
   });

@@ -2,12 +2,12 @@ import { connectRedis } from '../redis/connection.js';
 import { redisErrorMapper, withMappedErrors } from '../redis/report.js';
 import { MAX_MARKS, type ReadMarks } from './read-marks.js';
 
-/** The marks of a caller who marks nothing for a year are forgotten (milliseconds). */
+/** A caller's marks expire when the caller marks nothing for a year. */
 const UNUSED_MS = 365 * 24 * 3600 * 1000;
 
 /**
- * Read marks in Redis, which need not be there yet: a sorted set `<prefix>:read:{<caller>}` of event numbers for each
- * caller, whose scores are when they were marked (milliseconds since 1970).
+ * Read marks in Redis, which may be unavailable at first: a sorted set `<prefix>:read:{<caller>}` of event numbers
+ * for each caller, whose scores are the times of the marks (EpochMs).
  * @param url as of connectRedis
  * @param prefix of every key in Redis
  */

@@ -7,7 +7,7 @@ const APPLICATION_ID = 0x4b524d6b;
 
 /** Read marks in a SQLite file, see SidecarDb. */
 export function openSqliteReadMarks(file: string, logger: BaseLogger): ReadMarks {
-  const state = new SidecarDb(
+  const sidecar = new SidecarDb(
     file,
     {
       applicationId: APPLICATION_ID,
@@ -42,20 +42,22 @@ export function openSqliteReadMarks(file: string, logger: BaseLogger): ReadMarks
   );
   return {
     mark: (caller, eventNumbers) =>
-      state.run(({ db, insert, trim }) =>
+      sidecar.run(({ db, insert, trim }) =>
         inTransaction(db, () => {
           insert.run(caller, JSON.stringify(eventNumbers));
           trim.run(caller);
         }),
       ),
     unmark: (caller, eventNumbers) =>
-      state.run(({ remove }) => void remove.run(caller, JSON.stringify(eventNumbers))),
-    of: async (caller) => numbersIn(await state.run(({ select }) => select.all(caller) as Row[])),
+      sidecar.run(({ remove }) => void remove.run(caller, JSON.stringify(eventNumbers))),
+    of: async (caller) => numbersIn(await sidecar.run(({ select }) => select.all(caller) as Row[])),
     among: async (caller, eventNumbers) =>
       numbersIn(
-        await state.run(({ selectAmong }) => selectAmong.all(caller, JSON.stringify(eventNumbers)) as Row[]),
+        await sidecar.run(
+          ({ selectAmong }) => selectAmong.all(caller, JSON.stringify(eventNumbers)) as Row[],
+        ),
       ),
-    close: async () => state.close(),
+    close: async () => sidecar.close(),
   };
 }
 

@@ -22,20 +22,20 @@ export function isRedisUrl(url: string): boolean {
 
 /**
  * `redis://[user:password@]host:port[/db]`, `redis+sentinel://[user:password@]host:port,host:port/<master>[/db]`
- * or `redis+cluster://[user:password@]host:port,host:port`; with `rediss` for TLS. Connects, and
- * connects again, by itself; while there is no connection every command fails at once.
+ * or `redis+cluster://[user:password@]host:port,host:port`; with `rediss` for TLS. Connects and reconnects by
+ * itself; without a connection every command fails at once.
  */
 export function connectRedis(url: string, scripts: Scripts = {}): Connection {
   const connection = createConnection(url, scripts);
-  // ioredis prints an error that nobody listens to. Here it is enough that commands fail.
+  // ioredis prints errors without a listener; here it is enough that commands fail.
   connection.on('error', ({ message }: Error) => {
-    // ioredis would go on in database 0, which is somebody else's.
+    // ioredis would continue in database 0, which belongs to others.
     if (NO_SUCH_DATABASE.test(message)) setImmediate(() => connection.disconnect());
   });
   return connection;
 }
 
-/** Waits for a connection that has just been made. @throws Error there is none in time, or the server refuses it */
+/** Waits until a new connection is ready. @throws Error it is not ready in time, or the server refuses it */
 export async function waitUntilReady(connection: Connection, limitMs = COMMAND_TIMEOUT_MS): Promise<void> {
   if (connection.status === 'ready') return;
   await once(connection, 'ready', { signal: AbortSignal.timeout(limitMs) });
@@ -73,7 +73,7 @@ function parseHost(text: string): { host: string; port: number } {
 const reconnectDelay = (attempt: number): number =>
   backOffMs(attempt, MIN_RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS);
 
-/** The read model can be restored, but not while it is evicted key by key: says what to set. */
+/** Warns if Redis may evict keys, during which no read model can be restored, or keeps nothing on disk. */
 export async function warnAboutDurability(connection: Connection, logger: BaseLogger): Promise<void> {
   const nodes = connection instanceof Cluster ? connection.nodes('master') : [connection];
   for (const node of nodes) {
@@ -91,7 +91,7 @@ export async function warnAboutDurability(connection: Connection, logger: BaseLo
         );
       }
     } catch (error) {
-      logger.debug({ err: error }, 'Redis does not say how it is set up');
+      logger.debug({ err: error }, 'The configuration of Redis cannot be read');
     }
   }
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Result } from 'ioredis';
 import type { Connection } from './connection.js';
 
-/** KEYS: leases. ARGV: holder, TTL in milliseconds. Takes free leases, renews those of the holder; returns 1 for each held. */
+/** KEYS: leases. ARGV: holder, TTL in milliseconds. Acquires free leases, renews the holder's; 1 for each held. */
 const ACQUIRE = `
 local held = {}
 for i, key in ipairs(KEYS) do
@@ -29,7 +29,7 @@ export const LEASE_SCRIPTS = {
 };
 
 /**
- * Takes leases that nobody holds, and renews those of the holder.
+ * Acquires free leases, and renews those of the holder.
  * @param keys of the leases; in a cluster all of one hash slot
  * @returns which of the keys the holder holds now
  */
@@ -53,13 +53,13 @@ export async function releaseLeases(
   if (keys.length > 0) await redis.keyledgerReleaseLeases(keys.length, ...keys, holder);
 }
 
-/** One lease, which its holder renews when half of it is over. */
+/** One lease, which its holder renews after half of its TTL. */
 export class Lease {
   readonly #redis: Connection;
   readonly #key: string;
   readonly #ttlMs: number;
   readonly #holder = randomUUID();
-  /** performance.now() */
+  /** By performance.now(). */
   #endsAt = 0;
 
   constructor(redis: Connection, key: string, ttlMs: number) {
@@ -68,7 +68,7 @@ export class Lease {
     this.#ttlMs = ttlMs;
   }
 
-  /** Takes or renews the lease, if it is free or due. @returns does this process hold it? */
+  /** Acquires the lease if it is free, renews it if due. @returns true if this process holds it */
   async hold(): Promise<boolean> {
     const now = performance.now();
     if (now < this.#endsAt - this.#ttlMs / 2) return true;

@@ -2,9 +2,9 @@ import type { BaseLogger } from 'pino';
 import { redactUrl } from '../security/redact-url.js';
 import type { Connection } from './connection.js';
 
-/** Redis refuses a command, or there is no connection to it. The message has what it answered. */
+/** Redis refuses a command or is not connected; the message holds its answer. */
 export class RedisUnavailable extends Error {
-  /** RedisHealthLog reports it once; nobody else needs to. */
+  /** RedisHealthLog reports it, once. */
   readonly expected = true;
   readonly reason: string;
 
@@ -15,10 +15,10 @@ export class RedisUnavailable extends Error {
   }
 }
 
-/** What ioredis says of a command where there is no connection. */
+/** Errors of ioredis for a command without a connection. */
 const NO_CONNECTION =
   /^(?:Stream isn't writeable|Connection is closed|Command timed out|Reached the max retries)/;
-const ENDS_CONNECTIONS = 'it ends connections before they are ready';
+const ENDS_CONNECTIONS = 'it closes connections before they are ready';
 
 /** Answers of Redis that the operator must act on, and how. */
 const REMEDIES: readonly (readonly [answer: RegExp, remedy: string])[] = [
@@ -47,7 +47,7 @@ export function describeRedisProblem(url: string, reason: string): string {
 
 type MapError = (error: unknown) => unknown;
 
-/** Makes errors of a connection's commands RedisUnavailable, in the words of Redis; leaves others as they are. */
+/** Maps errors of a connection's commands to RedisUnavailable with the answer of Redis; leaves others unchanged. */
 export function redisErrorMapper(connection: Connection, url: string): MapError {
   const where = redactUrl(url);
   let lastError: string | undefined;
@@ -68,23 +68,23 @@ export function redisErrorMapper(connection: Connection, url: string): MapError 
   };
 }
 
-/** The same store, whose methods reject with what `explain` makes of their errors. */
+/** The same store, whose methods reject with the mapped errors. */
 export const withMappedErrors = <Store extends object>(store: Store, mapError: MapError): Store =>
   new Proxy(store, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name, target);
       if (typeof member !== 'function') return member;
-      return (...given: unknown[]) => {
-        const answer: unknown = member.apply(target, given);
-        if (!(answer instanceof Promise)) return answer;
-        return answer.catch((error: unknown) => {
+      return (...args: unknown[]) => {
+        const result: unknown = member.apply(target, args);
+        if (!(result instanceof Promise)) return result;
+        return result.catch((error: unknown) => {
           throw mapError(error);
         });
       };
     },
   });
 
-/** Tells the operator what is wrong with a Redis: each fault once, until Redis works again. */
+/** Logs what is wrong with a Redis: each fault once, until Redis works again. */
 export class RedisHealthLog {
   readonly #connection: Connection;
   readonly #url: string;

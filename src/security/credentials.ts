@@ -19,18 +19,18 @@ const CHECKSUM_DIGITS = 6;
 export const makeAccessKey = (): string => make(ACCESS_KEY);
 export const makeSecret = (): string => make(SECRET);
 
-/** Is this an access key that Keyledger can have made? No look-up. */
+/** Checks the form and checksum of an access key, without a look-up. */
 export const isAccessKey = (text: string): boolean => isWellFormed(text, ACCESS_KEY);
-/** Is this a secret that Keyledger can have made? No look-up. */
+/** Checks the form and checksum of a secret, without a look-up. */
 export const isSecret = (text: string): boolean => isWellFormed(text, SECRET);
 
-/** What signs webhooks: 256 random bits, as https://www.standardwebhooks.com writes them. */
+/** A secret that signs webhooks: 256 random bits, in the format of https://www.standardwebhooks.com. */
 export const makeSigningSecret = (): string => `whsec_${randomBytes(32).toString('base64')}`;
 
 /** SHA-256 in hex. 256 random bits need no slow hash. */
 export const hashOf = (text: string): string => hash('sha256', text, 'hex');
 
-/** Has the secret one of these hashes (64 hex digits each)? Each is compared in constant time. */
+/** True if the secret has one of these hashes (64 hex digits each); compares each in constant time. */
 export function hasHash(secret: string, secretHashes: readonly string[]): boolean {
   const actual = Buffer.from(hashOf(secret));
   return secretHashes.some((secretHash) => {
@@ -51,7 +51,7 @@ function isWellFormed(text: string, { prefix, digits }: Shape): boolean {
   return checksum(text.slice(0, -CHECKSUM_DIGITS)) === text.slice(-CHECKSUM_DIGITS);
 }
 
-/** Each digit uniform: bytes that would favour the low digits are thrown away. */
+/** Uniform digits: discards bytes that would favour the low ones. */
 function randomBase62(digits: number): string {
   let text = '';
   while (text.length < digits) {

@@ -4,12 +4,11 @@ import type { BaseLogger } from 'pino';
 import { KeyledgerError } from '../domain/errors.js';
 import { readClocks, StalenessClock } from '../staleness-clock.js';
 
-/** Milliseconds. */
 type Pauses = {
-  /** Between two refreshes in the background, and after one that failed. */
+  /** Between background refreshes, and after one that failed. */
   readonly refreshMs: number;
   readonly retryMs: number;
-  /** Between two refreshes because of tokens that name an unknown key: the first, and the longest after vain ones. */
+  /** Between refreshes for tokens that name an unknown key: the first, and the longest after fruitless ones. */
   readonly unknownKeyMs: number;
   readonly longestUnknownKeyMs: number;
 };
@@ -20,9 +19,9 @@ const PAUSES: Pauses = {
   longestUnknownKeyMs: 30_000,
 };
 const FETCH_TIMEOUT_MS = 5000;
-/** A token waits this long for a refresh, at most (milliseconds). */
+/** Longest wait of a token for a refresh. */
 const MAX_WAIT_MS = 5000;
-/** Tokens that may wait for a refresh at once; further ones with unknown keys are refused as unavailable. */
+/** Tokens that may wait for a refresh at once; others with unknown keys get UNAVAILABLE. */
 const MAX_WAITING = 1000;
 
 type Fetched = {
@@ -31,8 +30,8 @@ type Fetched = {
 };
 
 /**
- * The key set of a token issuer (RFC 7517). The last one that was fetched is used while the issuer is unavailable, up
- * to a maximum age.
+ * The key set of a token issuer (RFC 7517). The last one that was fetched is used while the issuer is unavailable,
+ * up to a maximum age.
  */
 export class KeySet {
   readonly #url: URL;
@@ -41,18 +40,18 @@ export class KeySet {
   readonly #pauses: Pauses;
   readonly #stopping = new AbortController();
   #fetched: Fetched | undefined;
-  /** Since the fetch of the key set started. */
+  /** Since the fetch of the current key set started. */
   readonly #age = new StalenessClock();
   #failure: unknown;
   #version = 0;
   #lastFetchAt = Number.NEGATIVE_INFINITY;
-  /** Refreshes for unknown keys in a row that brought no other key set. */
-  #vainRefreshes = 0;
+  /** Consecutive refreshes for unknown keys that brought no other key set. */
+  #fruitlessRefreshes = 0;
   #waiting = 0;
   #refreshing: Promise<void> | undefined;
   #nextRefresh: Promise<void> | undefined;
 
-  /** @param maxAgeSeconds a key set that was fetched longer ago proves nothing any more */
+  /** @param maxAgeSeconds a key set that was fetched longer ago is not used */
   constructor(url: URL, maxAgeSeconds: number, logger: BaseLogger, pauses = PAUSES) {
     this.#url = url;
     this.#maxAgeSeconds = maxAgeSeconds;
@@ -60,7 +59,7 @@ export class KeySet {
     this.#pauses = pauses;
   }
 
-  /** Begins to refresh in the background. */
+  /** Starts to refresh in the background. */
   start(): void {
     void this.#refreshForever();
   }
@@ -81,11 +80,11 @@ export class KeySet {
 
   /**
    * The key that signed a token, for jose.
-   * @throws KeyledgerError UNAVAILABLE: there is no key set that may be used, or none that could hold a new key
+   * @throws KeyledgerError UNAVAILABLE: no key set is usable, or an unknown key cannot be looked up now
    * @throws JOSEError the key set holds no such key
    */
   readonly getKey: JWTVerifyGetKey = async (header, token) => {
-    // The first key set may be on its way; later ones come in the background.
+    // Waits for the first key set; background refreshes bring later ones.
     if (!this.#isUsable()) await (this.#refreshing ?? (this.#mayTryAgain() ? this.#refresh() : undefined));
     const { getKey } = this.#usable();
     try {
@@ -93,7 +92,7 @@ export class KeySet {
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
     }
-    // The issuer may have begun to sign with a new key since.
+    // The issuer may have a new key.
     await this.#refreshForUnknownKey();
     if (this.#failure !== undefined) throw this.#unavailable();
     return this.#usable().getKey(header, token);
@@ -113,7 +112,7 @@ export class KeySet {
     return new KeyledgerError('UNAVAILABLE', { cause: new KeySetUnavailable(reason) });
   }
 
-  /** Not at each call while the issuer is away: a call would wait for its time limit. */
+  /** Not at each call while the issuer is unavailable: each would wait for the timeout. */
   #mayTryAgain(): boolean {
     return performance.now() - this.#lastFetchAt >= this.#pauses.unknownKeyMs;
   }
@@ -129,12 +128,12 @@ export class KeySet {
   }
 
   /**
-   * Waits for a refresh that begins after this call, shared by all who wait for one. Anybody can name an unknown key, so
-   * vain refreshes grow rare: a token for which the next one is too far away is refused as unavailable.
+   * Waits for a refresh that begins after this call, shared by all waiting tokens. Any token can name an unknown
+   * key, so fruitless refreshes back off, and a token for which the next one is too far away gets UNAVAILABLE.
    */
   async #refreshForUnknownKey(): Promise<void> {
     const { unknownKeyMs, longestUnknownKeyMs } = this.#pauses;
-    const pauseMs = Math.min(unknownKeyMs * 2 ** this.#vainRefreshes, longestUnknownKeyMs);
+    const pauseMs = Math.min(unknownKeyMs * 2 ** this.#fruitlessRefreshes, longestUnknownKeyMs);
     const wait = this.#lastFetchAt + pauseMs - performance.now();
     if (wait > MAX_WAIT_MS || this.#waiting >= MAX_WAITING) throw this.#unavailable();
     this.#waiting++;
@@ -153,7 +152,7 @@ export class KeySet {
     if (waitMs > 0) await pause(waitMs);
     const { version } = this;
     await this.#refresh();
-    this.#vainRefreshes = this.version === version ? this.#vainRefreshes + 1 : 0;
+    this.#fruitlessRefreshes = this.version === version ? this.#fruitlessRefreshes + 1 : 0;
   }
 
   #refresh(): Promise<void> {
@@ -172,7 +171,8 @@ export class KeySet {
       if (text !== this.#fetched?.text) this.#version++;
       this.#fetched = { getKey, text };
       this.#age.confirmCurrentAt(startedAt);
-      if (this.#failure !== undefined) this.#logger.info('The key set of the token issuer is fetched again');
+      if (this.#failure !== undefined)
+        this.#logger.info('The key set of the token issuer is available again');
       this.#failure = undefined;
     } catch (error) {
       if (this.#failure === undefined && !this.#stopping.signal.aborted)
@@ -182,7 +182,7 @@ export class KeySet {
   }
 }
 
-/** KeySet reports once why; nobody else needs to. */
+/** Expected: KeySet itself logs the reason, once. */
 class KeySetUnavailable extends Error {
   readonly expected = true;
 

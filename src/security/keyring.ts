@@ -9,7 +9,7 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const ID = /^[A-Za-z0-9_-]{1,32}$/;
 
-/** What a sealed secret is bound to: it opens as nothing else. */
+/** What a sealed secret is bound to: it opens in no other context. */
 export type SealContext = ({ readonly apiKeyId: string } | { readonly webhookId: string }) & {
   readonly secretVersion: number;
 };
@@ -21,7 +21,7 @@ export class Keyring {
 
   /**
    * @param text `id:base64` entries separated by commas or white space, newest first; each key of 32 bytes
-   * @throws Error what is wrong with it, without the key itself
+   * @throws Error the message says what is wrong, without the key itself
    */
   constructor(text: string) {
     const keks = new Map<string, Buffer>();
@@ -37,7 +37,7 @@ export class Keyring {
         throw new Error(`master key ${id} is not base64`);
       }
       if (kek.length !== KEY_BYTES) throw new Error(`master key ${id} has ${kek.length} bytes instead of 32`);
-      if (keks.has(id)) throw new Error(`master key ${id} is there twice`);
+      if (keks.has(id)) throw new Error(`master key ${id} appears twice`);
       keks.set(id, kek);
     }
     const [newest] = keks.keys();
@@ -57,8 +57,8 @@ export class Keyring {
   }
 
   /**
-   * The secret; undefined if it cannot be opened: its KEK has been taken out of the keyring, it was
-   * sealed for something else or changed, or it has not the hash that it must have.
+   * Opens a sealed secret; undefined if its KEK is not in the keyring any more, it was sealed for another context
+   * or altered, or its hash is not the expected one.
    */
   open(sealedSecret: string, sealContext: SealContext, secretHash: string): string | undefined {
     const [format, kekId = '', nonce = '', body = ''] = sealedSecret.split('.');

@@ -2,6 +2,7 @@ import { errors, type JWTPayload, jwtVerify, SignJWT } from 'jose';
 import { LRUCache } from 'lru-cache';
 import { type Caller, type GrantsOf, isSubject } from '../domain/authorization.js';
 import { KeyledgerError } from '../domain/errors.js';
+import type { EpochMs } from '../domain/time.js';
 import { KeySet } from './key-set.js';
 
 /** Where bearer tokens come from: a shared secret (bytes), or the address of a key set (RFC 7517). */
@@ -12,7 +13,7 @@ export type TokenSource = {
 };
 
 /**
- * The caller that a bearer token (JWT, RFC 7519) proves; at once if the token is remembered.
+ * The caller that a bearer token (JWT, RFC 7519) proves; not a promise if the token is remembered.
  * @throws KeyledgerError UNAUTHENTICATED with a TokenRefused as its cause, or UNAVAILABLE if there is no key set
  */
 export type VerifyToken = (token: string) => Caller | Promise<Caller>;
@@ -30,7 +31,7 @@ export const TOKEN_FAULTS = [
 ] as const;
 export type TokenFault = (typeof TOKEN_FAULTS)[number];
 
-/** Why a token proves nothing. Its message holds nothing of the token. */
+/** Why a token is refused; the message quotes nothing of the token. */
 export class TokenRefused extends Error {
   readonly fault: TokenFault;
 
@@ -56,21 +57,21 @@ const KEY_SET_ALGORITHMS = [
   'Ed25519',
 ];
 
-/** How far the issuer's clock may be ahead of ours: for nbf, not for exp. */
+/** How far the issuer's clock may be ahead: for nbf, not for exp. */
 const LEEWAY_SECONDS = 5;
 const REMEMBERED_MS = 60_000;
 const REMEMBERED_TOKENS = 10_000;
 
-type Remembered = { readonly caller: Caller; readonly until: number; readonly keySetVersion: number };
+type Remembered = { readonly caller: Caller; readonly until: EpochMs; readonly keySetVersion: number };
 
 /**
- * A verified token is remembered for a minute, so that its signature is checked once: never past its expiry, and not
- * when the key set has changed.
+ * Remembers a verified token for a minute, so that its signature is checked once; never past its expiry or a
+ * change of the key set.
  */
 export function tokenVerifier(
   { key, issuer, audience }: Omit<TokenSource, 'key'> & { readonly key: Uint8Array | KeySet },
   grantsOf: GrantsOf,
-  clock: () => number,
+  clock: () => EpochMs,
 ): VerifyToken {
   const remembered = new LRUCache<string, Remembered>({ max: REMEMBERED_TOKENS });
   const keySetVersion = () => (key instanceof KeySet ? key.version : 0);
@@ -83,9 +84,9 @@ export function tokenVerifier(
 
   async function prove(token: string): Promise<Caller> {
     const { iss, sub, exp, ...rest } = await checkSignature(token);
-    // jose does not check their types: 1e999 is a number in JSON, and a subject that is no text makes events unreadable.
+    // jose does not check types: 1e999 is a number in JSON, and a subject that is not text makes events unreadable.
     if (!isSubject(iss) || !isSubject(sub) || exp === undefined || !Number.isFinite(exp))
-      throw refused(new TokenRefused('claims', 'iss, sub or exp is missing or of a wrong shape'));
+      throw refused(new TokenRefused('claims', 'iss, sub or exp is missing or malformed'));
     const expiresAt = exp * 1000;
     if (expiresAt <= clock()) throw refused(new TokenRefused('expired', 'The token has expired'));
     const caller = { issuer: iss, subject: sub, grants: grantsOf({ iss, sub, exp, ...rest }), expiresAt };
@@ -135,7 +136,7 @@ function faultOf(error: unknown): TokenFault {
   return 'malformed';
 }
 
-/** @param ttlSeconds how long the token is good for, from now on */
+/** @param ttlSeconds lifetime of the token from `now` */
 export function mintToken(
   { key, issuer, audience }: TokenSource & { readonly key: Uint8Array },
   {
@@ -144,7 +145,7 @@ export function mintToken(
     claim,
     ttlSeconds,
   }: { subject: string; grants: object; claim: string; ttlSeconds: number },
-  now: number,
+  now: EpochMs,
 ): Promise<string> {
   const seconds = Math.floor(now / 1000);
   return new SignJWT({ [claim]: grants })

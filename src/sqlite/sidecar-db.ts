@@ -4,10 +4,10 @@ import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import type { BaseLogger } from 'pino';
 
-/** While another process writes: about half a second, in which the event loop does not wait (SQLite itself would block it). */
+/** Retries for about half a second while another process writes, without blocking the event loop as SQLite would. */
 const MAX_BUSY_ATTEMPTS = 50;
 const BUSY_RETRY_MS = 20;
-/** After a failure. A database that was closed keeps its descriptors until its statements are collected as garbage. */
+/** Delay after a failure: a closed database keeps its descriptors until its statements are garbage-collected. */
 const REOPEN_DELAY_MS = 1000;
 
 /** Result codes, https://www.sqlite.org/rescode.html */
@@ -16,14 +16,14 @@ const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
 
 export type SidecarSchema<Statements> = {
-  /** Tells a file of ours from any other SQLite file: https://www.sqlite.org/pragma.html#pragma_application_id */
+  /** Distinguishes the file from other SQLite files: https://www.sqlite.org/pragma.html#pragma_application_id */
   readonly applicationId: number;
   readonly version: number;
-  /** What it holds, in words. */
+  /** The contents, for messages. */
   readonly what: string;
   /** https://www.sqlite.org/pragma.html#pragma_synchronous */
   readonly synchronous: 'OFF' | 'NORMAL';
-  /** Makes the tables, unless they are there. */
+  /** Creates the tables unless they exist. */
   readonly schema: string;
   readonly prepare: (db: DatabaseSyncInstance) => Statements;
 };
@@ -33,16 +33,16 @@ type Database<Statements> = { readonly db: DatabaseSyncInstance; readonly statem
 class ForeignFileError extends Error {}
 
 /**
- * What is kept beside the log, in a SQLite file that several processes may share, and that may be lost. It is opened,
- * and made if need be, at the first call, again if it was removed, and again after a failure, but not more
- * than once a second. A file that is broken or none of ours is moved to `<file>.broken`, over an earlier one, and begun anew.
+ * Data beside the log that may be lost, in a SQLite file that several processes may share. Opens the file, and
+ * creates it if needed, at the first call, after its removal, and after a failure, at most once a second. Moves a
+ * broken or foreign file to `<file>.broken`, over an earlier one, and creates a new one.
  */
 export class SidecarDb<Statements> {
   readonly #file: string;
   readonly #definition: SidecarSchema<Statements>;
   readonly #logger: BaseLogger;
   #database: Database<Statements> | undefined;
-  /** Of the file that was opened last: another process may have begun anew meanwhile. */
+  /** Of the file that was opened last: another process may have replaced it meanwhile. */
   #inode = 0;
   #failure: unknown;
   #reopenAt = 0;
@@ -54,7 +54,7 @@ export class SidecarDb<Statements> {
     this.#logger = logger;
   }
 
-  /** @throws Error the file is out of reach */
+  /** @throws Error the file is unavailable */
   async run<T>(work: (statements: Statements) => T): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -123,17 +123,16 @@ export class SidecarDb<Statements> {
     return statSync(this.#file, { throwIfNoEntry: false })?.ino === this.#inode;
   }
 
-  /** What belongs to it goes first: a new file must not find the journal of the broken one. */
-  #moveAside(why: Error): void {
+  /** Removes the WAL first: a new file must not find that of the broken one. */
+  #moveAside(cause: Error): void {
     if (!this.#isInPlace()) return;
     for (const suffix of ['-wal', '-shm']) rmSync(this.#file + suffix, { force: true });
     renameSync(this.#file, `${this.#file}.broken`);
-    const moved = `${this.#file} is broken: it was moved to ${this.#file}.broken`;
-    this.#logger.warn({ err: why }, `${moved}, and ${this.#definition.what} are kept anew`);
+    const moved = `${this.#file} is broken and was moved to ${this.#file}.broken`;
+    this.#logger.warn({ err: cause }, `${moved}; ${this.#definition.what} start empty`);
   }
 }
 
-/** Does all of it or nothing. */
 export function inTransaction<T>(db: DatabaseSyncInstance, work: () => T): T {
   db.exec('BEGIN IMMEDIATE');
   try {

@@ -26,9 +26,9 @@ export type IssuedKey = {
 };
 
 /**
- * Creates an API key. With an Idempotency-Key, its id is derived from (repository, caller, Idempotency-Key): the stream
- * starts once, and a repeat gets the first answer.
- * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleApiKeyCommand throws
+ * Creates an API key. With an Idempotency-Key, its id is derived from (repository, caller, Idempotency-Key): the
+ * stream starts once, and a repeat gets the first answer.
+ * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED; what handleApiKeyCommand throws
  */
 export async function createAiApiKey(
   context: IssueContext,

@@ -4,15 +4,15 @@ import { hashOf, isAccessKey, isSecret } from '../../security/credentials.js';
 import { handleApiKeyCommand } from '../aggregates.js';
 import type { CommandContext } from '../command-handler.js';
 
-/** Issuer of the actor that revokes a leaked key: anyone who holds its secret. */
+/** Issuer of the actor that revokes a leaked key: any holder of its secret. */
 const SECRET_HOLDER_ISSUER = 'keyledger:holder';
 
 type Credential = { readonly accessKey: string; readonly secret: string };
 
 /**
  * Deletes, as leaked, the API key whose valid secret the caller holds; any other credential changes nothing.
- * @param find the key of a credential, as of a position of the log: this instance may not have seen the key yet, or
- * the rotation that gave it this secret
+ * @param find the key of a credential, as of a position of the log: the instance may not have read the key yet, or
+ * the rotation that issued this secret
  * @returns a position of the log that holds the deletion; undefined for a malformed credential
  * @throws KeyledgerError BEHIND, and what handleApiKeyCommand throws
  */

@@ -9,7 +9,7 @@ type Conflict = Extract<BulkAppendResult, { appended: false }>;
 
 /**
  * Sends appends in batches, in order. Fills the next batch while one is written, and sends it once that one is done.
- * @param size appends in a batch at most
+ * @param size maximum number of appends in a batch
  * @throws what `send` and `appends` throw
  */
 export async function appendInBatches(

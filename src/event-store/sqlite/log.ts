@@ -20,13 +20,13 @@ import { SqliteReader } from './reader.js';
 import { type LogFile, openLogFile } from './schema.js';
 import type { EncodedAppend, WriterReply } from './writer.js';
 
-/** Appends that one transaction takes at most, so that a burst does not delay its first ones for long. */
+/** Maximum number of appends in a transaction, so that the first of a burst do not wait for all. */
 const GROUP_SIZE = 1024;
-/** How often the file is asked whether another process wrote to it, in milliseconds. */
+/** Interval of checks for commits of other processes. */
 const CHANGE_POLL_MS = 20;
-/** How often the file is looked after, in milliseconds. */
+/** Interval of checks that the file was not removed or replaced. */
 const FILE_CHECK_MS = 1000;
-/** What has waited so long for the groups before it is not written: behind a file that is locked, all fail together. */
+/** An append that queued longer is not written: while the file is locked, all fail together. */
 const QUEUE_TIMEOUT_MS = 3500;
 
 type Pending = {
@@ -38,7 +38,7 @@ type Pending = {
 
 /**
  * Opens a SQLite file as a log; other processes may have it open too.
- * @param onFatal called once if the disk failed in a way that leaves open what it holds: the process must end
+ * @param onFatal called once if the content of the disk is unknown or the file was removed: the process must end
  * @throws Error see openLogFile
  */
 export async function openSqliteLog(path: string, onFatal: (error: Error) => void): Promise<EventStore> {
@@ -164,7 +164,7 @@ class SqliteLog implements EventStore {
     this.#seenVersion = version;
   }
 
-  /** Undefined if the file cannot be read: then each subscriber finds out, and breaks, by itself. */
+  /** Undefined if the file cannot be read: each subscriber then fails by itself. */
   #readVersion(): number | undefined {
     try {
       return (this.#dataVersion.get() as { data_version: number }).data_version;
@@ -173,7 +173,7 @@ class SqliteLog implements EventStore {
     }
   }
 
-  /** Somebody may remove or replace the file while it is open: what is written then is in no file that is found again. */
+  /** Fails the log if the file was removed or replaced while open: what is written after that is lost. */
   #checkFileIdentity(file: string, inode: number): void {
     const found = statSync(file, { throwIfNoEntry: false });
     if (found?.ino === inode && found.size > 0) return;
@@ -188,10 +188,10 @@ class SqliteLog implements EventStore {
   /** Group commit: whatever arrives while one group is on its way to the disk is the next group. */
   #sendGroup(): void {
     if (this.#inFlight.length > 0 || this.#queue.length === 0) return;
-    const tooOld = performance.now() - QUEUE_TIMEOUT_MS;
-    const young = this.#queue.findIndex(({ since }) => since >= tooOld);
-    for (const { reject } of this.#queue.splice(0, young < 0 ? Number.POSITIVE_INFINITY : young)) {
-      reject(new KeyledgerError('UNAVAILABLE', { cause: new Error('The log did not take it in time') }));
+    const oldest = performance.now() - QUEUE_TIMEOUT_MS;
+    const first = this.#queue.findIndex(({ since }) => since >= oldest);
+    for (const { reject } of this.#queue.splice(0, first < 0 ? Number.POSITIVE_INFINITY : first)) {
+      reject(new KeyledgerError('UNAVAILABLE', { cause: new Error('The log did not write it in time') }));
     }
     this.#inFlight = this.#queue.splice(0, GROUP_SIZE);
     if (this.#inFlight.length === 0) return;
@@ -224,7 +224,7 @@ class SqliteLog implements EventStore {
     this.#sendGroup();
   }
 
-  /** After a failed fsync nobody knows what the disk holds, and the kernel does not say it twice. */
+  /** After a failed fsync it is unknown what the disk holds, and the kernel reports the failure only once. */
   #fail(error: Error): void {
     if (this.#failed) return;
     this.#failed = error;
@@ -234,9 +234,9 @@ class SqliteLog implements EventStore {
   }
 
   async #finish(): Promise<void> {
-    // A writer that dies meanwhile has settled what was in flight, like one that answers.
+    // A writer that dies settles what is in flight, like one that answers.
     while (this.#inFlight.length > 0) await once(this.#writer, 'message').catch(() => undefined);
-    // Not terminate(): a thread that is stopped inside of native code, as while it opens the file, aborts the process.
+    // Not terminate(): a thread that is stopped inside native code, as when it opens the file, aborts the process.
     this.#writer.postMessage('close');
     await this.#writerEnded;
     clearInterval(this.#poll);

@@ -13,8 +13,8 @@ import { assertLogFile, LogFileError, logIdIn } from './schema.js';
 const SQLITE_CANTOPEN = 14;
 
 /**
- * Is this file a copy that nobody is meant to write to? Its medium is read-only, or the file or its folder has no
- * permission to write for anybody. A log that others may write to, and this user may not, is none.
+ * True if no user may write to the file: its medium is read-only, or the file or its folder has no permission to
+ * write. A log that other users may write to is not a read-only copy.
  */
 export function isReadOnlyCopy(path: string): boolean {
   const file = resolve(path);
@@ -26,7 +26,7 @@ export function isReadOnlyCopy(path: string): boolean {
 
 const isWriteProtected = (path: string): boolean => (statSync(path).mode & 0o222) === 0;
 
-/** @throws what says nothing of the medium, such as too many open files */
+/** @throws errors that have nothing to do with the medium, such as too many open files */
 function refusesWriting(path: string, tryToWrite: () => void): boolean {
   try {
     tryToWrite();
@@ -41,8 +41,8 @@ function refusesWriting(path: string, tryToWrite: () => void): boolean {
 }
 
 /**
- * Opens a read-only copy of a log, which refuses every append. Nothing is written, to the copy or beside it.
- * @throws Error the file is no log, of a later release, or is not whole without what it cannot write
+ * Opens a read-only copy of a log, which refuses every append. Writes nothing, to the copy or beside it.
+ * @throws Error the file is not a log, of a later release, or incomplete without a WAL that cannot be read here
  */
 export function openReadOnlyCopy(path: string): EventStore {
   const file = resolve(path);
@@ -56,7 +56,7 @@ export function openReadOnlyCopy(path: string): EventStore {
   }
 }
 
-/** `immutable` reads without locks and without the WAL, which must hold nothing then: https://www.sqlite.org/uri.html */
+/** `immutable` reads without locks and without the WAL, which must be empty then: https://www.sqlite.org/uri.html */
 function openImmutable(file: string): DatabaseSyncInstance {
   const wal = statSync(`${file}-wal`, { throwIfNoEntry: false });
   if (!wal?.size && !existsSync(`${file}-shm`)) {
@@ -71,7 +71,7 @@ function openImmutable(file: string): DatabaseSyncInstance {
   } catch (error) {
     if ((error as { errcode?: number }).errcode !== SQLITE_CANTOPEN) throw error;
     throw new LogFileError(
-      `${file} is not whole: its last events are in ${file}-wal, which SQLite cannot read where it cannot write. Copy both to a folder that takes writes, or make the copy by sqlite3 ".backup"`,
+      `${file} is incomplete: its last events are in ${file}-wal, which SQLite cannot read where it cannot write. Copy both to a writable folder, or make the copy with sqlite3 ".backup"`,
     );
   }
 }

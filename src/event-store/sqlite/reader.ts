@@ -4,13 +4,13 @@ import type { EventBatch, RecordedEvent } from '../event-store.js';
 import { hex16, makePosition, type Position, placeIn } from '../position.js';
 import { isKeyledgerStream, partitionForeign } from '../streams.js';
 
-/** Events that one query reads, and so the longest stretch of work between two turns of the event loop. */
+/** Events per query, and so the longest work between two yields to the event loop. */
 const BATCH_SIZE = 512;
 
-/** The place of the log's own beginning, which no reader is given. */
+/** Place of the event that creates the log, which no reader gets. */
 const BEGINNING = 1;
 
-/** Reads the events of a log file that is open. */
+/** Reads the events of an open log file. */
 export class SqliteReader {
   readonly logId: string;
   readonly #selectStream: StatementSyncInstance;
@@ -106,7 +106,7 @@ type Row = {
   recorded_at: number;
 };
 
-/** The JSON value of a column; text that is no JSON stays text, which no schema takes. */
+/** The JSON value of a column; text that is not JSON stays text, which no schema accepts. */
 function parseJsonOrText(text: string): unknown {
   try {
     return JSON.parse(text);

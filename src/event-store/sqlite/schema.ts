@@ -4,11 +4,11 @@ import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
 
-/** 'KLog': tells a log of ours from any other SQLite file (https://www.sqlite.org/pragma.html#pragma_application_id). */
+/** 'KLog' marks a log of Keyledger: https://www.sqlite.org/pragma.html#pragma_application_id */
 const APPLICATION_ID = 0x4b4c6f67;
 const FILE_VERSION = 1;
 const BUSY_TIMEOUT_MS = 4000;
-/** SQLite does not wait by itself where that could be a deadlock: in the switch to WAL of a new file. */
+/** SQLite does not wait by itself where that could deadlock: when a new file switches to WAL. */
 const BUSY_RETRY_MS = 10;
 
 /** Result codes, https://www.sqlite.org/rescode.html */
@@ -16,16 +16,16 @@ export const SQLITE_BUSY = 5;
 const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
 const SQLITE_IOERR_WRITE = 778;
-/** The disk took a write only in part or not at all: no space, or a quota or size limit. */
+/** The disk wrote only a part or nothing: no space, or a quota or size limit. */
 export const DISK_FULL: readonly number[] = [SQLITE_FULL, SQLITE_IOERR_WRITE];
 
 export const extendedResultCode = (error: unknown): number => (error as { errcode?: number }).errcode ?? 0;
 const resultCode = (error: unknown): number => extendedResultCode(error) & 0xff;
 
-/** The log's first event, which no reader is given: it makes the log id. */
+/** Stream of the log's first event, which no reader gets; its id is the log id. */
 const LOG_STREAM = 'keyledger-log';
 
-/** f_type of statfs(2), see linux/magic.h: WAL needs shared memory, which these do not give. */
+/** f_type of statfs(2), see linux/magic.h: WAL needs shared memory, which these do not provide. */
 const NETWORK_FILE_SYSTEMS: Readonly<Record<number, string>> = {
   26985: 'NFS',
   20859: 'SMB',
@@ -41,8 +41,8 @@ const NETWORK_FILE_SYSTEMS: Readonly<Record<number, string>> = {
 export type LogFile = { readonly file: string; readonly db: DatabaseSyncInstance; readonly logId: string };
 
 /**
- * Opens the file of a log, and makes it if there is none. A file that is refused is left as it was.
- * @throws Error the file is no log, of a later release, or on a network file system
+ * Opens the file of a log, and creates it if there is none. Leaves a file that it refuses unchanged.
+ * @throws Error the file is not a log, of a later release, or on a network file system
  */
 export async function openLogFile(
   path: string,
@@ -92,7 +92,7 @@ function openOnce(file: string): LogFile {
 export const logIdIn = (db: DatabaseSyncInstance): string =>
   (db.prepare('SELECT id FROM events WHERE place = 1').get() as { id: string }).id;
 
-/** A connection as durable as it gets: an acknowledged COMMIT has been through fsync. */
+/** Opens a connection that acknowledges a COMMIT after fsync. */
 export function openDatabase(file: string): DatabaseSyncInstance {
   const db = new DatabaseSync(file);
   try {
@@ -105,14 +105,14 @@ export function openDatabase(file: string): DatabaseSyncInstance {
 }
 
 /**
- * Brings what a process wrote before it was killed onto the disk: SQLite recovers it from the page
- * cache, and no reader and no repeated append may be told of it while a power cut could take it back.
+ * Syncs what a killed process wrote: SQLite recovers it from the page cache, and no reader or repeated append may
+ * see it while a power cut could still undo it.
  */
 function syncWal(db: DatabaseSyncInstance): void {
   try {
     db.exec('PRAGMA wal_checkpoint(PASSIVE)');
   } catch (error) {
-    // A full disk leaves it in the WAL, which a checkpoint syncs before all else; reading goes on.
+    // A full disk leaves it in the WAL, which a checkpoint syncs first; readers continue.
     if (!DISK_FULL.includes(extendedResultCode(error))) throw error;
   }
 }
@@ -125,7 +125,7 @@ function migrate(db: DatabaseSyncInstance, file: string): void {
 const pragma = (db: DatabaseSyncInstance, name: string): number =>
   Object.values(db.prepare(`PRAGMA ${name}`).get() as object)[0] as number;
 
-/** @throws Error the open file is no log, or of a later release */
+/** @throws Error the open file is not a log, or of a later release */
 export function assertLogFile(db: DatabaseSyncInstance, file: string): void {
   if (pragma(db, 'application_id') !== APPLICATION_ID) throw notALogError(file);
   const version = pragma(db, 'user_version');

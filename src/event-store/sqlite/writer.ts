@@ -13,13 +13,13 @@ export type EncodedAppend = {
   readonly expectedRevision: ExpectedRevision;
   readonly events: readonly EncodedEvent[];
 };
-/** place of the append's last event, or the revision that stood in the way. */
+/** Place of the append's last event, or the revision that it conflicts with. */
 export type WriteOutcome =
   | { readonly revision: number; readonly place: number }
   | { readonly actualRevision: ExpectedRevision };
 export type WriterReply =
   | { readonly outcomes: readonly WriteOutcome[] }
-  /** Nothing of the group is in the log, or (unknown) it may be: then nothing more is written. */
+  /** Not done: the log holds nothing of the group. Unknown: it may hold the group, and nothing more is written. */
   | { readonly failure: string; readonly outcome: 'not done' | 'unknown' };
 
 if (!parentPort) throw new Error('This module is a worker thread');
@@ -63,7 +63,7 @@ function writeGroup(group: readonly EncodedAppend[]): WriterReply {
   }
 }
 
-/** What a repeat of an append answers: the first result, if the same ids stand at the same places. */
+/** The first result of a repeated append, if the stream holds the same ids at the same revisions. */
 function firstResult(
   stream: string,
   expectedRevision: ExpectedRevision,
@@ -80,9 +80,8 @@ function firstResult(
 }
 
 /**
- * Was the failed group written? No, if SQLite failed before its commit record was whole in the file.
- * After that (in fsync, or in growing the shared index that follows it) the record may come back
- * when the file is opened after a crash.
+ * Not done if SQLite failed before its commit record was complete in the file. After that (in fsync, or in growing
+ * the shared index that follows it) the record may reappear when the file is opened after a crash.
  */
 function rollBack(committing: boolean, error: unknown): 'not done' | 'unknown' {
   try {

@@ -58,6 +58,25 @@ const readyUsage = (url: string) => untilAvailable(openRedisLastUsedStore(url, '
 
 const whereServersCanBeStarted = redisSource === 'redis-server' ? describe : describe.skip;
 
+describe('the host of a URL', () => {
+  it.each([
+    'redis://127.0.0.2:PORT',
+    'redis://user:password@127.0.0.2:PORT/1',
+    'redis+sentinel://127.0.0.2:PORT/main',
+    'redis+cluster://127.0.0.2:PORT',
+  ])('%s is the one that is connected to', async (url) => {
+    const server = createServer().listen(0, '127.0.0.2');
+    await once(server, 'listening');
+    const connection = connectRedis(url.replace('PORT', String((server.address() as AddressInfo).port)));
+    const [socket] = await once(server, 'connection');
+    expect(socket.localAddress).toBe('127.0.0.2');
+    server.close();
+    socket.destroy();
+    await once(socket, 'close');
+    connection.disconnect();
+  });
+});
+
 whereServersCanBeStarted('a cluster of three', () => {
   let url: string;
   beforeAll(async () => {
@@ -113,24 +132,6 @@ whereServersCanBeStarted('at the start', () => {
   it('has nothing to say of a server that is set up well', async () => {
     expect(await warnings(['maxmemory-policy noeviction', 'appendonly yes'])).toEqual([]);
     expect(await warnings(['save 60 1'])).toEqual([]);
-  });
-});
-
-describe('the host of a URL', () => {
-  it.each([
-    'redis://127.0.0.2:PORT',
-    'redis://user:password@127.0.0.2:PORT/1',
-    'redis+sentinel://127.0.0.2:PORT/main',
-    'redis+cluster://127.0.0.2:PORT',
-  ])('%s is the one that is connected to', async (url) => {
-    const server = createServer().listen(0, '127.0.0.2');
-    await once(server, 'listening');
-    const connection = connectRedis(url.replace('PORT', String((server.address() as AddressInfo).port)));
-    const [socket] = await once(server, 'connection');
-    expect(socket.localAddress).toBe('127.0.0.2');
-    connection.disconnect();
-    socket.destroy();
-    server.close();
   });
 });
 

@@ -70,7 +70,7 @@ async function checkTimes(log: EventStore, events: readonly RecordedEvent[], lif
       const answer = await couldUse(log, key.answer.key, pointInTime);
       expect(answer).toMatchObject({
         couldUse: life.secrets.some(
-          (secret) => then.verify({ accessKey: key.answer.key, secret, sees: () => true }, time).valid,
+          (secret) => then.verify({ accessKey: key.answer.key, secret, canSee: () => true }, time).valid,
         ),
         status: status ?? 'not created',
         apiKeyId: key.answer.id,

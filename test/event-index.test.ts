@@ -86,9 +86,9 @@ describe('the journal', () => {
           eventIndex.add(recorded, repo);
         }
         expect(eventIndex.length).toBe(made.length);
-        const found = (sees: (one: Made) => boolean) =>
+        const found = (canSee: (one: Made) => boolean) =>
           made
-            .filter((one) => sees(one) && isMeant(one, query))
+            .filter((one) => canSee(one) && isMeant(one, query))
             .map(({ recorded: { stream, revision, type } }) => ({ stream, revision, type }))
             .reverse();
         expect([...eventIndex.ofRepository(repoId, query)]).toEqual(found((one) => one.repoId === repoId));
@@ -117,7 +117,7 @@ describe('the journal', () => {
     const stretches = fc.array(stretch, { minLength: 1, maxLength: 5 });
     const part = fc.double({ min: 0, max: 1, noNaN: true });
     const asked = fc.record({
-      sees: fc.constantFrom<string[]>(['a'], ['b'], ['a', 'b'], ['c'], []),
+      visible: fc.constantFrom<string[]>(['a'], ['b'], ['a', 'b'], ['c'], []),
       types: fc.constantFrom<string[] | undefined>(
         undefined,
         ['ApiKeyRenamed'],
@@ -132,7 +132,7 @@ describe('the journal', () => {
         stretches,
         asked,
         place,
-        (made, { sees, types, after: afterFraction, isBetween }, placeOf) => {
+        (made, { visible, types, after: afterFraction, isBetween }, placeOf) => {
           const eventIndex = new EventIndex();
           // Events take every other place only: a reader may resume at a place without an event.
           const at = (i: number) => makePosition(LOG, placeOf(2 * i + 2));
@@ -149,13 +149,16 @@ describe('the journal', () => {
             afterFraction === undefined ? undefined : isBetween || first === 0 ? between : at(first - 1);
           const found = events.findIndex(
             ({ repoId, type }, i) =>
-              i >= first && repoId !== undefined && sees.includes(repoId) && (types?.includes(type) ?? true),
+              i >= first &&
+              repoId !== undefined &&
+              visible.includes(repoId) &&
+              (types?.includes(type) ?? true),
           );
           const next = found < 0 ? events.length : found;
           const expected = next - first < 500 ? undefined : at(next - 1);
           const skipped = eventIndex.skipTo(
             after,
-            (repoId) => sees.includes(repoId),
+            (repoId) => visible.includes(repoId),
             types && new Set(types),
           );
           expect(skipped).toBe(expected);

@@ -9,7 +9,7 @@ import {
   EventStream,
   formatMessage,
   type HeartbeatSource,
-  type StreamPage,
+  type StreamBatch,
 } from '../src/http/sse/event-stream.js';
 import { eventually } from './support/assertions/eventually.js';
 import { readStream } from './support/http/event-stream.js';
@@ -53,7 +53,7 @@ async function stalledReader(): Promise<Socket> {
   return socket;
 }
 
-const page = (place: number, texts: readonly string[] = [], caughtUp = true): StreamPage => ({
+const batch = (place: number, texts: readonly string[] = [], caughtUp = true): StreamBatch => ({
   messages: texts.map((data) => formatMessage({ id: String(place), data: JSON.stringify({ data }) })),
   position: String(place) as Position,
   caughtUp,
@@ -61,14 +61,14 @@ const page = (place: number, texts: readonly string[] = [], caughtUp = true): St
 
 describe('an event stream', () => {
   it('marks where the reader is: at once, when it has caught up, and then with each heartbeat', async () => {
-    async function* pages() {
-      yield page(1, [], false);
-      yield page(2, ['a'], true);
-      yield page(3);
-      yield page(4);
+    async function* batches() {
+      yield batch(1, [], false);
+      yield batch(2, ['a'], true);
+      yield batch(3);
+      yield batch(4);
       throw new KeyledgerError('BEHIND');
     }
-    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(pages(), marks(0, 7)));
+    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(batches(), marks(0, 7)));
     const { messages, ended } = await readStream(url, 'x');
     await ended;
     expect(messages.map(({ event, id, data }) => [event, id, data['staleness']])).toEqual([
@@ -82,12 +82,12 @@ describe('an event stream', () => {
   });
 
   it('marks no more than it must between heartbeats', async () => {
-    async function* pages() {
-      for (let place = 1; place < 100; place++) yield page(place, [], place > 50);
+    async function* batches() {
+      for (let place = 1; place < 100; place++) yield batch(place, [], place > 50);
     }
     const url = await serve(async (reply) => {
       const stream = new EventStream(reply, HOUR_MS, never);
-      await stream.follow(pages(), marks(HOUR_MS));
+      await stream.follow(batches(), marks(HOUR_MS));
       stream.end(new KeyledgerError('BEHIND'));
     });
     const { messages, ended } = await readStream(url, 'x');
@@ -104,7 +104,7 @@ describe('an event stream', () => {
     async function* endless(signal: AbortSignal) {
       while (!signal.aborted) {
         requestedBytes += 100_000;
-        yield page(requestedBytes, ['x'.repeat(100_000)]);
+        yield batch(requestedBytes, ['x'.repeat(100_000)]);
       }
     }
     let over: Promise<unknown> | undefined;
@@ -135,11 +135,11 @@ describe('an event stream', () => {
   });
 
   it('ends with UNAVAILABLE when the log breaks, and does not say more', async () => {
-    async function* pages() {
-      yield page(1);
+    async function* batches() {
+      yield batch(1);
       throw new Error('disk /dev/sda1 is gone');
     }
-    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(pages(), marks(0)));
+    const url = await serve((reply) => new EventStream(reply, HOUR_MS, never).follow(batches(), marks(0)));
     const { messages, ended } = await readStream(url, 'x');
     await ended;
     expect(messages.at(-1)).toMatchObject({ event: 'end', data: { code: 'UNAVAILABLE' } });
@@ -158,14 +158,14 @@ describe('an event stream', () => {
         if (when === 'before it begins') await once(reply.raw, 'close');
         const made = new EventStream(reply, HOUR_MS, never);
         stream = made;
-        async function* pages() {
+        async function* batches() {
           for (;;) {
             if (made.signal.aborted) askedAfterwards++;
-            yield page(1, ['a']);
+            yield batch(1, ['a']);
             await setImmediate();
           }
         }
-        await made.follow(pages(), marks(0));
+        await made.follow(batches(), marks(0));
         over = true;
       });
       const reader = await stalledReader();

@@ -70,7 +70,7 @@ const list = async (one: Projector, atLeast?: Position) => {
   return page?.items.map(({ name }) => name);
 };
 const verify = (one: Projector, accessKey: string, secret: string) =>
-  one.apiKeyIndex.verify({ accessKey, secret, sees: () => true }, Date.now());
+  one.apiKeyIndex.verify({ accessKey, secret, canSee: () => true }, Date.now());
 const caughtUp = async (one = projector) =>
   expect(await one.readModelProgress.waitFor(await log.end())).toBe(true);
 
@@ -245,7 +245,7 @@ describe('a read model that is not in this process', () => {
     };
     const next = startProjector(log, slow);
     const a = await create('a');
-    const question = { accessKey: a.key, secret: a.secret, sees: () => true };
+    const question = { accessKey: a.key, secret: a.secret, canSee: () => true };
     await eventually(() => next.status.verify.ok && next.indexProgress.hasReached(a.position));
     expect(await readsOf.get(next)?.verify(question)).toMatchObject({ result: { valid: true } });
     expect(next.status.ready).toEqual({ ok: false, reason: 'The read model is being built' });
@@ -334,7 +334,7 @@ describe('staleness', () => {
 });
 
 describe('verification', () => {
-  const question = (key: string, secret: string) => ({ accessKey: key, secret, sees: () => true });
+  const question = (key: string, secret: string) => ({ accessKey: key, secret, canSee: () => true });
   const readsFrom = (source: EventStore, clock: () => number, maxStaleness: number) => {
     const next = new Projector(source, readModel, logger, clock, logFailed);
     next.start();
@@ -441,7 +441,7 @@ describe('a log that breaks', () => {
         expect.objectContaining({ message: 'The log was restored from an older copy' }),
       ]);
       const queries = readsOf.get(next) as Queries;
-      await expect(queries.verify({ accessKey: key, secret, sees: () => true })).rejects.toThrow(
+      await expect(queries.verify({ accessKey: key, secret, canSee: () => true })).rejects.toThrow(
         'The log was restored from an older copy',
       );
       await expect(list(next)).rejects.toMatchObject({ code: 'UNAVAILABLE' });

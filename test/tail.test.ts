@@ -54,7 +54,7 @@ async function all(): Promise<RecordedEvent[]> {
 }
 
 type From = { readonly part: number } | 'start' | 'end';
-type Plan = { readonly from: From; readonly sees: readonly string[]; readonly turns: number };
+type Plan = { readonly from: From; readonly visible: readonly string[]; readonly turns: number };
 const from: fc.Arbitrary<From> = fc.oneof(
   fc.constantFrom('start' as const, 'end' as const),
   fc.double({ min: 0, max: 1, noNaN: true }).map((part) => ({ part })),
@@ -62,7 +62,7 @@ const from: fc.Arbitrary<From> = fc.oneof(
 const plans: fc.Arbitrary<Plan[]> = fc.array(
   fc.record({
     from,
-    sees: fc.constantFrom<string[]>(['a', 'b'], ['a'], ['b'], []),
+    visible: fc.constantFrom<string[]>(['a', 'b'], ['a'], ['b'], []),
     /** Turns of the event loop that the reader spends on a batch. */
     turns: fc.constantFrom(0, 0, 1, 20),
   }),
@@ -77,9 +77,9 @@ function beginning(plan: From, events: readonly RecordedEvent[]) {
 }
 
 /** Reads as planned until aborted. */
-function reader({ sees, turns }: Plan, after: Position | undefined, signal: AbortSignal) {
+function reader({ visible, turns }: Plan, after: Position | undefined, signal: AbortSignal) {
   const state = { received: [] as string[], reached: after ?? '' };
-  const query = { after, sees: (repoId: string) => sees.includes(repoId), types: undefined };
+  const query = { after, canSee: (repoId: string) => visible.includes(repoId), types: undefined };
   const done = (async () => {
     for await (const { events, position } of readFeed(projector, query, signal)) {
       state.received.push(...events.map(({ event }) => event.id));
@@ -111,7 +111,7 @@ describe('the tail', () => {
           await done;
           const wanted = events
             .slice(skipped)
-            .filter(({ data }) => plan.sees.includes((data as { repoId: string }).repoId));
+            .filter(({ data }) => plan.visible.includes((data as { repoId: string }).repoId));
           expect(state.received).toEqual(wanted.map(({ id }) => id));
         }
         expect(projector.tail.waiting).toBe(0);
@@ -123,7 +123,7 @@ describe('the tail', () => {
   it('keeps nothing of a reader that has stopped, while it waited or in the middle', async () => {
     const stop = new AbortController();
     const end = await log.end();
-    const plan: Plan = { from: 'end', sees: ['a'], turns: 0 };
+    const plan: Plan = { from: 'end', visible: ['a'], turns: 0 };
     const waiting = Array.from({ length: 10 }, () => reader(plan, end, stop.signal));
     await eventually(() => projector.tail.waiting === 10);
     stop.abort();
@@ -172,7 +172,7 @@ describe('the tail', () => {
 
   it('wakes nobody for what happens in other repositories, and yet moves everybody on', async () => {
     const { signal } = new AbortController();
-    const interest = { skipTo: () => undefined, sees: (repoId: string) => repoId === 'mine' };
+    const interest = { skipTo: () => undefined, canSee: (repoId: string) => repoId === 'mine' };
     const tail = new Tail(log);
     const events = await all();
     const take = (from: number, repoId: string) => {
@@ -225,7 +225,7 @@ describe('the tail', () => {
   it('passes over at once what is far and not for the reader', async () => {
     const stop = new AbortController();
     const { received, reached } = { received: [] as string[], reached: [] as Position[] };
-    const query = { after: undefined, sees: (repoId: string) => repoId === 'b', types: undefined };
+    const query = { after: undefined, canSee: (repoId: string) => repoId === 'b', types: undefined };
     const end = await log.end();
     for await (const { events, position } of readFeed(projector, query, stop.signal)) {
       received.push(...events.map(({ event }) => event.id));

@@ -102,19 +102,19 @@ const cases: [what: string, url: () => Promise<string>, reason: RegExp][] = [
     /nosuch\.invalid:2113 has a name that does not resolve/,
   ],
   [
-    'that speaks no TLS',
+    'that does not speak TLS',
     async () => `esdb://127.0.0.1:${await listening(createHttp2Server())}`,
-    /speaks no TLS: add \?tls=false to the URL/,
+    /does not speak TLS: add \?tls=false to the URL/,
   ],
   [
     'that speaks only TLS',
     async () => `esdb://127.0.0.1:${await listening(createSecureServer(certificate()))}?tls=false`,
-    /speaks only TLS: take tls=false out of the URL/,
+    /accepts only TLS: remove tls=false from the URL/,
   ],
   [
-    'that takes connections and says nothing',
+    'that accepts connections and never answers',
     async () => `esdb://127.0.0.1:${await listening(createServer())}?tls=false`,
-    /takes connections, but does not answer/,
+    /accepts connections, but does not answer/,
   ],
 ];
 

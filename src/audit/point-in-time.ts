@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { KeyledgerError } from '../domain/errors.js';
+import type { EpochMs } from '../domain/time.js';
 import { type DecodedApiKeyEvent, decodeAny, decodeApiKeyEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { firstRecordedAt } from '../event-store/peek-event.js';
@@ -7,40 +8,32 @@ import { isPosition, type Position, parsePosition } from '../event-store/positio
 
 /** A time or a position in the past: what had happened by then, or what the log held up to there. */
 export type PointInTime = {
-  /**
-   * Epoch milliseconds: expiry is evaluated at this time, and events count up to it if there is no position.
-   */
-  readonly time: number;
+  /** Expiry is evaluated at this time; without a position, events count up to it. */
+  readonly time: EpochMs;
   readonly position?: Position | undefined;
-  /** When the caller asked (epoch milliseconds): later events were dated by a clock that was ahead. */
-  readonly askedAt?: number | undefined;
+  /** Time of the request: later events were dated by a clock that was ahead. */
+  readonly askedAt?: EpochMs | undefined;
 };
 
-/**
- * Milliseconds before now that still count as now: a caller reads its clock shortly before the service
- * answers.
- */
+/** Times this shortly before now count as now: a caller reads its clock before the service answers. */
 const NOW_MS = 5000;
 
 const Time = z.iso.datetime({ offset: true });
 
 /**
  * Parses a time (RFC 3339 with its offset) or a position. The time of a position is that of its event.
- * @param now epoch milliseconds: what follows is not yet known
+ * @param now later times are not known yet
  * @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE
  */
-export async function parsePointInTime(text: string, log: EventStore, now: number): Promise<PointInTime> {
+export async function parsePointInTime(text: string, log: EventStore, now: EpochMs): Promise<PointInTime> {
   const time = parseTime(text);
   if (time === undefined) return pointInTimeAtPosition(text, log, now);
   if (time > now) throw invalid('The point in time must not be in the future');
   return { time, askedAt: now };
 }
 
-/**
- * Parses a time from outside (RFC 3339 with its offset) into epoch milliseconds; undefined if it is not a
- * time.
- */
-export function parseTime(text: string): number | undefined {
+/** Parses a time from outside (RFC 3339 with its offset); undefined if it is not a time. */
+export function parseTime(text: string): EpochMs | undefined {
   // In a query string a bare + is a space, and no time contains one.
   const time = Time.safeParse(text.replace(/ (?=\d\d:\d\d$)/, '+').toUpperCase()).data;
   return time === undefined ? undefined : Date.parse(time);
@@ -50,15 +43,14 @@ export function parseTime(text: string): number | undefined {
 export const formatPointInTime = ({ time, position }: PointInTime): string =>
   position ?? new Date(time).toISOString();
 
-async function pointInTimeAtPosition(text: string, log: EventStore, now: number): Promise<PointInTime> {
+async function pointInTimeAtPosition(text: string, log: EventStore, now: EpochMs): Promise<PointInTime> {
   if (!isPosition(text)) throw invalid(POINT_IN_TIME_RULE);
   const position = parsePosition(text, log.logId);
   const recorded = await log.eventAt(position);
-  if (recorded)
-    return {
-      time: Math.min(Date.parse(decodeAny(recorded).event.occurredAt), now),
-      position: recorded.position,
-    };
+  if (recorded) {
+    const occurredAt = Date.parse(decodeAny(recorded).event.occurredAt);
+    return { time: Math.min(occurredAt, now), position: recorded.position };
+  }
   if (await isBeginning(log, position)) return { time: 0, position };
   throw invalid('The log holds no event at this position');
 }
@@ -68,7 +60,7 @@ const POINT_IN_TIME_RULE =
 
 const invalid = (message: string) => new KeyledgerError('INVALID_INPUT', { message });
 
-/** Does a position, at which there is no event, lie before the first one? */
+/** Whether a position without an event is before the first event. */
 async function isBeginning(log: EventStore, position: Position): Promise<boolean> {
   for await (const first of log.readAll()) return position < first.position;
   return position <= (await log.end());

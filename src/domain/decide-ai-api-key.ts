@@ -10,7 +10,7 @@ import {
   type UpdateAiApiKey,
 } from './ai-api-key.js';
 import { KeyledgerError } from './errors.js';
-import { assertReplayable, type Idempotency, type IdempotencyRecord } from './idempotency.js';
+import { isReplay, overlapEnd } from './idempotency.js';
 
 /**
  * Decides which events a command causes; none if it changes nothing.
@@ -58,9 +58,8 @@ function decideCreate({ type: _, ...data }: CreateAiApiKey, state: ApiKeyState, 
     return [{ type: 'ApiKeyCreated', data }];
   }
   if (state.status === 'unavailable') throw quarantinedError(state);
-  const first = findIdempotencyRecord(data.idempotency, state);
-  if (!data.idempotency || first?.secretVersion !== 1) throw new KeyledgerError('CONFLICT');
-  assertReplayable(data.idempotency, first, { ...state, id: state.apiKeyId }, now);
+  if (!isReplay(data.idempotency, { ...state, id: state.apiKeyId }, now))
+    throw new KeyledgerError('CONFLICT');
   return [];
 }
 
@@ -81,21 +80,10 @@ function decideUpdate(command: UpdateAiApiKey, key: AiApiKey, now: string): ApiK
 
 function decideRotate(command: RotateAiApiKey, key: AiApiKey, now: string): ApiKeyEvent[] {
   const { type: _, overlapSeconds, ...data } = command;
-  const first = findIdempotencyRecord(command.idempotency, key);
-  if (command.idempotency && first) {
-    assertReplayable(command.idempotency, first, { ...key, id: key.apiKeyId }, now);
-    return [];
-  }
-  const overlapEndsAt =
-    overlapSeconds > 0 ? new Date(Date.parse(now) + overlapSeconds * 1000).toISOString() : null;
+  if (isReplay(command.idempotency, { ...key, id: key.apiKeyId }, now)) return [];
+  const overlapEndsAt = overlapEnd(now, overlapSeconds);
   return [{ type: 'ApiKeySecretRotated', data: { ...data, overlapEndsAt } }];
 }
-
-const findIdempotencyRecord = (
-  idempotency: Idempotency | undefined,
-  { idempotencyRecords }: AiApiKey,
-): IdempotencyRecord | undefined =>
-  idempotencyRecords.find(({ keyHash }) => keyHash === idempotency?.keyHash);
 
 function assertFutureExpiry(expiresAt: string | null, now: string): void {
   if (expiresAt !== null && Date.parse(expiresAt) <= Date.parse(now)) {

@@ -1,5 +1,5 @@
 import { KeyledgerError } from './errors.js';
-import { assertReplayable, type Idempotency, type IdempotencyRecord } from './idempotency.js';
+import { isReplay, overlapEnd } from './idempotency.js';
 import type {
   ChangeWebhook,
   RegisterWebhook,
@@ -55,35 +55,21 @@ function decideRegister(
 ): WebhookEvent[] {
   if (!state) return [{ type: 'WebhookRegistered', data }];
   if (state.status === 'unavailable') throw quarantinedError(state);
-  const first = findIdempotencyRecord(data.idempotency, state);
-  if (!data.idempotency || first?.secretVersion !== 1) throw new KeyledgerError('CONFLICT');
-  assertReplayable(data.idempotency, first, replayStateOf(state), now);
+  if (!isReplay(data.idempotency, replayStateOf(state), now)) throw new KeyledgerError('CONFLICT');
   return [];
 }
 
 function decideRotate(command: RotateWebhookSecret, webhook: Webhook, now: string): WebhookEvent[] {
   const { type: _, overlapSeconds, ...data } = command;
-  const first = findIdempotencyRecord(command.idempotency, webhook);
-  if (command.idempotency && first) {
-    assertReplayable(command.idempotency, first, replayStateOf(webhook), now);
-    return [];
-  }
-  const overlapEndsAt =
-    overlapSeconds > 0 ? new Date(Date.parse(now) + overlapSeconds * 1000).toISOString() : null;
+  if (isReplay(command.idempotency, replayStateOf(webhook), now)) return [];
+  const overlapEndsAt = overlapEnd(now, overlapSeconds);
   return [{ type: 'WebhookSecretRotated', data: { ...data, overlapEndsAt } }];
 }
 
-const findIdempotencyRecord = (
-  idempotency: Idempotency | undefined,
-  { idempotencyRecords }: Webhook,
-): IdempotencyRecord | undefined =>
-  idempotencyRecords.find(({ keyHash }) => keyHash === idempotency?.keyHash);
-
 /** A signing secret grants no access, so a repeated request gets that of a paused webhook, too. */
-const replayStateOf = ({ webhookId: id, status, secretVersion }: Webhook) => ({
-  id,
-  status,
-  secretVersion,
+const replayStateOf = (webhook: Webhook) => ({
+  ...webhook,
+  id: webhook.webhookId,
   secretReplayable: true,
   expiresAt: null,
 });

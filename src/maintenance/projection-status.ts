@@ -1,3 +1,4 @@
+import type { EpochMs } from '../domain/time.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { apiKeyIdOf } from '../event-store/streams.js';
@@ -23,15 +24,12 @@ export type ProjectionStatus = {
   readonly quarantined: readonly Quarantined[];
 };
 
-/**
- * Status of the read model in Redis.
- * @param now epoch milliseconds
- */
+/** Status of the read model in Redis. */
 export async function projectionStatus(
   log: EventStore,
   redis: Connection,
   prefix: string,
-  now: number,
+  now: EpochMs,
 ): Promise<ProjectionStatus> {
   const generations: Record<string, number> = {};
   const others = new Set<string>();
@@ -65,7 +63,7 @@ export async function projectionStatus(
   };
 }
 
-async function lagBehind(log: EventStore, position: Position | undefined, now: number) {
+async function lagBehind(log: EventStore, position: Position | undefined, now: EpochMs) {
   let events = 0;
   let seconds = 0;
   for await (const { stream, recordedAt } of log.readAll(position)) {

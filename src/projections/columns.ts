@@ -1,4 +1,4 @@
-/** Many numbers or words in little memory. */
+/** Many numbers or strings in little memory. */
 
 const FIRST_SIZE = 16;
 
@@ -29,24 +29,24 @@ export class Column {
   }
 }
 
-/** Words that come again and again, each kept once under a number from 0 on. */
+/** Interns strings that repeat: each is kept once and has a number, from 0 on. */
 export class StringDictionary {
   readonly #numbers = new Map<string, number>();
-  readonly #words: string[] = [];
+  readonly #strings: string[] = [];
 
-  intern(word: string): number {
-    const known = this.#numbers.get(word);
+  intern(text: string): number {
+    const known = this.#numbers.get(text);
     if (known !== undefined) return known;
-    this.#numbers.set(word, this.#words.length);
-    return this.#words.push(word) - 1;
+    this.#numbers.set(text, this.#strings.length);
+    return this.#strings.push(text) - 1;
   }
 
-  /** Undefined if the word was never numbered. */
-  find(word: string): number | undefined {
-    return this.#numbers.get(word);
+  /** Undefined if the string has no number. */
+  find(text: string): number | undefined {
+    return this.#numbers.get(text);
   }
 
   at(number: number): string {
-    return this.#words[number] as string;
+    return this.#strings[number] as string;
   }
 }

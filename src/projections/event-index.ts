@@ -1,43 +1,44 @@
 import { apiKeyStream } from '../domain/ai-api-key.js';
+import type { EpochMs } from '../domain/time.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import { occurredAtOf, peekEvent } from '../event-store/peek-event.js';
 import { type Position, positionFromNumbers, positionNumbers } from '../event-store/position.js';
 import { apiKeyIdOf } from '../event-store/streams.js';
 import { Column, StringDictionary } from './columns.js';
 
-/** Where an event is, and what it is. */
+/** Stream, revision and type of an event. */
 export type EventRef = { readonly stream: string; readonly revision: number; readonly type: string };
 
-/** A place in the log, or a moment (milliseconds since 1970). */
-export type RangeBound = { readonly position: Position } | { readonly time: number };
+/** A bound of a range of events, by position or by time. */
+export type RangeBound = { readonly position: Position } | { readonly time: EpochMs };
 
-/** Which events are meant; all of them where nothing is said. */
+/** Selects events; an undefined field selects all. */
 export type EventFilter = {
   readonly types?: ReadonlySet<string> | undefined;
-  /** Of the actor. */
+  /** Subject of the actor. */
   readonly subject?: string | undefined;
   readonly apiKeyId?: string | undefined;
-  /** What comes behind this position, or occurred at this moment or later. */
+  /** Events after this position, or that occurred at this time or later. */
   readonly from?: RangeBound | undefined;
-  /** Up to and with the event at this position, or what occurred at this moment. */
+  /** Events up to and including this position, or that occurred at this time or earlier. */
   readonly to?: RangeBound | undefined;
-  /** Only what comes before this position. */
+  /** Events before this position. */
   readonly before?: Position | undefined;
-  /** Not those of these numbers. */
+  /** Event numbers to leave out. */
   readonly except?: ReadonlySet<number> | undefined;
 };
 
 /** The number of an event: the first 52 bits of its id, which a copy of the log keeps. */
 export const eventNumber = (id: string): number => Number.parseInt(id.replaceAll('-', '').slice(0, 13), 16);
 
-/** No word: what cannot be told of an event. */
+/** Stands for a value that an event does not have. */
 const NONE = '';
-/** So many events in a row are worth not reading them. */
+/** A skip over fewer events costs more than reading them. */
 const MIN_SKIP = 500;
 
 /**
- * Of each event of the log where it is, when it occurred, who caused it and which repository and key it is about, in
- * some 90 bytes: so that a page of a repository's history, or their number, is found without reading the log.
+ * Holds position, time, actor, repository and key of each event of the log, in about 90 bytes, so that a page of a
+ * repository's history, or the number of its events, is found without reading the log.
  */
 export class EventIndex {
   readonly #high = new Column(Float64Array);
@@ -59,8 +60,8 @@ export class EventIndex {
   #last: Position | undefined;
 
   /**
-   * Takes one event in; one that is here already, not again.
-   * @param repoId the one of the key that the event is about; undefined if it is about none
+   * Adds an event, once.
+   * @param repoId repository of the key that the event is about; undefined for none
    */
   add(recorded: RecordedEvent, repoId: string | undefined): void {
     const { position, stream, revision, type } = recorded;
@@ -89,7 +90,7 @@ export class EventIndex {
     return this.#at.length;
   }
 
-  /** Those of one repository, newest first. */
+  /** Events of one repository, newest first. */
   *ofRepository(repoId: string, query: EventFilter): Iterable<EventRef> {
     const numbers = this.#ofRepo[this.#repos.find(repoId) ?? -1];
     const matches = this.#matcher(query);
@@ -99,32 +100,34 @@ export class EventIndex {
     }
   }
 
-  /** Those of all repositories that the caller sees, newest first. */
-  *ofRepositories(sees: (repoId: string) => boolean, query: EventFilter): Iterable<EventRef> {
-    const seen = this.#ofRepo.map((_, repo) => this.#repos.at(repo) !== NONE && sees(this.#repos.at(repo)));
+  /** Events of all repositories that the caller can see, newest first. */
+  *ofRepositories(canSee: (repoId: string) => boolean, query: EventFilter): Iterable<EventRef> {
+    const visible = this.#ofRepo.map(
+      (_, repo) => this.#repos.at(repo) !== NONE && canSee(this.#repos.at(repo)),
+    );
     const matches = this.#matcher(query);
     for (let number = this.length - 1; number >= 0; number--) {
-      if (seen[this.#repo.at(number)] && matches(number)) yield this.#ref(number);
+      if (visible[this.#repo.at(number)] && matches(number)) yield this.#ref(number);
     }
   }
 
   /**
-   * The last of the events behind a position that the caller does not want, where they are many in a row; undefined
-   * if it is not far to the next one that is wanted.
+   * Position of the last event before the next one that the caller selects, if many events lie between; undefined if
+   * few do.
    * @param types undefined: all
    */
   skipTo(
     after: Position | undefined,
-    sees: (repoId: string) => boolean,
+    canSee: (repoId: string) => boolean,
     types: ReadonlySet<string> | undefined,
   ): Position | undefined {
-    const seen: boolean[] = [];
-    const isSeen = (repo: number) =>
-      (seen[repo] ??= this.#repos.at(repo) !== NONE && sees(this.#repos.at(repo)));
+    const visible: boolean[] = [];
+    const isVisible = (repo: number) =>
+      (visible[repo] ??= this.#repos.at(repo) !== NONE && canSee(this.#repos.at(repo)));
     const matches = this.#matcher({ types });
     const first = this.#firstAfter(after);
     let next = first;
-    while (next < this.length && !(isSeen(this.#repo.at(next)) && matches(next))) next++;
+    while (next < this.length && !(isVisible(this.#repo.at(next)) && matches(next))) next++;
     return next - first < MIN_SKIP ? undefined : this.#positionOf(next - 1);
   }
 

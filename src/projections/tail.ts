@@ -13,7 +13,7 @@ export type TailFilter = {
   /** Where a reader may continue without reading events that are not for it; undefined if it should read on. */
   readonly skipTo: (after: Position | undefined) => Position | undefined;
   /** Events of other repositories do not wake the reader. */
-  readonly sees: (repoId: string) => boolean;
+  readonly canSee: (repoId: string) => boolean;
 };
 
 type TailReader = {
@@ -64,7 +64,7 @@ export class Tail {
       this.#recentFrom = oldest.position;
     }
     const concerned = [...this.#waiting].filter((reader) => {
-      if (!reader.filter || seesAny(reader.filter, repoIds)) return true;
+      if (!reader.filter || canSeeAny(reader.filter, repoIds)) return true;
       if (reader.position === undefined || batch.position > reader.position) reader.position = batch.position;
       return false;
     });
@@ -192,7 +192,7 @@ export class Tail {
   }
 }
 
-function seesAny({ sees }: TailFilter, repoIds: ReadonlySet<string>): boolean {
-  for (const repoId of repoIds) if (sees(repoId)) return true;
+function canSeeAny({ canSee }: TailFilter, repoIds: ReadonlySet<string>): boolean {
+  for (const repoId of repoIds) if (canSee(repoId)) return true;
   return false;
 }

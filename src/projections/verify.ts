@@ -14,7 +14,7 @@ export type VerifyRequest = {
   readonly secret: string;
   readonly repoId?: string | undefined;
   readonly aiType?: AiType | undefined;
-  readonly sees: (repoId: string) => boolean;
+  readonly canSee: (repoId: string) => boolean;
 };
 
 /** Why a credential is not valid, in order of precedence. */
@@ -38,10 +38,10 @@ export type VerifyResult<Key> =
 /** @param key the key with the access key of the request, if there is one */
 export function verifyCredential<Key extends Verifiable>(
   key: Key | undefined,
-  { accessKey, secret, repoId, aiType, sees }: VerifyRequest,
+  { accessKey, secret, repoId, aiType, canSee }: VerifyRequest,
   now: EpochMs,
 ): VerifyResult<Key> {
-  const isVisible = key !== undefined && sees(key.repoId);
+  const isVisible = key !== undefined && canSee(key.repoId);
   if (!isVisible || !hasHash(secret, secretHashesAt(key, now))) {
     // Checksums matter only here: those of a valid credential are right.
     if (!isAccessKey(accessKey) || !isSecret(secret)) return invalid('MALFORMED');

@@ -12,7 +12,7 @@ const ONLY_BY_NAME: readonly string[] = ['AuditAccessed'];
 export type FeedQuery = {
   /** Events after this position; undefined: from the log's first event on. */
   readonly after: Position | undefined;
-  readonly sees: (repoId: string) => boolean;
+  readonly canSee: (repoId: string) => boolean;
   /** Undefined: every type except those of ONLY_BY_NAME. */
   readonly types: ReadonlySet<string> | undefined;
 };
@@ -25,29 +25,29 @@ export type FeedEvent = {
 };
 
 /** The next events for a reader, and how far in the log it is then, past events that are not for it. */
-export type FeedPage = Pick<EventBatch, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
+export type FeedBatch = Pick<EventBatch, 'position' | 'caughtUp'> & { readonly events: readonly FeedEvent[] };
 
 /** Readers that receive the same event share one conversion. */
 const feedEventCache = new WeakMap<RecordedEvent, FeedEvent>();
 
 /**
  * Yields every event that a reader asks for and may see, in log order, without end. While there is none, it yields an
- * empty page about every second.
+ * empty batch about every second.
  * @throws KeyledgerError OTHER_LOG, UNAVAILABLE
  */
 export async function* readFeed(
   projector: Projector,
-  { after, sees, types }: FeedQuery,
+  { after, canSee, types }: FeedQuery,
   signal: AbortSignal,
-): AsyncGenerator<FeedPage> {
-  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, sees, types);
-  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { skipTo, sees })) {
+): AsyncGenerator<FeedBatch> {
+  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, canSee, types);
+  for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { skipTo, canSee })) {
     const wanted: FeedEvent[] = [];
     for (const recorded of events) {
       const { type } = recorded;
       if (types ? !types.has(type) : ONLY_BY_NAME.includes(type)) continue;
       const repoId = projector.repositoryIdOf(recorded);
-      if (repoId !== undefined && sees(repoId)) wanted.push(feedEvent(recorded, repoId));
+      if (repoId !== undefined && canSee(repoId)) wanted.push(feedEvent(recorded, repoId));
     }
     yield { events: wanted, position, caughtUp };
   }

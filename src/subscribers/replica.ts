@@ -22,7 +22,7 @@ export type ReplicaKey = Pick<
   | 'oldSecret'
 >;
 
-export type ReplicaPage = {
+export type ReplicaBatch = {
   readonly keys: readonly ReplicaKey[];
   /** Undefined in a snapshot, because no reader can resume in the middle of one. */
   readonly position: Position | undefined;
@@ -41,28 +41,28 @@ const YIELD_EVERY = 10_000;
  */
 export async function* readReplica(
   projector: Projector,
-  { after, sees }: { readonly after: Position | undefined; readonly sees: (repoId: string) => boolean },
+  { after, canSee }: { readonly after: Position | undefined; readonly canSee: (repoId: string) => boolean },
   signal: AbortSignal,
-): AsyncGenerator<ReplicaPage> {
+): AsyncGenerator<ReplicaBatch> {
   // Read before the snapshot, so that keys that change meanwhile are sent again.
   const from = after ?? projector.indexProgress.position;
-  if (after === undefined) yield* snapshot(projector.apiKeyIndex.entries(), sees);
+  if (after === undefined) yield* snapshot(projector.apiKeyIndex.entries(), canSee);
   // Every type: an event that this release cannot decode makes its key unavailable.
-  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, sees, undefined);
-  for await (const page of projector.tail.read(from, signal, { skipTo, sees })) {
-    const { position, caughtUp } = page;
-    yield { keys: changedKeys(page, projector).filter(({ repoId }) => sees(repoId)), position, caughtUp };
+  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, canSee, undefined);
+  for await (const batch of projector.tail.read(from, signal, { skipTo, canSee })) {
+    const { position, caughtUp } = batch;
+    yield { keys: changedKeys(batch, projector).filter(({ repoId }) => canSee(repoId)), position, caughtUp };
   }
 }
 
 async function* snapshot(
   entries: Iterable<ApiKeyEntry>,
-  sees: (repoId: string) => boolean,
-): AsyncGenerator<ReplicaPage> {
+  canSee: (repoId: string) => boolean,
+): AsyncGenerator<ReplicaBatch> {
   let keys: ReplicaKey[] = [];
   let visited = 0;
   for (const { key } of entries) {
-    if (sees(key.repoId)) keys.push(replicaKey(key));
+    if (canSee(key.repoId)) keys.push(replicaKey(key));
     if (keys.length === SNAPSHOT_PAGE_SIZE) {
       yield { keys, position: undefined, caughtUp: false };
       keys = [];

@@ -26,6 +26,6 @@ export async function appendOnce(
 export const toClientRevision = (revision: ExpectedRevision) =>
   revision === 'no-stream' ? NO_STREAM : BigInt(revision);
 
-/** The client names the revision of a stream that does not exist by a text. */
+/** The client uses a string for the revision of a stream that does not exist. */
 export const fromClientRevision = (version: bigint | string): ExpectedRevision =>
   typeof version === 'bigint' ? Number(version) : 'no-stream';

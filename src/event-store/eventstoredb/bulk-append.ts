@@ -6,10 +6,10 @@ import { fromClientRevision, toClientRevision } from './append.js';
 import { toEventData } from './event-mapping.js';
 import { classifyError, TimeoutError, withTimeout } from './retry.js';
 
-/** Appends, and characters of JSON, that are in flight at most. */
+/** Limits of the appends, and of the characters of JSON, in flight. */
 const MAX_IN_FLIGHT = 1024;
 const MAX_LENGTH_IN_FLIGHT = 4 * 1024 * 1024;
-/** How long the server may acknowledge nothing before it is given up. */
+/** How long the server may take to acknowledge the oldest append in flight. */
 const ACK_TIMEOUT_MS = 10_000;
 
 type InFlight = { readonly stream: string; readonly length: number; readonly done: Promise<void> };
@@ -35,7 +35,7 @@ export async function bulkAppend(
     const { position } = await client.appendToStream(streamName(stream), events.map(toEventData), {
       expectedRevision: toClientRevision(expectedRevision),
     });
-    // A repeated append is acknowledged with its first place, which is before that of a new one.
+    // A repeated append is acknowledged with the position of the first, which is before that of a new one.
     if (!position || position.commit <= last) throw new OrderLostError(stream);
     last = position.commit;
   };
@@ -58,7 +58,7 @@ export async function bulkAppend(
       done.catch(() => undefined);
       inFlight.push({ stream: append.stream, length: size, done });
       length += size;
-      // The first append opens the call: others at the same time would be sent in any order.
+      // The first append opens the call; others at the same time would be sent in any order.
       const limit = last < 0n ? 1 : MAX_IN_FLIGHT;
       while (inFlight.length >= limit || length > MAX_LENGTH_IN_FLIGHT) {
         await awaitOldest();
@@ -71,14 +71,14 @@ export async function bulkAppend(
     if (!(error instanceof Conflict)) throw error;
     return { appended: false, stream: error.stream, actualRevision: error.actualRevision };
   } finally {
-    // An answer that comes after the end of the call would end the process.
+    // A response after the end of the call would end the process.
     const rest = Promise.allSettled(inFlight.map(({ done }) => done));
     if (!isSilent) await withTimeout(ACK_TIMEOUT_MS, rest).catch(() => undefined);
     process.off('unhandledRejection', ignoreClientErrors);
   }
 }
 
-/** When the call breaks, the client rejects promises that it gave nobody. Other rejections end the process as always. */
+/** When the call breaks, the client rejects promises that it never returned. Other rejections still end the process. */
 function ignoreClientErrors(error: unknown): void {
   const isGrpcError = error instanceof Error && 'code' in error && 'metadata' in error;
   if (!(isGrpcError || (error instanceof Error && isCommandError(error)))) throw error;

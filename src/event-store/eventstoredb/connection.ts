@@ -2,30 +2,29 @@ import { EventStoreDBClient } from '@eventstore/db-client';
 
 type Credentials = { readonly username: string; readonly password: string };
 
-/** A client, and what each of its calls is given. */
+/** A client, and the options of its calls. */
 export type Connection = {
   readonly client: EventStoreDBClient;
-  /** Without a user's name: host and settings. */
+  /** Hosts and settings, without credentials. */
   readonly address: string;
-  /** Of the URL; with esdb+discover:// more may be found. */
+  /** The hosts of the URL; esdb+discover:// may find more. */
   readonly hosts: readonly { readonly host: string; readonly port: number }[];
   readonly tls: boolean;
-  /** For reads and subscriptions; undefined if the URL names nobody. */
+  /** For reads and subscriptions; empty if the URL has no user. */
   readonly credentials: { readonly credentials?: Credentials };
   /**
-   * For appends. With credentials of its own an append is a call of its own. Without them the client
-   * sends all appends of the process through one call and keeps who waits for them in one table: when
-   * a connection breaks, those of another one are rejected too, an answer that comes late after that
-   * ends the process with a TypeError outside of any promise, and no deadline is kept. An insecure
-   * connection sends no credentials, so there any will do. Only TLS without a user is left with the table.
+   * For appends. With credentials of its own, each append is a call of its own. Without, the client sends all appends
+   * of the process through one call with one table of pending promises: a broken connection rejects those of other
+   * connections too, a late response then ends the process with a TypeError outside any promise, and no deadline is
+   * kept. An insecure connection sends no credentials, so placeholders do. Only TLS without a user still uses the table.
    */
   readonly appendCredentials: { readonly credentials?: Credentials };
-  /** A client whose appends go through that one call, which keeps their order; the caller disposes of it. */
+  /** Creates a client that sends its appends through that one call, in order; the caller disposes of it. */
   readonly connectForBatches: () => EventStoreDBClient;
 };
 
 const SHAPE = /^(esdb(?:\+discover)?:\/\/)(?:([^@]*)@)?([^@/?][^@]*)$/s;
-/** Settings for which the client prints no warning: with one it would print the URL. */
+/** Settings for which the client prints no warning; a warning would contain the URL. */
 const QUIET_SETTING =
   /^(?:tls|tlsCAFile|userCertFile|userKeyFile|nodePreference|defaultDeadline|connectionName|maxDiscoverAttempts|discoveryInterval|gossipTimeout|keepAliveInterval|keepAliveTimeout)=/i;
 const PLACEHOLDER_CREDENTIALS: Credentials = { username: 'nobody', password: 'nothing' };
@@ -33,20 +32,21 @@ const PLACEHOLDER_CREDENTIALS: Credentials = { username: 'nobody', password: 'no
 export const isEventStoreDbUrl = (url: string): boolean => SHAPE.test(url);
 
 /**
- * A client for `esdb://[user:password@]host:port[,host:port]?…` or `esdb+discover://…`. It connects when
- * it is used first. The client itself is not shown user and password, because it writes the URL into
- * warnings about it.
- * @throws Error no connection string; the message holds nothing of the credentials
+ * A client for `esdb://[user:password@]host:port[,host:port]?…` or `esdb+discover://…`, which connects at first use.
+ * The client gets the URL without user and password, because it prints the URL in warnings.
+ * @throws Error the URL is not valid; the message contains no credentials
  */
 export function connectEventStoreDb(url: string): Connection {
   const [, scheme, userInfo, rest] = SHAPE.exec(url) ?? [];
   if (!scheme || !rest) {
     throw new Error(
-      'This is no URL of EventStoreDB, esdb://[user:password@]host:port?settings, with @ in the password as %40',
+      'This is not a URL of EventStoreDB, esdb://[user:password@]host:port?settings, with @ in the password as %40',
     );
   }
   if (/[?&]throwOnAppendFailure=false/i.test(rest)) {
-    throw new Error('The URL of EventStoreDB must not set throwOnAppendFailure: conflicts are found by it');
+    throw new Error(
+      'The URL of EventStoreDB must not set throwOnAppendFailure: it is how conflicts are detected',
+    );
   }
   const named = userInfo === undefined ? undefined : parseCredentials(userInfo);
   const credentials = named ? { credentials: named } : {};
@@ -62,7 +62,7 @@ export function connectEventStoreDb(url: string): Connection {
   };
 }
 
-/** A call with credentials of its own is no batched one: here they must be in the URL, where nothing prints it. */
+/** A call with credentials of its own is not batched, so they must be in the URL, which nothing prints here. */
 function withCredentials(scheme: string, { username, password }: Credentials, rest: string): string {
   const [hosts = '', settings = ''] = rest.split('?');
   const quiet = settings.split('&').filter((setting) => QUIET_SETTING.test(setting));
@@ -80,7 +80,7 @@ function parseHosts(rest: string): Connection['hosts'] {
   });
 }
 
-/** @param connectionString with credentials only if it was taken without them before: an error would print it */
+/** @param connectionString with credentials only if it was valid without them: an error prints it */
 function createClient(connectionString: string): EventStoreDBClient {
   try {
     return EventStoreDBClient.connectionString(connectionString);
@@ -98,7 +98,7 @@ function parseCredentials(userInfo: string): Credentials {
       return { username: decodeURIComponent(username), password: decodeURIComponent(password) };
     }
   } catch {
-    // A stray %: said below, without the text itself.
+    // A stray %: reported below, without the text itself.
   }
   throw new Error('The credentials in the URL of EventStoreDB must be user:password, percent-encoded');
 }

@@ -3,12 +3,12 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Connection } from './connection.js';
 
-/** Two probes and the first report of who waits stay within three seconds (milliseconds). */
+/** Short enough that two probes come before the first report of a wait, within three seconds. */
 const PROBE_TIMEOUT_MS = 600;
 
 /**
- * Why a server cannot be reached, in words that name what to do, found by connecting to it: the client itself often says
- * no more than that it failed. Undefined if the connection is not what is wrong.
+ * Connects to each host to find out why it is unavailable and what to do; the client itself often reports only that a
+ * call failed. Undefined if all hosts accept connections.
  */
 export async function diagnose({
   hosts,
@@ -27,10 +27,10 @@ async function diagnoseHost(host: string, port: number, tls: boolean): Promise<s
   const servername = /[a-z]/i.test(host) && !host.includes(':') ? host : '';
   const socket = connectTls({ host, port, servername, ALPNProtocols: ['h2'], rejectUnauthorized: false });
   const refusal = await connectError(socket, 'secureConnect');
-  if (refusal?.code === TIMED_OUT) return 'takes connections, but does not answer';
+  if (refusal?.code === TIMED_OUT) return 'accepts connections, but does not answer';
   const speaksTls = refusal === undefined;
-  if (speaksTls && !tls) return 'speaks only TLS: take tls=false out of the URL';
-  if (!speaksTls && tls) return 'speaks no TLS: add ?tls=false to the URL if that is meant';
+  if (speaksTls && !tls) return 'accepts only TLS: remove tls=false from the URL';
+  if (!speaksTls && tls) return 'does not speak TLS: add ?tls=false to the URL if that is intended';
   return undefined;
 }
 
@@ -44,7 +44,7 @@ const NETWORK_FAILURES: Readonly<Record<string, string>> = {
   [TIMED_OUT]: 'does not answer',
 };
 
-/** Why a socket does not get as far as an event. */
+/** The error of a socket that fails before an event; undefined if the event comes. */
 async function connectError(socket: Socket, event: string): Promise<NodeJS.ErrnoException | undefined> {
   const late = Object.assign(new Error('it does not answer'), { code: TIMED_OUT });
   const timer = setTimeout(() => socket.destroy(late), PROBE_TIMEOUT_MS);

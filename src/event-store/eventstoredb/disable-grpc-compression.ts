@@ -1,10 +1,10 @@
 import { createRequire } from 'node:module';
 
 /**
- * EventStoreDB compresses each answer for a client that takes compressed ones, and grpc-js inflates
- * each message in a zlib call of its own: most of the time that reading the log takes. grpc-js has no
- * setting for what it takes, so its compression filter is made to ask for `identity` here, for the
- * whole process; the client of EventStoreDB is the only user of gRPC in it.
+ * EventStoreDB compresses each response for a client that accepts compression, and grpc-js inflates each message in a
+ * zlib call of its own, which takes most of the time of reading the log. grpc-js has no setting for the accepted
+ * encodings, so this patches its compression filter to accept only `identity`, for the whole process, in which the
+ * client of EventStoreDB is the only user of gRPC.
  */
 
 const ACCEPTED = 'grpc-accept-encoding';
@@ -16,7 +16,7 @@ export type Grpc = {
   Metadata: new () => Headers;
 };
 
-/** Leaves a grpc-js alone that is not as expected, and says so. */
+/** Leaves a grpc-js that is not as expected unchanged, and warns. */
 export async function disableGrpcCompression(
   warn: (message: string) => void,
   load: () => Grpc = loadClientGrpc,

@@ -9,7 +9,7 @@ import { hex16, makePosition, type Position, placeIn } from '../position.js';
 import { isKeyledgerStream } from '../streams.js';
 import { parseJsonOrText } from './reads.js';
 
-/** Where an event is in the database: two int64. */
+/** The position of an event in the database: two int64. */
 export type Place = { readonly commit: bigint; readonly prepare: bigint };
 
 const MAX_PLACE = 2n ** 63n - 1n;
@@ -29,9 +29,9 @@ export class EventMapping {
     this.#prefix = prefix;
   }
 
-  /** @throws Error the server is older than 22.6, which does not say where an event is */
+  /** @throws Error the server is older than 22.6, which returns no position */
   position(place: Place | undefined): Position {
-    if (!place) throw new Error('EventStoreDB did not say where the event is; 22.6 or later does');
+    if (!place) throw new Error('EventStoreDB returned no position; 22.6 or later does');
     return makePosition(this.#logId, hex16(place.commit) + hex16(place.prepare));
   }
 
@@ -63,6 +63,6 @@ export class EventMapping {
   }
 }
 
-/** Can the server have an event there? */
+/** Whether the server can have an event at this position. */
 export const isPossible = ({ commit, prepare }: Place): boolean =>
   commit <= MAX_PLACE && prepare <= MAX_PLACE;

@@ -1,24 +1,22 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
-/** So long a server may be silent before it is asked, in milliseconds. */
 const HEARTBEAT_INTERVAL_MS = 2000;
 
 /**
- * A subscription that brings nothing may be one to a quiet log or to a frozen server: grpc's own
- * keepalive tells after 20 s. While anybody listens, this asks the server, and tells all of them
- * when it does not answer.
+ * Tells a quiet log from a frozen server, which gRPC's own keepalive takes 20 s to detect: probes the server while a
+ * subscription listens, and notifies all listeners if a probe fails.
  */
 export class Heartbeat {
   readonly #probe: () => Promise<void>;
   readonly #listeners = new Set<(error: Error) => void>();
   #beating = false;
 
-  /** @param ask rejects if the server does not answer */
+  /** @param probe rejects if the server does not answer */
   constructor(probe: () => Promise<void>) {
     this.#probe = probe;
   }
 
-  /** @returns ends the listening */
+  /** @returns a function that stops listening */
   listen(onSilence: (error: Error) => void): () => void {
     this.#listeners.add(onSilence);
     if (!this.#beating) void this.#beat();

@@ -6,12 +6,12 @@ import type { EventMapping, Place } from './event-mapping.js';
 import { readWithTimeout } from './reads.js';
 import { CALL_TIMEOUT_MS } from './retry.js';
 
-/** Events that the search for the end reads first, and at most at a time. */
+/** Events that the first read of a search asks for, and the most that a later one does. */
 const SCAN = { first: 16, longest: 4096 };
 
 /**
- * Finds the last event of the log in a database that may hold the events of others, too: a subscription, which brings
- * only those of the log, reaches it.
+ * Finds the last event of the log in a database that may also hold foreign events: the position at which a subscription
+ * to the log is caught up.
  */
 export class LogEnd {
   readonly #connection: Connection;

@@ -6,32 +6,32 @@ import { diagnose } from './diagnosis.js';
 import { readWithTimeout } from './reads.js';
 import { classifyError, errorReason, withTimeout } from './retry.js';
 
-/** Behind the prefix, the stream whose one event makes the log id. No reader is given it. */
+/** Name, after the prefix, of the stream whose only event contains the log id. No reader gets that event. */
 export const LOG_STREAM = 'keyledger-log';
 const ATTEMPT_TIMEOUT_MS = 4000;
 const RETRY_DELAY_MS = 250;
 /** https://grpc.io/docs/guides/status-codes */
 const UNAUTHENTICATED = 16;
-/** Pauses between the reports of a wait; the last one repeats (milliseconds). */
+/** Delays between the reports of a wait; the last one repeats. */
 const REPORT_DELAYS_MS = [1000, 4000, 10_000, 20_000, 30_000, 60_000];
 
-/** How long opening waits for a server that cannot be reached, or is starting. */
+/** How long opening waits for a server that is unavailable or starting. */
 export type WaitOptions = {
-  /** Milliseconds; without it as long as it takes. */
+  /** Unlimited if undefined. */
   readonly limitMs?: number;
-  /** Called with what is waited for and why, soon and then at growing intervals; holds no credentials. */
+  /** Called after one second, then at growing intervals; the message says what opening waits for, without credentials. */
   readonly onWaiting?: (message: string) => void;
 };
-/** A tool gives up; a service waits. */
+/** For tools, which give up; a service waits without limit. */
 const DEFAULT_WAIT: WaitOptions = { limitMs: 30_000 };
 
 export type LogIdentity = { readonly logId: string; readonly commit: bigint; readonly prepare: bigint };
 
 /**
- * The beginning of the log; makes it in a database that has none. Of two processes that make it both get the one that
- * was first. Waits for a server that cannot be reached or is starting.
- * @param stream whose one event makes the log id
- * @throws Error why there is no log to work with; the message holds no credentials
+ * Reads the identity of the log, and creates it in a database that has none; if two processes create it, both get the
+ * first. Waits for a server that is unavailable or starting.
+ * @param stream full name of the stream whose only event contains the log id
+ * @throws Error the log cannot be opened; the message says why, without credentials
  */
 export async function ensureLogIdentity(
   connection: Connection,
@@ -63,11 +63,11 @@ export async function ensureLogIdentity(
   }
 }
 
-/** Waiting does not help: the server refuses the credentials, or always will. */
+/** Retrying cannot help: the server rejects the credentials, or the call itself. */
 const isPermanent = (error: unknown): boolean =>
   classifyError(error) === 'final' || (error as { code?: number }).code === UNAUTHENTICATED;
 
-/** Reports what the start waits for, and why, until the log is open. */
+/** Reports what opening waits for, and why, until the signal. */
 async function report(
   connection: Connection,
   failure: () => unknown,
@@ -85,7 +85,7 @@ async function report(
   }
 }
 
-/** Undefined if nothing was ever logged here. */
+/** Undefined if the database has no log yet. @throws Error the stream is not Keyledger's */
 export async function findLogIdentity(
   { client, credentials }: Connection,
   stream: string,

@@ -33,13 +33,13 @@ import { backOffBeforeRetry, CALL_TIMEOUT_MS, retryUntilOutcomeKnown } from './r
 
 /** How many foreign events the server skips at once, and how rarely it reports them. */
 const SEARCH = { maxSearchWindow: 4096, checkpointInterval: 1000 };
-/** How the server says that no event starts at a place, in its own words or in those of gRPC. */
+/** How the server, or gRPC, reports that no event starts at a position. */
 const NO_EVENT_THERE = /invalid ?position|exception was thrown by handler/i;
 
 export type EventStoreDbOptions = {
   /** Called if the database holds another log than before: the process must end. */
   readonly onFatal: (error: Error) => void;
-  /** Receives what an operator should know; no credentials. */
+  /** Called with warnings for the operator, without credentials. */
   readonly warn: (message: string) => void;
   /** Prefix of the names of all streams of this log, so that several logs can share a server. */
   readonly prefix?: string | undefined;
@@ -71,7 +71,7 @@ class EventStoreDbLog implements EventStore {
   readonly #mapping: EventMapping;
   readonly #start: Position;
   readonly #end: LogEnd;
-  /** Prefixes of the log's streams in the database, which may hold the streams of others, too. */
+  /** Prefixes of the log's streams in the database, which may also hold foreign streams. */
   readonly #prefixes: string[];
   readonly #onFatal: (error: Error) => void;
   readonly #heartbeat = new Heartbeat(() => this.#assertSameLog());
@@ -117,7 +117,7 @@ class EventStoreDbLog implements EventStore {
     return this.#trackAppend(appending.finally(() => client.dispose()));
   }
 
-  /** `close` waits for it. */
+  /** Makes `close` wait for an append. */
   async #trackAppend<T>(appending: Promise<T>): Promise<T> {
     this.#appending.add(appending);
     try {
@@ -196,7 +196,7 @@ class EventStoreDbLog implements EventStore {
     if (signal.aborted) return;
     const end = await this.end();
     let position = after ?? this.#start;
-    // Before the subscription exists: a reader that stops here would leave one whose failure nobody handles.
+    // Before subscribing: a reader that stops at this yield would leave a subscription whose failure is unhandled.
     if (position >= end) yield { events: [], position, caughtUp: true };
     const { client, credentials } = this.#connection;
     const filter = streamNameFilter({ prefixes: this.#prefixes, ...SEARCH });

@@ -6,10 +6,10 @@ import type {
 } from '@eventstore/db-client';
 import { withTimeout } from './retry.js';
 
-/** Events that a page holds at most, and that wait in memory before the server is held back. */
+/** Events in a batch, and events buffered before the client applies back-pressure. */
 export const BATCH_SIZE = 512;
 
-/** As much of a readable stream as is used; the client's types are those of an older Node. */
+/** The part of a readable stream that is used here; the client's types are those of an older Node. */
 type Stream = {
   on(event: string, listener: (...args: never[]) => void): unknown;
   removeAllListeners(event: string): unknown;
@@ -17,7 +17,7 @@ type Stream = {
   resume(): unknown;
 };
 
-/** What has arrived on a stream of the client and is not taken yet. */
+/** The events that have arrived on a stream of the client and were not taken yet. */
 class StreamBuffer<T> {
   readonly #stream: Stream;
   readonly #cancel: () => Promise<void>;
@@ -51,7 +51,7 @@ class StreamBuffer<T> {
     return taken;
   }
 
-  /** Resolves when something has happened. To be called only where nothing is left to take. */
+  /** Resolves at the next event, failure or end. Call it only when nothing is left to take. */
   change(): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;
@@ -62,7 +62,7 @@ class StreamBuffer<T> {
     this.#wake();
   }
 
-  /** Drained, and not destroyed: else the client would wait for the end of the call when it is disposed of. */
+  /** Drains the stream instead of destroying it, after which the client's dispose would wait for the end of the call. */
   close(): void {
     this.#cancel().catch(() => {});
     this.#stream.removeAllListeners('readable');
@@ -70,7 +70,7 @@ class StreamBuffer<T> {
   }
 }
 
-/** The events of a read. @throws TimeoutError nothing came for that time while somebody waited for it */
+/** The events of a read. @throws TimeoutError the reader waited that long for the next event */
 export async function* readWithTimeout<T>(read: StreamingRead<T>, limitMs: number): AsyncIterable<T> {
   const buffer = new StreamBuffer<T>(read, () => read.cancel());
   try {
@@ -93,8 +93,9 @@ export type ReceivedBatch = {
 };
 
 /**
- * What a subscription brings, in pages of all that has arrived. The first one comes when there is
- * something, or when nothing is left to come. Ends with the signal; throws when the subscription breaks.
+ * The events of a subscription, in batches of all that have arrived, and a batch when the subscription catches up,
+ * if only an empty one. Ends with the signal.
+ * @throws Error the subscription failed or ended
  */
 export async function* subscriptionBatches(
   subscription: AllStreamSubscription,
@@ -102,7 +103,7 @@ export async function* subscriptionBatches(
 ): AsyncIterable<ReceivedBatch> {
   const buffer = new StreamBuffer<AllStreamResolvedEvent>(subscription, () => subscription.unsubscribe());
   let taken = 0;
-  /** Caught up once so many are taken: the server says so while events before it wait to be taken. */
+  /** Number of events taken at which the reader is caught up: the server reports it while earlier ones are buffered. */
   let caughtUpAt = Number.POSITIVE_INFINITY;
   subscription.on('caughtUp', () => {
     caughtUpAt = taken + subscription.readableLength;
@@ -133,6 +134,6 @@ export async function* subscriptionBatches(
   }
 }
 
-/** What was not written as JSON stays text, which no schema takes. */
+/** Content that was not written as JSON stays text, which no schema accepts. */
 export const parseJsonOrText = (value: unknown): unknown =>
   value instanceof Uint8Array ? Buffer.from(value).toString() : (value ?? null);

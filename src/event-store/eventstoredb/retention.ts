@@ -8,9 +8,9 @@ const LIMITS = ['$maxAge', '$maxCount', '$tb'];
 const NAMED = 5;
 
 /**
- * Says which of the streams may lose events, so that keys would change or vanish behind Keyledger's
- * back. Reads the metadata of all streams once, in the background.
- * @param prefixes what the names of the streams begin with; `$all` is looked at too
+ * Warns of streams whose metadata lets the server drop events, with which keys would change or vanish. Reads the
+ * metadata of all streams once, in the background.
+ * @param prefixes of the names of the streams; `$all` is checked too
  */
 export async function warnOfRetention(
   { client, credentials }: Connection,

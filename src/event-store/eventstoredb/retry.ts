@@ -8,18 +8,18 @@ import {
 import { backOffMs } from '../../back-off.js';
 import { KeyledgerError } from '../../domain/errors.js';
 
-/** A caller has its answer, or the failure, within this time (milliseconds). */
+/** Limit of a call with all its attempts: the caller has a result or a failure by then. */
 export const CALL_TIMEOUT_MS = 4500;
-/** After this time without an answer an append is sent once more. */
+/** An append without a response after this time is sent again. */
 const ATTEMPT_TIMEOUT_MS = 1500;
-/** With less time left than this, sending it once more would hardly tell. */
+/** With less time left than this, another attempt would hardly succeed. */
 const MIN_ATTEMPT_MS = 250;
 const MIN_BACKOFF_MS = 25;
 const MAX_BACKOFF_MS = 400;
 
 /**
- * What a failed call tells: `refused` (surely not done, but the next one may be), `unknown` (done or
- * not; sending it once more tells) or `final` (surely not done, and never will be).
+ * Kinds of failure: `refused` (not done, a retry may succeed), `unknown` (perhaps done, a retry finds out) or `final`
+ * (not done, and no retry can succeed).
  */
 export type FailureKind = 'refused' | 'unknown' | 'final';
 
@@ -45,7 +45,7 @@ export function classifyError(error: unknown): FailureKind {
   return 'unknown';
 }
 
-/** What an error says of itself; some of the client's say nothing but their type. */
+/** The message of an error; some of the client's errors have only a type. */
 export function errorReason(error: unknown): string {
   const { message, type } = error as { message?: string; type?: string };
   return message || type || String(error);
@@ -53,12 +53,12 @@ export function errorReason(error: unknown): string {
 
 export class TimeoutError extends Error {
   constructor(timeoutMs: number) {
-    super(`EventStoreDB gave no answer within ${Math.round(timeoutMs)} ms`);
+    super(`EventStoreDB did not answer within ${Math.round(timeoutMs)} ms`);
     this.name = 'TimeoutError';
   }
 }
 
-/** The client keeps no deadline of its own when the server is frozen. */
+/** The client's own deadline does not work when the server is frozen. @throws TimeoutError */
 export async function withTimeout<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -72,9 +72,9 @@ export async function withTimeout<T>(timeoutMs: number, answer: Promise<T>): Pro
 }
 
 /**
- * Sends an append again and again until its outcome is known or the time is up.
- * @param attempt must be repeatable: the same ids and the same expectation each time
- * @throws KeyledgerError UNAVAILABLE if it is surely not done, OUTCOME_UNKNOWN if it may have been
+ * Retries an append until its outcome is known or its time is up.
+ * @param attempt must be idempotent: the same ids and the same expected revision each time
+ * @throws KeyledgerError UNAVAILABLE if it was not done, OUTCOME_UNKNOWN if it may have been
  */
 export async function retryUntilOutcomeKnown<T>(attempt: (timeoutMs: number) => Promise<T>): Promise<T> {
   const giveUpAt = performance.now() + CALL_TIMEOUT_MS;
@@ -96,8 +96,9 @@ export async function retryUntilOutcomeKnown<T>(attempt: (timeoutMs: number) => 
 }
 
 /**
- * Whether to read again after a failure: yes, after a short pause, while there is time.
- * @param giveUpAt on performance.now()
+ * Decides whether to read again after a failure, and waits before that.
+ * @param giveUpAt by performance.now()
+ * @returns false: the failure is final, or the time is up
  */
 export async function backOffBeforeRetry(
   error: unknown,

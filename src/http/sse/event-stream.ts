@@ -15,7 +15,7 @@ export const formatMessage = ({ event, id, data }: { event?: string; id?: string
   `${event === undefined ? '' : `event: ${event}\n`}${id === undefined ? '' : `id: ${id}\n`}data: ${data}\n\n`;
 
 /** Messages to send next, and how far in the log they reach, if a reader can resume from there. */
-export type StreamPage = {
+export type StreamBatch = {
   readonly messages: readonly string[];
   readonly position: Position | undefined;
   /** The log held no more when this was read. */
@@ -101,19 +101,19 @@ export class EventStream {
   }
 
   /**
-   * Sends pages until they or the reader end; `caught-up` when the reader has everything, and a `heartbeat` at least
+   * Sends batches until they or the reader end; `caught-up` when the reader has everything, and a `heartbeat` at least
    * every `everyMs`, the first at once: after it a reader that named no position can resume where it began.
    */
   async follow(
-    pages: AsyncIterable<StreamPage>,
+    batches: AsyncIterable<StreamBatch>,
     { everyMs, staleness, resumeTokenAt }: HeartbeatSource,
   ): Promise<void> {
     let hasCaughtUp = false;
     let lastHeartbeatAt = Number.NEGATIVE_INFINITY;
     try {
-      for await (const { messages, position, caughtUp } of pages) {
+      for await (const { messages, position, caughtUp } of batches) {
         if (this.signal.aborted) return;
-        // Read before sending, which may take long: it holds for this page.
+        // Read before sending, which may take long: it holds for this batch.
         const age = caughtUp ? staleness() : null;
         const elapsed = (performance.now() - this.#beganAt) / 1000;
         for (const chunk of chunksOf(messages)) await this.send(chunk);

@@ -1,5 +1,6 @@
 import { type Caller, type Permission, permits } from '../../domain/authorization.js';
 import { KeyledgerError } from '../../domain/errors.js';
+import type { EpochMs } from '../../domain/time.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import type { Position } from '../../event-store/position.js';
 import { resolveResumeToken } from '../../event-store/resume-token.js';
@@ -12,7 +13,7 @@ export type StreamDependencies = {
   readonly log: EventStore;
   readonly queries: Queries;
   readonly projector: Projector;
-  readonly clock: () => number;
+  readonly clock: () => EpochMs;
   /** Aborted when the service stops. */
   readonly stopping: AbortSignal;
 };

@@ -7,20 +7,20 @@ import type { Checkpoint } from '../read-model.js';
 import { generationSets, type Partition, repositoryKeys } from './keys.js';
 import type { GenerationMismatch } from './scripts.js';
 
-/** Items that one call of a script takes: how long Redis serves nobody else. */
+/** Items in one call of a script, during which Redis serves no other client. */
 const CHUNK_SIZE = 500;
-/** Chunks that are on their way to Redis at once. */
+/** Chunks in flight to Redis at once. */
 const MAX_CHUNKS_IN_FLIGHT = 4;
-/** Who builds a generation writes more often than that, in milliseconds. */
+/** A builder writes to its generation more often than this. */
 const ABANDONED_AFTER_MS = 60_000;
 
-/** What a partition serves: '' and no checkpoint if nothing. */
+/** The generation that a partition serves; '' without checkpoint if none. */
 export type LiveGeneration = { readonly generation: string; readonly checkpoint: Checkpoint | undefined };
 
 export const readLiveGeneration = async (redis: Connection, { live }: Partition): Promise<LiveGeneration> =>
   parseLiveGeneration(await redis.hgetall(live));
 
-/** From the hash as Redis holds it. */
+/** @param hash `<partition>:live` as stored */
 export function parseLiveGeneration({
   generation = '',
   position,
@@ -30,22 +30,22 @@ export function parseLiveGeneration({
   return { generation, checkpoint };
 }
 
-/** What became of a write: it was not done if the generation is no longer, or not yet, what it was written to. */
+/** Result of a write; it was not done unless its generation is the live one. */
 export type WriteResult = 'OK' | GenerationMismatch;
 
-/** The same of a switch; BEHIND: the one that is served has come further. */
+/** Result of a swap. BEHIND: the live generation is further ahead. */
 export type SwapResult = WriteResult | 'BEHIND';
 
-/** The generation that the answer names as the live one; undefined if it is another answer. */
+/** The live generation that a MOVED result names; undefined for other results. */
 export const movedTo = (answer: unknown): string | undefined =>
   typeof answer === 'string' && answer.startsWith('MOVED ') ? answer.slice('MOVED '.length) : undefined;
 
-/** Where items are written: to the live generation, with the checkpoint that they reach, or to one being built. */
+/** Writes go to the live generation, with the checkpoint that they reach, or to one being built. */
 export type WriteTarget =
   | { readonly floor: Position | ''; readonly checkpoint: Checkpoint | undefined }
   | 'building';
 
-/** Writes items to a generation in chunks. The last chunk carries the checkpoint, once all others are written. */
+/** Writes items in chunks. The last chunk carries the checkpoint, after all others are written. */
 export async function writeItems(
   redis: Connection,
   partition: Partition,
@@ -79,18 +79,18 @@ export async function writeItems(
   return (await Promise.all(inFlight)).find((result) => result !== 'OK') ?? 'OK';
 }
 
-/** When it was begun, and what tells it from others of that second. */
+/** Start time, and a random part against collisions within a second. */
 export const newGenerationName = (): string =>
   `${new Date().toISOString().replace(/[-:]|\.\d+/g, '')}-${randomUUID().slice(0, 8)}`;
 
-/** Begins a generation beside the one that is served. */
+/** Starts a generation beside the live one. */
 export const beginGeneration = (
   redis: Connection,
   { generations }: Partition,
   generation: string,
 ): Promise<'OK'> => redis.keyledgerBegin(generations, generation);
 
-/** Says that somebody is still at a generation, so that nobody removes it. */
+/** Keeps a generation that is still being built from being swept as abandoned. */
 export const touchGeneration = (
   redis: Connection,
   partition: Partition,
@@ -98,7 +98,7 @@ export const touchGeneration = (
 ): Promise<WriteResult> =>
   redis.keyledgerBuild(3, partition.generations, ...generationSets(partition, generation), generation);
 
-/** Serves a generation from now on, and removes the one that it replaces; none of it if it is not that one. */
+/** Makes a generation the live one and removes the one it replaces; does nothing unless that is `expectedLive`. */
 export async function swapGeneration(
   redis: Connection,
   partition: Partition,
@@ -118,7 +118,7 @@ export async function swapGeneration(
   return result;
 }
 
-/** Removes a generation that is not served. */
+/** Removes a generation unless it is live. */
 export async function removeGeneration(
   redis: Connection,
   partition: Partition,
@@ -129,21 +129,21 @@ export async function removeGeneration(
   await redis.keyledgerRemove(partition.live, partition.generations, repos, quarantined, generation, base);
 }
 
-/** Removes what somebody began to build and did not finish, or replaced and did not remove. */
+/** Removes abandoned generations: builds that did not finish, and replaced ones that were not removed. */
 export async function sweep(redis: Connection, partition: Partition): Promise<void> {
   for (const generation of await redis.keyledgerAbandoned(partition.generations, ABANDONED_AFTER_MS)) {
     await removeGeneration(redis, partition, generation);
   }
 }
 
-/** The place of a key in the lists of its repository. */
+/** Member that orders a key in the lists of its repository. */
 export const sortedSetMember = (item: Pick<ListItem, 'createdPosition' | 'apiKeyId'>): string =>
   `${item.createdPosition}|${item.apiKeyId}`;
 
-/** What is stored of a key: its revision, so that a script can tell which is later, a blank, and all of it. */
+/** Stored form of an item: its revision, which scripts compare, a space, and the item as JSON. */
 export const toDocument = (item: ListItem): string => `${item.revision} ${JSON.stringify(item)}`;
 
-/** @throws SyntaxError it was damaged */
+/** @throws SyntaxError the document is damaged */
 export const parseDocument = (document: string): ListItem =>
   JSON.parse(document.slice(document.indexOf(' ') + 1)) as ListItem;
 

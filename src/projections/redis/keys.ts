@@ -3,24 +3,24 @@ import { groupBy } from '../../grouping.js';
 import { READ_MODEL_VERSION } from '../list-item.js';
 
 /**
- * The keys of the read model in Redis. Those of a partition carry the same hash tag, so that a cluster keeps
- * them together; a repository is wholly in one partition. `<p>` is `<prefix>:<version>:{<partition>}`.
+ * The keys of the read model in Redis. Those of a partition share a hash tag, so that a cluster keeps them together;
+ * a repository is in one partition. `<p>` is `<prefix>:<version>:{<partition>}`.
  *
  * | key | type | content |
  * |---|---|---|
- * | `<p>:live` | hash | generation that is served; position, eventId: everything up to there is in it |
- * | `<p>:generations` | hash | generation that is being built, or was replaced -> when it was last written to, in milliseconds |
- * | `<p>:<generation>:repos` | set | the repositories that it holds |
- * | `<p>:<generation>:quarantined` | set | ids of its keys that are unavailable |
- * | `<p>:<generation>:items:<repo>` | hash | key id -> revision, a blank, the document as JSON |
- * | `<p>:<generation>:all:<repo>` | sorted set | `<created position>\|<key id>` of its keys, all of score 0 |
- * | `<p>:<generation>:list:<repo>` | sorted set | the same, of the keys that are not deleted |
+ * | `<p>:live` | hash | live generation; position and eventId of its checkpoint |
+ * | `<p>:generations` | hash | generation that is being built, or was replaced -> time of its last write (EpochMs) |
+ * | `<p>:<generation>:repos` | set | its repositories |
+ * | `<p>:<generation>:quarantined` | set | ids of its quarantined keys |
+ * | `<p>:<generation>:items:<repo>` | hash | key id -> revision, a space, the item as JSON |
+ * | `<p>:<generation>:all:<repo>` | sorted set | `<created position>\|<key id>` of its keys, all with score 0 |
+ * | `<p>:<generation>:list:<repo>` | sorted set | the same, without deleted keys |
  */
 
-/** Part of the stored form. */
+/** Number of partitions; part of the stored format. */
 export const PARTITIONS = 16;
 
-/** Of one version of the projection: another has keys of its own, so that releases can share a Redis. */
+/** Each version of the projection has keys of its own, so that releases can share a Redis. */
 export const versionRoot = (prefix: string): string => `${prefix}:${READ_MODEL_VERSION}`;
 
 export const partitionOf = (repoId: string): number => crc32(repoId) % PARTITIONS;
@@ -36,7 +36,7 @@ export function partitionKeys(root: string, number: number): Partition {
   return { base, live: `${base}:live`, generations: `${base}:generations` };
 }
 
-/** What a generation holds beside its repositories. */
+/** Sets of a generation: its repositories and its quarantined keys. */
 export const generationSets = (
   { base }: Partition,
   generation: string,

@@ -2,10 +2,9 @@ import type { Result } from 'ioredis';
 import { LEASE_SCRIPTS } from '../../redis/lease.js';
 
 /**
- * What must happen at once in a partition; see redis-keys.ts for its keys. A caller says which generation it
- * takes for the live one, and is told `MOVED <generation>` if it is not (`MOVED ` if there is none); its
- * floor is the position that the partition must have reached for the caller to believe it: after a flush or
- * a failover it has not, and the answer is LOST.
+ * The atomic operations on a partition; see keys.ts for its keys. A caller passes the generation that it believes to be
+ * live and gets `MOVED <generation>` if another is (`MOVED ` if none is). It also passes its floor, the position that
+ * it has seen the partition at: after a flush or a failover the partition may be before it, and the result is LOST.
  */
 
 /** KEYS[1]: live. ARGV[1]: generation; ARGV[2]: floor. */
@@ -17,8 +16,8 @@ if generation ~= ARGV[1] then return 'MOVED ' .. generation end
 `;
 
 /**
- * Takes over items: of each number of its repository, repository id, key id, revision, member of the lists,
- * its state ('listed', 'deleted' or 'quarantined'), document. A quarantined item gives way to one of its own revision.
+ * Stores items. Of each item: index of its repository, repository id, key id, revision, member of the lists, state
+ * ('listed', 'deleted' or 'quarantined'), document. An item of the same revision replaces a quarantined one.
  * KEYS[2]: repos, KEYS[3]: quarantined, then items, all and list of each repository.
  */
 const PUT = `
@@ -42,7 +41,7 @@ local function put(first)
 end
 `;
 
-/** Writes to the live generation. ARGV[3] and [4]: position and event id of the checkpoint (or ''); then items. */
+/** Writes to the live generation. ARGV[3] and [4]: position and event id of the checkpoint, or ''; then items. */
 const APPLY = `${CHECK}${PUT}
 put(5)
 if ARGV[3] ~= '' and at < ARGV[3] then
@@ -51,7 +50,7 @@ end
 return 'OK'
 `;
 
-/** A page. KEYS[2]: list or all, KEYS[3]: items. ARGV[3]: upper end of the page as of ZREVRANGEBYLEX, ARGV[4]: its size. */
+/** Reads a page. KEYS[2]: list or all, KEYS[3]: items. ARGV[3]: upper end as in ZREVRANGEBYLEX, ARGV[4]: size. */
 const LIST = `${CHECK}
 local members = redis.call('ZREVRANGEBYLEX', KEYS[2], ARGV[3], '-', 'LIMIT', 0, ARGV[4])
 if #members == 0 then return {} end
@@ -60,7 +59,7 @@ for i, member in ipairs(members) do ids[i] = string.match(member, '[^|]+$') end
 return redis.call('HMGET', KEYS[3], unpack(ids))
 `;
 
-/** One item. KEYS[2]: items. ARGV[3]: key id. */
+/** Reads an item. KEYS[2]: items. ARGV[3]: key id. */
 const GET = `${CHECK}
 return redis.call('HGET', KEYS[2], ARGV[3])
 `;
@@ -70,13 +69,13 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `;
 
-/** Begins a generation. KEYS[1]: generations. ARGV[1]: its name. */
+/** Starts a generation. KEYS[1]: generations. ARGV[1]: its name. */
 const BEGIN = `${NOW}
 redis.call('HSET', KEYS[1], ARGV[1], now)
 return 'OK'
 `;
 
-/** Writes to a generation that is being built. KEYS[1]: generations. ARGV[1]: its name; then items. */
+/** Writes to a generation under construction. KEYS[1]: generations. ARGV[1]: its name; then items. */
 const BUILD = `${NOW}${PUT}
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 'LOST' end
 put(2)
@@ -85,8 +84,8 @@ return 'OK'
 `;
 
 /**
- * Serves a generation from now on. KEYS: live, generations. ARGV: its name ('' for none); the one that it
- * replaces; position and event id of its checkpoint; 'forward' if it must not be behind the other.
+ * Makes a generation live. KEYS: live, generations. ARGV: its name ('' for none); the one that it replaces; position
+ * and event id of its checkpoint; 'forward' to refuse a checkpoint before that of the live one.
  */
 const SWITCH = `${NOW}
 local live = redis.call('HMGET', KEYS[1], 'generation', 'position')
@@ -103,7 +102,7 @@ end
 return 'OK'
 `;
 
-/** Generations that are not served and were not written to for so long. KEYS[1]: generations. ARGV[1]: milliseconds. */
+/** Lists generations that are not live and have no recent write. KEYS[1]: generations. ARGV[1]: milliseconds. */
 const ABANDONED = `${NOW}
 local found = {}
 local all = redis.call('HGETALL', KEYS[1])
@@ -113,7 +112,7 @@ end
 return found
 `;
 
-/** Removes a generation unless it is served. KEYS: live, generations, repos, quarantined. ARGV: its name, what its keys begin with. */
+/** Removes a generation unless it is live. KEYS: live, generations, repos, quarantined. ARGV: its name, its key prefix. */
 const REMOVE = `
 if redis.call('HGET', KEYS[1], 'generation') == ARGV[1] then return 0 end
 for _, repo in ipairs(redis.call('SMEMBERS', KEYS[3])) do
@@ -123,7 +122,7 @@ redis.call('UNLINK', KEYS[3], KEYS[4])
 return redis.call('HDEL', KEYS[2], ARGV[1])
 `;
 
-/** As ioredis takes them: it sends the hash, and the text only to a server that does not know it yet. */
+/** Defined as commands of ioredis, which sends EVALSHA, and the text only to a server that lacks it. */
 export const READ_MODEL_SCRIPTS = {
   keyledgerApply: { lua: APPLY },
   keyledgerBuild: { lua: BUILD },
@@ -136,7 +135,7 @@ export const READ_MODEL_SCRIPTS = {
   ...LEASE_SCRIPTS,
 };
 
-/** The caller does not know the live generation, or must not believe what it finds. */
+/** The caller's generation is not the live one (MOVED), or the partition has lost data (LOST). */
 export type GenerationMismatch = 'LOST' | `MOVED ${string}`;
 type Write = [keyCount: number, ...keysAndArguments: (string | number)[]];
 

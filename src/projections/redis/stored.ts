@@ -11,24 +11,24 @@ import {
   versionRoot,
 } from './keys.js';
 
-/** What is stored of one key, all of it at one moment. */
+/** What is stored of one key, read atomically. */
 export type StoredKey = {
   readonly live: LiveGeneration;
-  /** Revision, a blank, JSON; null if there is no document. */
+  /** See toDocument; null if there is none. */
   readonly document: string | null;
   readonly inAll: boolean;
   readonly inList: boolean;
   readonly isQuarantined: boolean;
 };
 
-/** What is stored of a repository, read while others write: documents and members of the lists. */
+/** What is stored of a repository, read while others may write: documents and members of the lists. */
 export type StoredRepository = {
   readonly documents: ReadonlyMap<string, string>;
   readonly all: ReadonlySet<string>;
   readonly list: ReadonlySet<string>;
 };
 
-/** The repositories of each generation by the keys that are there, and the keys that nobody knows. */
+/** The repositories of each generation as found by their Redis keys, and unknown Redis keys. */
 export type Inventory = {
   readonly repositories: ReadonlyMap<Partition, ReadonlyMap<string, ReadonlySet<string>>>;
   readonly unknown: readonly string[];
@@ -36,7 +36,7 @@ export type Inventory = {
 
 const KINDS = ['items', 'all', 'list'];
 
-/** Looks at every key of the read model, also those that it does not know of itself. */
+/** Scans every Redis key of the read model, including those that it does not refer to. */
 export async function takeInventory(redis: Connection, prefix: string): Promise<Inventory> {
   const root = versionRoot(prefix);
   const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionKeys(root, number));
@@ -90,7 +90,7 @@ export async function readRepository(
   return { documents, all: await members(all), list: await members(list) };
 }
 
-/** @param member the key's place in the lists, see sortedSetMember */
+/** @param member of the key in the lists, see sortedSetMember */
 export async function readKey(
   redis: Connection,
   partition: Partition,

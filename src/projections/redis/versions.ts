@@ -5,19 +5,18 @@ import { READ_MODEL_VERSION } from '../list-item.js';
 import { sweep } from './generations.js';
 import { PARTITIONS, partitionKeys, versionRoot } from './keys.js';
 
-/** How often an instance says that its version of the read model is in use, and for how long that counts (ms). */
+/** How often an instance announces that its version of the read model is in use, and how long that lasts. */
 const ANNOUNCE_MS = 20_000;
 const PRESENCE_TTL_MS = 60_000;
 
-/** Makes a version known, so that it can be removed once. */
+/** Registers this version, so that later ones can find and remove it. */
 export const registerVersion = (redis: Connection, prefix: string): Promise<number> =>
   redis.sadd(`${prefix}:versions`, READ_MODEL_VERSION);
 
 /**
- * Which versions of the read model are in use in a Redis: `<prefix>:versions` names them all, and
- * `<prefix>:<version>:{writer}:present` is there while an instance serves one. A version before ours that
- * nobody serves any more is removed. Should somebody be mistaken for gone, it restores what it needs.
- * Of our own version, generations are removed that somebody began and did not finish.
+ * The versions of the read model in a Redis: `<prefix>:versions` names them, and `<prefix>:<version>:{writer}:present`
+ * exists while an instance serves one. Removes earlier versions that no instance serves, and abandoned generations of
+ * this version. An instance that lost its version by mistake restores it.
  */
 export class ReadModelVersions {
   readonly #redis: Connection;
@@ -31,10 +30,12 @@ export class ReadModelVersions {
     this.#logger = logger;
   }
 
-  /** From now on this instance serves its version. */
+  /** Announces now and from then on that this instance serves its version. */
   async startAnnouncing(): Promise<void> {
     this.#timer ??= setInterval(() => {
-      this.#announce().catch((error: Error) => this.#logger.debug({ err: error }, 'Redis takes no news'));
+      this.#announce().catch((error: Error) =>
+        this.#logger.debug({ err: error }, 'Cannot announce the version of the read model'),
+      );
     }, ANNOUNCE_MS).unref();
     await this.#announce();
   }
@@ -53,7 +54,7 @@ export class ReadModelVersions {
       if (Number(version) >= READ_MODEL_VERSION || (await this.#redis.exists(this.#presence(version))))
         continue;
       await this.#remove(version);
-      this.#logger.info(`Removed version ${version} of the read model, which nobody serves any more`);
+      this.#logger.info(`Removed version ${version} of the read model, which no instance serves`);
     }
   }
 

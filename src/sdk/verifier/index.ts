@@ -91,7 +91,7 @@ export function createVerifier({
 const RESTRICTIONS: Readonly<Record<keyof Requirement, true>> = { repoId: true, aiType: true };
 
 /** The replica holds only what its reader may see. */
-const seesEverything = () => true;
+const canSeeEverything = () => true;
 
 type Transport = ReturnType<typeof createTransport>;
 class ReplicaVerifier implements Verifier {
@@ -120,7 +120,7 @@ class ReplicaVerifier implements Verifier {
       return { valid: false, reason: 'STALE' };
     }
     const [accessKey, given] = [textOf(key), textOf(secret)];
-    const request = { accessKey, secret: given, repoId, aiType, sees: seesEverything };
+    const request = { accessKey, secret: given, repoId, aiType, canSee: canSeeEverything };
     const now = Date.now();
     const result = verifyCredential(this.#replica.find(accessKey), request, now);
     if (!result.valid) return result;

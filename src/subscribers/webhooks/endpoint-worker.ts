@@ -72,7 +72,7 @@ export class EndpointWorker {
     const options = { lease: this.#lease, isChanged: () => this.#isChanged };
     const query = {
       after: from.position ?? undefined,
-      sees: (other: string) => other === repoId,
+      canSee: (other: string) => other === repoId,
       types: types ? new Set(types) : undefined,
     };
     let cursor = from;

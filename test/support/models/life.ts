@@ -206,7 +206,7 @@ export class Life {
     }
     for (const key of this.model.keys) {
       for (const secret of this.secrets) {
-        const request = { accessKey: key.answer.key, secret, sees: () => true };
+        const request = { accessKey: key.answer.key, secret, canSee: () => true };
         const result = this.index.verify(request, this.#now);
         expect(result.valid ? 'valid' : result.reason).toBe(verificationResult(key, secret, this.#now));
       }

@@ -8,7 +8,7 @@ import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import { apiKeyView, type ListItem } from '../../../projections/list-item.js';
 import { type CommandDependencies, parseMinPosition, requireApiKeyId } from '../../command-context.js';
 import { AiType, errors, KeyParams, Limit, ReadHeaders, RepoParams, Status } from '../../schemas.js';
-import { AsOf, getAsOf, listAsOf } from '../audit/as-of.js';
+import { AsOf, getApiKeyAsOf, listApiKeysAsOf } from '../audit/as-of.js';
 
 const Include = z.enum(['deleted'], 'must be deleted').optional().describe('deleted: include deleted keys');
 const GetQuerystring = z.strictObject({ include: Include, asOf: AsOf });
@@ -84,16 +84,20 @@ export const apiKeyQueryRoutes =
         const includeDeleted = include === 'deleted' || status === 'deleted';
         const after = cursor === undefined ? undefined : parsePosition(cursor, log.logId);
         const query = { includeDeleted, status, aiType, limit, after };
-        const atLeast = parseMinPosition(request.headers, log);
+        const minPosition = parseMinPosition(request.headers, log);
         const answer = (apiKeys: z.infer<typeof ApiKey>[], nextCursor: string | null) =>
           limit === undefined
             ? { success: true as const, apiKeys }
             : { success: true as const, apiKeys, nextCursor };
         if (asOf !== undefined) {
-          const { shown, next } = await listAsOf(request, reply, dependencies, { asOf, query, atLeast });
-          return answer(shown, next);
+          const { views, next } = await listApiKeysAsOf(request, reply, dependencies, {
+            asOf,
+            query,
+            minPosition,
+          });
+          return answer(views, next);
         }
-        const { items, next, staleness } = await queries.list(request.params.repoId, query, atLeast);
+        const { items, next, staleness } = await queries.list(request.params.repoId, query, minPosition);
         reply.header('keyledger-staleness', staleness.toFixed(1));
         const lastUsed = await readLastUses(lastUsedTracker, items);
         const now = clock();
@@ -121,12 +125,12 @@ export const apiKeyQueryRoutes =
       async (request, reply) => {
         const { repoId, apikeyId } = request.params;
         const { include, asOf } = request.query;
-        const atLeast = parseMinPosition(request.headers, log);
+        const minPosition = parseMinPosition(request.headers, log);
         if (asOf !== undefined) {
-          const query = { asOf, apiKeyId: requireApiKeyId(apikeyId), include, atLeast };
-          return { success: true as const, apiKey: await getAsOf(request, reply, dependencies, query) };
+          const query = { asOf, apiKeyId: requireApiKeyId(apikeyId), include, minPosition };
+          return { success: true as const, apiKey: await getApiKeyAsOf(request, reply, dependencies, query) };
         }
-        const { item, staleness } = await queries.get(repoId, requireApiKeyId(apikeyId), atLeast);
+        const { item, staleness } = await queries.get(repoId, requireApiKeyId(apikeyId), minPosition);
         if (!item || (item.status === 'deleted' && include !== 'deleted')) {
           throw new KeyledgerError('KEY_NOT_FOUND');
         }

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { apiKeyAsOfView, keyAsOf, listAsOf as listOf } from '../../../audit/as-of.js';
+import { apiKeyAsOfView, keyAsOf, listAsOf } from '../../../audit/as-of.js';
 import { formatPointInTime, type PointInTime, parsePointInTime } from '../../../audit/point-in-time.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
@@ -18,29 +18,29 @@ export const AsOf = z
     'A time (RFC 3339 with its zone) or a position: answers the state at that point, from the log; needs permission to audit. A time includes each key’s events up to it',
   );
 
-type AsOfQuery = { readonly asOf: string; readonly atLeast: Position | undefined };
+type AsOfQuery = { readonly asOf: string; readonly minPosition: Position | undefined };
 
 /** @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE, BEHIND */
-export async function listAsOf(
+export async function listApiKeysAsOf(
   request: FastifyRequest,
   reply: FastifyReply,
   dependencies: CommandDependencies,
-  { asOf, query, atLeast }: AsOfQuery & { readonly query: ListQuery },
+  { asOf, query, minPosition }: AsOfQuery & { readonly query: ListQuery },
 ) {
   const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
   const pointInTime = await parsePointInTime(asOf, log, clock());
   // Another instance may just have created a key.
   const end = pointInTime.position ?? (await log.end());
-  const upTo = atLeast !== undefined && atLeast > end ? atLeast : end;
+  const upTo = minPosition !== undefined && minPosition > end ? minPosition : end;
   const entries = await queries.keysCreatedBefore(repoId, query.after, upTo);
   await record(request, reply, dependencies, pointInTime, { repoId, apiKeyId: null });
-  const { items, next } = await listOf(log, entries, pointInTime, query);
-  return { shown: items.map((key) => apiKeyAsOfView(key, pointInTime)), next };
+  const { items, next } = await listAsOf(log, entries, pointInTime, query);
+  return { views: items.map((key) => apiKeyAsOfView(key, pointInTime)), next };
 }
 
 /** @throws KeyledgerError INVALID_INPUT, OTHER_LOG, KEY_NOT_FOUND, UNAVAILABLE, BEHIND */
-export async function getAsOf(
+export async function getApiKeyAsOf(
   request: FastifyRequest,
   reply: FastifyReply,
   dependencies: CommandDependencies,
@@ -48,13 +48,13 @@ export async function getAsOf(
     asOf,
     apiKeyId,
     include,
-    atLeast,
+    minPosition,
   }: AsOfQuery & { readonly apiKeyId: string; readonly include: 'deleted' | undefined },
 ) {
   const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
   const pointInTime = await parsePointInTime(asOf, log, clock());
-  if (atLeast !== undefined) await queries.requirePosition(atLeast);
+  if (minPosition !== undefined) await queries.requirePosition(minPosition);
   await record(request, reply, dependencies, pointInTime, { repoId, apiKeyId });
   const key = await keyAsOf(log, apiKeyId, pointInTime);
   const isShown = key?.repoId === repoId && (key.status !== 'deleted' || include === 'deleted');

@@ -3,10 +3,10 @@ import { z } from 'zod';
 import { KeyledgerError } from '../../../domain/errors.js';
 import type { CloudEvent } from '../../../event-store/cloud-event.js';
 import type { Position } from '../../../event-store/position.js';
-import { type FeedPage, readFeed } from '../../../subscribers/feed.js';
+import { type FeedBatch, readFeed } from '../../../subscribers/feed.js';
 import { callerOf } from '../../plugins/auth.js';
 import { EventTypes, errors, Limit, RepoParams } from '../../schemas.js';
-import { EventStream, formatMessage, type StreamPage } from '../../sse/event-stream.js';
+import { EventStream, formatMessage, type StreamBatch } from '../../sse/event-stream.js';
 import {
   heartbeatSource,
   repositoryFilter,
@@ -84,9 +84,9 @@ export const eventRoutes =
       async (request, reply) => {
         const { after, repo, type, limit } = request.query;
         const caller = callerOf(request);
-        const sees = repositoryFilter(caller, 'feed', repo);
+        const canSee = repositoryFilter(caller, 'feed', repo);
         const start = await resolveStart(dependencies, request.headers['last-event-id'] ?? after);
-        const query = { after: start.after, sees, types: type && new Set(type) };
+        const query = { after: start.after, canSee, types: type && new Set(type) };
         if (prefersJson(request.headers.accept)) {
           const closed = new AbortController();
           reply.raw.once('close', () => closed.abort());
@@ -97,7 +97,7 @@ export const eventRoutes =
         if (limit !== undefined) throw new KeyledgerError('INVALID_INPUT', { message: LIMIT_RULE });
         const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);
         await stream.follow(
-          feedPages(readFeed(projector, query, stream.signal)),
+          feedBatches(readFeed(projector, query, stream.signal)),
           heartbeatSource(projector, HEARTBEAT_MS),
         );
         return reply;
@@ -117,7 +117,7 @@ const prefersJson = (accept = ''): boolean => {
 };
 
 /** The next events, fewer than the limit only if there are no more up to the end. */
-async function readPage(feed: AsyncIterable<FeedPage>, limit: number, end: Position) {
+async function readPage(feed: AsyncIterable<FeedBatch>, limit: number, end: Position) {
   const page: CloudEvent[] = [];
   for await (const { events, position } of feed) {
     for (const { event, position } of events) {
@@ -129,7 +129,7 @@ async function readPage(feed: AsyncIterable<FeedPage>, limit: number, end: Posit
   throw new KeyledgerError('UNAVAILABLE');
 }
 
-async function* feedPages(feed: AsyncIterable<FeedPage>): AsyncGenerator<StreamPage> {
+async function* feedBatches(feed: AsyncIterable<FeedBatch>): AsyncGenerator<StreamBatch> {
   for await (const { events, position, caughtUp } of feed) {
     yield {
       messages: events.map(({ event, json }) => formatMessage({ id: event.position, data: json })),

@@ -1,9 +1,14 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
-import { type ReplicaPage, readReplica, replicaScope } from '../../../subscribers/replica.js';
+import { type ReplicaBatch, readReplica, replicaScope } from '../../../subscribers/replica.js';
 import { callerOf } from '../../plugins/auth.js';
 import { errors } from '../../schemas.js';
-import { EventStream, formatMessage, type HeartbeatSource, type StreamPage } from '../../sse/event-stream.js';
+import {
+  EventStream,
+  formatMessage,
+  type HeartbeatSource,
+  type StreamBatch,
+} from '../../sse/event-stream.js';
 import {
   heartbeatSource,
   repositoryFilter,
@@ -50,10 +55,10 @@ export const replicaRoutes =
         const stream = new EventStream(reply, caller.expiresAt - clock(), stopping);
         const begin = JSON.stringify({ scope: replicaScope(caller), snapshot: after === undefined });
         await stream.send(formatMessage({ event: 'begin', data: begin }));
-        const query = { after, sees: repositoryFilter(caller, 'replica', undefined) };
+        const query = { after, canSee: repositoryFilter(caller, 'replica', undefined) };
         const heartbeats = heartbeatSource(projector, HEARTBEAT_MS);
         await stream.follow(
-          replicaPages(readReplica(projector, query, stream.signal), heartbeats),
+          replicaBatches(readReplica(projector, query, stream.signal), heartbeats),
           heartbeats,
         );
         return reply;
@@ -67,11 +72,11 @@ are now; each replaces the one with its \`apiKeyId\`, and a deleted one stays, w
 \`heartbeat\` (every second) and \`end\` are as in /events; \`staleness\` is for how many seconds the service had not known \
 whether there is more, and \`elapsed\` how many seconds after the start of this answer that was.`;
 
-async function* replicaPages(
-  pages: AsyncIterable<ReplicaPage>,
+async function* replicaBatches(
+  batches: AsyncIterable<ReplicaBatch>,
   { resumeTokenAt }: HeartbeatSource,
-): AsyncGenerator<StreamPage> {
-  for await (const { keys, position, caughtUp } of pages) {
+): AsyncGenerator<StreamBatch> {
+  for await (const { keys, position, caughtUp } of batches) {
     const messages: string[] = [];
     if (keys.length > 0) {
       const id = position && { id: await resumeTokenAt(position) };

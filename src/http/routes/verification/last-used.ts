@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { permits } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
+import type { EpochMs } from '../../../domain/time.js';
 import type { EventStore } from '../../../event-store/event-store.js';
 import type { LastUse } from '../../../last-used/last-used-store.js';
 import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
@@ -30,7 +31,7 @@ export type LastUsedDependencies = {
   readonly projector: Projector;
   readonly queries: Queries;
   readonly lastUsedTracker: LastUsedTracker;
-  readonly clock: () => number;
+  readonly clock: () => EpochMs;
 };
 
 /** Verifiers in other processes report here when they last found keys valid, for `lastUsedAt`. */

@@ -55,7 +55,7 @@ export const verifyForwardRoutes =
 
     const answer = async (request: FastifyRequest, reply: FastifyReply, query: Requirement) => {
       const [accessKey, secret] = credentialOf(request);
-      const { result } = await queries.verify({ accessKey, secret, ...query, sees: () => true });
+      const { result } = await queries.verify({ accessKey, secret, ...query, canSee: () => true });
       if (!result.valid) throw refusalError(result.reason);
       const { apiKeyId, repoId, aiType } = result.key;
       const byProxy = requiredByProxy(request);

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { permits } from '../../../domain/authorization.js';
+import type { EpochMs } from '../../../domain/time.js';
 import type { EventStore } from '../../../event-store/event-store.js';
 import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import type { Queries } from '../../../projections/queries.js';
@@ -41,7 +42,7 @@ export type VerifyDependencies = {
   readonly log: EventStore;
   readonly queries: Queries;
   readonly lastUsedTracker: LastUsedTracker;
-  readonly clock: () => number;
+  readonly clock: () => EpochMs;
 };
 
 /** Verifies credentials, for gateways that hold the token of a verifier. */
@@ -64,10 +65,10 @@ export const verifyRoutes =
       async (request) => {
         const { key: accessKey, secret, repoId, aiType } = request.body;
         const caller = callerOf(request);
-        const sees = (repo: string) => permits(caller, repo, 'verify');
+        const canSee = (repo: string) => permits(caller, repo, 'verify');
         const minPosition = parseMinPosition(request.headers, log);
         const { result, position } = await queries.verify(
-          { accessKey, secret, repoId, aiType, sees },
+          { accessKey, secret, repoId, aiType, canSee },
           minPosition,
         );
         if (!result.valid) return { success: true as const, valid: false as const, reason: result.reason };

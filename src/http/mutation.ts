@@ -1,5 +1,6 @@
 import type { FastifyContextConfig, FastifyInstance, FastifyRequest } from 'fastify';
 import type { z } from 'zod';
+import type { CommandContext, CommandResult } from '../commands/command-handler.js';
 import type { Position } from '../event-store/position.js';
 import { type CommandDependencies, commandContext } from './command-context.js';
 import { Done, errors, IdempotencyHeaders } from './schemas.js';
@@ -69,5 +70,31 @@ export const mutations =
         await awaitProjection(position);
         return reply.code(status).send({ success: true, ...answer });
       },
+    });
+  };
+
+/**
+ * Makes the routes whose command needs only the resource and the body of the request.
+ * @param resource the parameters of their paths, how those name the resource, and the handler of its commands
+ */
+export const changes =
+  <Params extends z.ZodType, Ref, Command>(
+    mutation: ReturnType<typeof mutations>,
+    resource: {
+      readonly params: Params;
+      readonly toRef: (params: z.infer<Params>) => Ref;
+      readonly handle: (context: CommandContext, ref: Ref, command: Command) => Promise<CommandResult>;
+    },
+  ) =>
+  <Body extends z.ZodType = z.ZodUndefined>(
+    route: Omit<Route<Params, Body>, 'params'>,
+    toCommand: (ref: Ref, body: z.infer<Body>) => Command,
+    messages: Readonly<Record<CommandResult['outcome'], string>>,
+  ): void => {
+    const { params, toRef, handle } = resource;
+    mutation({ ...route, params } as Route<Params, Body>, async (request) => {
+      const ref = toRef(request.params);
+      const { outcome, position } = await handle(request.context, ref, toCommand(ref, request.body));
+      return { position, message: messages[outcome] };
     });
   };

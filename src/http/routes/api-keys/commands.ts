@@ -3,8 +3,9 @@ import { z } from 'zod';
 import { handleApiKeyCommand } from '../../../commands/aggregates.js';
 import { createAiApiKey } from '../../../commands/api-keys/create-ai-api-key.js';
 import { rotateAiApiKey } from '../../../commands/api-keys/rotate-ai-api-key.js';
+import type { ApiKeyCommand, ApiKeyRef } from '../../../domain/ai-api-key.js';
 import { type CommandDependencies, requireApiKeyId } from '../../command-context.js';
-import { mutations } from '../../mutation.js';
+import { changes, mutations } from '../../mutation.js';
 import {
   AiType,
   BODY_RULE,
@@ -33,6 +34,11 @@ export const apiKeyCommandRoutes =
       tags: ['API keys'],
       awaitProjection: (position) => queries.awaitReadModel(position),
     });
+    const change = changes(mutation, {
+      params: KeyParams,
+      toRef: ({ repoId, apikeyId }): ApiKeyRef => ({ repoId, apiKeyId: requireApiKeyId(apikeyId) }),
+      handle: (context, ref, command: ApiKeyCommand) => handleApiKeyCommand(context, ref.apiKeyId, command),
+    });
 
     mutation(
       {
@@ -50,38 +56,28 @@ export const apiKeyCommandRoutes =
         createAiApiKey(context, { ...params, ...body, expiresAt: body.expiresAt ?? null, idempotencyKey }),
     );
 
-    mutation(
+    change(
       {
         method: 'PUT',
         url: '/repo/:repoId/ai/apikey/:apikeyId',
         operationId: 'updateRepoAiApiKey',
         summary: 'Rename an AI API key, or change its expiry',
-        params: KeyParams,
         body: UpdateBody,
       },
-      async ({ context, params: { repoId, apikeyId }, body }) => {
-        const apiKeyId = requireApiKeyId(apikeyId);
-        const command = { type: 'UpdateAiApiKey', repoId, apiKeyId, ...body } as const;
-        const { outcome, position } = await handleApiKeyCommand(context, apiKeyId, command);
-        return { position, message: outcome === 'appended' ? 'API key updated' : 'API key unchanged' };
-      },
+      (ref, body) => ({ type: 'UpdateAiApiKey', ...ref, ...body }),
+      { appended: 'API key updated', unchanged: 'API key unchanged' },
     );
 
-    mutation(
+    change(
       {
         method: 'DELETE',
         url: '/repo/:repoId/ai/apikey/:apikeyId',
         config: { bypassQueue: true },
         operationId: 'deleteRepoAiApiKey',
         summary: 'Delete an AI API key permanently',
-        params: KeyParams,
       },
-      async ({ context, params: { repoId, apikeyId } }) => {
-        const apiKeyId = requireApiKeyId(apikeyId);
-        const command = { type: 'DeleteAiApiKey', repoId, apiKeyId } as const;
-        const { position } = await handleApiKeyCommand(context, apiKeyId, command);
-        return { position, message: 'API key deleted' };
-      },
+      (ref) => ({ type: 'DeleteAiApiKey', ...ref }),
+      { appended: 'API key deleted', unchanged: 'API key deleted' },
     );
 
     mutation(
@@ -103,42 +99,27 @@ export const apiKeyCommandRoutes =
       },
     );
 
-    mutation(
+    change(
       {
         method: 'POST',
         url: '/repo/:repoId/ai/apikey/:apikeyId/suspend',
         config: { bypassQueue: true },
         operationId: 'suspendRepoAiApiKey',
         summary: 'Suspend an AI API key until it is resumed',
-        params: KeyParams,
         body: SuspendBody,
       },
-      async ({ context, params: { repoId, apikeyId }, body }) => {
-        const apiKeyId = requireApiKeyId(apikeyId);
-        const reason = body?.reason || null;
-        const command = { type: 'SuspendAiApiKey', repoId, apiKeyId, reason } as const;
-        const { outcome, position } = await handleApiKeyCommand(context, apiKeyId, command);
-        const appended = outcome === 'appended';
-        return { position, message: appended ? 'API key suspended' : 'API key was suspended already' };
-      },
+      (ref, body) => ({ type: 'SuspendAiApiKey', ...ref, reason: body?.reason || null }),
+      { appended: 'API key suspended', unchanged: 'API key was suspended already' },
     );
 
-    mutation(
+    change(
       {
         method: 'POST',
         url: '/repo/:repoId/ai/apikey/:apikeyId/resume',
         operationId: 'resumeRepoAiApiKey',
         summary: 'End the suspension of an AI API key',
-        params: KeyParams,
       },
-      async ({ context, params: { repoId, apikeyId } }) => {
-        const apiKeyId = requireApiKeyId(apikeyId);
-        const command = { type: 'ResumeAiApiKey', repoId, apiKeyId } as const;
-        const { outcome, position } = await handleApiKeyCommand(context, apiKeyId, command);
-        return {
-          position,
-          message: outcome === 'appended' ? 'API key resumed' : 'API key was not suspended',
-        };
-      },
+      (ref) => ({ type: 'ResumeAiApiKey', ...ref }),
+      { appended: 'API key resumed', unchanged: 'API key was not suspended' },
     );
   };

@@ -3,10 +3,11 @@ import { z } from 'zod';
 import { handleWebhookCommand } from '../../../commands/aggregates.js';
 import { registerWebhook } from '../../../commands/webhooks/register-webhook.js';
 import { rotateWebhookSecret } from '../../../commands/webhooks/rotate-webhook-secret.js';
+import type { WebhookCommand, WebhookRef } from '../../../domain/webhook.js';
 import { isPosition } from '../../../event-store/position.js';
 import { resolveResumeToken } from '../../../event-store/resume-token.js';
 import type { CommandDependencies } from '../../command-context.js';
-import { mutations } from '../../mutation.js';
+import { changes, mutations } from '../../mutation.js';
 import { BODY_RULE, OverlapSeconds, RepoParams, Text } from '../../schemas.js';
 import { IssuedWebhook, requireWebhookId, TypeList, WebhookParams, webhookUrl } from './schemas.js';
 
@@ -39,6 +40,12 @@ export const webhookCommandRoutes =
       tags: ['Webhooks'],
       awaitProjection: (position) => queries.awaitIndex(position),
     });
+    const change = changes(mutation, {
+      params: WebhookParams,
+      toRef: ({ repoId, webhookId }): WebhookRef => ({ repoId, webhookId: requireWebhookId(webhookId) }),
+      handle: (context, ref, command: WebhookCommand) =>
+        handleWebhookCommand(context, ref.webhookId, command),
+    });
 
     mutation(
       {
@@ -56,40 +63,32 @@ export const webhookCommandRoutes =
         registerWebhook(context, { repoId, url, types, description: description || null, idempotencyKey }),
     );
 
-    mutation(
+    change(
       {
         method: 'PUT',
         url: '/repo/:repoId/webhook/:webhookId',
         operationId: 'changeRepoWebhook',
         summary:
           'Change the URL of an endpoint, or the event types that it receives (null: all but AuditAccessed)',
-        params: WebhookParams,
         body: ChangeBody,
       },
-      async ({ context, params: { repoId, ...params }, body }) => {
-        const webhookId = requireWebhookId(params.webhookId);
+      (ref, body) => {
         const { url, types, description: text } = body ?? {};
         const description = text === undefined ? undefined : text || null;
-        const command = { type: 'ChangeWebhook', repoId, webhookId, url, types, description } as const;
-        const { outcome, position } = await handleWebhookCommand(context, webhookId, command);
-        return { position, message: outcome === 'appended' ? 'Webhook changed' : 'Nothing to change' };
+        return { type: 'ChangeWebhook', ...ref, url, types, description };
       },
+      { appended: 'Webhook changed', unchanged: 'Nothing to change' },
     );
 
-    mutation(
+    change(
       {
         method: 'DELETE',
         url: '/repo/:repoId/webhook/:webhookId',
         operationId: 'deleteRepoWebhook',
         summary: 'Delete an endpoint permanently',
-        params: WebhookParams,
       },
-      async ({ context, params: { repoId, ...params } }) => {
-        const webhookId = requireWebhookId(params.webhookId);
-        const command = { type: 'DeleteWebhook', repoId, webhookId } as const;
-        const { position } = await handleWebhookCommand(context, webhookId, command);
-        return { position, message: 'Webhook deleted' };
-      },
+      (ref) => ({ type: 'DeleteWebhook', ...ref }),
+      { appended: 'Webhook deleted', unchanged: 'Webhook deleted' },
     );
 
     mutation(
@@ -111,41 +110,27 @@ export const webhookCommandRoutes =
       },
     );
 
-    mutation(
+    change(
       {
         method: 'POST',
         url: '/repo/:repoId/webhook/:webhookId/pause',
         operationId: 'pauseRepoWebhook',
         summary: 'Pause an endpoint until it is resumed; it keeps its position',
-        params: WebhookParams,
         body: PauseBody,
       },
-      async ({ context, params: { repoId, ...params }, body }) => {
-        const webhookId = requireWebhookId(params.webhookId);
-        const reason = body?.reason || null;
-        const command = { type: 'PauseWebhook', repoId, webhookId, cause: 'requested', reason } as const;
-        const { outcome, position } = await handleWebhookCommand(context, webhookId, command);
-        return {
-          position,
-          message: outcome === 'appended' ? 'Webhook paused' : 'Webhook was paused already',
-        };
-      },
+      (ref, body) => ({ type: 'PauseWebhook', ...ref, cause: 'requested', reason: body?.reason || null }),
+      { appended: 'Webhook paused', unchanged: 'Webhook was paused already' },
     );
 
-    mutation(
+    change(
       {
         method: 'POST',
         url: '/repo/:repoId/webhook/:webhookId/resume',
         operationId: 'resumeRepoWebhook',
         summary: 'Resume an endpoint at the position where it was paused',
-        params: WebhookParams,
       },
-      async ({ context, params: { repoId, ...params } }) => {
-        const webhookId = requireWebhookId(params.webhookId);
-        const command = { type: 'ResumeWebhook', repoId, webhookId } as const;
-        const { outcome, position } = await handleWebhookCommand(context, webhookId, command);
-        return { position, message: outcome === 'appended' ? 'Webhook resumed' : 'Webhook was not paused' };
-      },
+      (ref) => ({ type: 'ResumeWebhook', ...ref }),
+      { appended: 'Webhook resumed', unchanged: 'Webhook was not paused' },
     );
 
     mutation(

@@ -12,8 +12,8 @@ import { median } from './load.js';
 import { start } from './servers.js';
 
 /**
- * The list of a repository of 1,000 keys, created and renamed among those of others, as of a time and as of a
- * position near the end of the log, beside the plain list: sequential requests over HTTP.
+ * The list of a repository of 1,000 keys, created and renamed among those of others, as of a time and as of a position
+ * near the end of the log, beside the plain list: sequential requests over HTTP.
  */
 const EVENTS = Number(process.argv.find((arg) => /^\d+$/.test(arg)) ?? 100_000);
 const KEYS = 1_000;

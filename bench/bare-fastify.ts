@@ -1,10 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { fastify } from 'fastify';
 
-/**
- * Baseline for a creation or a verification: validates the same body and answers with the same size, without
- * logic.
- */
+/** Baseline for a creation or a verification: validates the same body and answers with the same size, without logic. */
 const app = fastify();
 const answer = {
   success: true,

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { type Measured, measured } from './measured.js';
 
 /**
- * Export, gzipped export and import of a big log, each in a process of its own: seconds, events a second and
- * peak memory. `copies [events=1000000] [url of an empty EventStoreDB to import into, too]`
+ * Export, gzipped export and import of a big log, each in a process of its own: seconds, events a second and peak
+ * memory. `copies [events=1000000] [url of an empty EventStoreDB to import into, too]`
  */
 const events = Number(process.argv[2] ?? 1_000_000);
 const eventStoreDb = process.argv[3];

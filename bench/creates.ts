@@ -11,8 +11,8 @@ import { load, median, post, type Reply } from './load.js';
 import { start } from './servers.js';
 
 /**
- * Creations over HTTP from 64 connections: rate beside a bare Fastify route in the same run, and whether the
- * log and the list hold what the service answered.
+ * Creations over HTTP from 64 connections: rate beside a bare Fastify route in the same run, and whether the log and
+ * the list hold what the service answered.
  */
 const CREATES = 10_000;
 const CONNECTIONS = 64;

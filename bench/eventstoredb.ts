@@ -5,9 +5,8 @@ import { openEventStore } from '../src/event-store/open.js';
 import { median } from './load.js';
 
 /**
- * The EventStoreDB adapter beside the bare client, interleaved in one run: appends with 64 in flight, and
- * catching up with them. Both use uncompressed answers. Needs a server of its own: it leaves streams that are
- * no keys.
+ * The EventStoreDB adapter beside the bare client, interleaved in one run: appends with 64 in flight, and catching up
+ * with them. Both use uncompressed answers. Needs a server of its own: it leaves streams that are no keys.
  */
 const ROUNDS = 5;
 const APPENDS = 3_000;

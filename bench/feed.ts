@@ -5,8 +5,8 @@ import { load, post } from './load.js';
 import { services } from './service.js';
 
 /**
- * The change feed: memory of idle readers; events that readers receive who disconnect at random and resume;
- * the service's memory while one reader never reads. The log is that of EVENT_STORE_URL, or the default.
+ * The change feed: memory of idle readers; events that readers receive who disconnect at random and resume; the
+ * service's memory while one reader never reads. The log is that of EVENT_STORE_URL, or the default.
  */
 const IDLE = 1_000;
 const EVENTS = 100_000;

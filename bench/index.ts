@@ -9,8 +9,8 @@ import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.j
 import { median } from './load.js';
 
 /**
- * The verify index in this process: bytes of memory a key, events folded a second, and verifications a second
- * of random keys beside one SHA-256 of the same secret.
+ * The verify index in this process: bytes of memory a key, events folded a second, and verifications a second of random
+ * keys beside one SHA-256 of the same secret.
  */
 const KEYS = Number(process.argv.find((arg) => /^\d+$/.test(arg)) ?? 1_000_000);
 const REPOSITORIES = 1_000;

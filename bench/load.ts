@@ -4,10 +4,10 @@ import { connect } from 'node:net';
 export type Reply = { readonly status: number; readonly body: string; readonly ms: number };
 
 /**
- * Sends requests over a fixed number of keep-alive connections, one request in flight on each, as cheaply as
- * possible: the caller prepares the bytes, and the client parses only status and length of an answer.
- * @param stayAwake never sleeps, at the cost of a core: the server has to wake a client that sleeps, which
- * costs a slower server more than a faster one
+ * Sends requests over a fixed number of keep-alive connections, one request in flight on each, as cheaply as possible:
+ * the caller prepares the bytes, and the client parses only status and length of an answer.
+ * @param stayAwake never sleeps, at the cost of a core: the server has to wake a client that sleeps, which costs a
+ * slower server more than a faster one
  * @returns the replies in the order of the requests, and the seconds that all took
  */
 export async function load(url: string, requests: readonly Buffer[], connections: number, stayAwake = false) {

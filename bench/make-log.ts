@@ -15,10 +15,10 @@ import { Keyring } from '../src/security/keyring.js';
 import { seeded } from './seeded.js';
 
 /**
- * Fills an empty log with the life of many keys: `make-log <sqlite file or esdb url> [events]`. A quarter of
- * the events are creations, so 1,000,000 events are about 250,000 keys, in 1,000 repositories of very
- * different sizes, over half a year. The domain decides each event from a command. Every run makes the same
- * ids, times and order; only the credentials are new. MASTER_KEYS opens the sealed secrets.
+ * Fills an empty log with the life of many keys: `make-log <sqlite file or esdb url> [events]`. A quarter of the events
+ * are creations, so 1,000,000 events are about 250,000 keys, in 1,000 repositories of very different sizes, over half a
+ * year. The domain decides each event from a command. Every run makes the same ids, times and order; only the
+ * credentials are new. MASTER_KEYS opens the sealed secrets.
  */
 export const MASTER_KEYS = `k1:${Buffer.alloc(32, 7).toString('base64')}`;
 const REPOSITORIES = 1_000;

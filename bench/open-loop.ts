@@ -16,8 +16,8 @@ export type RateResult = {
 const TICK_MS = 5;
 
 /**
- * Opens connections, then sends requests at a fixed rate regardless of latency, each over a connection
- * without another request in flight. Ends when all answers have arrived.
+ * Opens connections, then sends requests at a fixed rate regardless of latency, each over a connection without another
+ * request in flight. Ends when all answers have arrived.
  */
 export async function sendAtRate(
   url: string,

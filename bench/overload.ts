@@ -5,8 +5,8 @@ import { sendAtRate } from './open-loop.js';
 import { percentile, services } from './service.js';
 
 /**
- * Ten times the requests that an instance can answer, sent at a fixed rate over thousands of connections:
- * creations, lists of 2000 keys, and verifications. The log is that of EVENT_STORE_URL.
+ * Ten times the requests that an instance can answer, sent at a fixed rate over thousands of connections: creations,
+ * lists of 2000 keys, and verifications. The log is that of EVENT_STORE_URL.
  */
 const [CONNECTIONS, SECONDS, TIMES] = [4000, 10, 10];
 const KEYS = 2000;

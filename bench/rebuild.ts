@@ -10,9 +10,9 @@ import { connectRedis } from '../src/redis/connection.js';
 import { loadSettings } from '../src/settings.js';
 
 /**
- * A rebuild of the read model beside its two lower bounds: reading the whole log and discarding it, and
- * writing the same documents and lists by hand, in pipelines of plain commands. The log is that of
- * EVENT_STORE_URL (bench:make-log makes one), the Redis that of READ_MODEL_URL.
+ * A rebuild of the read model beside its two lower bounds: reading the whole log and discarding it, and writing the
+ * same documents and lists by hand, in pipelines of plain commands. The log is that of EVENT_STORE_URL (bench:make-log
+ * makes one), the Redis that of READ_MODEL_URL.
  */
 const ROUNDS = Number(process.argv[2] ?? 3);
 const PIPELINE = 2_000;

@@ -2,8 +2,8 @@ import { load, post } from './load.js';
 import { percentile, services } from './service.js';
 
 /**
- * Time from the answer to a DELETE on one instance to the first refusal on another, polled without a pause.
- * The log is that of EVENT_STORE_URL, the read model that of READ_MODEL_URL, or the default of both.
+ * Time from the answer to a DELETE on one instance to the first refusal on another, polled without a pause. The log is
+ * that of EVENT_STORE_URL, the read model that of READ_MODEL_URL, or the default of both.
  */
 const REVOCATIONS = 1_000;
 const json = process.argv.includes('--json');

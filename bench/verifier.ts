@@ -5,9 +5,8 @@ import { load, median, post } from './load.js';
 import { percentile, services } from './service.js';
 
 /**
- * The in-process verifier: verifications a second beside one SHA-256 each, and the time from the answer to a
- * DELETE to the first refusal. The log is that of EVENT_STORE_URL, the read model that of READ_MODEL_URL, or
- * the default of both.
+ * The in-process verifier: verifications a second beside one SHA-256 each, and the time from the answer to a DELETE to
+ * the first refusal. The log is that of EVENT_STORE_URL, the read model that of READ_MODEL_URL, or the default of both.
  */
 const KEYS = 10_000;
 const ROUNDS = 9;

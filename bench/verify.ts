@@ -7,8 +7,8 @@ import { load, median, post } from './load.js';
 import { start } from './servers.js';
 
 /**
- * Verifications over HTTP from 64 connections, each of another key than the last, beside a bare Fastify route
- * with the same requests and answers; checks each answer.
+ * Verifications over HTTP from 64 connections, each of another key than the last, beside a bare Fastify route with the
+ * same requests and answers; checks each answer.
  */
 const KEYS = 1_000;
 const CONNECTIONS = 64;

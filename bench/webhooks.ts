@@ -6,8 +6,8 @@ import { load, post } from './load.js';
 import { services } from './service.js';
 
 /**
- * Webhooks: calls a second to one endpoint beside a bare loop of POSTs over one connection; then repeated
- * kill -9 of the service while it delivers to an endpoint that fails a third of its calls.
+ * Webhooks: calls a second to one endpoint beside a bare loop of POSTs over one connection; then repeated kill -9 of
+ * the service while it delivers to an endpoint that fails a third of its calls.
  */
 const CALLS = 5_000;
 const EVENTS = 300;

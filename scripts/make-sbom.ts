@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { lock, manifest, production } from './production-packages.js';
 
 /**
- * Prints a bill of materials (CycloneDX) of the production packages. `npm sbom --omit dev` alone would omit
- * each package that development needs, too, so npm reads a lock file without development.
+ * Prints a bill of materials (CycloneDX) of the production packages. `npm sbom --omit dev` alone would omit each
+ * package that development needs, too, so npm reads a lock file without development.
  */
 const folder = mkdtempSync(join(tmpdir(), 'keyledger-sbom-'));
 try {

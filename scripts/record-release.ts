@@ -6,8 +6,8 @@ import { join, resolve } from 'node:path';
 import { DatabaseSync } from '@photostructure/sqlite';
 
 /**
- * Makes the fixture of a release: drives the service of a built checkout of it through the life of some keys,
- * and keeps the log, an export if the release can make one, and its answers. See test/releases/README.md.
+ * Makes the fixture of a release: drives the service of a built checkout of it through the life of some keys, and keeps
+ * the log, an export if the release can make one, and its answers. See test/releases/README.md.
  */
 const [checkout = '.', name = ''] = process.argv.slice(2);
 const version = process.env['npm_package_version'] ?? 'next';

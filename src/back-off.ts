@@ -1,8 +1,8 @@
 import { setTimeout } from 'node:timers/promises';
 
 /**
- * Delay before the next attempt (milliseconds): doubles with each failure up to a limit. Half of it is random, so
- * that many instances do not retry at once.
+ * Delay before the next attempt (milliseconds): doubles with each failure up to a limit. Half of it is random, so that
+ * many instances do not retry at once.
  * @param failures before this one, from 0
  */
 export const backOffMs = (failures: number, minMs: number, maxMs: number): number =>

@@ -14,9 +14,9 @@ const RETRY_MS = 500;
 type Sink = (chunk: Buffer, done: (error: Error | null | undefined, written: number) => void) => void;
 
 /**
- * Log output that never blocks, throws or ends the process: not on a full disk, a pipe whose reader stalls or
- * closes it, or a terminal paused by Ctrl-S. Lines wait in a bounded buffer; while it is full, lines are dropped
- * and counted. When output works again, one line says how many are missing.
+ * Log output that never blocks, throws or ends the process: not on a full disk, a pipe whose reader stalls or closes
+ * it, or a terminal paused by Ctrl-S. Lines wait in a bounded buffer; while it is full, lines are dropped and counted.
+ * When output works again, one line says how many are missing.
  */
 export class LogOutput {
   readonly #sink: Sink;

@@ -106,8 +106,8 @@ const Environment = z.object({
     'must be origins such as https://app.example.com, separated by commas',
   ),
   /**
-   * Internal networks that webhooks may be in, such as 10.1.0.0/16, separated by commas; by default webhooks must
-   * have public addresses. Webhooks in these networks may use http.
+   * Internal networks that webhooks may be in, such as 10.1.0.0/16, separated by commas; by default webhooks must have
+   * public addresses. Webhooks in these networks may use http.
    */
   WEBHOOK_ALLOWED_NETWORKS: list(
     isNetwork,

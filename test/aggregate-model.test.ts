@@ -29,8 +29,8 @@ import {
 import * as hook from './support/fixtures/given-webhook.js';
 
 /**
- * Random commands on one stream, decided and folded without a log. The model of the state is no fold: it
- * searches the list of effective commands for the last one that set each field.
+ * Random commands on one stream, decided and folded without a log. The model of the state is no fold: it searches the
+ * list of effective commands for the last one that set each field.
  */
 
 /** Command that had an effect, and its time (RFC 3339). */

@@ -36,8 +36,8 @@ afterEach(async () => {
 });
 
 /**
- * Sets the clock of the service, and waits until the service and the log's thread read it: a token valid for
- * an hour has expired two days later.
+ * Sets the clock of the service, and waits until the service and the log's thread read it: a token valid for an hour
+ * has expired two days later.
  */
 async function setClock(wrongByMs: number): Promise<void> {
   writeFileSync(clockFile, String(wrongByMs));

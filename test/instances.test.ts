@@ -154,10 +154,7 @@ whereRedisCanBeStopped('Redis', () => {
   });
   afterEach(() => redis.stop('SIGKILL'));
 
-  /**
-   * Creates and lists until stopped; every list must hold all creations that were acknowledged before its
-   * request.
-   */
+  /** Creates and lists until stopped; every list must hold all creations that were acknowledged before its request. */
   async function load(children: readonly Child[], token: string, during: () => Promise<void>) {
     const acknowledged: unknown[] = [];
     const wrong: unknown[] = [];

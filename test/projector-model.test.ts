@@ -16,8 +16,8 @@ import { updateAiApiKey } from './support/fixtures/api-key-commands.js';
 import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 /**
- * The projector over a read model whose writes each wait until the test settles them, while the log grows; a
- * write may fail or lose all data. The model: what the projector reports as listed is listed.
+ * The projector over a read model whose writes each wait until the test settles them, while the log grows; a write may
+ * fail or lose all data. The model: what the projector reports as listed is listed.
  */
 
 /** Outcome of the waiting write, if there is one. */

@@ -22,8 +22,7 @@ function copyLog(from: string, to: string): void {
 }
 
 /**
- * Given a log with two keys, copied before a third one; an operator restores the copy, and it continues
- * differently.
+ * Given a log with two keys, copied before a third one; an operator restores the copy, and it continues differently.
  */
 describe('subscribers of a log that was restored from an older copy and has outgrown them', () => {
   const folder = temporaryFolder();

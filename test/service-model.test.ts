@@ -21,10 +21,9 @@ import { combinations } from './support/servers/combinations.js';
 import type { Answer, Json } from './support/servers/service.js';
 
 /**
- * Random concurrent clients of one repository, at two instances of the service. The log is the witness: each
- * event names its request, which orders the changes. Each answer must be that of the model after a number of
- * commits that was possible while the request ran: no fewer than were answered before it began, and none that
- * began after it ended.
+ * Random concurrent clients of one repository, at two instances of the service. The log is the witness: each event
+ * names its request, which orders the changes. Each answer must be that of the model after a number of commits that was
+ * possible while the request ran: no fewer than were answered before it began, and none that began after it ended.
  */
 
 type Do<Name extends string, Rest = object> = { readonly do: Name } & Rest;
@@ -48,8 +47,7 @@ const HOUR = 3600;
 /** The model's clock stands still: nothing expires and no overlap ends while the clients run. */
 const NOW = Date.now();
 
-// Favours the key that exists from the beginning, created with x: concurrent changes of one key are of
-// interest.
+// Favours the key that exists from the beginning, created with x: concurrent changes of one key are of interest.
 const key = fc.oneof(fc.constant(0), fc.nat(5));
 const idempotencyKey = fc.constantFrom(undefined, 'x', 'x', 'y');
 const expiresAt = fc.constantFrom(null, null, FUTURE, PAST);

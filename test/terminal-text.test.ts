@@ -33,10 +33,7 @@ const RAW: readonly (readonly [first: number, last: number])[] = [
   [0xfff9, 0xfffb],
   [0xe0000, 0xe0fff],
 ];
-/**
- * Code points of a text that must reach no terminal, in hexadecimal; the caller splits it at line feeds
- * first.
- */
+/** Code points of a text that must reach no terminal, in hexadecimal; the caller splits it at line feeds first. */
 const rawIn = (text: string): string[] =>
   [...text]
     .map((character) => character.codePointAt(0) as number)

@@ -78,10 +78,7 @@ describe.each(exclusiveCombinations)('instances that share webhooks on $name', (
       0,
     );
   }
-  /**
-   * Asserts that an endpoint received each key in order; a call repeats the newest event, or delivers the
-   * next.
-   */
+  /** Asserts that an endpoint received each key in order; a call repeats the newest event, or delivers the next. */
   function expectInOrder(path: string, ids: readonly string[]): void {
     const places = deliveredKeys(path).map((id) => ids.indexOf(id));
     const steps = places.map((place, n) => place - (places[n - 1] ?? -1));

@@ -173,8 +173,7 @@ async function failing(pid: number | undefined, calls: string, error: string): P
 }
 
 /**
- * Appends an event of a later release, which puts the key in quarantine. Appends nothing while the log is
- * unavailable.
+ * Appends an event of a later release, which puts the key in quarantine. Appends nothing while the log is unavailable.
  */
 async function writeUnreadable(world: World, key: ReturnType<RunActions['someKey']>): Promise<void> {
   if (!key) return;

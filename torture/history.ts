@@ -43,10 +43,7 @@ export type Answer = {
   readonly body: { readonly [field: string]: unknown };
 };
 
-/**
- * Whether the answer says nothing of what the log holds: the service failed, or never had the complete
- * request.
- */
+/** Whether the answer says nothing of what the log holds: the service failed, or never had the complete request. */
 export const saysNothing = ({ status }: Answer): boolean => status >= 500 || status === 408;
 
 /** Request with its answer. Times are those of performance.now(). */
@@ -60,9 +57,7 @@ export type Call = Asked & {
   readonly answer: Answer | undefined;
 };
 
-/**
- * Events that a reader of the feed received in one connection, where it started, and the error that ended it.
- */
+/** Events that a reader of the feed received in one connection, where it started, and the error that ended it. */
 export type Reading = {
   readonly reader: string;
   /** Resume token after which it started; undefined: at the log's first event. */
@@ -72,8 +67,8 @@ export type Reading = {
 };
 
 /**
- * Calls and readings between two restorations of the log, with all that the log held in the end. The restored
- * events stand for what happened before.
+ * Calls and readings between two restorations of the log, with all that the log held in the end. The restored events
+ * stand for what happened before.
  */
 export type Era = {
   readonly calls: readonly Call[];

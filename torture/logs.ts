@@ -49,15 +49,12 @@ export function sqliteLog(folder: string): TorturedLog {
 const COMMAND =
   'kurrentd --insecure --node-ip 127.0.0.1 --node-port {port} --db {folder} --log {folder}-logs --mem-db false';
 
-/**
- * Variable that names the command. EventStoreDB and KurrentDB reject unknown variables with their own
- * prefixes.
- */
+/** Variable that names the command. EventStoreDB and KurrentDB reject unknown variables with their own prefixes. */
 export const COMMAND_VARIABLE = 'KEYLEDGER_EVENTSTOREDB_COMMAND';
 
 /**
- * Command that starts an EventStoreDB or KurrentDB: that of COMMAND_VARIABLE, or the one of its package. It
- * must become the server, so that a signal to it reaches the server.
+ * Command that starts an EventStoreDB or KurrentDB: that of COMMAND_VARIABLE, or the one of its package. It must become
+ * the server, so that a signal to it reaches the server.
  */
 export function eventStoreDbCommand(): string | undefined {
   const configured = process.env[COMMAND_VARIABLE];
@@ -82,8 +79,7 @@ export async function eventStoreDbLog(folder: string, command: string): Promise<
     url: `esdb://127.0.0.1:${port}?tls=false`,
     port,
     server,
-    // As its manual says: checkpoints first, so that they refer to nothing that the chunks copied after them
-    // lack.
+    // As its manual says: checkpoints first, so that they refer to nothing that the chunks copied after them lack.
     copy: async () => {
       await rm(kept, { recursive: true, force: true });
       mkdirSync(kept);

@@ -13,8 +13,8 @@ import { scheduleOf } from './schedule.js';
 import { endWorld, makeWorld, type SetUp } from './world.js';
 
 /**
- * Clients use two instances while everything that these depend on fails, one thing after the other; then the
- * torture compares their answers with the log: docs/reliability.md.
+ * Clients use two instances while everything that these depend on fails, one thing after the other; then the torture
+ * compares their answers with the log: docs/reliability.md.
  */
 const options = new Command('npm run torture --')
   .description('Uses the service while all that it stands on fails, and checks every answer')

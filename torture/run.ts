@@ -99,8 +99,8 @@ export class Run implements RunActions {
   }
 
   /**
-   * Ends the era and begins another with the copy. The torture kills the instances in the middle of their
-   * work; or, where the log is a server, they continue and have to notice.
+   * Ends the era and begins another with the copy. The torture kills the instances in the middle of their work; or,
+   * where the log is a server, they continue and have to notice.
    */
   async restoreLog(meanwhile: 'killed' | 'running'): Promise<void> {
     const { instances, log, deaths } = this.#world;

@@ -44,8 +44,8 @@ const [SHORTEST_MS, LONGEST_MS] = [200, 5000];
 const [SOME, TIMES] = [0.25, 4];
 
 /**
- * Schedules the faults: in rounds of every kind, in random order, at random times and with random durations.
- * The same seed gives the same schedule.
+ * Schedules the faults: in rounds of every kind, in random order, at random times and with random durations. The same
+ * seed gives the same schedule.
  */
 export function scheduleOf(seed: number, minutes: number, kinds: readonly FaultKind[]): Fault[] {
   const random = seeded(seed);

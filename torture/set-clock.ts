@@ -1,9 +1,6 @@
 import { readFileSync, watchFile } from 'node:fs';
 
-/**
- * Preload of an instance: shifts its wall clock by the milliseconds in the file that KEYLEDGER_TORTURE_CLOCK
- * names.
- */
+/** Preload of an instance: shifts its wall clock by the milliseconds in the file that KEYLEDGER_TORTURE_CLOCK names. */
 const file = process.env['KEYLEDGER_TORTURE_CLOCK'] ?? '';
 const RealDate = Date;
 let wrongByMs = read();

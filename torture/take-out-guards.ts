@@ -8,9 +8,8 @@ import { GUARDS, type Guard } from './guards.js';
 import { eventStoreDbCommand } from './logs.js';
 
 /**
- * Checks that the torture notices: takes each guard out of a copy of the built service, one at a time, and
- * tortures the copy for two minutes; the guard's check must find a violation. `npm run torture:guards [--
- * part of a guard's name]`.
+ * Checks that the torture notices: takes each guard out of a copy of the built service, one at a time, and tortures the
+ * copy for two minutes; the guard's check must find a violation. `npm run torture:guards [-- part of a guard's name]`.
  */
 const MINUTES = 2;
 const SEED = 8;

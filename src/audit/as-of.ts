@@ -8,10 +8,7 @@ import { apiKeyView, type ListItem, toListItem } from '../projections/list-item.
 import { type ListPage, type ListQuery, matchesFilter } from '../projections/queries.js';
 import { type ApiKeyEventAt, eventsUpTo, type PointInTime } from './point-in-time.js';
 
-/**
- * A key at a point in time, with position and id of the event that led to this state: the last one that
- * counts.
- */
+/** A key at a point in time, with position and id of the event that led to this state: the last one that counts. */
 export type KeyAsOf = ListItem & { readonly eventId: string };
 
 /** Streams read concurrently, between two turns of the event loop. */
@@ -62,8 +59,8 @@ export async function listAsOf(
 }
 
 /**
- * All keys of a repository at a point in time, including deleted ones, newest first, from one pass over the
- * log. Keeps nothing of other repositories in memory.
+ * All keys of a repository at a point in time, including deleted ones, newest first, from one pass over the log. Keeps
+ * nothing of other repositories in memory.
  * @throws KeyledgerError UNAVAILABLE
  */
 export async function repositoryAsOf(
@@ -114,16 +111,12 @@ function foldUntil(pointInTime: PointInTime): KeyFold {
 const isAfter = ({ position }: RecordedEvent, pointInTime: PointInTime): boolean =>
   pointInTime.position !== undefined && position > pointInTime.position;
 
-/**
- * Filters by position. For a time only the stream decides: a clock that was ahead may have dated the
- * creation.
- */
+/** Filters by position. For a time only the stream decides: a clock that was ahead may have dated the creation. */
 const mayHaveExisted = ({ createdPosition }: ApiKeyEntry, { position }: PointInTime): boolean =>
   position === undefined || createdPosition <= position;
 
 /**
- * Whether this is the first event of a key in the repository. Uses the raw data, because the event may be
- * unreadable.
+ * Whether this is the first event of a key in the repository. Uses the raw data, because the event may be unreadable.
  */
 async function startsKeyIn(repoId: string, recorded: RecordedEvent, log: EventStore): Promise<boolean> {
   const { stream, position, data, revision } = recorded;

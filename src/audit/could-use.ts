@@ -29,10 +29,9 @@ export type CouldUse = {
 };
 
 /**
- * Determines whether a holder of the secret could have used the key with this access key. The deciding event
- * is
- * - for an active key: the last event that made it usable, a creation, a resumption, or a change of its
- * expiry without which it would have expired by then;
+ * Determines whether a holder of the secret could have used the key with this access key. The deciding event is
+ * - for an active key: the last event that made it usable, a creation, a resumption, or a change of its expiry without
+ *   which it would have expired by then;
  * - for an expired one: the event that set the expiry;
  * - for one not yet created: its creation, which came later;
  * - otherwise the suspension, the deletion, or the unreadable event.
@@ -58,8 +57,7 @@ export async function couldUse(
     for (const one of eventsUntil(recorded)) {
       const after = evolveApiKey(state, one.event);
       if (after.expiresAt !== state?.expiresAt) madeExpiry = one;
-      // Evaluates each state at the point in time itself: an expiry that was moved before it passed never
-      // took effect.
+      // Evaluates each state at the point in time itself: an expiry that was moved before it passed never took effect.
       if (statusAt(after, pointInTime.time) !== status) madeStatus = one;
       status = statusAt(after, pointInTime.time);
       state = after;

@@ -48,8 +48,7 @@ type DescribableEvent = {
  * Creates a function that describes one event of a stream, and returns the state after it.
  * @param decode decodes an event of the stream
  * @param evolve folds an event into the state
- * @param auditFields fields that an auditor may see: an explicit list, so that it never includes a secret
- * added later
+ * @param auditFields fields that an auditor may see: an explicit list, so that it never includes a secret added later
  * @param about id of the key or webhook that the event belongs to
  */
 export const eventDescriber =

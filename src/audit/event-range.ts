@@ -34,8 +34,8 @@ export function parseBound(text: string, logId: string): RangeBound {
 }
 
 /**
- * Events of a part of the log, in log order, up to a fixed end. Without `from` it includes the beginning of
- * each of its streams, because times within a stream never decrease.
+ * Events of a part of the log, in log order, up to a fixed end. Without `from` it includes the beginning of each of its
+ * streams, because times within a stream never decrease.
  * @param end the log's end when reading begins, so that later appends do not prolong it
  */
 export async function* eventsInRange(
@@ -57,8 +57,8 @@ const WithRepoId = z.object({ repoId: z.string() });
 const WithApiKeyId = z.object({ apiKeyId: z.string() });
 
 /**
- * Repository that an event names, or that of its key or webhook, by the first event of their stream: for
- * unreadable events, and for command-line accesses to a single key.
+ * Repository that an event names, or that of its key or webhook, by the first event of their stream: for unreadable
+ * events, and for command-line accesses to a single key.
  */
 async function resolveRepoId(log: EventStore, { stream, data }: RecordedEvent): Promise<string | undefined> {
   const said = WithRepoId.safeParse(data).data?.repoId;

@@ -16,8 +16,8 @@ export type RepositoryQuery = {
 };
 
 /**
- * Events of a repository, oldest first, from one pass over the log up to an end. Reads events before `from`,
- * too, because they determine what an event changed.
+ * Events of a repository, oldest first, from one pass over the log up to an end. Reads events before `from`, too,
+ * because they determine what an event changed.
  */
 export async function* repositoryHistory(
   log: EventStore,

@@ -38,8 +38,8 @@ const COMMAND_LINE_ISSUER = 'keyledger:command-line';
 
 /**
  * Opens the configured log for a command, and closes it afterwards.
- * @param purpose 'to write' creates a missing log; 'to read' accepts a read-only copy, and warns on stderr
- * that it does not record the access
+ * @param purpose 'to write' creates a missing log; 'to read' accepts a read-only copy, and warns on stderr that it does
+ * not record the access
  * @throws ConfigError, Error the log cannot be opened
  */
 export async function withLog<T>(

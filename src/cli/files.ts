@@ -87,8 +87,8 @@ export type Source = {
 };
 
 /**
- * Opens a file, or stdin ('-'). Copies a source that is readable only once, such as a pipe, to a file in the
- * folder for temporary files, and unlinks this file before reading it.
+ * Opens a file, or stdin ('-'). Copies a source that is readable only once, such as a pipe, to a file in the folder for
+ * temporary files, and unlinks this file before reading it.
  * @throws Error the file does not exist
  */
 export async function openSource(file: string): Promise<Source> {

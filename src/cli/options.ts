@@ -22,9 +22,7 @@ export function refuseRepeatedOptions(command: Command): void {
   command.commands.forEach(refuseRepeatedOptions);
 }
 
-/**
- * Name of the user that runs this process; its number if the system has no name for it, as in a container.
- */
+/** Name of the user that runs this process; its number if the system has no name for it, as in a container. */
 export function operatingSystemUser(): string {
   try {
     return userInfo().username;

@@ -15,8 +15,8 @@ const REDRAW_MS = 200;
 const SILENT: ProgressBar = { add: () => undefined, end: () => undefined };
 
 /**
- * Shows on stderr the number of completed items, the rate, and the remaining time. Writes nothing if stderr
- * is not a terminal.
+ * Shows on stderr the number of completed items, the rate, and the remaining time. Writes nothing if stderr is not a
+ * terminal.
  * @param total number of items, if known
  */
 export function startProgressBar(label: string, total?: number, unit = 'events'): ProgressBar {

@@ -1,7 +1,7 @@
 /**
- * Safe output of the command line. Names, subjects, reasons, paths and messages come from outside: raw, a
- * line feed in one of them would forge a line of the audit, an escape sequence would control the terminal,
- * and a bidirectional or invisible character would make one name look like another.
+ * Safe output of the command line. Names, subjects, reasons, paths and messages come from outside: raw, a line feed in
+ * one of them would forge a line of the audit, an escape sequence would control the terminal, and a bidirectional or
+ * invisible character would make one name look like another.
  */
 
 /** Controls (C0, DEL, C1), lone surrogates, line separators, format characters, and invisible characters. */

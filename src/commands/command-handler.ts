@@ -54,8 +54,8 @@ const runExclusive = keyedMutex();
 /**
  * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again. Nothing
  * else appends domain events.
- * @returns handles a command, or one that is built from the state that it is decided on. `isNew`: the
- * stream probably does not exist, so decide before loading it
+ * @returns handles a command, or one that is built from the state that it is decided on. `isNew`: the stream probably
+ * does not exist, so decide before loading it
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
  */
 export function commandHandler<

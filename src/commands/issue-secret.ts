@@ -11,8 +11,8 @@ export type IssueContext = CommandContext & AuditContext & { readonly keyring: K
 export type Issued<State> = Pick<CommandResult<State>, 'state' | 'position'> & { readonly secret: string };
 
 /**
- * Gives an aggregate a new secret. A repeated request, which changes nothing, gets the secret that the first one
- * got, opened from its sealed form and recorded in the audit trail.
+ * Gives an aggregate a new secret. A repeated request, which changes nothing, gets the secret that the first one got,
+ * opened from its sealed form and recorded in the audit trail.
  * @param secret the new secret
  * @param sealContext what a version of the secret is sealed for
  * @param handle runs the command that stores the sealed secret

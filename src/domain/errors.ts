@@ -1,6 +1,6 @@
 /**
- * Every error that a caller can get: code -> [HTTP status, message]. Where the caller can do something, the
- * message says what.
+ * Every error that a caller can get: code -> [HTTP status, message]. Where the caller can do something, the message
+ * says what.
  */
 export const ERRORS = {
   INVALID_INPUT: [400, 'The request is invalid'],

@@ -118,8 +118,8 @@ export type ImportOrigin = { readonly imported: boolean };
 // --- State ----------------------------------------------------------------------------------
 
 /**
- * `unavailable` (quarantined): the stream holds an event that this release cannot decode or apply. The webhook
- * receives nothing and accepts only deletion.
+ * `unavailable` (quarantined): the stream holds an event that this release cannot decode or apply. The webhook receives
+ * nothing and accepts only deletion.
  */
 export type Webhook = WebhookRef &
   EndpointConfig &
@@ -148,8 +148,8 @@ export const signingSecretsAt = (webhook: Webhook, now: EpochMs): readonly Seale
 // --- Evolve ---------------------------------------------------------------------------------
 
 /**
- * Applies an event. Never throws: an event that does not fit makes the webhook unavailable, after which only a
- * deletion changes it. A deleted webhook stays deleted.
+ * Applies an event. Never throws: an event that does not fit makes the webhook unavailable, after which only a deletion
+ * changes it. A deleted webhook stays deleted.
  */
 export function evolveWebhook(
   state: Webhook | undefined,

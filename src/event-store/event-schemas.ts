@@ -6,8 +6,8 @@ import { PAUSE_CAUSES, type WebhookEvent } from '../domain/webhook.js';
 export type DomainEvent = ApiKeyEvent | WebhookEvent | AuditAccessed;
 
 /**
- * Turns data of one schema version into data of the next. It receives whatever JSON the log holds and never throws:
- * the schema validates its result.
+ * Turns data of one schema version into data of the next. It receives whatever JSON the log holds and never throws: the
+ * schema validates its result.
  */
 type Upcaster = (data: unknown) => unknown;
 

@@ -31,8 +31,8 @@ export interface EventStore {
   readStream(stream: string): AsyncIterable<RecordedEvent>;
 
   /**
-   * Every event after a position (from the first without one), in log order, up to the end of the log when the
-   * reader reaches it. Skips foreign events, see isKeyledgerStream.
+   * Every event after a position (from the first without one), in log order, up to the end of the log when the reader
+   * reaches it. Skips foreign events, see isKeyledgerStream.
    * @param onForeign called with each foreign event
    * @throws KeyledgerError OTHER_LOG
    */
@@ -48,8 +48,8 @@ export interface EventStore {
   end(): Promise<Position>;
 
   /**
-   * Every event after a position, in log order and without gaps, and then each new one as it arrives, in batches.
-   * Ends when the signal is aborted; throws when the log fails.
+   * Every event after a position, in log order and without gaps, and then each new one as it arrives, in batches. Ends
+   * when the signal is aborted; throws when the log fails.
    * @throws KeyledgerError OTHER_LOG
    */
   subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch>;

@@ -3,8 +3,8 @@ import { KeyledgerError } from '../domain/errors.js';
 declare const brand: unique symbol;
 
 /**
- * A place in one log: `<log id>:<place>`, the place in fixed-width hexadecimal, so that positions of one log sort
- * as text. Opaque to all but the adapters.
+ * A place in one log: `<log id>:<place>`, the place in fixed-width hexadecimal, so that positions of one log sort as
+ * text. Opaque to all but the adapters.
  */
 export type Position = string & { readonly [brand]: true };
 

@@ -12,8 +12,8 @@ export const resumeTokenOf = ({ position, id }: Pick<RecordedEvent, 'position' |
 /**
  * The position in a resume token. Accepts a bare position, too, if the log reaches it.
  * @param end of the log
- * @throws KeyledgerError INVALID_INPUT it is neither; OTHER_LOG it is of another log, or of an event that this log
- * does not hold, because it was restored from an older copy; UNAVAILABLE
+ * @throws KeyledgerError INVALID_INPUT it is neither; OTHER_LOG it is of another log, or of an event that this log does
+ * not hold, because it was restored from an older copy; UNAVAILABLE
  */
 export async function resolveResumeToken(log: EventStore, end: Position, text: string): Promise<Position> {
   const position = parsePosition(text, log.logId);

@@ -17,8 +17,8 @@ export const STREAM_CATEGORIES = KINDS.map(([category]) => category);
 export type StreamRef = { readonly kind: (typeof KINDS)[number][1]; readonly id: string };
 
 /**
- * Undefined for a foreign stream, to which no release of Keyledger writes: other services may share the server and
- * use the same prefixes.
+ * Undefined for a foreign stream, to which no release of Keyledger writes: other services may share the server and use
+ * the same prefixes.
  */
 export function classifyStream(stream: string): StreamRef | undefined {
   for (const [category, kind] of KINDS) {

@@ -19,8 +19,8 @@ export type Listening = {
 };
 
 /**
- * Listens on HOST and a port. `localhost` is 127.0.0.1 and ::1: the server of the first also handles the connections
- * of the second, so that both behave alike.
+ * Listens on HOST and a port. `localhost` is 127.0.0.1 and ::1: the server of the first also handles the connections of
+ * the second, so that both behave alike.
  * @param setting the setting of the port, of which 0 is any free one
  * @throws ConfigError naming the setting that it cannot listen with
  */

@@ -31,8 +31,8 @@ type Outcome = { readonly position: Position } & Readonly<Record<string, unknown
 
 /**
  * Makes routes that change something: each runs a command in the context of its request and answers with
- * Keyledger-Position, once its projection holds the change. A late projection delays the answer by at most a second
- * and does not make it fail.
+ * Keyledger-Position, once its projection holds the change. A late projection delays the answer by at most a second and
+ * does not make it fail.
  * @param awaitProjection waits for the position of the change
  */
 export const mutations =

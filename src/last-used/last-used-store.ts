@@ -3,8 +3,8 @@ import type { EpochMs } from '../domain/time.js';
 export type LastUse = readonly [apiKeyId: string, at: EpochMs];
 
 /**
- * Store of last uses, shared by all processes of the service. It may be unavailable or lose data at any time:
- * nothing depends on it. A call takes time in proportion to its batch, so pass a few hundred at a time.
+ * Store of last uses, shared by all processes of the service. It may be unavailable or lose data at any time: nothing
+ * depends on it. A call takes time in proportion to its batch, so pass a few hundred at a time.
  */
 export interface LastUsedStore {
   /**

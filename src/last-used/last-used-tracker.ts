@@ -13,8 +13,8 @@ const CHUNK_SIZE = 250;
 const PART_COUNT = 256;
 
 /**
- * Tracks when each key was last used, to the minute. Uses may be lost (a killed process, a long outage of the
- * store), and nothing else fails or waits because of them.
+ * Tracks when each key was last used, to the minute. Uses may be lost (a killed process, a long outage of the store),
+ * and nothing else fails or waits because of them.
  */
 export class LastUsedTracker {
   readonly #store: LastUsedStore;
@@ -121,8 +121,8 @@ export class LastUsedTracker {
   }
 
   /**
-   * Each key that is unwritten when its part is reached, once; a use that is recorded meanwhile comes later or
-   * stays for the next flush.
+   * Each key that is unwritten when its part is reached, once; a use that is recorded meanwhile comes later or stays
+   * for the next flush.
    */
   *#uses(): Generator<LastUse> {
     for (const part of this.#unwritten) {

@@ -9,8 +9,8 @@ import type { LastUse, LastUsedStore } from './last-used-store.js';
 const PARTITIONS = 16;
 
 /**
- * Last uses in Redis, which may be unavailable at first: sorted sets `<prefix>:{usage-<n>}` of key ids, whose
- * scores are EpochMs.
+ * Last uses in Redis, which may be unavailable at first: sorted sets `<prefix>:{usage-<n>}` of key ids, whose scores
+ * are EpochMs.
  * @param url as of connectRedis
  * @param prefix of every key in Redis
  */

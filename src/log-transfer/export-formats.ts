@@ -4,8 +4,8 @@ import type { RecordedEvent } from '../event-store/event-store.js';
 import { occurredAtOf } from '../event-store/peek-event.js';
 
 /**
- * Exports for auditors' tools, without secret material, whether sealed or hashed: an explicit list of fields,
- * so that it never includes a secret added to an event later.
+ * Exports for auditors' tools, without secret material, whether sealed or hashed: an explicit list of fields, so that
+ * it never includes a secret added to an event later.
  */
 const PUBLIC_FIELDS = [
   'repoId',
@@ -45,8 +45,7 @@ type CellValue = string | number | boolean | null;
 type Row = { readonly [name in (typeof COLUMNS)[number]]?: CellValue | undefined };
 
 /**
- * RFC 4180: a header line, then a line per event; prefixes values that a spreadsheet would treat as formulas
- * with '.
+ * RFC 4180: a header line, then a line per event; prefixes values that a spreadsheet would treat as formulas with '.
  */
 export async function* csvLines(events: AsyncIterable<RecordedEvent>): AsyncIterable<string> {
   yield csvLine(COLUMNS);
@@ -60,9 +59,8 @@ const csvLine = (values: readonly (CellValue | undefined)[]): string =>
   `${values.map(csvValue).join(',')}\r\n`;
 
 /**
- * Places where a spreadsheet would see the beginning of a formula, also after characters that it may ignore,
- * and after those that it may treat as the end of a value
- * (https://owasp.org/www-community/attacks/CSV_Injection).
+ * Places where a spreadsheet would see the beginning of a formula, also after characters that it may ignore, and after
+ * those that it may treat as the end of a value (https://owasp.org/www-community/attacks/CSV_Injection).
  */
 const FORMULA = /(?<=^|[,;\t\r\n])(?=[\s\p{C}]*[=+\-@＝＋－＠]|[\t\r\n])/gu;
 

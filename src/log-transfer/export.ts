@@ -3,9 +3,9 @@ import { z } from 'zod';
 import type { RecordedEvent } from '../event-store/event-store.js';
 
 /**
- * Export of a log: NDJSON in UTF-8, each line ended by a line feed. The first line is a header, the last one
- * a trailer with the number of events and the SHA-256 (hex) of every byte before it, and each line between is
- * an event, in log order. It contains all that the log contains, including sealed and hashed secrets.
+ * Export of a log: NDJSON in UTF-8, each line ended by a line feed. The first line is a header, the last one a trailer
+ * with the number of events and the SHA-256 (hex) of every byte before it, and each line between is an event, in log
+ * order. It contains all that the log contains, including sealed and hashed secrets.
  */
 export const FORMAT = 'keyledger-log';
 export const VERSION = 1;

@@ -21,8 +21,8 @@ export type Imported = {
 };
 
 /**
- * Imports the events of an export into a log that is empty, or that holds the beginning of the same export,
- * and then continues after it. Keeps ids, streams, revisions, types, data and order of the export.
+ * Imports the events of an export into a log that is empty, or that holds the beginning of the same export, and then
+ * continues after it. Keeps ids, streams, revisions, types, data and order of the export.
  * @param events an export that has been checked
  * @param onEvent called with each event that exists already or is being written
  * @throws ContentMismatchError
@@ -95,8 +95,8 @@ const toAppend = (event: ExportedEvent): AppendRequest => ({
 });
 
 /**
- * The event as the copy holds it. Its metadata keeps where and when it was first recorded, also in a copy of
- * a copy: an unreadable event has no other time.
+ * The event as the copy holds it. Its metadata keeps where and when it was first recorded, also in a copy of a copy: an
+ * unreadable event has no other time.
  */
 function newEvent({ id, type, data, metadata, position, recordedAt }: ExportedEvent): NewEvent {
   const event = { id, type, data, metadata } as NewEvent;

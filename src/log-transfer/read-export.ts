@@ -16,8 +16,8 @@ export class ExportError extends Error {}
 export type Export = {
   readonly header: Header;
   /**
-   * Throws at the first invalid line, and after the last event if the export is incomplete. Read it once, to
-   * its end or with `return`.
+   * Throws at the first invalid line, and after the last event if the export is incomplete. Read it once, to its end or
+   * with `return`.
    * @throws ExportError
    */
   readonly events: AsyncGenerator<ExportedEvent>;
@@ -121,8 +121,7 @@ async function hasMore(lines: AsyncGenerator<Buffer>): Promise<boolean> {
 }
 
 /**
- * Tells events from the trailer before validation: validating each event as a trailer would take longer than
- * all else.
+ * Tells events from the trailer before validation: validating each event as a trailer would take longer than all else.
  */
 const isEvent = (json: unknown): boolean => Object.hasOwn(Object(json), 'stream');
 

@@ -25,8 +25,8 @@ export type CheckedLog = {
 };
 
 /**
- * Folds the whole log and checks each event: ids are unique, positions grow, revisions have no gaps, every
- * event decodes, every fold succeeds.
+ * Folds the whole log and checks each event: ids are unique, positions grow, revisions have no gaps, every event
+ * decodes, every fold succeeds.
  * @param found called with each violation
  * @param passed called with each event after its checks
  * @param foreign called with each event that no release of Keyledger can have written, which is no violation

@@ -9,10 +9,10 @@ import { foldKey } from './fold-key.js';
 type Key = { readonly repoId: string; readonly apiKeyId: string };
 
 /**
- * Differences between the read model and the log for one key. Reads everything that Redis stores of the key
- * atomically, and compares it with the fold of the key's stream up to the stored revision, which must not
- * precede the position that the read model claims to have reached. So a read model that lags does not differ,
- * nor one that is ahead of an earlier look at the log.
+ * Differences between the read model and the log for one key. Reads everything that Redis stores of the key atomically,
+ * and compares it with the fold of the key's stream up to the stored revision, which must not precede the position that
+ * the read model claims to have reached. So a read model that lags does not differ, nor one that is ahead of an earlier
+ * look at the log.
  * @param members members of the lists that were found for the key, including unexpected ones
  * @param read reads what Redis stores of the key, and whether the lists contain this member
  */

@@ -49,8 +49,8 @@ export class InconclusiveError extends Error {}
 const ATTEMPTS = 10;
 
 /**
- * Compares what Redis serves with the fold of the log, key by key, while both grow. Compares keys that differ
- * at first sight again, each at one position of the log: see compareKey.
+ * Compares what Redis serves with the fold of the log, key by key, while both grow. Compares keys that differ at first
+ * sight again, each at one position of the log: see compareKey.
  * @param entries every key in the log as of some position
  * @throws InconclusiveError
  */
@@ -85,10 +85,7 @@ export async function compare(
   return { keys, differences: differences + unknown.length, position: position || undefined };
 }
 
-/**
- * @param stored repositories with keys in the live generation, whether or not its set of repositories names
- * them
- */
+/** @param stored repositories with keys in the live generation, whether or not its set of repositories names them */
 async function comparePartition(
   log: EventStore,
   redis: Connection,

@@ -40,9 +40,9 @@ export type RebuildProgress = {
 };
 
 /**
- * Builds a generation of the read model from the whole log, beside the live one, and makes it live when it
- * has caught up: each partition atomically, and never back in the log. Then removes the previous generation.
- * If the rebuild ends early, the live generation stays; a later rebuild removes the remains.
+ * Builds a generation of the read model from the whole log, beside the live one, and makes it live when it has caught
+ * up: each partition atomically, and never back in the log. Then removes the previous generation. If the rebuild ends
+ * early, the live generation stays; a later rebuild removes the remains.
  * @throws GenerationLost
  */
 export async function rebuild(

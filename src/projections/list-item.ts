@@ -4,8 +4,8 @@ import type { Position } from '../event-store/position.js';
 import type { ApiKeyEntry } from './api-key-index.js';
 
 /**
- * Version of what the read model computes from the log, and of how it stores that: increment it when either changes.
- * A release with another version builds its own read model beside the one that older instances use.
+ * Version of what the read model computes from the log, and of how it stores that: increment it when either changes. A
+ * release with another version builds its own read model beside the one that older instances use.
  */
 export const READ_MODEL_VERSION = 3;
 

@@ -94,8 +94,8 @@ export class Projector {
   }
 
   /**
-   * Ready needs the first attempt to write the read model: a new version of it is built before the instances of the
-   * old one are replaced, and an unavailable one keeps no instance from verifying.
+   * Ready needs the first attempt to write the read model: a new version of it is built before the instances of the old
+   * one are replaced, and an unavailable one keeps no instance from verifying.
    */
   get status(): ProjectorStatus {
     if (this.#state === 'log replaced') {

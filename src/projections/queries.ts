@@ -164,8 +164,8 @@ export class Queries {
   }
 
   /**
-   * The API key that a credential belongs to, whatever else keeps the key from being valid; undefined if the secret
-   * is not one of its valid secrets.
+   * The API key that a credential belongs to, whatever else keeps the key from being valid; undefined if the secret is
+   * not one of its valid secrets.
    * @param minPosition the answer holds the event at this position
    * @throws KeyledgerError BEHIND
    */

@@ -26,8 +26,8 @@ export type ListRequest = {
  */
 export interface ReadModel {
   /**
-   * Makes the read model hold these items, which are everything up to the checkpoint. It keeps what it has if the
-   * log holds the event of its own checkpoint; else it starts again from nothing.
+   * Makes the read model hold these items, which are everything up to the checkpoint. It keeps what it has if the log
+   * holds the event of its own checkpoint; else it starts again from nothing.
    * @param checkpoint undefined if the log is empty
    * @param holds does the log hold the event of a checkpoint?
    */

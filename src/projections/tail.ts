@@ -24,8 +24,8 @@ type TailReader = {
 };
 
 /**
- * The folded events, for any number of readers: the one tail of the log that an instance has. It queues nothing for
- * a reader, which pulls the next batch when it can, and no reader is ahead of the projections.
+ * The folded events, for any number of readers: the one tail of the log that an instance has. It queues nothing for a
+ * reader, which pulls the next batch when it can, and no reader is ahead of the projections.
  */
 export class Tail {
   readonly #log: EventStore;

@@ -2,8 +2,8 @@
 export const MAX_MARKS = 50_000;
 
 /**
- * The events that each caller has marked as read, by their numbers. Marks survive a restart, but nothing depends
- * on them: they may be lost.
+ * The events that each caller has marked as read, by their numbers. Marks survive a restart, but nothing depends on
+ * them: they may be lost.
  */
 export interface ReadMarks {
   /** @param caller a hash that names the caller @throws Error the store is unavailable */

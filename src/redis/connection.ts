@@ -21,9 +21,9 @@ export function isRedisUrl(url: string): boolean {
 }
 
 /**
- * `redis://[user:password@]host:port[/db]`, `redis+sentinel://[user:password@]host:port,host:port/<master>[/db]`
- * or `redis+cluster://[user:password@]host:port,host:port`; with `rediss` for TLS. Connects and reconnects by
- * itself; without a connection every command fails at once.
+ * `redis://[user:password@]host:port[/db]`, `redis+sentinel://[user:password@]host:port,host:port/<master>[/db]` or
+ * `redis+cluster://[user:password@]host:port,host:port`; with `rediss` for TLS. Connects and reconnects by itself;
+ * without a connection every command fails at once.
  */
 export function connectRedis(url: string, scripts: Scripts = {}): Connection {
   const connection = createConnection(url, scripts);

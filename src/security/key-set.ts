@@ -30,8 +30,8 @@ type Fetched = {
 };
 
 /**
- * The key set of a token issuer (RFC 7517). The last one that was fetched is used while the issuer is unavailable,
- * up to a maximum age.
+ * The key set of a token issuer (RFC 7517). The last one that was fetched is used while the issuer is unavailable, up
+ * to a maximum age.
  */
 export class KeySet {
   readonly #url: URL;
@@ -128,8 +128,8 @@ export class KeySet {
   }
 
   /**
-   * Waits for a refresh that begins after this call, shared by all waiting tokens. Any token can name an unknown
-   * key, so fruitless refreshes back off, and a token for which the next one is too far away gets UNAVAILABLE.
+   * Waits for a refresh that begins after this call, shared by all waiting tokens. Any token can name an unknown key,
+   * so fruitless refreshes back off, and a token for which the next one is too far away gets UNAVAILABLE.
    */
   async #refreshForUnknownKey(): Promise<void> {
     const { unknownKeyMs, longestUnknownKeyMs } = this.#pauses;

@@ -57,8 +57,8 @@ export class Keyring {
   }
 
   /**
-   * Opens a sealed secret; undefined if its KEK is not in the keyring any more, it was sealed for another context
-   * or altered, or its hash is not the expected one.
+   * Opens a sealed secret; undefined if its KEK is not in the keyring any more, it was sealed for another context or
+   * altered, or its hash is not the expected one.
    */
   open(sealedSecret: string, sealContext: SealContext, secretHash: string): string | undefined {
     const [format, kekId = '', nonce = '', body = ''] = sealedSecret.split('.');

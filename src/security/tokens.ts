@@ -65,8 +65,8 @@ const REMEMBERED_TOKENS = 10_000;
 type Remembered = { readonly caller: Caller; readonly until: EpochMs; readonly keySetVersion: number };
 
 /**
- * Remembers a verified token for a minute, so that its signature is checked once; never past its expiry or a
- * change of the key set.
+ * Remembers a verified token for a minute, so that its signature is checked once; never past its expiry or a change of
+ * the key set.
  */
 export function tokenVerifier(
   { key, issuer, audience }: Omit<TokenSource, 'key'> & { readonly key: Uint8Array | KeySet },

@@ -33,9 +33,9 @@ type Database<Statements> = { readonly db: DatabaseSyncInstance; readonly statem
 class ForeignFileError extends Error {}
 
 /**
- * Data beside the log that may be lost, in a SQLite file that several processes may share. Opens the file, and
- * creates it if needed, at the first call, after its removal, and after a failure, at most once a second. Moves a
- * broken or foreign file to `<file>.broken`, over an earlier one, and creates a new one.
+ * Data beside the log that may be lost, in a SQLite file that several processes may share. Opens the file, and creates
+ * it if needed, at the first call, after its removal, and after a failure, at most once a second. Moves a broken or
+ * foreign file to `<file>.broken`, over an earlier one, and creates a new one.
  */
 export class SidecarDb<Statements> {
   readonly #file: string;

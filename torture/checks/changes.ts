@@ -2,11 +2,10 @@ import { type Call, type Era, saysNothing } from '../history.js';
 import type { KeyState, LifeEvent, Lives } from './lives.js';
 
 /**
- * Each key is a register (https://jepsen.io/consistency/models/linearizable): one order of its changes must
- * explain every answer, and must keep the order of calls that ended before others began. The log states the
- * order: a change has its place there, and a call that changed nothing must have seen the key at a place no
- * earlier than all that had been answered before. The check picks the earliest such place, which constrains
- * later calls least.
+ * Each key is a register (https://jepsen.io/consistency/models/linearizable): one order of its changes must explain
+ * every answer, and must keep the order of calls that ended before others began. The log states the order: a change has
+ * its place there, and a call that changed nothing must have seen the key at a place no earlier than all that had been
+ * answered before. The check picks the earliest such place, which constrains later calls least.
  */
 export function checkChanges(era: Era, lives: Lives): string[] {
   const found: string[] = [];
@@ -106,10 +105,7 @@ const CAUSED: Readonly<Record<string, string>> = {
   delete: 'ApiKeyDeleted',
 };
 
-/**
- * Whether the state after a revision explains the answer to a call without an event; -1 is before the
- * creation.
- */
+/** Whether the state after a revision explains the answer to a call without an event; -1 is before the creation. */
 function explains({ kind, name, answer }: Call, life: readonly LifeEvent[], revision: number): boolean {
   const event = life[revision];
   const status = event?.state.status;

@@ -1,8 +1,8 @@
 import type { Era } from '../history.js';
 
 /**
- * Each reader receives every event once and in order, and is refused only if the log no longer holds the
- * event it was at.
+ * Each reader receives every event once and in order, and is refused only if the log no longer holds the event it was
+ * at.
  */
 export function checkFeed({ readings, events }: Era, isLast: boolean): string[] {
   const found: string[] = [];

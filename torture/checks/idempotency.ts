@@ -4,8 +4,8 @@ import type { Call, Era } from '../history.js';
 import type { Lives } from './lives.js';
 
 /**
- * An Idempotency-Key creates one key (or rotates once) at most, all its answers are equal, and their secret
- * is the one in the log: by its hash, and by what its sealed form opens to.
+ * An Idempotency-Key creates one key (or rotates once) at most, all its answers are equal, and their secret is the one
+ * in the log: by its hash, and by what its sealed form opens to.
  */
 export function checkIdempotency({ calls }: Era, lives: Lives, keyring: Keyring): string[] {
   const found: string[] = [];

@@ -58,10 +58,7 @@ async function listOf(url: string, token: string, minPosition: string): Promise<
   }
 }
 
-/**
- * `keyledger audit verify` finds no violation in the log but the unreadable events, and no difference in
- * Redis.
- */
+/** `keyledger audit verify` finds no violation in the log but the unreadable events, and no difference in Redis. */
 async function auditVerify({ settings }: World, lives: Lives): Promise<string[]> {
   const verify = spawn(process.execPath, ['dist/src/cli.js', 'audit', 'verify', '--json'], {
     env: { PATH: process.env['PATH'], ...settings },

@@ -6,9 +6,8 @@ import type { KeyState, LifeEvent, Lives } from './lives.js';
 type Span = readonly [from: number, to: number];
 
 /**
- * Every list, key and verification result is that of one place in the log: not before the requested minimum
- * position, not before what had been answered longer ago than the staleness in the answer, and not after the
- * end of the log.
+ * Every list, key and verification result is that of one place in the log: not before the requested minimum position,
+ * not before what had been answered longer ago than the staleness in the answer, and not after the end of the log.
  */
 export function checkReads(era: Era, lives: Lives): string[] {
   const placeOf = new Map(era.events.map(({ position }, place) => [position as string, place]));

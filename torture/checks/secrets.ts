@@ -18,8 +18,7 @@ export async function checkFiles(folder: string): Promise<string[]> {
   const found: string[] = [];
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);
-    // A file that has disappeared, such as those that SQLite keeps beside its own, has been merged into
-    // others.
+    // A file that has disappeared, such as those that SQLite keeps beside its own, has been merged into others.
     if (!entry.isFile() || !existsSync(path)) continue;
     const secret = await secretIn(path);
     if (secret) found.push(`${path.slice(folder.length + 1)} holds ${secret.slice(0, 12)}…`);

@@ -26,8 +26,8 @@ export type IssuedKey = {
 };
 
 /**
- * Creates an API key. With an Idempotency-Key, its id is derived from (repository, caller, Idempotency-Key): the
- * stream starts once, and a repeat gets the first answer.
+ * Creates an API key. With an Idempotency-Key, its id is derived from (repository, caller, Idempotency-Key): the stream
+ * starts once, and a repeat gets the first answer.
  * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED; what handleApiKeyCommand throws
  */
 export async function createAiApiKey(

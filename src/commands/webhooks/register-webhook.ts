@@ -12,8 +12,8 @@ const WEBHOOK_IDS = 'c3c1f6de-6e0e-4d0c-8f5e-0f3f9d7a2b14';
 export type IssuedWebhook = { readonly id: string; readonly secret: string; readonly position: Position };
 
 /**
- * Registers a webhook, which receives events from then on. With an Idempotency-Key, its id is derived as that of
- * an API key: the stream starts once, and a repeat gets the first answer.
+ * Registers a webhook, which receives events from then on. With an Idempotency-Key, its id is derived as that of an API
+ * key: the stream starts once, and a repeat gets the first answer.
  * @throws KeyledgerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleWebhookCommand throws
  */
 export async function registerWebhook(

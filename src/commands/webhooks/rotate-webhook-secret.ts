@@ -5,10 +5,10 @@ import { type IssueContext, issueSecret, rotationIdempotency } from '../issue-se
 import type { IssuedWebhook } from './register-webhook.js';
 
 /**
- * Gives a webhook a new signing secret; the old one signs as well during the overlap. With an Idempotency-Key,
- * which counts for this webhook and caller, a repeat does not rotate again and gets the first answer.
- * @throws KeyledgerError WEBHOOK_NOT_FOUND, WEBHOOK_QUARANTINED, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and
- * what handleWebhookCommand throws
+ * Gives a webhook a new signing secret; the old one signs as well during the overlap. With an Idempotency-Key, which
+ * counts for this webhook and caller, a repeat does not rotate again and gets the first answer.
+ * @throws KeyledgerError WEBHOOK_NOT_FOUND, WEBHOOK_QUARANTINED, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what
+ * handleWebhookCommand throws
  */
 export async function rotateWebhookSecret(
   context: IssueContext,

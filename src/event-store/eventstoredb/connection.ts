@@ -16,7 +16,8 @@ export type Connection = {
    * For appends. With credentials of its own, each append is a call of its own. Without, the client sends all appends
    * of the process through one call with one table of pending promises: a broken connection rejects those of other
    * connections too, a late response then ends the process with a TypeError outside any promise, and no deadline is
-   * kept. An insecure connection sends no credentials, so placeholders do. Only TLS without a user still uses the table.
+   * kept. An insecure connection sends no credentials, so placeholders do. Only TLS without a user still uses the
+   * table.
    */
   readonly appendCredentials: { readonly credentials?: Credentials };
   /** Creates a client that sends its appends through that one call, in order; the caller disposes of it. */

@@ -93,8 +93,8 @@ export type ReceivedBatch = {
 };
 
 /**
- * The events of a subscription, in batches of all that have arrived, and a batch when the subscription catches up,
- * if only an empty one. Ends with the signal.
+ * The events of a subscription, in batches of all that have arrived, and a batch when the subscription catches up, if
+ * only an empty one. Ends with the signal.
  * @throws Error the subscription failed or ended
  */
 export async function* subscriptionBatches(

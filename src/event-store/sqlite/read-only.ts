@@ -13,8 +13,8 @@ import { assertLogFile, LogFileError, logIdIn } from './schema.js';
 const SQLITE_CANTOPEN = 14;
 
 /**
- * True if no user may write to the file: its medium is read-only, or the file or its folder has no permission to
- * write. A log that other users may write to is not a read-only copy.
+ * True if no user may write to the file: its medium is read-only, or the file or its folder has no permission to write.
+ * A log that other users may write to is not a read-only copy.
  */
 export function isReadOnlyCopy(path: string): boolean {
   const file = resolve(path);

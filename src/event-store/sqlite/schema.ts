@@ -105,8 +105,8 @@ export function openDatabase(file: string): DatabaseSyncInstance {
 }
 
 /**
- * Syncs what a killed process wrote: SQLite recovers it from the page cache, and no reader or repeated append may
- * see it while a power cut could still undo it.
+ * Syncs what a killed process wrote: SQLite recovers it from the page cache, and no reader or repeated append may see
+ * it while a power cut could still undo it.
  */
 function syncWal(db: DatabaseSyncInstance): void {
   try {

@@ -3,8 +3,8 @@ import type { ExpectedRevision } from '../event-store.js';
 import { DISK_FULL, extendedResultCode, openDatabase, SQLITE_BUSY } from './schema.js';
 
 /**
- * The thread that writes a SQLite log. It waits for the disk, so that the event loop does not: one
- * message is a group of appends, one group is one transaction, one transaction is one fsync.
+ * The thread that writes a SQLite log. It waits for the disk, so that the event loop does not: one message is a group
+ * of appends, one group is one transaction, one transaction is one fsync.
  */
 
 export type EncodedEvent = readonly [id: string, type: string, data: string, metadata: string];
@@ -80,8 +80,8 @@ function firstResult(
 }
 
 /**
- * Not done if SQLite failed before its commit record was complete in the file. After that (in fsync, or in growing
- * the shared index that follows it) the record may reappear when the file is opened after a crash.
+ * Not done if SQLite failed before its commit record was complete in the file. After that (in fsync, or in growing the
+ * shared index that follows it) the record may reappear when the file is opened after a crash.
  */
 function rollBack(committing: boolean, error: unknown): 'not done' | 'unknown' {
   try {

@@ -9,8 +9,8 @@ const IPV6_NETWORK_BITS = 64;
 const WITH_PORT = /^(?:(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([0-9A-Fa-f:.]+)(?:%[^\]]*)?\](?::\d{1,5})?)$/;
 
 /**
- * An address as the service writes it: without port and zone, and an IPv4 address mapped into IPv6 as IPv4.
- * Undefined if the text is no address.
+ * An address as the service writes it: without port and zone, and an IPv4 address mapped into IPv6 as IPv4. Undefined
+ * if the text is no address.
  */
 export function parseAddress(text: string): string | undefined {
   const [, v4, v6] = WITH_PORT.exec(text) ?? [];

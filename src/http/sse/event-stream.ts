@@ -46,8 +46,8 @@ function* chunksOf(messages: readonly string[]): Generator<string> {
 }
 
 /**
- * One answer as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). It buffers only the
- * one text that the reader has not accepted yet. A last message, `end`, says why it ends.
+ * One answer as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). It buffers only
+ * the one text that the reader has not accepted yet. A last message, `end`, says why it ends.
  */
 export class EventStream {
   readonly #raw: FastifyReply['raw'];

@@ -17,8 +17,8 @@ if generation ~= ARGV[1] then return 'MOVED ' .. generation end
 
 /**
  * Stores items. Of each item: index of its repository, repository id, key id, revision, member of the lists, state
- * ('listed', 'deleted' or 'quarantined'), document. An item of the same revision replaces a quarantined one.
- * KEYS[2]: repos, KEYS[3]: quarantined, then items, all and list of each repository.
+ * ('listed', 'deleted' or 'quarantined'), document. An item of the same revision replaces a quarantined one. KEYS[2]:
+ * repos, KEYS[3]: quarantined, then items, all and list of each repository.
  */
 const PUT = `
 local function put(first)

@@ -1,6 +1,6 @@
 /**
- * Error of a call. `code` and `message` come from the service; without an answer, or with one that is not
- * Keyledger's JSON, `code` is one of the client's own:
+ * Error of a call. `code` and `message` come from the service; without an answer, or with one that is not Keyledger's
+ * JSON, `code` is one of the client's own:
  *
  * - `NETWORK` (status 0): no answer; `cause` is the error of fetch
  * - `TIMEOUT` (status 0): no answer within the timeout of an attempt

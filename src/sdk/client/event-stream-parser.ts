@@ -9,8 +9,8 @@ export type Message = {
 
 /**
  * Parses an event stream by the standard
- * (https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation), however it is
- * split into pieces. Ignores `retry`, and a last message that no empty line ends.
+ * (https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation), however it is split
+ * into pieces. Ignores `retry`, and a last message that no empty line ends.
  * @returns parses the next piece, and returns the messages that end in it
  */
 export function eventStreamParser(): (piece: Uint8Array) => Message[] {

@@ -7,18 +7,14 @@ import { query } from './paths.js';
 import { rejectUnknown } from './reject-unknown.js';
 import type { Open } from './transport.js';
 
-/**
- * The service sends a heartbeat every 15 seconds; more than two missing ones mean a dead connection
- * (milliseconds).
- */
+/** The service sends a heartbeat every 15 seconds; more than two missing ones mean a dead connection (milliseconds). */
 const SILENT_MS = 45_000;
 
 /**
- * Yields every event once and in order: after a failure it reconnects after the last event that it has
- * yielded. It reads only on demand.
+ * Yields every event once and in order: after a failure it reconnects after the last event that it has yielded. It
+ * reads only on demand.
  * @param silentMs longest silence of a connection while the caller waits for more (milliseconds)
- * @throws KeyledgerClientError the service refuses the request; the signal's reason; the error of the token
- * function
+ * @throws KeyledgerClientError the service refuses the request; the signal's reason; the error of the token function
  */
 export async function* followEvents(
   open: Open,

@@ -5,15 +5,13 @@ import { isRetryable, retryDelay, wait } from './retry.js';
 import type { Open, OpenStream } from './transport.js';
 
 /**
- * Time after a stream was accepted during which the client retries a refused token: the token function may go
- * by a clock that is slow (milliseconds).
+ * Time after a stream was accepted during which the client retries a refused token: the token function may go by a
+ * clock that is slow (milliseconds).
  */
 const TOKEN_RETRY_MS = 60_000;
 const FIRST_TOKEN_RETRY_MS = 1000;
 
-/**
- * @property askedAt when the client requested the connection that delivered the message (performance.now())
- */
+/** @property askedAt when the client requested the connection that delivered the message (performance.now()) */
 export type FollowedMessage = Message & { readonly askedAt: number };
 
 /**
@@ -29,11 +27,9 @@ export type FollowOptions = {
 };
 
 /**
- * Yields every message: after a failure it reconnects after the last id that it has yielded. It reads only on
- * demand.
+ * Yields every message: after a failure it reconnects after the last id that it has yielded. It reads only on demand.
  * @param pathFrom path that resumes after an id
- * @throws KeyledgerClientError the service refuses the request; the signal's reason; the error of the token
- * function
+ * @throws KeyledgerClientError the service refuses the request; the signal's reason; the error of the token function
  */
 export async function* followMessages(
   open: Open,
@@ -49,8 +45,7 @@ export async function* followMessages(
       tokenRetryMs = TOKEN_RETRY_MS;
       for await (const message of messagesOf(body, signal, silentMs)) {
         if (message.event === 'end') break;
-        // The id of a mark counts, too: the service has read the log up to it, and has sent all events before
-        // it.
+        // The id of a mark counts, too: the service has read the log up to it, and has sent all events before it.
         const next = message.lastId === '' ? id : message.lastId;
         // A connection without progress is a failure, even if it starts well each time.
         if (next !== id || message.event === 'caught-up') failures = 0;

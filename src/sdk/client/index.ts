@@ -1,10 +1,9 @@
 /**
  * Client of Keyledger's HTTP API: typed, without dependencies, for Node, Deno and browsers.
  *
- * It retries transient failures (no answer, 408, 425, 429, 502, 503, 504) after the delay that Retry-After
- * requests plus a random, growing backoff, and never 500 or another 4xx. No attempt can create a second API
- * key or rotate a second time: a creation or rotation carries an Idempotency-Key, and all its attempts send
- * the same key and body.
+ * It retries transient failures (no answer, 408, 425, 429, 502, 503, 504) after the delay that Retry-After requests
+ * plus a random, growing backoff, and never 500 or another 4xx. No attempt can create a second API key or rotate a
+ * second time: a creation or rotation carries an Idempotency-Key, and all its attempts send the same key and body.
  */
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
 import { followEvents } from './events.js';
@@ -191,10 +190,7 @@ export function createClient(options: ClientOptions): Client {
   };
 }
 
-/**
- * JSON.stringify would turn an invalid Date into null: an API key that never expires. toISOString throws
- * instead.
- */
+/** JSON.stringify would turn an invalid Date into null: an API key that never expires. toISOString throws instead. */
 function timeText(time: string | Date | null | undefined): string | null | undefined {
   return time === undefined || time === null || typeof time === 'string' ? time : time.toISOString();
 }

@@ -4,10 +4,9 @@ export type ClientOptions = {
   /** URL of the service, such as `https://keys.example`; it may have a path. */
   readonly baseUrl: string;
   /**
-   * A bearer token, or a function that returns one. The client calls the function before every attempt, so
-   * that no attempt sends a token that has expired meanwhile. All tokens of a client must be of one issuer
-   * and subject: the service keeps the Idempotency-Keys of each caller apart. An error of the function ends
-   * the call.
+   * A bearer token, or a function that returns one. The client calls the function before every attempt, so that no
+   * attempt sends a token that has expired meanwhile. All tokens of a client must be of one issuer and subject: the
+   * service keeps the Idempotency-Keys of each caller apart. An error of the function ends the call.
    */
   readonly token: string | (() => string | Promise<string>);
   /** Attempts of a call, including the first, from 1. Default: 4 */
@@ -17,17 +16,14 @@ export type ClientOptions = {
 };
 
 export type CallOptions = {
-  /**
-   * Ends the call at once, also while it waits for its next attempt; the call rejects with the signal's
-   * reason.
-   */
+  /** Ends the call at once, also while it waits for its next attempt; the call rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 };
 
 export type CreateOptions = CallOptions & {
   /**
-   * 1 to 255 printable ASCII characters. All calls with the same key create one API key, in this process or
-   * another, and get the same answer for 15 minutes. Default: a new one for each call
+   * 1 to 255 printable ASCII characters. All calls with the same key create one API key, in this process or another,
+   * and get the same answer for 15 minutes. Default: a new one for each call
    */
   readonly idempotencyKey?: string | undefined;
 };
@@ -45,10 +41,7 @@ export type ReadOptions = CallOptions & {
 export type GetOptions = ReadOptions & {
   /** Include deleted API keys. */
   readonly include?: 'deleted' | undefined;
-  /**
-   * State as of this point in time: RFC 3339, a Date, or the position of a change. Requires a token of an
-   * auditor.
-   */
+  /** State as of this point in time: RFC 3339, a Date, or the position of a change. Requires a token of an auditor. */
   readonly asOf?: string | Date | undefined;
 };
 
@@ -77,9 +70,7 @@ export type AuditOptions = CallOptions & {
 };
 
 export type EventsOptions = CallOptions & {
-  /**
-   * `position` of an event, to resume right after it; `start`: from the first event. Default: only new events
-   */
+  /** `position` of an event, to resume right after it; `start`: from the first event. Default: only new events */
   readonly after?: string | 'start' | undefined;
   /** Only events of this repository. */
   readonly repo?: string | undefined;

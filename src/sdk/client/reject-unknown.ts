@@ -1,6 +1,6 @@
 /**
- * Rejects unknown members, which a caller without types may have misspelt: a dropped expiry creates an API
- * key that never expires.
+ * Rejects unknown members, which a caller without types may have misspelt: a dropped expiry creates an API key that
+ * never expires.
  * @param others what remains of each object without its known members
  * @throws TypeError names the unknown members
  */

@@ -9,15 +9,15 @@ const MAX_RETRY_AFTER_MS = 60_000;
 const RETRYABLE_STATUSES = [408, 425, 429, 502, 503, 504];
 const NO_ANSWER = ['NETWORK', 'TIMEOUT'];
 /**
- * Whether another attempt may succeed. Not after another 4xx, which is about the request, nor after 500, a
- * fault of the service that the same request would meet again.
+ * Whether another attempt may succeed. Not after another 4xx, which is about the request, nor after 500, a fault of the
+ * service that the same request would meet again.
  */
 export const isRetryable = ({ status, code }: KeyledgerClientError): boolean =>
   RETRYABLE_STATUSES.includes(status) || (status === 0 && NO_ANSWER.includes(code));
 
 /**
- * Milliseconds to wait after a failed attempt: what the service asks for, at most a minute, and a random part
- * (full jitter) of a limit that doubles with every attempt, so that many clients do not return at once.
+ * Milliseconds to wait after a failed attempt: what the service asks for, at most a minute, and a random part (full
+ * jitter) of a limit that doubles with every attempt, so that many clients do not return at once.
  * @param attempt number of the attempt that failed, from 1
  * @param random from 0 to 1
  */
@@ -27,8 +27,8 @@ export function retryDelay(attempt: number, retryAfterMs: number | null, random:
 }
 
 /**
- * Parses a Retry-After header (RFC 9110, section 10.2.3: seconds or a date) into milliseconds from now; null
- * if it is missing or neither.
+ * Parses a Retry-After header (RFC 9110, section 10.2.3: seconds or a date) into milliseconds from now; null if it is
+ * missing or neither.
  */
 export function parseRetryAfter(header: string | null, now: number): number | null {
   const text = header?.trim() ?? '';

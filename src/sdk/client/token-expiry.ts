@@ -1,6 +1,6 @@
 /**
- * Time at which a bearer token expired: RFC 3339, UTC; undefined if it has not expired, or does not say. The
- * service decides; this only explains its refusal.
+ * Time at which a bearer token expired: RFC 3339, UTC; undefined if it has not expired, or does not say. The service
+ * decides; this only explains its refusal.
  */
 export function expiryPassed(token: string): string | undefined {
   try {

@@ -78,8 +78,8 @@ export function createTransport({
       try {
         return await withTimeout(timeoutMs, request, (limit) => openOnce(request, limit));
       } catch (error) {
-        // The service ends a stream when its token expires; the token function may consider that token valid
-        // for longer.
+        // The service ends a stream when its token expires; the token function may consider that token valid for
+        // longer.
         const mayBeOld = typeof token === 'function' && performance.now() < giveUpAt;
         if (!(error instanceof KeyledgerClientError && error.status === 401 && mayBeOld)) throw error;
         await wait(retryDelay(attempt, error.retryAfterMs, Math.random()), signal);
@@ -177,8 +177,8 @@ function bearer(token: string): string {
 }
 
 /**
- * Runs one attempt, whose signal aborts after `ms` milliseconds or with the caller's. Does not use
- * AbortSignal.any, which not every runtime has and some do not free.
+ * Runs one attempt, whose signal aborts after `ms` milliseconds or with the caller's. Does not use AbortSignal.any,
+ * which not every runtime has and some do not free.
  * @throws what the attempt throws, KeyledgerClientError TIMEOUT, or the reason of the caller's signal
  */
 async function withTimeout<T>(

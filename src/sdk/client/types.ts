@@ -113,8 +113,8 @@ export type VerificationOutcome = (
 };
 
 /**
- * Every call rejects with a KeyledgerClientError, with the reason of its signal, with the error of the token
- * function, or with a TypeError or RangeError for input that cannot be sent.
+ * Every call rejects with a KeyledgerClientError, with the reason of its signal, with the error of the token function,
+ * or with a TypeError or RangeError for input that cannot be sent.
  */
 export type Client = {
   createRepoAiApiKey(repoId: string, key: NewApiKey, options?: CreateOptions): Promise<CreatedApiKey>;
@@ -132,8 +132,8 @@ export type Client = {
   ): Promise<Done>;
 
   /**
-   * Deletes permanently. A 404 after an attempt whose answer was lost may mean that this attempt deleted the
-   * API key, or that no such key ever existed in this repository: the client does not guess, and rejects.
+   * Deletes permanently. A 404 after an attempt whose answer was lost may mean that this attempt deleted the API key,
+   * or that no such key ever existed in this repository: the client does not guess, and rejects.
    */
   deleteRepoAiApiKey(repoId: string, apikeyId: string, options?: CallOptions): Promise<Done>;
 
@@ -165,20 +165,20 @@ export type Client = {
   verifyApiKey(credential: Credential & Requirement, options?: ReadOptions): Promise<VerificationOutcome>;
 
   /**
-   * Revokes the API key of a leaked credential, for anyone who found it. The client neither requests nor
-   * sends its token, and the answer does not disclose whether the credential was valid.
+   * Revokes the API key of a leaked credential, for anyone who found it. The client neither requests nor sends its
+   * token, and the answer does not disclose whether the credential was valid.
    */
   revokeLeakedApiKey(credential: Credential, options?: CallOptions): Promise<Acknowledged>;
 
   /**
-   * Every event of the caller's repositories, without end, for the loop of a subscriber. It connects on the
-   * first demand, reconnects by itself as often and as long as necessary, and delivers each event once and in
-   * order. It reads only as fast as the loop consumes.
+   * Every event of the caller's repositories, without end, for the loop of a subscriber. It connects on the first
+   * demand, reconnects by itself as often and as long as necessary, and delivers each event once and in order. It reads
+   * only as fast as the loop consumes.
    *
-   * No transient failure ends it: no network failure, no restart of the service, no expired token. It throws
-   * the KeyledgerClientError of a permanent one: a refused token, a repository that the caller may not
-   * follow, a position of another log, or of an event that a log lost when it was restored (OTHER_LOG). To
-   * resume in another process, store the `position` of the last processed event.
+   * No transient failure ends it: no network failure, no restart of the service, no expired token. It throws the
+   * KeyledgerClientError of a permanent one: a refused token, a repository that the caller may not follow, a position
+   * of another log, or of an event that a log lost when it was restored (OTHER_LOG). To resume in another process,
+   * store the `position` of the last processed event.
    */
   events(options?: EventsOptions): AsyncIterableIterator<KeyledgerEvent>;
 };

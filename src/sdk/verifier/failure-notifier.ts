@@ -1,6 +1,6 @@
 /**
- * Reports the first error of an outage, and another one only if its message is new, or after a success.
- * Ignores errors of the callback: they must end neither the failing loop nor the gateway.
+ * Reports the first error of an outage, and another one only if its message is new, or after a success. Ignores errors
+ * of the callback: they must end neither the failing loop nor the gateway.
  */
 export class FailureNotifier {
   readonly #onError: (error: Error) => void;

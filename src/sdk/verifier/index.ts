@@ -1,6 +1,6 @@
 /**
- * Verifier of API keys inside a gateway's process, for Node: it follows the service's replica of what
- * decides, and answers from memory, with the same code as the service.
+ * Verifier of API keys inside a gateway's process, for Node: it follows the service's replica of what decides, and
+ * answers from memory, with the same code as the service.
  */
 
 import { type InvalidReason, verifyCredential } from '../../projections/verify.js';
@@ -19,13 +19,13 @@ const MAX_STALENESS = 300;
 
 export type VerifierOptions = Pick<ClientOptions, 'baseUrl' | 'token'> & {
   /**
-   * Seconds without contact with the log's end after which the verifier refuses every key. Default: 300, like
-   * the service
+   * Seconds without contact with the log's end after which the verifier refuses every key. Default: 300, like the
+   * service
    */
   readonly maxStaleness?: number | undefined;
   /**
-   * Receives background errors, once for each outage and not for each attempt: the service refuses the token,
-   * does not answer, or does not accept the last uses of keys. Default: ignore them
+   * Receives background errors, once for each outage and not for each attempt: the service refuses the token, does not
+   * answer, or does not accept the last uses of keys. Default: ignore them
    */
   readonly onError?: ((error: Error) => void) | undefined;
 };
@@ -51,8 +51,8 @@ export type Verifier = {
   verify(key: string | undefined, secret: string | undefined, requirement?: Requirement): VerificationOutcome;
   /**
    * Resolves when the verifier has all it needs to verify.
-   * @throws KeyledgerClientError the service refuses the replica. The verifier retries nevertheless, so you
-   * may call again
+   * @throws KeyledgerClientError the service refuses the replica. The verifier retries nevertheless, so you may call
+   * again
    */
   ready(): Promise<void>;
   /** Position in the log up to which the verifier has read; undefined before it is ready. */
@@ -60,13 +60,12 @@ export type Verifier = {
   /** Seconds since the verifier was last known to have read the whole log; Infinity before it is ready. */
   readonly staleness: number;
   /**
-   * Error with which the service refuses the replica, if any; while the service is only unavailable,
-   * staleness grows.
+   * Error with which the service refuses the replica, if any; while the service is only unavailable, staleness grows.
    */
   readonly failure: Error | undefined;
   /**
-   * Closes the verifier, which refuses everything from then on. Settles when it has reported the last uses of
-   * keys, or cannot: within two seconds.
+   * Closes the verifier, which refuses everything from then on. Settles when it has reported the last uses of keys, or
+   * cannot: within two seconds.
    */
   close(): Promise<void>;
 };
@@ -150,10 +149,7 @@ class ReplicaVerifier implements Verifier {
     return this.#lastUsed.close();
   }
 
-  /**
-   * Sends the position along: an instance that has read less of the log would ignore the use of an unknown
-   * key.
-   */
+  /** Sends the position along: an instance that has read less of the log would ignore the use of an unknown key. */
   async #report(keys: readonly LastUse[], signal: AbortSignal): Promise<void> {
     const body = { keys };
     const minPosition = this.#replica.position;

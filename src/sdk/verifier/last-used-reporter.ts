@@ -17,9 +17,8 @@ export type LastUse = { readonly id: string; readonly at: string };
 export type SendLastUses = (keys: readonly LastUse[], signal: AbortSignal) => Promise<void>;
 
 /**
- * Reports to the service when keys were last used, each at most once a minute. What the service does not
- * accept waits for the next report; each key waits once, with its latest use, which bounds memory in an
- * outage.
+ * Reports to the service when keys were last used, each at most once a minute. What the service does not accept waits
+ * for the next report; each key waits once, with its latest use, which bounds memory in an outage.
  */
 export class LastUsedReporter {
   readonly #send: SendLastUses;
@@ -42,10 +41,7 @@ export class LastUsedReporter {
     this.#unreported.set(apiKeyId, at);
   }
 
-  /**
-   * Reports the rest. Settles when the service has accepted or refused it, or has not answered within two
-   * seconds.
-   */
+  /** Reports the rest. Settles when the service has accepted or refused it, or has not answered within two seconds. */
   close(): Promise<void> {
     this.#closed ??= this.#finish();
     return this.#closed;

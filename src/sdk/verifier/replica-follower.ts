@@ -118,8 +118,8 @@ export class ReplicaFollower {
         case 'heartbeat': {
           const { staleness, elapsed } = JSON.parse(data) as Heartbeat;
           if (staleness === null) break;
-          // The message left `elapsed` after the start of the answer, which followed the request: the rest is
-          // network delay.
+          // The message left `elapsed` after the start of the answer, which followed the request: the rest is network
+          // delay.
           const delay = Math.max(0, (performance.now() - askedAt) / 1000 - elapsed);
           this.#stalenessClock.confirmCurrentAt(readClocks(), (staleness + delay) * 1000);
           this.#firstOutcome.resolve();

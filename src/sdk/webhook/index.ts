@@ -13,8 +13,8 @@ export type WebhookBody = Omit<KeyledgerEvent, 'position'> & { readonly position
 
 /**
  * Returns the event of a call if Keyledger has signed it within the last five minutes
- * (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). A call may
- * arrive more than once, with the same `id`.
+ * (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). A call may arrive more
+ * than once, with the same `id`.
  * @param body as received, not parsed and serialised again
  * @param secret whsec_…; of several, as during a rotation, any may have signed
  * @throws WebhookVerificationError Keyledger has not signed it: answer 400

@@ -28,8 +28,8 @@ async function answersIn(log: EventStore) {
 const kept = ({ position: _, recordedAt: __, metadata: ___, ...event }: RecordedEvent) => event;
 
 /**
- * Asserts that a copy holds the first `count` events of the original (all by default) under another log id,
- * and gives the same answers.
+ * Asserts that a copy holds the first `count` events of the original (all by default) under another log id, and gives
+ * the same answers.
  */
 export async function expectCopy(original: string, copy: string, count?: number): Promise<void> {
   const [events, endOfOriginal, originalId] = await withLogAt(original, async (log) => {

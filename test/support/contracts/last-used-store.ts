@@ -14,9 +14,7 @@ export async function untilAvailable(store: LastUsedStore): Promise<LastUsedStor
   return store;
 }
 
-/**
- * Contract of a last-used store. Each `open` returns another store on the same data, like another process.
- */
+/** Contract of a last-used store. Each `open` returns another store on the same data, like another process. */
 export function describeLastUsedStore(name: string, open: () => Promise<LastUsedStore>): void {
   describe(`${name} as a store of last uses`, () => {
     let store: LastUsedStore;

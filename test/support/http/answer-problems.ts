@@ -26,10 +26,7 @@ export function problemsOf(answer: RawAnswer, operation: Operation, document: Op
   return problems;
 }
 
-/**
- * Looks up the schema of a status, or of its class: Node and Fastify reject some requests before any route
- * does.
- */
+/** Looks up the schema of a status, or of its class: Node and Fastify reject some requests before any route does. */
 function schemaOf({ responses }: Operation, status: number): object | undefined {
   const response = responses[status] ?? responses[`${String(status)[0]}XX`];
   return response?.content?.['application/json']?.schema;

@@ -16,8 +16,7 @@ export type Target = {
 /**
  * Sends `runsPerOperation` random requests to each operation of the service's own OpenAPI document.
  * @returns every status that the service answered
- * @throws Error an answer deviates from the document or discloses a secret: names the operation and the
- * problem
+ * @throws Error an answer deviates from the document or discloses a secret: names the operation and the problem
  */
 export async function attack(
   { url, tokens, currentValues }: Target,

@@ -11,10 +11,7 @@ import {
 } from '../fixtures/hostile-values.js';
 import { type JsonSchema, type KnownValues, validObject, validValue } from '../fixtures/schema-values.js';
 
-/**
- * Valid and malformed requests to every operation of an OpenAPI 3.1 document, generated from the document
- * alone.
- */
+/** Valid and malformed requests to every operation of an OpenAPI 3.1 document, generated from the document alone. */
 
 type Content = { readonly content?: { readonly 'application/json'?: { readonly schema: JsonSchema } } };
 type Parameter = {
@@ -137,8 +134,8 @@ function bodiesOf(schema: JsonSchema, known: KnownValues): fc.Arbitrary<Sent> {
 }
 
 /**
- * JSON of a valid object, spoiled by fields that are duplicate, of another type, unknown, or named like
- * members of Object.prototype.
+ * JSON of a valid object, spoiled by fields that are duplicate, of another type, unknown, or named like members of
+ * Object.prototype.
  */
 function malformedObject(schema: JsonSchema, known: KnownValues): fc.Arbitrary<string> {
   const names = Object.keys(schema.properties ?? {});

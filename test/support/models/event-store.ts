@@ -12,10 +12,9 @@ import type { Position } from '../../../src/event-store/position.js';
 import { eventually } from '../assertions/eventually.js';
 
 /**
- * Random programs on one log that is open twice. The model of the log is the list of events that it held
- * after the last group. The actions of a group run concurrently: each answer must be right for what the log
- * held at some point in time during the group, and each new event must be one whose append the log
- * acknowledged.
+ * Random programs on one log that is open twice. The model of the log is the list of events that it held after the last
+ * group. The actions of a group run concurrently: each answer must be right for what the log held at some point in time
+ * during the group, and each new event must be one whose append the log acknowledged.
  */
 
 type Opener = 0 | 1;
@@ -36,9 +35,7 @@ type Action = { readonly by: Opener } & (
 );
 
 const STREAMS = 3;
-/**
- * Milliseconds after which a follower without its events fails, so that fast-check can shrink the program.
- */
+/** Milliseconds after which a follower without its events fails, so that fast-check can shrink the program. */
 const FOLLOW_TIMEOUT_MS = 10_000;
 const is = <T extends Action['do']>(...names: T[]) => fc.constantFrom(...names);
 const by = fc.constantFrom<Opener>(0, 1);
@@ -209,8 +206,8 @@ class Run {
   }
 
   /**
-   * An append succeeded at the expected revision, or conflicted because the stream was elsewhere and did not
-   * hold its events.
+   * An append succeeded at the expected revision, or conflicted because the stream was elsewhere and did not hold its
+   * events.
    */
   #checkAnswer({ stream, ids, expected, result }: Answered, before: readonly RecordedEvent[]): void {
     const held = inStream(this.#held, stream);
@@ -231,8 +228,7 @@ class Run {
       const known = inStream(before, stream);
       expect([lastOf(known), ...ends]).toContain(result.actualRevision);
       expect(result.actualRevision).not.toBe(expected);
-      // Events of this group need not be recognised: EventStoreDB does not if the same ids are in another
-      // stream, too.
+      // Events of this group need not be recognised: EventStoreDB does not if the same ids are in another stream, too.
       expect(known.slice(first, first + ids.length).map(({ id }) => id)).not.toEqual(ids);
     }
   }

@@ -1,6 +1,6 @@
 /**
- * Model of a key's life, as simple as possible and without a line of the code under test. The secrets are
- * those that the service issued; the model decides which of them is valid when.
+ * Model of a key's life, as simple as possible and without a line of the code under test. The secrets are those that
+ * the service issued; the model decides which of them is valid when.
  */
 export type Request = { readonly by: string; readonly idempotencyKey?: string | undefined } & (
   | { readonly do: 'create'; readonly repoId: string; readonly expiresAt: string | null }

@@ -5,9 +5,9 @@ import type { ListItem } from '../../../src/projections/list-item.js';
 import { type Checkpoint, type ReadModel, ReadModelLost } from '../../../src/projections/read-model.js';
 
 /**
- * Random lives of a read model that two instances of a service write to and read. The model is the log: any
- * list must be a fold of it. Each instance has folded the log up to a place; its batches come twice, late,
- * concurrently with those of the other, and after the read model has lost data.
+ * Random lives of a read model that two instances of a service write to and read. The model is the log: any list must
+ * be a fold of it. Each instance has folded the log up to a place; its batches come twice, late, concurrently with
+ * those of the other, and after the read model has lost data.
  */
 
 /** Storage in which instances keep their lists. */
@@ -60,9 +60,7 @@ function fold(log: readonly Entry[], upTo: number): ListItem[] {
 
 type Change = { readonly repoId: string; readonly key: number; readonly status: ListItem['status'] };
 type WriterStep =
-  /**
-   * Applies from `back` events before the instance's place to `forward` after it: batches overlap and repeat.
-   */
+  /** Applies from `back` events before the instance's place to `forward` after it: batches overlap and repeat. */
   | { readonly do: 'apply'; readonly back: number; readonly forward: number }
   /** Restores everything, after the instance has folded `forward` more events. */
   | { readonly do: 'restore'; readonly forward: number }
@@ -78,10 +76,7 @@ type Step =
       readonly damage: Damage | undefined;
     }
   | { readonly do: 'save' }
-  /**
-   * An operator restores the log from an older copy, and it continues differently; instances restart, or
-   * notice.
-   */
+  /** An operator restores the log from an older copy, and it continues differently; instances restart, or notice. */
   | {
       readonly do: 'cut';
       readonly place: number;
@@ -278,10 +273,7 @@ class Run {
     return entry && { position: at(place), eventId: entry.eventId };
   }
 
-  /**
-   * While others write, a list is the fold of one place of the log, no earlier than what the instance has
-   * written.
-   */
+  /** While others write, a list is the fold of one place of the log, no earlier than what the instance has written. */
   async #read({ by, repoId }: Read): Promise<() => void> {
     const one = this.#instances[by] as Instance;
     const { readModel, written, restores } = one;

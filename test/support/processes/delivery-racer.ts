@@ -2,8 +2,8 @@ import { pino } from 'pino';
 import { openSqliteDeliveryStore } from '../../../src/subscribers/webhooks/sqlite-delivery-store.js';
 
 /**
- * Process that acquires as many of the leases 0 to 199 as it can, saves its name as the event of each, and
- * prints those that it holds.
+ * Process that acquires as many of the leases 0 to 199 as it can, saves its name as the event of each, and prints those
+ * that it holds.
  */
 const [file = '', logId = '', instance = ''] = process.argv.slice(2);
 const store = openSqliteDeliveryStore(file, logId, pino({ level: 'silent' }));

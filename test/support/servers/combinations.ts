@@ -30,10 +30,7 @@ async function withRedis(log: Promise<Parts>): Promise<Parts> {
   };
 }
 
-/**
- * Port that serves as a lock on the configured EventStoreDB across processes: its listener has the log to
- * itself.
- */
+/** Port that serves as a lock on the configured EventStoreDB across processes: its listener has the log to itself. */
 const LOCK_PORT = 47_113;
 
 async function acquireLogLock(): Promise<Server> {
@@ -60,8 +57,8 @@ export const combinations: readonly Combination[] = [
 ];
 
 /**
- * The same combinations, one test at a time where suites share a log: for suites whose services act on all
- * that a log holds, such as calling its webhooks.
+ * The same combinations, one test at a time where suites share a log: for suites whose services act on all that a log
+ * holds, such as calling its webhooks.
  */
 export const exclusiveCombinations: readonly Combination[] = combinations.map(({ name, start }) => ({
   name,

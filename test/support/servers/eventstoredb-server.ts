@@ -17,9 +17,7 @@ export const eventStoreDbSource: 'EVENTSTORE_TEST_URL' | 'testcontainers' | unde
 
 if (!eventStoreDbSource) process.stderr.write(`The EventStoreDB suites are skipped: ${HOW}\n`);
 
-/**
- * Source of an empty one, if there is any. All suites share the configured server, and so several logs do.
- */
+/** Source of an empty one, if there is any. All suites share the configured server, and so several logs do. */
 export const emptyEventStoreDbSource: string | undefined =
   process.env['EVENTSTORE_EMPTY_TEST_URL'] ||
   (eventStoreDbSource === 'testcontainers' ? eventStoreDbSource : undefined);

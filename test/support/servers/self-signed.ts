@@ -1,7 +1,4 @@
-/**
- * Self-signed certificate for localhost, valid for a hundred years, and its key (DER, base64). Only tests use
- * it.
- */
+/** Self-signed certificate for localhost, valid for a hundred years, and its key (DER, base64). Only tests use it. */
 const CERTIFICATE =
   'MIIBljCCATugAwIBAgIUPKtCDzcp1iaHvME2Ulqa2SGdsKswCgYIKoZIzj0EAwIwFDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzE1MDU1MFoYDzIxMjYxMDMwMTUwNTUwWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASQaQncOGLEqtRy4zUngzjUborc5m8woJZckIcw/Yb4k0RrYPHjKSVJ65cMScvc48/dw0zntncoGDceIeTb2fqRo2kwZzAdBgNVHQ4EFgQUPCZYUv98E/bjrvBWqaA85YoAJ38wHwYDVR0jBBgwFoAUPCZYUv98E/bjrvBWqaA85YoAJ38wDwYDVR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwIDSQAwRgIhALPoIZ782vekNwg05hbkOpKQj8rhP6X65K9ev7Kicv0LAiEAwx+rvGrm1ntXwQirkxp3MtBeKin7UD/j0lK5oB3jeUA=';
 const KEY =

@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { type Answer, ask } from './service.js';
 
 /**
- * What the proxy does with one request. `pass` forwards it to the service and returns the answer; `stream`
- * forwards an endless answer, up to a number of bytes or until its text matches.
+ * What the proxy does with one request. `pass` forwards it to the service and returns the answer; `stream` forwards an
+ * endless answer, up to a number of bytes or until its text matches.
  */
 export type Mishap = (
   response: ServerResponse,

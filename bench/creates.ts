@@ -79,9 +79,10 @@ try {
   );
 
   progress(`${CREATES} creations, each sent twice`);
-  const twice = Array.from({ length: CREATES }, () => request({ 'idempotency-key': randomUUID() })).flatMap(
-    (one) => [one, one],
-  );
+  const twice = Array.from({ length: CREATES }, () => request({ 'idempotency-key': randomUUID() })).flatMap((one) => [
+    one,
+    one,
+  ]);
   const doubled = created((await load(ours.url, twice, CONNECTIONS)).replies);
   const pairs = Array.from({ length: CREATES }, (_, i) => [doubled[2 * i], doubled[2 * i + 1]] as const);
   const equal = pairs.filter(([a, b]) => JSON.stringify(a) === JSON.stringify(b)).length;
@@ -110,9 +111,7 @@ try {
     if (event.type !== 'ApiKeyCreated') throw new Error(`A ${event.type} among creations`);
     const { apiKeyId, sealedSecret, secretHash } = event.data;
     ids.add(apiKeyId);
-    if (
-      config.keyring.open(sealedSecret, { apiKeyId, secretVersion: 1 }, secretHash) === answered.get(apiKeyId)
-    )
+    if (config.keyring.open(sealedSecret, { apiKeyId, secretVersion: 1 }, secretHash) === answered.get(apiKeyId))
       opened++;
   }
   await log.close();
@@ -128,13 +127,11 @@ try {
     equalPairs: equal,
   };
   const perSecond = { ours: median(rates.ours), bare: median(rates.bare), ratio: median(rates.ratio) };
-  const right =
-    [events, ids.size, apiKeys.length, opened].every((count) => count === expected) && equal === CREATES;
+  const right = [events, ids.size, apiKeys.length, opened].every((count) => count === expected) && equal === CREATES;
   progress('');
   if (json) console.log(JSON.stringify({ perSecond, rounds: rates, counts, right }));
   else {
-    const round = (values: number[]) =>
-      `min ${Math.min(...values).toFixed(0)}, max ${Math.max(...values).toFixed(0)}`;
+    const round = (values: number[]) => `min ${Math.min(...values).toFixed(0)}, max ${Math.max(...values).toFixed(0)}`;
     console.log(
       `creates/s   ours ${perSecond.ours.toFixed(0)} (${round(rates.ours)})   bare Fastify ${perSecond.bare.toFixed(0)} (${round(rates.bare)})`,
     );

@@ -19,11 +19,7 @@ const client = EventStoreDBClient.connectionString(url);
 const data = { text: 'x'.repeat(500) };
 const metadata = { by: 'bench' };
 const oursOnce = async () => {
-  const result = await log.append(
-    apiKeyStream(uuid()),
-    [{ id: uuid(), type: 'Benched', data, metadata }],
-    'no-stream',
-  );
+  const result = await log.append(apiKeyStream(uuid()), [{ id: uuid(), type: 'Benched', data, metadata }], 'no-stream');
   if (!result.appended) throw new Error('A conflict');
 };
 const bareOnce = () =>

@@ -54,9 +54,7 @@ function openFeed(query: string): Promise<Socket> {
 }
 
 /** Reads the feed from its first event, disconnecting at random, until it has `count` events. */
-async function readWithReconnects(
-  count: number,
-): Promise<{ readonly ids: string[]; readonly connections: number }> {
+async function readWithReconnects(count: number): Promise<{ readonly ids: string[]; readonly connections: number }> {
   const ids: string[] = [];
   let last: string | undefined;
   let connections = 0;

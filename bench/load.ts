@@ -54,12 +54,7 @@ export async function load(url: string, requests: readonly Buffer[], connections
   return { replies, seconds: (performance.now() - started) / 1000 };
 }
 
-export function post(
-  url: string,
-  path: string,
-  headers: Readonly<Record<string, string>>,
-  body: object,
-): Buffer {
+export function post(url: string, path: string, headers: Readonly<Record<string, string>>, body: object): Buffer {
   const text = JSON.stringify(body);
   const lines = Object.entries({
     host: new URL(url).host,

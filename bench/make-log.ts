@@ -1,10 +1,5 @@
 import { startProgressBar } from '../src/cli/progress-bar.js';
-import {
-  type ApiKeyCommand,
-  type ApiKeyState,
-  apiKeyStream,
-  evolveApiKey,
-} from '../src/domain/ai-api-key.js';
+import { type ApiKeyCommand, type ApiKeyState, apiKeyStream, evolveApiKey } from '../src/domain/ai-api-key.js';
 import { auditAccessStream } from '../src/domain/audit-access.js';
 import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
 import { encode } from '../src/event-store/codec.js';
@@ -39,12 +34,7 @@ export function* generateAppends(total: number): Iterable<AppendRequest> {
       .padStart(8, '0');
   const uuid = () => {
     const digits = hex() + hex() + hex() + hex();
-    const [a, b, c, d] = [
-      digits.slice(0, 8),
-      digits.slice(8, 12),
-      digits.slice(13, 16),
-      digits.slice(17, 20),
-    ];
+    const [a, b, c, d] = [digits.slice(0, 8), digits.slice(8, 12), digits.slice(13, 16), digits.slice(17, 20)];
     return `${a}-${b}-4${c}-8${d}-${digits.slice(20)}`;
   };
   /** The first repositories have thousands of keys, the last ones a few. */
@@ -163,5 +153,4 @@ async function main(target: string | undefined, total: number): Promise<void> {
   console.log(`${written} events in ${seconds.toFixed(1)} s, ${(written / seconds).toFixed(0)} events/s`);
 }
 
-if (process.argv[1]?.endsWith('make-log.js'))
-  await main(process.argv[2], Number(process.argv[3] ?? 1_000_000));
+if (process.argv[1]?.endsWith('make-log.js')) await main(process.argv[2], Number(process.argv[3] ?? 1_000_000));

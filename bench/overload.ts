@@ -33,9 +33,7 @@ try {
     const verifier = { authorization: `Bearer ${await service.token('verifier', repo)}` };
     const verification = post(url, '/verify', verifier, { key, secret });
     const { host } = new URL(url);
-    const list = Buffer.from(
-      `GET ${path} HTTP/1.1\r\nhost: ${host}\r\nauthorization: ${authorization}\r\n\r\n`,
-    );
+    const list = Buffer.from(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\nauthorization: ${authorization}\r\n\r\n`);
     const request = { creations: creation, lists: list, verifications: verification }[kind];
 
     const trial = await load(url, new Array<Buffer>(TRIAL[kind]).fill(request), 64);

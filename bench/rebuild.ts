@@ -82,17 +82,11 @@ for (let round = 1; round <= ROUNDS; round++) {
   );
   await remove();
 }
-const [reading, writing, rebuilding] = [
-  median(times.reading),
-  median(times.writing),
-  median(times.rebuilding),
-];
+const [reading, writing, rebuilding] = [median(times.reading), median(times.writing), median(times.rebuilding)];
 console.log(`${formatCount(events)} events, ${formatCount(items.length)} keys, medians of ${ROUNDS} rounds`);
 console.log(`bare readAll            ${formatCount(events / reading)} events/s (${reading.toFixed(1)} s)`);
 console.log(`Redis pipeline by hand  ${formatCount(events / writing)} events/s (${writing.toFixed(1)} s)`);
-console.log(
-  `rebuild                 ${formatCount(events / rebuilding)} events/s (${rebuilding.toFixed(1)} s)`,
-);
+console.log(`rebuild                 ${formatCount(events / rebuilding)} events/s (${rebuilding.toFixed(1)} s)`);
 console.log(`ratio to the slower     ${(Math.max(reading, writing) / rebuilding).toFixed(2)}`);
 redis.disconnect();
 await log.close();

@@ -34,10 +34,7 @@ try {
     for (let n = 0; n < CALLS; n++) call(n);
     return CALLS / ((performance.now() - began) / 1000);
   };
-  const random = Array.from(
-    { length: CALLS },
-    () => keys[Math.floor(Math.random() * KEYS)] as (typeof keys)[0],
-  );
+  const random = Array.from({ length: CALLS }, () => keys[Math.floor(Math.random() * KEYS)] as (typeof keys)[0]);
   const ours: number[] = [];
   const bare: number[] = [];
   for (let round = 1; round <= ROUNDS; round++) {
@@ -71,15 +68,11 @@ try {
   progress('');
   if (json) {
     const perSecondOf = { ours: median(ours), bareSha256: median(bare) };
-    console.log(
-      JSON.stringify({ keys: KEYS, perSecond: perSecondOf, ratio, revocations: REVOCATIONS, milliseconds }),
-    );
+    console.log(JSON.stringify({ keys: KEYS, perSecond: perSecondOf, ratio, revocations: REVOCATIONS, milliseconds }));
   } else {
     const rate = (values: number[]) =>
       `${Math.round(median(values))}/s (${Math.round(Math.min(...values))} to ${Math.round(Math.max(...values))})`;
-    console.log(
-      `verifications in process ${rate(ours)}, bare SHA-256 ${rate(bare)}, ratio ${ratio.toFixed(2)}`,
-    );
+    console.log(`verifications in process ${rate(ours)}, bare SHA-256 ${rate(bare)}, ratio ${ratio.toFixed(2)}`);
     const figures = Object.entries(milliseconds).map(([name, ms]) => `${name} ${ms.toFixed(1)} ms`);
     console.log(`from DELETE's answer to the first refusal, ${REVOCATIONS} times   ${figures.join('   ')}`);
   }

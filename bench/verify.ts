@@ -44,9 +44,7 @@ try {
   const authorization = await bearer('verifier');
   const rates = { ours: [] as number[], bare: [] as number[], ratio: [] as number[] };
   const side = async (url: string) => {
-    const questions = credentials.map(({ key, secret }) =>
-      post(url, '/verify', authorization, { key, secret }),
-    );
+    const questions = credentials.map(({ key, secret }) => post(url, '/verify', authorization, { key, secret }));
     const requests = Array.from({ length: ROUND_SIZE }, (_, i) => questions[i % KEYS] as Buffer);
     const { replies, seconds } = await load(url, requests, CONNECTIONS, true);
     const bad = replies.find(({ status, body }) => status !== 200 || !body.includes('"valid":true'));
@@ -68,8 +66,7 @@ try {
   progress('');
   if (json) console.log(JSON.stringify({ perSecond, rounds: rates }));
   else {
-    const spread = (values: number[]) =>
-      `min ${Math.min(...values).toFixed(0)}, max ${Math.max(...values).toFixed(0)}`;
+    const spread = (values: number[]) => `min ${Math.min(...values).toFixed(0)}, max ${Math.max(...values).toFixed(0)}`;
     console.log(
       `verifications/s   ours ${perSecond.ours.toFixed(0)} (${spread(rates.ours)})   bare Fastify ${perSecond.bare.toFixed(0)} (${spread(rates.bare)})`,
     );

@@ -59,12 +59,9 @@ async function until(condition: () => boolean): Promise<void> {
 
 /** Every event of a repository, in log order. */
 async function eventsOf(repoId: string): Promise<string[]> {
-  const response = await fetch(
-    `${service.url}/events?after=start&limit=1000&repo=${repoId}&type=ApiKeyCreated`,
-    {
-      headers: { ...headers, accept: 'application/json' },
-    },
-  );
+  const response = await fetch(`${service.url}/events?after=start&limit=1000&repo=${repoId}&type=ApiKeyCreated`, {
+    headers: { ...headers, accept: 'application/json' },
+  });
   return ((await response.json()) as { events: { id: string }[] }).events.map(({ id }) => id);
 }
 

@@ -30,10 +30,7 @@ try {
 // Names come from outside: escape what would command the terminal or look like something else.
 function escaped(json) {
   const code = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  return json.replace(
-    /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]/gu,
-    code,
-  );
+  return json.replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]/gu, code);
 }
 
 async function position() {

@@ -103,11 +103,7 @@ if (typeof webhook['id'] === 'string') await change('POST', `/repo/shop/webhook/
 
 /** Lists by path. The first releases list no deleted keys. */
 const lists: Record<string, unknown> = {};
-for (const path of [
-  '/repo/shop/ai/apikey',
-  '/repo/other/ai/apikey',
-  '/repo/shop/ai/apikey?include=deleted',
-]) {
+for (const path of ['/repo/shop/ai/apikey', '/repo/other/ai/apikey', '/repo/shop/ai/apikey?include=deleted']) {
   const { json } = await ask('viewer', 'GET', path);
   if (!path.includes('?') || JSON.stringify(json).includes(deleted.id)) lists[path] = json;
 }
@@ -132,9 +128,6 @@ const db = new DatabaseSync(file);
 db.exec('PRAGMA wal_checkpoint(TRUNCATE)');
 db.close();
 copyFileSync(file, join(target, 'keyledger.db'));
-writeFileSync(
-  join(target, 'expected.json'),
-  `${JSON.stringify({ made, lists, verdicts, histories }, null, 2)}\n`,
-);
+writeFileSync(join(target, 'expected.json'), `${JSON.stringify({ made, lists, verdicts, histories }, null, 2)}\n`);
 rmSync(folder, { recursive: true, force: true });
 console.log(`Made ${target}`);

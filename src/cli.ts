@@ -23,9 +23,7 @@ const FLUSH_MS = 1000;
 
 const program = new Command('keyledger')
   .configureOutput(terminalOutput)
-  .description(
-    'Event-sourced AI API keys. Settings come from the environment: see docs/reference/configuration.md',
-  )
+  .description('Event-sourced AI API keys. Settings come from the environment: see docs/reference/configuration.md')
   .version(VERSION, '--version', 'print the release of Keyledger')
   .showHelpAfterError();
 
@@ -81,21 +79,15 @@ async function serve(): Promise<void> {
   output.write(greeting(config, service));
 }
 
-function greeting(
-  { EVENT_STORE_URL, DATA_DIR, generated, tokens }: Config,
-  { url, metricsUrl }: Service,
-): string {
+function greeting({ EVENT_STORE_URL, DATA_DIR, generated, tokens }: Config, { url, metricsUrl }: Service): string {
   const mint =
-    tokens.key instanceof URL
-      ? `comes from ${tokens.issuer}`
-      : `${ownCommand()} token --repo demo --role admin`;
+    tokens.key instanceof URL ? `comes from ${tokens.issuer}` : `${ownCommand()} token --repo demo --role admin`;
   const lines = [
     `Keyledger listens on   ${url}`,
     `Its log is             ${redactUrl(EVENT_STORE_URL)}`,
     `Its data directory is  ${resolve(DATA_DIR)}`,
     ...generated.map(
-      (file) =>
-        `It created the key     ${resolve(file)} (keep a copy: what it seals or signs is lost without it)`,
+      (file) => `It created the key     ${resolve(file)} (keep a copy: what it seals or signs is lost without it)`,
     ),
     `Its docs are at        ${url}/docs`,
     ...(metricsUrl === undefined ? [] : [`Its metrics are at     ${metricsUrl}`]),
@@ -104,22 +96,11 @@ function greeting(
   return `\n${lines.map(terminalText).join('\n')}\n\n`;
 }
 
-async function token({
-  repo,
-  role,
-  subject,
-  ttl,
-}: {
-  repo: string;
-  role: Role;
-  subject: string;
-  ttl: number;
-}) {
+async function token({ repo, role, subject, ttl }: { repo: string; role: Role; subject: string; ttl: number }) {
   const { tokens, generated, JWT_REPOS_CLAIM } = loadConfig(process.env);
   for (const file of generated) printError(`Created the key ${resolve(file)}`);
   const { key } = tokens;
-  if (key instanceof URL)
-    throw new ConfigError('JWT_JWKS_URL is set: tokens come from the issuer of that key set');
+  if (key instanceof URL) throw new ConfigError('JWT_JWKS_URL is set: tokens come from the issuer of that key set');
   const grant = { subject, grants: { [repo]: role }, claim: JWT_REPOS_CLAIM, ttlSeconds: ttl };
   print(await mintToken({ ...tokens, key }, grant, Date.now()));
 }

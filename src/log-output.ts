@@ -123,8 +123,7 @@ function openSink(fd: number): Sink {
   const kind = fstatSync(fd);
   if (kind.isFIFO() || kind.isSocket()) return streamSink(fd === 2 ? process.stderr : process.stdout);
   const target = isatty(fd) ? nonBlocking(fd) : fd;
-  return (chunk, done) =>
-    write(target, chunk, 0, chunk.length, null, (error, written) => done(error, written ?? 0));
+  return (chunk, done) => write(target, chunk, 0, chunk.length, null, (error, written) => done(error, written ?? 0));
 }
 
 function streamSink(stream: NodeJS.WriteStream): Sink {
@@ -136,10 +135,7 @@ function streamSink(stream: NodeJS.WriteStream): Sink {
 /** A descriptor of the same terminal that answers EAGAIN instead of blocking; the terminal itself stays as it is. */
 function nonBlocking(fd: number): number {
   try {
-    const own = openSync(
-      `/proc/self/fd/${fd}`,
-      constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY,
-    );
+    const own = openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     if (isatty(own)) return own;
     closeSync(own);
   } catch {

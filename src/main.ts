@@ -124,16 +124,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
 }
 
 function makeLogger({ LOG_LEVEL }: Config, output: LogOutput): Logger {
-  const redact = [
-    'authorization',
-    'secret',
-    'key',
-    '*.authorization',
-    '*.secret',
-    '*.key',
-    'req.headers',
-    'headers',
-  ];
+  const redact = ['authorization', 'secret', 'key', '*.authorization', '*.secret', '*.key', 'req.headers', 'headers'];
   return pino({ level: LOG_LEVEL, redact }, output);
 }
 

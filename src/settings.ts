@@ -109,10 +109,7 @@ const Environment = z.object({
    * Internal networks that webhooks may be in, such as 10.1.0.0/16, separated by commas; by default webhooks must have
    * public addresses. Webhooks in these networks may use http.
    */
-  WEBHOOK_ALLOWED_NETWORKS: list(
-    isNetwork,
-    'must be addresses and networks such as 10.0.0.0/8, separated by commas',
-  ),
+  WEBHOOK_ALLOWED_NETWORKS: list(isNetwork, 'must be addresses and networks such as 10.0.0.0/8, separated by commas'),
   /** Seconds for which a failing delivery is retried before the webhook is paused. */
   WEBHOOK_RETRY_SECONDS: integer(999_999_999).default(86_400),
   /** Proxies whose X-Forwarded-For is trusted: true, or addresses and networks separated by commas. */
@@ -123,16 +120,11 @@ const Environment = z.object({
       (value) => ['true', 'false'].includes(value) || value.split(',').every(isNetwork),
       'must be true, false, or addresses and networks such as 10.0.0.0/8, separated by commas',
     )
-    .refine(
-      (value) => !/\/0+\s*(,|$)/.test(value),
-      'must not hold a network of all addresses: write true instead',
-    )
+    .refine((value) => !/\/0+\s*(,|$)/.test(value), 'must not hold a network of all addresses: write true instead')
     .transform((value) => (value === 'true' || value === 'false' ? value === 'true' : value)),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   /** production: nothing is generated, a missing key is an error. */
-  NODE_ENV: z
-    .enum(['production', 'development', 'test'], 'must be production, development, test or unset')
-    .optional(),
+  NODE_ENV: z.enum(['production', 'development', 'test'], 'must be production, development, test or unset').optional(),
 });
 
 export type Settings = Omit<z.infer<typeof Environment>, 'EVENT_STORE_URL'> & {

@@ -47,9 +47,7 @@ export async function openLogOrWait(
     if (meanwhile) logger.info('The log is available');
     return log;
   } catch (error) {
-    throw error instanceof ConfigError
-      ? error
-      : new ConfigError(`EVENT_STORE_URL: ${(error as Error).message}`);
+    throw error instanceof ConfigError ? error : new ConfigError(`EVENT_STORE_URL: ${(error as Error).message}`);
   } finally {
     await (await meanwhile?.catch(() => undefined))?.close(WAITING_GRACE_MS);
   }

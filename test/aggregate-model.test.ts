@@ -1,11 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
-import {
-  type ApiKeyCommand,
-  type ApiKeyState,
-  apiKeyStream,
-  evolveApiKey,
-} from '../src/domain/ai-api-key.js';
+import { type ApiKeyCommand, type ApiKeyState, apiKeyStream, evolveApiKey } from '../src/domain/ai-api-key.js';
 import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
 import { decideWebhook } from '../src/domain/decide-webhook.js';
 import { evolveWebhook, type Webhook, type WebhookCommand, webhookStream } from '../src/domain/webhook.js';
@@ -139,19 +134,12 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
       command: fc.oneof({ weight: 9, arbitrary: inShop }, { weight: 1, arbitrary: others }),
       addressed: (command, state) => {
         if (command.type !== 'RotateAiApiKey') return command;
-        const next = rotate(
-          (state?.secretVersion ?? 0) + 1,
-          command.overlapSeconds,
-          command.idempotency?.keyHash,
-        );
+        const next = rotate((state?.secretVersion ?? 0) + 1, command.overlapSeconds, command.idempotency?.keyHash);
         return { ...next, repoId: command.repoId };
       },
       decide: (command, state, now) => decideApiKey(command, state, now),
       after: (state, event, revision, at) =>
-        evolveApiKey(
-          state,
-          decodeApiKeyEvent(recorded(apiKeyStream(apiKeyId), event, revision, at), revision),
-        ),
+        evolveApiKey(state, decodeApiKeyEvent(recorded(apiKeyStream(apiKeyId), event, revision, at), revision)),
       expected: (done) => {
         const [first] = done;
         if (!first) return undefined;
@@ -171,11 +159,7 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
           ...created,
           name: updates.findLast(({ name }) => name !== undefined)?.name ?? created.name,
           expiresAt: updates.findLast((one) => one.expiresAt !== undefined)?.expiresAt ?? null,
-          status: end
-            ? 'deleted'
-            : pauses.at(-1)?.command.type === 'SuspendAiApiKey'
-              ? 'suspended'
-              : 'active',
+          status: end ? 'deleted' : pauses.at(-1)?.command.type === 'SuspendAiApiKey' ? 'suspended' : 'active',
           createdAt: first.at,
           deletedAt: end?.at ?? null,
           secretVersion: version,
@@ -221,11 +205,7 @@ describe('whatever is asked of it, however often, and whatever the clock says,',
       command: fc.oneof({ weight: 9, arbitrary: inShop }, { weight: 1, arbitrary: others }),
       addressed: (command, state) => {
         if (command.type !== 'RotateWebhookSecret') return command;
-        const next = hook.rotate(
-          (state?.secretVersion ?? 0) + 1,
-          command.overlapSeconds,
-          command.idempotency?.keyHash,
-        );
+        const next = hook.rotate((state?.secretVersion ?? 0) + 1, command.overlapSeconds, command.idempotency?.keyHash);
         return { ...next, repoId: command.repoId };
       },
       decide: (command, state, now) => decideWebhook(command, state, now),

@@ -30,8 +30,7 @@ describe('creating', () => {
       .when({ ...create, accessKey: 'FB_AI_other' })
       .thenEvents());
 
-  it('repeated still finds the key after a rename', () =>
-    given(created, renamed('x')).when(create).thenEvents());
+  it('repeated still finds the key after a rename', () => given(created, renamed('x')).when(create).thenEvents());
 
   it('repeated at the end of the window decides nothing', () =>
     given(created).when(create, msLater(IDEMPOTENCY_WINDOW_MS)).thenEvents());
@@ -73,8 +72,7 @@ describe('renaming', () => {
     given(created, renamed('find')).when(rename('search')).thenEvents(renamed('search')));
   it('without a name decides nothing', () => given(created).when(rename()).thenEvents());
   it('a key that never was is refused', () => given().when(rename('find')).thenError('KEY_NOT_FOUND'));
-  it('a deleted key is refused', () =>
-    given(created, deleted).when(rename('find')).thenError('KEY_NOT_FOUND'));
+  it('a deleted key is refused', () => given(created, deleted).when(rename('find')).thenError('KEY_NOT_FOUND'));
   it('a key of another repository is refused', () =>
     given(created)
       .when({ ...rename('find'), repoId: 'other' })
@@ -143,9 +141,7 @@ describe('the fold', () => {
       fc.property(fc.array(anyEvent), fc.array(anyEvent), (before, later) => {
         const dead = fold([created, ...before, deleted]) as AiApiKey;
         expect(dead.status).toBe('deleted');
-        expect(later.reduce<ApiKeyState>((state, event) => evolveApiKey(state, at(event)), dead)).toEqual(
-          dead,
-        );
+        expect(later.reduce<ApiKeyState>((state, event) => evolveApiKey(state, at(event)), dead)).toEqual(dead);
       }),
     );
   });

@@ -41,8 +41,7 @@ describe('the API page', () => {
   it('loads only what its content security policy allows', async () => {
     const targets = [...linked('link', 'href'), ...linked('script', 'src')];
     expect(targets.length).toBeGreaterThan(5);
-    for (const target of targets)
-      expect([target, (await service.ask('GET', target)).status]).toEqual([target, 200]);
+    for (const target of targets) expect([target, (await service.ask('GET', target)).status]).toEqual([target, 200]);
     const policy = (await service.ask('GET', '/docs/')).headers.get('content-security-policy');
     expect(policy).toContain("default-src 'self'");
     expect(policy).toMatch(/img-src 'self'/);

@@ -122,9 +122,7 @@ const MAY_ALSO_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const SHARED = ['back-off.ts', 'grouping.ts', 'quantity.ts', 'staleness-clock.ts'];
 const WITHOUT_PACKAGES = ['domain', 'sdk/client'];
 
-const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) =>
-  file.endsWith('.ts'),
-);
+const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
 /** Folder of a file; a file of the root stands for itself. */
 const folderOf = (file: string) => (file.includes('/') ? dirname(file) : file);
 const imports = files.flatMap((file) =>
@@ -180,9 +178,7 @@ describe('the arrows between the rooms of src', () => {
   });
 
   it('leave domain and client without any package', () => {
-    expect(imports.filter(({ folder, to }) => WITHOUT_PACKAGES.includes(folder) && to === undefined)).toEqual(
-      [],
-    );
+    expect(imports.filter(({ folder, to }) => WITHOUT_PACKAGES.includes(folder) && to === undefined)).toEqual([]);
   });
 
   it('let nothing append but the command handler, the record of an audit access, and an import', () => {

@@ -59,8 +59,7 @@ async function checkTimes(log: EventStore, events: readonly RecordedEvent[], lif
   for (const time of new Set(turns.flatMap((turn) => [turn - 1, turn]))) {
     const pointInTime = { time };
     const then = new ApiKeyIndex();
-    for (const event of events)
-      if (apiKeyIdOf(event.stream) !== undefined && timeOf(event) <= time) then.apply(event);
+    for (const event of events) if (apiKeyIdOf(event.stream) !== undefined && timeOf(event) <= time) then.apply(event);
     for (const [key, states] of was) {
       const expected = states.findLast(({ since }) => since <= time);
       const found = await keyAsOf(log, key.answer.id, pointInTime);
@@ -99,9 +98,7 @@ async function checkDecision(
   const states = await Promise.all(
     counted.map(async (event) => keyAsOf(log, answer.id, { time, position: event.position })),
   );
-  const statuses = states.map((key) =>
-    key && status === 'expired' ? key.expiresAt : key && statusAt(key, time),
-  );
+  const statuses = states.map((key) => (key && status === 'expired' ? key.expiresAt : key && statusAt(key, time)));
   expect(counted[at]?.position).toBe(position);
   expect(new Set(statuses.slice(at)).size).toBe(1);
   expect(statuses[at - 1]).not.toBe(statuses[at]);

@@ -88,9 +88,7 @@ describe('a point in time', () => {
     const beyond = beginning.replace(/.$/, 'f');
     for (const fill of [async () => undefined, () => create(1)]) {
       await fill();
-      expect(await repositoryAsOf(log, repoId, await parsePointInTime(beginning, log, Date.now()))).toEqual(
-        [],
-      );
+      expect(await repositoryAsOf(log, repoId, await parsePointInTime(beginning, log, Date.now()))).toEqual([]);
       await expect(parsePointInTime(beyond, log, Date.now())).rejects.toMatchObject({
         code: 'INVALID_INPUT',
       });
@@ -109,11 +107,7 @@ describe('a key with an event that cannot be read', () => {
   it('is unavailable from that event on, which is cited, until it is deleted', async () => {
     const { id, position } = await create(1);
     const unreadable = await appendRaw(id, {});
-    const renamed = await appendOurs(
-      id,
-      { type: 'ApiKeyRenamed', data: { apiKeyId: id, repoId, name: 'x' } },
-      2,
-    );
+    const renamed = await appendOurs(id, { type: 'ApiKeyRenamed', data: { apiKeyId: id, repoId, name: 'x' } }, 2);
     const deleted = await deleteAiApiKey(context(3), { repoId, apiKeyId: id });
     const asOf = async (place: string) => keyAsOf(log, id, await parsePointInTime(place, log, Date.now()));
     expect(await asOf(position)).toMatchObject({ status: 'active', position });
@@ -233,14 +227,7 @@ describe('whether a key could be used', () => {
     ],
     ['a suspension', (id) => suspend(id, 2), 2, 'suspended', 'ApiKeySuspended', 2],
     ['a suspension to come', (id) => suspend(id, 4), 3, 'active', 'ApiKeyCreated', 1],
-    [
-      'a resumption',
-      async (id) => [await suspend(id, 2), await resume(id, 3)],
-      3,
-      'active',
-      'ApiKeyResumed',
-      3,
-    ],
+    ['a resumption', async (id) => [await suspend(id, 2), await resume(id, 3)], 3, 'active', 'ApiKeyResumed', 3],
     [
       'a deletion',
       async (id) => [await suspend(id, 2), await deleteAiApiKey(context(3), { repoId, apiKeyId: id })],
@@ -259,14 +246,7 @@ describe('whether a key could be used', () => {
       'ApiKeyCreated',
       1,
     ],
-    [
-      'an expiry that was prolonged in time',
-      (id) => change(id, 5, 40),
-      20,
-      'active',
-      'ApiKeyExpiryChanged',
-      5,
-    ],
+    ['an expiry that was prolonged in time', (id) => change(id, 5, 40), 20, 'active', 'ApiKeyExpiryChanged', 5],
     ['an expiry that was prolonged', (id) => change(id, 5, 40), 40, 'expired', 'ApiKeyExpiryChanged', 5],
     ['an expiry that was shortened', (id) => change(id, 5, 10), 10, 'expired', 'ApiKeyExpiryChanged', 5],
     ['a key that was revived', (id) => change(id, 30, null), 31, 'active', 'ApiKeyExpiryChanged', 30],

@@ -314,9 +314,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
       expect(await total({ contextId: randomUUID() })).toBe(0);
       expect(await total({ contextId: '12' })).toBe(0);
       expect(await total({ context: 1 })).toBe(0);
-      expect([await total({ event: 0 }), await total({ event: 1 }), await total({ event: 2 })]).toEqual([
-        1, 5, 1,
-      ]);
+      expect([await total({ event: 0 }), await total({ event: 1 }), await total({ event: 2 })]).toEqual([1, 5, 1]);
       expect(await total({ event: 3 })).toBe(0);
       expect(await total({ userId: 'ada' })).toBe(7);
       expect(await total({ userId: 'eve' })).toBe(0);
@@ -359,8 +357,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
     });
 
     describe('marks', () => {
-      const mark = (method: string, body: object, token: string) =>
-        ask(method, '/systemevent/read', body, token);
+      const mark = (method: string, body: object, token: string) => ask(method, '/systemevent/read', body, token);
       const unread = async (token: string) =>
         (await systemEvents({ ...page, showUnread: true }, token)).json as { events: Json[]; total: number };
 
@@ -376,15 +373,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
         const rest = await unread(eve);
         expect([rest.total, rest.events.map(({ id }) => id)]).toEqual([4, ids.slice(3)]);
         const all = (await systemEvents(page, eve)).json['events'] as Json[];
-        expect(all.map(({ showUnread }) => showUnread)).toEqual([
-          false,
-          false,
-          false,
-          true,
-          true,
-          true,
-          true,
-        ]);
+        expect(all.map(({ showUnread }) => showUnread)).toEqual([false, false, false, true, true, true, true]);
         expect((await unread(bob)).total).toBe(7);
         expect((await mark('DELETE', { ids: [ids[0], ids[6]] }, eve)).json).toEqual({ success: true });
         expect((await unread(eve)).events.map(({ id }) => id)).toEqual([ids[0], ...ids.slice(3)]);
@@ -400,10 +389,7 @@ describe.each(combinations)('audit over HTTP on $name', ({ start }) => {
 
       it('are for those who may audit, a thousand at a time', async () => {
         const ids = Array.from({ length: 1000 }, (_, i) => 2 ** 52 - 1 - i);
-        const [viewer, eve] = [
-          await service.token('viewer', 'shop'),
-          await service.token('auditor', 'shop', 'max'),
-        ];
+        const [viewer, eve] = [await service.token('viewer', 'shop'), await service.token('auditor', 'shop', 'max')];
         expectError(await mark('POST', { ids }, viewer), 403, 'FORBIDDEN');
         expect((await mark('POST', { ids }, eve)).status).toBe(200);
         expectError(await mark('POST', { ids: [...ids, 1] }, eve), 400, 'INVALID_INPUT');

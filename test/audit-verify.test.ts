@@ -47,9 +47,7 @@ const verify = async () => {
 it('keyledger audit verify counts one of each as one', async () => {
   await start();
   await create();
-  expect((await cli('audit', 'verify')).stdout).toMatch(
-    /^The log holds 1 event of 1 key up to \S+, with no fault\n/,
-  );
+  expect((await cli('audit', 'verify')).stdout).toMatch(/^The log holds 1 event of 1 key up to \S+, with no fault\n/);
   const db = new DatabaseSync(`${service.folder}/keyledger.db`);
   db.exec(`UPDATE events SET type = 'ApiKeyLent' WHERE place = 2`);
   db.close();
@@ -86,16 +84,8 @@ describe('keyledger audit verify on the log', () => {
       /that of another event/,
     ],
     ['a gap of revisions', `UPDATE events SET revision = 2 WHERE place = 5`, /revision 2 instead of 1/],
-    [
-      'an event of a key that was never created',
-      `DELETE FROM events WHERE place = 2`,
-      /revision 1 instead of 0/,
-    ],
-    [
-      'an unknown type',
-      `UPDATE events SET type = 'ApiKeyLent' WHERE place = 5`,
-      /unknown event type ApiKeyLent/,
-    ],
+    ['an event of a key that was never created', `DELETE FROM events WHERE place = 2`, /revision 1 instead of 0/],
+    ['an unknown type', `UPDATE events SET type = 'ApiKeyLent' WHERE place = 5`, /unknown event type ApiKeyLent/],
     [
       'a later version',
       `UPDATE events SET metadata = json_set(metadata, '$.schemaVersion', 9) WHERE place = 3`,
@@ -120,9 +110,7 @@ describe('keyledger audit verify on the log', () => {
     'names an event of somebody else in stream %s, which is no drift',
     async (stream) => {
       const event = `(SELECT max(place) + 1 FROM events), '${stream}', 0, '${randomUUID()}', 'Greeted', '{}', '{}', 0`;
-      damage(
-        `INSERT INTO events (place, stream, revision, id, type, data, metadata, recorded_at) SELECT ${event}`,
-      );
+      damage(`INSERT INTO events (place, stream, revision, id, type, data, metadata, recorded_at) SELECT ${event}`);
       const { status, of, verdict } = await verify();
       expect({ status, verdict, faults: of('fault') }).toEqual({ status: 0, verdict: 'equal', faults: [] });
       expect(of('foreign')).toEqual([expect.objectContaining({ stream, revision: 0, type: 'Greeted' })]);
@@ -178,9 +166,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
     expect({ status, verdict }).toEqual({ status: 1, verdict: 'drift' });
     const difference = { kind: 'difference', repoId: 'shop', apiKeyId: ids[0], difference: 'it is missing' };
     expect(of('difference')).toEqual([difference]);
-    expect((await cli('audit', 'verify')).stdout).toContain(
-      `repository shop: key ${ids[0]}: it is missing\n`,
-    );
+    expect((await cli('audit', 'verify')).stdout).toContain(`repository shop: key ${ids[0]}: it is missing\n`);
   });
 
   it('finds no fault during writes', async () => {
@@ -249,9 +235,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
         await service.ask('PUT', `${keys}/${ids[0]}`, { token: admin, body: { name: 'uno' } });
         await alter(await items(), ids[0] ?? '', () => before);
       },
-      () => [
-        { apiKeyId: ids[0], difference: expect.stringMatching(/^it is at revision 0, but at .* at 1$/) },
-      ],
+      () => [{ apiKeyId: ids[0], difference: expect.stringMatching(/^it is at revision 0, but at .* at 1$/) }],
     ],
     [
       'a removed key',
@@ -266,11 +250,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
     [
       'a key of another repository',
       async () =>
-        redis.hset(
-          await items(),
-          ids[2] ?? '',
-          (await redis.hget(await at('*:items:other'), ids[2] ?? '')) ?? '',
-        ),
+        redis.hset(await items(), ids[2] ?? '', (await redis.hget(await at('*:items:other'), ids[2] ?? '')) ?? ''),
       () => [{ repoId: 'shop', apiKeyId: ids[2], difference: 'the log has it in the repository other' }],
     ],
     [
@@ -358,11 +338,7 @@ whereThereIsRedis('keyledger audit verify on Redis', () => {
   });
 
   it.each([
-    [
-      'Redis is unavailable',
-      () => ({ READ_MODEL_URL: 'redis://127.0.0.1:1' }),
-      /READ_MODEL_URL: .*ECONNREFUSED/,
-    ],
+    ['Redis is unavailable', () => ({ READ_MODEL_URL: 'redis://127.0.0.1:1' }), /READ_MODEL_URL: .*ECONNREFUSED/],
     ['Redis holds nothing', () => ({ REDIS_PREFIX: `test-${randomUUID()}` }), /holds none of \d keys?/],
   ])('cannot tell where %s, and exits with 2', async (_, change, reason) => {
     settings = { ...settings, ...change() };

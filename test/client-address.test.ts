@@ -28,9 +28,7 @@ describe('an address', () => {
         const [one, two] = [parseAddress(a), parseAddress(b)];
         fc.pre(one !== undefined && two !== undefined && one.includes(':') && two.includes(':'));
         const networkOf = (address: string) => BigInt(`0x${wide(address)}`) >> 64n;
-        expect(addressGroup(one ?? '') === addressGroup(two ?? '')).toBe(
-          networkOf(one ?? '') === networkOf(two ?? ''),
-        );
+        expect(addressGroup(one ?? '') === addressGroup(two ?? '')).toBe(networkOf(one ?? '') === networkOf(two ?? ''));
       }),
     );
     expect(addressGroup('2001:db8::1')).toBe(addressGroup('2001:db8::ffff:1'));

@@ -81,29 +81,23 @@ const calls = Object.entries(CALLS);
 const keysSent = () => proxy.seen.map(({ headers }) => headers['idempotency-key']);
 
 describe('each call', () => {
-  it.each(calls)(
-    '%s sends its request and gives the answer',
-    async (name, { make, request, body, answer }) => {
-      proxy.mishaps = [json(200, answer)];
-      expect(await make(client())).toMatchObject(answer);
-      expect(requests()).toEqual([[request, body]]);
-      const { headers } = proxy.seen[0] as (typeof proxy.seen)[number];
-      expect(headers['content-type']).toBe(body && 'application/json');
-      expect(headers.authorization).toBe(name === 'revoke' ? undefined : `Bearer ${token}`);
-      expect(headers['idempotency-key'] !== undefined).toBe(name === 'rotate');
-      expect(headers['keyledger-min-position']).toBeUndefined();
-    },
-  );
+  it.each(calls)('%s sends its request and gives the answer', async (name, { make, request, body, answer }) => {
+    proxy.mishaps = [json(200, answer)];
+    expect(await make(client())).toMatchObject(answer);
+    expect(requests()).toEqual([[request, body]]);
+    const { headers } = proxy.seen[0] as (typeof proxy.seen)[number];
+    expect(headers['content-type']).toBe(body && 'application/json');
+    expect(headers.authorization).toBe(name === 'revoke' ? undefined : `Bearer ${token}`);
+    expect(headers['idempotency-key'] !== undefined).toBe(name === 'rotate');
+    expect(headers['keyledger-min-position']).toBeUndefined();
+  });
 
-  it.each(calls)(
-    '%s is made again, the same, after what passes',
-    async (_, { make, request, body, answer }) => {
-      proxy.mishaps = [cut, halved(answer), unavailable, json(200, answer)];
-      expect(await make(client())).toMatchObject(answer);
-      expect(requests()).toEqual(Array.from({ length: 4 }, () => [request, body]));
-      expect(new Set(keysSent()).size).toBe(1);
-    },
-  );
+  it.each(calls)('%s is made again, the same, after what passes', async (_, { make, request, body, answer }) => {
+    proxy.mishaps = [cut, halved(answer), unavailable, json(200, answer)];
+    expect(await make(client())).toMatchObject(answer);
+    expect(requests()).toEqual(Array.from({ length: 4 }, () => [request, body]));
+    expect(new Set(keysSent()).size).toBe(1);
+  });
 
   it.each(calls)('%s rejects once with what the service says', async (_, { make }) => {
     const says = { success: false, code: 'KEY_NOT_FOUND', message: 'No such API key', requestId: 'r' };

@@ -18,18 +18,12 @@ import { cut, json, type Mishap, page } from './support/servers/unreliable-proxy
 
 runClientAndService();
 
-const next = (options: EventsOptions = {}, of: Partial<ClientOptions> = {}) =>
-  client(of).events(options).next();
+const next = (options: EventsOptions = {}, of: Partial<ClientOptions> = {}) => client(of).events(options).next();
 const ended: Mishap = (response) =>
   response.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: {"hello":"world"}\n\n');
 
 describe('the events of a client end with an error', () => {
-  const expectError = async (
-    options: EventsOptions,
-    of: Partial<ClientOptions>,
-    status: number,
-    code: string,
-  ) => {
+  const expectError = async (options: EventsOptions, of: Partial<ClientOptions>, status: number, code: string) => {
     expect(await errorOf(next(options, of))).toMatchObject({ status, code });
     expect(proxy.seen).toHaveLength(1);
   };
@@ -91,10 +85,7 @@ describe('the events of a client end with an error', () => {
 describe('the events of a client continue', () => {
   it.each<[string, Mishap]>([
     ['the connection is cut', cut],
-    [
-      'there are too many requests',
-      json(429, { success: false, code: 'RATE_LIMITED' }, { 'retry-after': '0' }),
-    ],
+    ['there are too many requests', json(429, { success: false, code: 'RATE_LIMITED' }, { 'retry-after': '0' })],
     ['the service has a fault', json(500, { success: false, code: 'INTERNAL' })],
     ['a proxy has a fault', page(502)],
     ['the request does not arrive in time', json(408, { success: false, code: 'TIMEOUT' })],

@@ -148,10 +148,7 @@ describe('the events of a client', () => {
       };
     proxy.mishaps = [silent(5), silent(700), silent(900)];
     const { open } = createTransport({ baseUrl: proxy.url, token });
-    expect(await namesUntilLast(followEvents(open, { after: 'start', repo: repoId }, 200))).toEqual([
-      'a',
-      LAST,
-    ]);
+    expect(await namesUntilLast(followEvents(open, { after: 'start', repo: repoId }, 200))).toEqual(['a', LAST]);
     await eventually(() => closed === 3);
   });
 
@@ -208,8 +205,7 @@ describe('the events of a client', () => {
         const position = String(++sent);
         const data = JSON.stringify({ position, data: { name: 'x'.repeat(size) } });
         const taken = response.write(formatMessage({ id: position, data }));
-        if (!taken)
-          await once(response, 'drain', { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
+        if (!taken) await once(response, 'drain', { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
       }
     });
     stops.push(() => server.close());

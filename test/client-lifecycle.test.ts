@@ -1,13 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { createClient } from '../src/sdk/client/index.js';
-import {
-  client,
-  errorOf,
-  key,
-  repoId,
-  runClientAndService,
-  service,
-} from './support/servers/client-and-service.js';
+import { client, errorOf, key, repoId, runClientAndService, service } from './support/servers/client-and-service.js';
 
 runClientAndService();
 
@@ -54,9 +47,7 @@ describe('the whole life of a key, by the client and the real service', () => {
     await keys.deleteRepoAiApiKey(repoId, made.id);
     expect(await verify.verifyApiKey(rotated)).toMatchObject({ valid: false, reason: 'DELETED' });
     expect(await errorOf(keys.getRepoAiApiKey(repoId, made.id))).toMatchObject({ code: 'KEY_NOT_FOUND' });
-    expect((await keys.getRepoAiApiKey(repoId, made.id, { include: 'deleted' })).apiKey.deletedAt).toMatch(
-      /Z$/,
-    );
+    expect((await keys.getRepoAiApiKey(repoId, made.id, { include: 'deleted' })).apiKey.deletedAt).toMatch(/Z$/);
   });
 
   it('has a history for auditors, of the key and of its repository', async () => {
@@ -97,9 +88,7 @@ describe('the whole life of a key, by the client and the real service', () => {
     const made = await client().createRepoAiApiKey(repoId, key);
     const finder = createClient({ baseUrl: service.url, token: 'of-nobody' });
     expect(await finder.revokeLeakedApiKey(made)).toMatchObject({ success: true });
-    expect((await client().getRepoAiApiKeys(repoId, { status: 'deleted' })).apiKeys).toMatchObject([
-      { id: made.id },
-    ]);
+    expect((await client().getRepoAiApiKeys(repoId, { status: 'deleted' })).apiKeys).toMatchObject([{ id: made.id }]);
   });
 
   it('is listed page by page', async () => {

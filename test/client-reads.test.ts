@@ -79,10 +79,7 @@ describe('a list', () => {
       cursor = page.nextCursor;
     } while (cursor);
     expect(found).toEqual([apiKey, other]);
-    expect(proxy.seen.map(({ url }) => url)).toEqual([
-      `${listPath}?limit=1`,
-      `${listPath}?limit=1&cursor=next`,
-    ]);
+    expect(proxy.seen.map(({ url }) => url)).toEqual([`${listPath}?limit=1`, `${listPath}?limit=1&cursor=next`]);
   });
 
   it('of one: a deleted key, too, no earlier than the position that is asked for', async () => {
@@ -109,9 +106,7 @@ describe('a verification', () => {
     expect(result).toEqual({ ...valid, staleness: 0.5 });
     // @ts-expect-error: the fields of a verification result depend on `valid`
     expect(result.reason).toBeUndefined();
-    const known: [string, string] | undefined = result.valid
-      ? [result.apiKey.name, result.position]
-      : undefined;
+    const known: [string, string] | undefined = result.valid ? [result.apiKey.name, result.position] : undefined;
     expect(known).toEqual(['search', 'log:3']);
     expect(requests()).toEqual([['POST /verify', credential]]);
     expect(proxy.seen[0]?.headers['keyledger-min-position']).toBe('log:2');
@@ -121,8 +116,7 @@ describe('a verification', () => {
     proxy.mishaps = [json(200, { success: true, valid: false, reason: 'EXPIRED' })];
     const result = await client().verifyApiKey(credential);
     expect(result).toEqual({ success: true, valid: false, reason: 'EXPIRED', staleness: null });
-    const reason: 'EXPIRED' | undefined =
-      !result.valid && result.reason === 'EXPIRED' ? result.reason : undefined;
+    const reason: 'EXPIRED' | undefined = !result.valid && result.reason === 'EXPIRED' ? result.reason : undefined;
     expect(reason).toBe('EXPIRED');
   });
 

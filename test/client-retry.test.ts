@@ -28,8 +28,7 @@ import {
 
 runClientAndService();
 
-const listed = async () =>
-  (await createClient({ baseUrl: service.url, token }).getRepoAiApiKeys(repoId)).apiKeys;
+const listed = async () => (await createClient({ baseUrl: service.url, token }).getRepoAiApiKeys(repoId)).apiKeys;
 
 const NOW = { 'retry-after': '0' };
 const outcomeUnknown = json(503, { success: false, code: 'OUTCOME_UNKNOWN', message: 'unknown' }, NOW);
@@ -82,9 +81,7 @@ describe('a creation makes one key and gives the secret of the first answer', ()
   it('to each of many callers at once with one idempotency key', async () => {
     proxy.mishaps = [answerLost, unavailable, answerHalved, cut, answerReplaced(page(502)), answerLost];
     const options = { idempotencyKey: randomUUID() };
-    const calls = Array.from({ length: 8 }, () =>
-      client({ attempts: 8 }).createRepoAiApiKey(repoId, key, options),
-    );
+    const calls = Array.from({ length: 8 }, () => client({ attempts: 8 }).createRepoAiApiKey(repoId, key, options));
     const [first, ...others] = await Promise.all(calls);
     for (const other of others) expect(other).toEqual(first);
     expect(await listed()).toMatchObject([{ id: first?.id, key: first?.key }]);
@@ -237,12 +234,7 @@ describe('an abort by the caller', () => {
       stop.abort(reason);
       return new Promise<string>(() => undefined);
     };
-    const call = client({ token: tokenFunction }).updateRepoAiApiKey(
-      repoId,
-      'k',
-      {},
-      { signal: stop.signal },
-    );
+    const call = client({ token: tokenFunction }).updateRepoAiApiKey(repoId, 'k', {}, { signal: stop.signal });
     await expect(call).rejects.toBe(reason);
   });
 

@@ -38,10 +38,7 @@ describe('the calls of the client', () => {
     const { id, position } = await client().createRepoAiApiKey(repoId, { name: 'draw', aiType: 'GOOGLE' });
     const list = await client().getRepoAiApiKeys(repoId, { minPosition: position ?? '' });
     expect(list).toEqual({ success: true, apiKeys: [expect.anything(), expect.anything()] });
-    expect(list.apiKeys).toMatchObject([
-      { id, name: 'draw', aiType: 'GOOGLE', status: 'active' },
-      { id: first },
-    ]);
+    expect(list.apiKeys).toMatchObject([{ id, name: 'draw', aiType: 'GOOGLE', status: 'active' }, { id: first }]);
     expect(proxy.seen.at(-1)?.headers['keyledger-min-position']).toBe(position);
     expect(await errorOf(client().getRepoAiApiKeys(repoId, { minPosition: 'none' }))).toMatchObject({
       status: 400,
@@ -116,17 +113,14 @@ describe('the token of the client', () => {
     expect(proxy.seen).toEqual([]);
   });
 
-  it.each(['', 'two\nlines', 'schlüssel'])(
-    'is not sent and not quoted if it cannot be one: %j',
-    async (wrong) => {
-      const error = await client({ token: wrong })
-        .getRepoAiApiKeys(repoId)
-        .catch((reason: unknown) => reason);
-      expect(error).toBeInstanceOf(TypeError);
-      if (wrong) expect(String(error)).not.toContain(wrong);
-      expect(proxy.seen).toEqual([]);
-    },
-  );
+  it.each(['', 'two\nlines', 'schlüssel'])('is not sent and not quoted if it cannot be one: %j', async (wrong) => {
+    const error = await client({ token: wrong })
+      .getRepoAiApiKeys(repoId)
+      .catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(TypeError);
+    if (wrong) expect(String(error)).not.toContain(wrong);
+    expect(proxy.seen).toEqual([]);
+  });
 });
 
 describe('an error of the client', () => {
@@ -255,13 +249,10 @@ describe('a client', () => {
     'https://me:word@keys.example',
   ])('is not made for the address "%s"', (baseUrl) => expect(() => client({ baseUrl })).toThrow(TypeError));
 
-  it.each([
-    { attempts: 0 },
-    { attempts: Number.NaN },
-    { attempts: 1.5 },
-    { timeoutMs: 0 },
-    { timeoutMs: 2 ** 31 },
-  ])('is not made with %j', (options) => expect(() => client(options)).toThrow(RangeError));
+  it.each([{ attempts: 0 }, { attempts: Number.NaN }, { attempts: 1.5 }, { timeoutMs: 0 }, { timeoutMs: 2 ** 31 }])(
+    'is not made with %j',
+    (options) => expect(() => client(options)).toThrow(RangeError),
+  );
 
   it('needs no more than what browsers have', async () => {
     const tsc = ['node_modules/typescript/bin/tsc', '--ignoreConfig', '--noEmit', '--strict'];

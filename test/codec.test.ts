@@ -22,12 +22,9 @@ describe('golden events', () => {
     expect([...new Set(held)].sort()).toEqual(written.sort());
   });
 
-  it.each(golden.map((event) => [event.what, event] as const))(
-    '%s decodes for ever',
-    (_, { recorded, decoded }) => {
-      expect(decoding(recorded)).toEqual(decoded);
-    },
-  );
+  it.each(golden.map((event) => [event.what, event] as const))('%s decodes for ever', (_, { recorded, decoded }) => {
+    expect(decoding(recorded)).toEqual(decoded);
+  });
 
   it.each(golden.map((event) => [event.what, event] as const))(
     '%s is what is written, or a version before it',
@@ -45,8 +42,7 @@ describe('golden events', () => {
 const decoding = (recorded: RecordedEvent) => decodeAny(recorded).event;
 
 describe('the record of who looked', () => {
-  const access = golden.find(({ recorded }) => decodeAny(recorded).kind === 'audit-access')
-    ?.recorded as RecordedEvent;
+  const access = golden.find(({ recorded }) => decodeAny(recorded).kind === 'audit-access')?.recorded as RecordedEvent;
 
   it.each([
     ['of another type', { type: 'ApiKeyCreated' }, /unknown event type/],
@@ -72,10 +68,7 @@ describe('an event that this release cannot read', () => {
     ['data that is no JSON', { data: '{"apiKeyId":' }],
     ['a missing field', { data: { ...(sound.data as object), secretHash: undefined } }],
     ['an unknown provider', { data: { ...(sound.data as object), aiType: 'NOBODY' } }],
-    [
-      "another key's data",
-      { data: { ...(sound.data as object), apiKeyId: '11111111-1111-4111-8111-111111111111' } },
-    ],
+    ["another key's data", { data: { ...(sound.data as object), apiKeyId: '11111111-1111-4111-8111-111111111111' } }],
     ['a revision out of turn', { revision: 3 }],
   ];
   it.each(broken)('(%s) becomes Unreadable, with its reason and its time', (_, change) => {
@@ -89,9 +82,7 @@ describe('an event that this release cannot read', () => {
 
   it('still says which repository it is of, if that can be read', () => {
     expect(decodeApiKeyEvent({ ...sound, type: 'Unknown' }, 0).data.repoId).toBe('shop');
-    expect(
-      decodeApiKeyEvent({ ...sound, type: 'Unknown', data: { repoId: 7 } }, 0).data.repoId,
-    ).toBeUndefined();
+    expect(decodeApiKeyEvent({ ...sound, type: 'Unknown', data: { repoId: 7 } }, 0).data.repoId).toBeUndefined();
   });
 
   it('in a stream of no key cannot be attributed', () => {

@@ -13,12 +13,7 @@ import { openDeliveryStore } from '../src/subscribers/webhooks/open.js';
 import { openRedisDeliveryStore } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { openSqliteDeliveryStore } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
 import { eventually } from './support/assertions/eventually.js';
-import {
-  attemptAt,
-  cursorAt,
-  describeDeliveryStore,
-  untilAvailable,
-} from './support/contracts/delivery-store.js';
+import { attemptAt, cursorAt, describeDeliveryStore, untilAvailable } from './support/contracts/delivery-store.js';
 import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { freePort, type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 

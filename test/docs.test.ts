@@ -177,15 +177,11 @@ describe('command lines', () => {
     let path = 'keyledger';
     while (words[0] !== undefined && commands.has(`${path} ${words[0]}`)) path = `${path} ${words.shift()}`;
     const command = commands.get(path);
-    const options = (command?.options ?? []).map(([flags]) =>
-      flags.split(/[ ,]/).find((flag) => /^--/.test(flag)),
-    );
+    const options = (command?.options ?? []).map(([flags]) => flags.split(/[ ,]/).find((flag) => /^--/.test(flag)));
     const given = words.filter((word) => word.startsWith('--')).map((word) => word.split('=')[0]);
     if (given.some((option) => option !== '--help' && !options.includes(option))) return false;
     // A group of commands is named as a whole, or by a command of it.
-    return (
-      command !== undefined && (command.commands.length === 0 || words.every((word) => word.startsWith('-')))
-    );
+    return command !== undefined && (command.commands.length === 0 || words.every((word) => word.startsWith('-')));
   }
 
   function linesIn(text: string): string[] {
@@ -211,11 +207,8 @@ describe('names in capitals', () => {
       ([, name = '']) => name,
     );
     const known = new Set([...settings, ...Object.keys(ERRORS), ...OTHERS]);
-    const named = every((node) => (node.type === 'inlineCode' ? node.value : undefined)).flatMap(
-      ([where, code]) =>
-        [...code.matchAll(/(?<![\w-])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?![\w*])/g)].map(
-          ([name]) => [where, name] as const,
-        ),
+    const named = every((node) => (node.type === 'inlineCode' ? node.value : undefined)).flatMap(([where, code]) =>
+      [...code.matchAll(/(?<![\w-])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?![\w*])/g)].map(([name]) => [where, name] as const),
     );
     expect(named.length).toBeGreaterThan(50);
     expect(named.filter(([, name]) => !known.has(name) && !/^(?:HTTP|FB)_/.test(name))).toEqual([]);
@@ -238,8 +231,7 @@ it('no page names a file of the repository that is not there', () => {
   );
   const named = every((node) => (node.type === 'inlineCode' ? node.value : undefined)).filter(
     ([, code]) =>
-      /^(?:bench|docs|examples|scripts|src|test|torture)\/[\w./-]+$/.test(code) ||
-      /^[\w./-]+\.ts$/.test(code),
+      /^(?:bench|docs|examples|scripts|src|test|torture)\/[\w./-]+$/.test(code) || /^[\w./-]+\.ts$/.test(code),
   );
   expect(named.length).toBeGreaterThan(30);
   expect(named.filter(([, path]) => !there.some((file) => file.endsWith(join('/', path))))).toEqual([]);

@@ -8,9 +8,7 @@ import { type EventFilter, EventIndex } from '../src/projections/event-index.js'
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 const keys = [randomUUID(), randomUUID(), randomUUID()];
-const places = fc.constantFrom(
-  ...['1', '2'].map((low) => (place: number) => hex16(place) + hex16(BigInt(low))),
-);
+const places = fc.constantFrom(...['1', '2'].map((low) => (place: number) => hex16(place) + hex16(BigInt(low))));
 const start = Date.parse('2026-01-01T00:00:00Z');
 
 type Made = { recorded: RecordedEvent; repoId: string | undefined; key: number; subject: string; at: number };
@@ -95,9 +93,7 @@ describe('the journal', () => {
         expect([...eventIndex.ofRepositories((one) => one === repoId, query)]).toEqual(
           found((one) => one.repoId === repoId),
         );
-        expect([...eventIndex.ofRepositories(() => true, query)]).toEqual(
-          found((one) => one.repoId !== undefined),
-        );
+        expect([...eventIndex.ofRepositories(() => true, query)]).toEqual(found((one) => one.repoId !== undefined));
       }),
       { numRuns: 500 },
     );
@@ -118,52 +114,34 @@ describe('the journal', () => {
     const part = fc.double({ min: 0, max: 1, noNaN: true });
     const asked = fc.record({
       visible: fc.constantFrom<string[]>(['a'], ['b'], ['a', 'b'], ['c'], []),
-      types: fc.constantFrom<string[] | undefined>(
-        undefined,
-        ['ApiKeyRenamed'],
-        ['Other', 'ApiKeyCreated'],
-        [],
-      ),
+      types: fc.constantFrom<string[] | undefined>(undefined, ['ApiKeyRenamed'], ['Other', 'ApiKeyCreated'], []),
       after: fc.oneof(fc.constant(undefined), part),
       isBetween: fc.boolean(),
     });
     fc.assert(
-      fc.property(
-        stretches,
-        asked,
-        place,
-        (made, { visible, types, after: afterFraction, isBetween }, placeOf) => {
-          const eventIndex = new EventIndex();
-          // Events take every other place only: a reader may resume at a place without an event.
-          const at = (i: number) => makePosition(LOG, placeOf(2 * i + 2));
-          const events = made.flatMap(({ length, ...one }) => Array(length).fill(one) as (typeof one)[]);
-          for (const [i, { repoId, type }] of events.entries()) {
-            const position = at(i);
-            const recordedAt = new Date(start).toISOString();
-            const recorded = { id: '', stream: `aiApiKey-${i}`, revision: 0, position, type, data: {} };
-            eventIndex.add({ ...recorded, metadata: {}, recordedAt }, repoId);
-          }
-          const first = afterFraction === undefined ? 0 : Math.round(afterFraction * events.length);
-          const between = makePosition(LOG, placeOf(2 * first + 1));
-          const after =
-            afterFraction === undefined ? undefined : isBetween || first === 0 ? between : at(first - 1);
-          const found = events.findIndex(
-            ({ repoId, type }, i) =>
-              i >= first &&
-              repoId !== undefined &&
-              visible.includes(repoId) &&
-              (types?.includes(type) ?? true),
-          );
-          const next = found < 0 ? events.length : found;
-          const expected = next - first < 500 ? undefined : at(next - 1);
-          const skipped = eventIndex.skipTo(
-            after,
-            (repoId) => visible.includes(repoId),
-            types && new Set(types),
-          );
-          expect(skipped).toBe(expected);
-        },
-      ),
+      fc.property(stretches, asked, place, (made, { visible, types, after: afterFraction, isBetween }, placeOf) => {
+        const eventIndex = new EventIndex();
+        // Events take every other place only: a reader may resume at a place without an event.
+        const at = (i: number) => makePosition(LOG, placeOf(2 * i + 2));
+        const events = made.flatMap(({ length, ...one }) => Array(length).fill(one) as (typeof one)[]);
+        for (const [i, { repoId, type }] of events.entries()) {
+          const position = at(i);
+          const recordedAt = new Date(start).toISOString();
+          const recorded = { id: '', stream: `aiApiKey-${i}`, revision: 0, position, type, data: {} };
+          eventIndex.add({ ...recorded, metadata: {}, recordedAt }, repoId);
+        }
+        const first = afterFraction === undefined ? 0 : Math.round(afterFraction * events.length);
+        const between = makePosition(LOG, placeOf(2 * first + 1));
+        const after = afterFraction === undefined ? undefined : isBetween || first === 0 ? between : at(first - 1);
+        const found = events.findIndex(
+          ({ repoId, type }, i) =>
+            i >= first && repoId !== undefined && visible.includes(repoId) && (types?.includes(type) ?? true),
+        );
+        const next = found < 0 ? events.length : found;
+        const expected = next - first < 500 ? undefined : at(next - 1);
+        const skipped = eventIndex.skipTo(after, (repoId) => visible.includes(repoId), types && new Set(types));
+        expect(skipped).toBe(expected);
+      }),
       { numRuns: 500 },
     );
   });

@@ -5,12 +5,7 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
 import { KeyledgerError } from '../src/domain/errors.js';
 import type { Position } from '../src/event-store/position.js';
-import {
-  EventStream,
-  formatMessage,
-  type HeartbeatSource,
-  type StreamBatch,
-} from '../src/http/sse/event-stream.js';
+import { EventStream, formatMessage, type HeartbeatSource, type StreamBatch } from '../src/http/sse/event-stream.js';
 import { eventually } from './support/assertions/eventually.js';
 import { readStream } from './support/http/event-stream.js';
 

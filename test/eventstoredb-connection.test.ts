@@ -4,10 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { loadConfig } from '../src/config.js';
 import { connectEventStoreDb, isEventStoreDbUrl } from '../src/event-store/eventstoredb/connection.js';
-import {
-  disableGrpcCompression,
-  type Grpc,
-} from '../src/event-store/eventstoredb/disable-grpc-compression.js';
+import { disableGrpcCompression, type Grpc } from '../src/event-store/eventstoredb/disable-grpc-compression.js';
 import { openEventStoreDbLog } from '../src/event-store/eventstoredb/log.js';
 import { redactUrl } from '../src/security/redact-url.js';
 import { ConfigError } from '../src/settings.js';

@@ -46,9 +46,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: unknown; ms
   afterAll(() => server.stop());
 
   describeEventStore('EventStoreDB', () => openEventStoreDbLog(url, { onFatal: unexpected, warn: warned }));
-  describeEventStoreModel('EventStoreDB', () =>
-    openEventStoreDbLog(url, { onFatal: unexpected, warn: warned }),
-  );
+  describeEventStoreModel('EventStoreDB', () => openEventStoreDbLog(url, { onFatal: unexpected, warn: warned }));
 
   describe('beside the streams of others', () => {
     let log: EventStore;

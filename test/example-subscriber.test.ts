@@ -41,9 +41,7 @@ function start(environment: NodeJS.ProcessEnv = {}) {
   const subscriber = {
     printed,
     names: () =>
-      [...printed.out.matchAll(/^\S+ ApiKeyCreated \S+ (.*)$/gm)].map(
-        ([, data]) => JSON.parse(data ?? '').name,
-      ),
+      [...printed.out.matchAll(/^\S+ ApiKeyCreated \S+ (.*)$/gm)].map(([, data]) => JSON.parse(data ?? '').name),
     exited,
     end: async (signal: NodeJS.Signals) => {
       child.kill(signal);

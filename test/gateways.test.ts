@@ -120,8 +120,7 @@ whereThereIsNginx('nginx, as docs/how-to/gateways.md sets it up', () => {
         return (await service.ask('POST', path, { token: admin, body })).json as unknown as Key;
       };
       const statusOf = async (key: Key, more: Record<string, string> = {}) =>
-        (await ask(`${restricted.url}/v1?repoId=other`, 'GET', { headers: { ...inHeaders(key), ...more } }))
-          .status;
+        (await ask(`${restricted.url}/v1?repoId=other`, 'GET', { headers: { ...inHeaders(key), ...more } })).status;
       expect(await statusOf(await made('shop', 'OPENAI'))).toBe(200);
       const spoofed = { 'keyledger-require-repo-id': 'other', 'keyledger-require-ai-type': 'AWS' };
       for (const [repoId, aiType] of [
@@ -170,10 +169,7 @@ whereThereIsNginx('nginx, as docs/how-to/gateways.md sets it up', () => {
     }
     expect(asked).toHaveLength(3);
     for (const { url, headers } of asked) {
-      expect([url, Object.keys(headers).sort()]).toEqual([
-        '/verify/forward',
-        ['host', 'x-api-key', 'x-api-secret'],
-      ]);
+      expect([url, Object.keys(headers).sort()]).toEqual(['/verify/forward', ['host', 'x-api-key', 'x-api-secret']]);
     }
   });
 

@@ -2,15 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually } from './support/assertions/eventually.js';
 import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { connectTo, exchange } from './support/http/raw-client.js';
-import {
-  answersTo,
-  connectionEnded,
-  create,
-  creation,
-  LIVE,
-  namesOf,
-  refusalOf,
-} from './support/http/wire.js';
+import { answersTo, connectionEnded, create, creation, LIVE, namesOf, refusalOf } from './support/http/wire.js';
 import { type Child, spawnService } from './support/servers/child-service.js';
 
 const folder = temporaryFolder();
@@ -40,11 +32,7 @@ describe('what is no request, or could be taken for two, is refused', () => {
     ['the beginning of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400],
     ['the beginning of TLS', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', 400],
     ['two Hosts', `${LIVE}Host: y\r\nConnection: close\r\n\r\n`, 400],
-    [
-      'two tokens',
-      `${LIVE}Authorization: Bearer a\r\nAuthorization: Bearer b\r\nConnection: close\r\n\r\n`,
-      400,
-    ],
+    ['two tokens', `${LIVE}Authorization: Bearer a\r\nAuthorization: Bearer b\r\nConnection: close\r\n\r\n`, 400],
     ['a length of -1', `${LIVE}Content-Length: -1\r\n\r\n`, 400],
     ['a length in hexadecimal', `${LIVE}Content-Length: 0x5\r\n\r\nabcde`, 400],
     ['two lengths in one header', `${LIVE}Content-Length: 5, 5\r\n\r\nabcde`, 400],
@@ -52,11 +40,7 @@ describe('what is no request, or could be taken for two, is refused', () => {
     ['a length and chunks', `${LIVE}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`, 400],
     ['chunks and a length', `${LIVE}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n`, 400],
     ['something else than chunks', `${LIVE}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n`, 400],
-    [
-      'chunks that are not the last encoding',
-      `${LIVE}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n`,
-      400,
-    ],
+    ['chunks that are not the last encoding', `${LIVE}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n`, 400],
     ['chunks without a size', `${LIVE}Transfer-Encoding: chunked\r\n\r\nXY\r\nabc\r\n0\r\n\r\n`, 400],
     ['chunks of a negative size', `${LIVE}Transfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n0\r\n\r\n`, 400],
     ['chunks beyond every number', `${LIVE}Transfer-Encoding: chunked\r\n\r\n${'f'.repeat(30)}\r\n`, 400],
@@ -101,10 +85,7 @@ describe('what is cut short', () => {
     }
     // One byte too few: not JSON.
     expect(
-      await refusalOf(
-        child,
-        create(token, body, [`Content-Length: ${body.length - 1}`, 'Connection: close']),
-      ),
+      await refusalOf(child, create(token, body, [`Content-Length: ${body.length - 1}`, 'Connection: close'])),
     ).toEqual([400, 'INVALID_INPUT']);
     expect(await namesOf(child, token)).not.toContain('cut');
   });
@@ -165,8 +146,8 @@ describe('what is old or odd, but HTTP', () => {
   });
 
   it('CONNECT opens no way to anywhere', async () => {
-    expect(
-      await exchange(child.url, 'CONNECT localhost:80 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.0\r\n\r\n'),
-    ).toBe('');
+    expect(await exchange(child.url, 'CONNECT localhost:80 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.0\r\n\r\n')).toBe(
+      '',
+    );
   });
 });

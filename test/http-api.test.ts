@@ -118,22 +118,19 @@ describe.each(combinations)('on $name', ({ start }) => {
       expectError(await create('r', { name: 'x'.repeat(17_000), aiType: 'AWS' }), 413, 'BODY_TOO_LARGE');
     });
 
-    it.each(['.', '..', 'a b', 'ä', 'a/b', 'x'.repeat(129), 'a%00'])(
-      'refuses the repository %j',
-      async (repoId) => {
-        const answer = await service.ask(
-          'POST',
-          keysOf(repoId.startsWith('.') ? repoId.replaceAll('.', '%2e') : encodeURIComponent(repoId)),
-          {
-            token: admin,
-            body: { name: 'x', aiType: 'AWS' },
-          },
-        );
-        // A URL parser resolves %2e and %2e%2e before it sends the request: no route has such a path.
-        if (repoId.startsWith('.')) expect(answer.status).toBe(404);
-        else expectError(answer, 400, 'INVALID_INPUT', /^repoId: must be 1 to 128/);
-      },
-    );
+    it.each(['.', '..', 'a b', 'ä', 'a/b', 'x'.repeat(129), 'a%00'])('refuses the repository %j', async (repoId) => {
+      const answer = await service.ask(
+        'POST',
+        keysOf(repoId.startsWith('.') ? repoId.replaceAll('.', '%2e') : encodeURIComponent(repoId)),
+        {
+          token: admin,
+          body: { name: 'x', aiType: 'AWS' },
+        },
+      );
+      // A URL parser resolves %2e and %2e%2e before it sends the request: no route has such a path.
+      if (repoId.startsWith('.')) expect(answer.status).toBe(404);
+      else expectError(answer, 400, 'INVALID_INPUT', /^repoId: must be 1 to 128/);
+    });
 
     it('takes a repository of all that is allowed', async () => {
       const repoId = `${newRepoId()}${'Az09._~-'.repeat(16)}`.slice(0, 128);
@@ -281,9 +278,7 @@ describe.each(combinations)('on $name', ({ start }) => {
     it('is of one caller and one repository', async () => {
       const [one, two] = [newRepoId(), newRepoId()];
       const bob = await service.token('admin', '*', 'bob');
-      const ids = [await once(one, 'c'), await once(two, 'c'), await once(one, 'c', bob)].map(
-        ({ json }) => json['id'],
-      );
+      const ids = [await once(one, 'c'), await once(two, 'c'), await once(one, 'c', bob)].map(({ json }) => json['id']);
       expect(new Set(ids).size).toBe(3);
     });
 
@@ -357,9 +352,7 @@ describe.each(combinations)('on $name', ({ start }) => {
       async (role) => {
         const repoId = newRepoId();
         const token = await service.token(role, repoId);
-        expect((await service.ask('GET', keysOf(repoId), { token })).status).toBe(
-          mayList.includes(role) ? 200 : 403,
-        );
+        expect((await service.ask('GET', keysOf(repoId), { token })).status).toBe(mayList.includes(role) ? 200 : 403);
         const { status } = await service.ask('POST', keysOf(repoId), {
           token,
           body: { name: 'x', aiType: 'AWS' },
@@ -384,9 +377,7 @@ describe.each(combinations)('on $name', ({ start }) => {
   describe('every answer', () => {
     it('carries the request id of the caller if it is one', async () => {
       const ask = async (id: string) =>
-        (await service.ask('GET', '/nowhere', { headers: { 'x-request-id': id } })).headers.get(
-          'x-request-id',
-        );
+        (await service.ask('GET', '/nowhere', { headers: { 'x-request-id': id } })).headers.get('x-request-id');
       expect(await ask('abc-1.2_3')).toBe('abc-1.2_3');
       for (const bad of ['a b', 'x'.repeat(129), 'a"b']) expect(await ask(bad)).toMatch(/^[0-9a-f-]{36}$/);
     });

@@ -72,8 +72,7 @@ describe.each(combinations)('as of a point in time on $name', ({ start }) => {
     const { lastUsedAt: _, ...rest } = json['apiKey'] as Json;
     return rest;
   };
-  const accesses = async () =>
-    (await accessesOf(service.config)).filter(({ data }) => data.repoId === repoId);
+  const accesses = async () => (await accessesOf(service.config)).filter(({ data }) => data.repoId === repoId);
 
   it('a key is what it was, with the position of the event that made it so', async () => {
     const created = await create();
@@ -97,9 +96,7 @@ describe.each(combinations)('as of a point in time on $name', ({ start }) => {
       [suspended, { name: 'find', status: 'suspended', position: suspended.position }],
     ] as const) {
       expect((await look(created.path, pointInTime.position)).json['apiKey']).toMatchObject(is);
-      expect(
-        keysIn(await look(keys, pointInTime.position)).find(({ id }) => id === created.id),
-      ).toMatchObject(is);
+      expect(keysIn(await look(keys, pointInTime.position)).find(({ id }) => id === created.id)).toMatchObject(is);
     }
     expect(idsIn(await look(keys, created.position))).toEqual([created.id]);
     expect(idsIn(await look(keys, other.position))).toEqual([other.id, created.id]);
@@ -230,16 +227,8 @@ describe.each(combinations)('as of a point in time on $name', ({ start }) => {
     for (const at of [keys, path]) {
       expectError(await look(at, nowhere), 400, 'INVALID_INPUT', /no event/);
       expectError(await look(at, elsewhere), 409, 'OTHER_LOG');
-      expectError(
-        await look(at, position, '', auditor, { 'keyledger-min-position': elsewhere }),
-        409,
-        'OTHER_LOG',
-      );
-      expectError(
-        await look(at, position, '', auditor, { 'keyledger-min-position': nowhere }),
-        503,
-        'BEHIND',
-      );
+      expectError(await look(at, position, '', auditor, { 'keyledger-min-position': elsewhere }), 409, 'OTHER_LOG');
+      expectError(await look(at, position, '', auditor, { 'keyledger-min-position': nowhere }), 503, 'BEHIND');
       const there = await look(at, position, '', auditor, { 'keyledger-min-position': position });
       expect(there.status).toBe(200);
     }
@@ -292,19 +281,13 @@ describe('an instance that lags', () => {
     const logger = pino({ level: 'silent' });
     const readModel = memoryReadModel();
     const projector = new Projector(log, readModel, logger, Date.now, fail);
-    const lastUsedTracker = new LastUsedTracker(
-      openSqliteLastUsedStore(join(folder.path, 'usage.db'), logger),
-      logger,
-    );
+    const lastUsedTracker = new LastUsedTracker(openSqliteLastUsedStore(join(folder.path, 'usage.db'), logger), logger);
     const caller = { issuer: 'test', subject: 'eve' };
     const keyring = new Keyring(makeMasterKey('k1'));
     const store = openSqliteDeliveryStore(join(folder.path, 'deliveries.db'), log.logId, logger);
     const sender = new WebhookSender([]);
     const calling = { store, sender, retryMs: 0, onAttempt: () => undefined };
-    const webhookDispatcher = new WebhookDispatcher(
-      { log, projector, keyring, clock: Date.now, ...calling },
-      logger,
-    );
+    const webhookDispatcher = new WebhookDispatcher({ log, projector, keyring, clock: Date.now, ...calling }, logger);
     const app = await createApp({
       log,
       projector,

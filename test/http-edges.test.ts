@@ -27,12 +27,7 @@ const bodyOf = (answer: string) =>
 describe('what is no request', () => {
   it.each([
     ['no HTTP', 'GARBAGE\r\n\r\n', 400, 'INVALID_INPUT'],
-    [
-      'too large headers',
-      `GET / HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`,
-      431,
-      'HEADERS_TOO_LARGE',
-    ],
+    ['too large headers', `GET / HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`, 431, 'HEADERS_TOO_LARGE'],
     ['no Host', 'GET /health/live HTTP/1.1\r\nConnection: close\r\n\r\n', 400, 'INVALID_INPUT'],
     [
       'an expectation',
@@ -81,8 +76,7 @@ describe('the rate limit', () => {
   it('counts those who prove to be nobody by their address', async () => {
     const { ask } = await start({ RATE_LIMIT: '2' });
     const statuses = [];
-    for (const token of ['x', 'y', 'z'])
-      statuses.push((await ask('GET', '/repo/shop/ai/apikey', { token })).status);
+    for (const token of ['x', 'y', 'z']) statuses.push((await ask('GET', '/repo/shop/ai/apikey', { token })).status);
     expect(statuses).toEqual([401, 401, 429]);
     expect((await ask('GET', '/health/ready')).status).toBe(200);
   });

@@ -53,11 +53,7 @@ describe('an empty body', () => {
           ['PUT', `${path}/${id}`],
           ['DELETE', `${path}/${id}`],
         ] as const) {
-          expect([type, method, (await raw(method, target, type, framing))?.status]).toEqual([
-            type,
-            method,
-            200,
-          ]);
+          expect([type, method, (await raw(method, target, type, framing))?.status]).toEqual([type, method, 200]);
         }
       }
     },
@@ -131,9 +127,7 @@ describe('what may be written in several ways', () => {
 describe('a refusal', () => {
   it('says each thing once', async () => {
     const { json } = await create(randomUUID(), { expiresAt: 'soon' });
-    expect(json['message']).toBe(
-      'expiresAt: must be a time with its zone, such as 2030-01-31T12:00:00Z, or null',
-    );
+    expect(json['message']).toBe('expiresAt: must be a time with its zone, such as 2030-01-31T12:00:00Z, or null');
   });
 
   it('of an address that ends in a slash says that there is nothing there', async () => {
@@ -163,16 +157,7 @@ describe('a refusal', () => {
 });
 
 describe('names, reasons and descriptions', () => {
-  const refused = [
-    '\u200b',
-    '\u2060\u200d',
-    '\ufe0f',
-    '\u3164',
-    '\u2800',
-    '\u00ad',
-    'a\u202eb',
-    '\u2066a\u2069',
-  ];
+  const refused = ['\u200b', '\u2060\u200d', '\ufe0f', '\u3164', '\u2800', '\u00ad', 'a\u202eb', '\u2066a\u2069'];
   const taken = [
     'Zoë',
     'नमस्ते',
@@ -192,20 +177,11 @@ describe('names, reasons and descriptions', () => {
         ['POST', path, { name: text, aiType: 'AWS' }],
         ['PUT', `${path}/${id}`, { name: text }],
         ['POST', `${path}/${id}/suspend`, { reason: text }],
-        [
-          'POST',
-          path.replace('/ai/apikey', '/webhook'),
-          { url: 'https://hooks.example/', description: text },
-        ],
+        ['POST', path.replace('/ai/apikey', '/webhook'), { url: 'https://hooks.example/', description: text }],
       ] as const;
       for (const [method, target, body] of calls) {
         const { status } = await service.ask(method, target, { token: admin, body });
-        expect([JSON.stringify(text), method, target, status]).toEqual([
-          JSON.stringify(text),
-          method,
-          target,
-          400,
-        ]);
+        expect([JSON.stringify(text), method, target, status]).toEqual([JSON.stringify(text), method, target, 400]);
       }
     }
   });
@@ -235,8 +211,7 @@ describe('the staleness of a verification', () => {
     sent.flushHeaders();
     await once(sent, 'continue');
     const metrics = async () => (await service.ask('GET', '/metrics')).text;
-    const stalenessNow = async () =>
-      Number(/^keyledger_verify_staleness_seconds (\S+)$/m.exec(await metrics())?.[1]);
+    const stalenessNow = async () => Number(/^keyledger_verify_staleness_seconds (\S+)$/m.exec(await metrics())?.[1]);
     // The projector reads the log's end once a second: just after that, the staleness is lowest.
     let before = await stalenessNow();
     for (let now = before; now >= before; now = await stalenessNow()) before = now;

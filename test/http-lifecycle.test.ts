@@ -128,12 +128,7 @@ describe.each(combinations)('the life of a key on $name', ({ start }) => {
 
     it('with a reason that is none is 400', async () => {
       const { path } = await create(repo());
-      expectError(
-        await ask('POST', `${path}/suspend`, { reason: 'a\u0000' }),
-        400,
-        'INVALID_INPUT',
-        /reason/,
-      );
+      expectError(await ask('POST', `${path}/suspend`, { reason: 'a\u0000' }), 400, 'INVALID_INPUT', /reason/);
       expectError(await ask('POST', `${path}/suspend`, { reason: 'x'.repeat(201) }), 400, 'INVALID_INPUT');
     });
   });

@@ -16,10 +16,8 @@ beforeEach(async () => {
 });
 afterEach(() => service.stop());
 
-const ask = (method: string, path: string, request: Ask = {}) =>
-  service.ask(method, path, { token, ...request });
-const register = async (body: Json = {}) =>
-  (await ask('POST', hooks, { body: { url, ...body } })).json['id'] as string;
+const ask = (method: string, path: string, request: Ask = {}) => service.ask(method, path, { token, ...request });
+const register = async (body: Json = {}) => (await ask('POST', hooks, { body: { url, ...body } })).json['id'] as string;
 const history = async (id: string) => {
   const { json } = await ask('GET', `${hooks}/${id}/history`);
   return (json['events'] as Json[]).map(({ type }) => type);

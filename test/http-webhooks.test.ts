@@ -16,8 +16,7 @@ afterEach(() => service.stop());
 
 const ask = (method: string, path: string, body?: unknown, headers?: Record<string, string>) =>
   service.ask(method, path, { token, body, ...(headers ? { headers } : {}) });
-const register = async (body: Json = {}) =>
-  (await ask('POST', hooks, { url, ...body })).json as { id: string };
+const register = async (body: Json = {}) => (await ask('POST', hooks, { url, ...body })).json as { id: string };
 const fetchWebhook = async (id: string) => (await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json;
 
 describe('an endpoint', () => {
@@ -85,8 +84,7 @@ describe('an endpoint', () => {
 
   it('is given a new secret once for one Idempotency-Key', async () => {
     const { id } = await register();
-    const rotate = (body: Json, headers: Record<string, string>) =>
-      ask('POST', `${hooks}/${id}/rotate`, body, headers);
+    const rotate = (body: Json, headers: Record<string, string>) => ask('POST', `${hooks}/${id}/rotate`, body, headers);
     const once = { 'idempotency-key': 'once' };
     const first = await rotate({ overlapSeconds: 60 }, once);
     const answers = [await rotate({ overlapSeconds: 60 }, once), await rotate({ overlapSeconds: 60 }, once)];
@@ -149,8 +147,7 @@ describe('an endpoint', () => {
 
 describe('an Idempotency-Key', () => {
   const once = { 'idempotency-key': 'once' };
-  const again = (body: Json = { url }, headers: Record<string, string> = once) =>
-    ask('POST', hooks, body, headers);
+  const again = (body: Json = { url }, headers: Record<string, string> = once) => ask('POST', hooks, body, headers);
 
   it('gets the same answer while its secret is the one that signs; who got it again is written down', async () => {
     const first = await again({ url, types: ['ApiKeyDeleted', 'ApiKeyCreated'] });
@@ -265,10 +262,7 @@ describe('the history of an endpoint', () => {
     for (const event of events) expect(event).toMatchObject({ webhookId: id, apiKeyId: null });
     expect(text).not.toMatch(/whsec|ealed|Hash/);
     const audit = await ask('GET', '/repo/shop/ai/audit?type=WebhookRegistered,WebhookDeleted');
-    expect((audit.json['events'] as Json[]).map(({ type }) => type)).toEqual([
-      'WebhookDeleted',
-      'WebhookRegistered',
-    ]);
+    expect((audit.json['events'] as Json[]).map(({ type }) => type)).toEqual(['WebhookDeleted', 'WebhookRegistered']);
     const { events: feed } = (
       await ask('GET', '/events?after=start&type=AuditAccessed', undefined, { accept: 'application/json' })
     ).json as { events: { data: Json }[] };

@@ -26,12 +26,10 @@ const serve = async (settings: NodeJS.ProcessEnv) => {
   children.push(child);
   return child;
 };
-const create = (child: Child, token: string, headers = {}) =>
-  child.ask('POST', keys, { token, body, headers });
+const create = (child: Child, token: string, headers = {}) => child.ask('POST', keys, { token, body, headers });
 const list = (child: Child, token: string, headers = {}) => child.ask('GET', keys, { token, headers });
 const idsIn = ({ json }: Answer) => (json['apiKeys'] as Json[]).map(({ id }) => id);
-const whole = (child: Child, token: string) =>
-  eventually(async () => (await list(child, token)).status === 200);
+const whole = (child: Child, token: string) => eventually(async () => (await list(child, token)).status === 200);
 
 describe.each(combinations)('two instances on $name', ({ start }) => {
   it('show each other’s keys at once, with the position for certain and without it in the ordinary case', async () => {
@@ -48,9 +46,7 @@ describe.each(combinations)('two instances on $name', ({ start }) => {
         expect(created.status).toBe(201);
         if (idsIn(await list(there, token)).includes(created.json['id'])) seenWithout++;
         const position = created.headers.get('keyledger-position') ?? '';
-        expect(idsIn(await list(there, token, { 'keyledger-min-position': position }))).toContain(
-          created.json['id'],
-        );
+        expect(idsIn(await list(there, token, { 'keyledger-min-position': position }))).toContain(created.json['id']);
       }
       if (parts.settings['READ_MODEL_URL']) expect(seenWithout).toBeGreaterThan(45);
     } finally {
@@ -207,8 +203,7 @@ whereRedisCanBeStopped('Redis', () => {
     admin.disconnect();
     expect(wrong).toEqual([]);
     for (const child of both) await enough(child, token, acknowledged.length);
-    for (const child of both)
-      expect(idsIn(await list(child, token)).sort()).toEqual([...acknowledged].sort());
+    for (const child of both) expect(idsIn(await list(child, token)).sort()).toEqual([...acknowledged].sort());
   });
 
   it('killed under load stops reads but no commands, and comes back empty without a wrong answer', async () => {

@@ -35,10 +35,8 @@ afterAll(() => void keys.close());
 
 describe.each(tokenConfigurations)('where tokens are checked with $name', ({ key, header, sign }) => {
   const callerOf = async (token: string) => verifierWith(key(keys))(token);
-  const refused = (token: string) =>
-    expect(callerOf(token)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
-  const signed = (claims: object | string | Buffer, more: object = {}) =>
-    jwt({ ...header, ...more }, claims, sign);
+  const refused = (token: string) => expect(callerOf(token)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+  const signed = (claims: object | string | Buffer, more: object = {}) => jwt({ ...header, ...more }, claims, sign);
 
   it('a valid token is accepted', async () => {
     expect(await callerOf(signed(good))).toMatchObject({ subject: 'ada', grants: { shop: 'admin' } });
@@ -95,14 +93,7 @@ describe.each(tokenConfigurations)('where tokens are checked with $name', ({ key
     trap.server.unref();
     const url = addressOf(trap.server);
     const x5c = [evil.publicKey.export({ type: 'spki', format: 'der' }).toString('base64')];
-    for (const brought of [
-      { jwk },
-      { jku: url },
-      { x5u: url },
-      { x5c },
-      { iss: url },
-      { kid: url, jku: url, jwk },
-    ]) {
+    for (const brought of [{ jwk }, { jku: url }, { x5u: url }, { x5c }, { iss: url }, { kid: url, jku: url, jwk }]) {
       await refused(jwt({ alg: 'RS256', kid: 'rsa', ...brought }, good, rsa(evil.privateKey)));
     }
     await refused(jwt({ alg: 'RS256', jku: url }, { ...good, iss: url }, rsa(evil.privateKey)));
@@ -143,9 +134,7 @@ describe.each(tokenConfigurations)('where tokens are checked with $name', ({ key
 
   it('a payload that is not encoded, deflated, a token itself or no object is refused', async () => {
     const header64 = base64url(JSON.stringify({ ...header, b64: false, crit: ['b64'] }));
-    await refused(
-      `${header64}.${JSON.stringify(good)}.${base64url(sign(`${header64}.${JSON.stringify(good)}`))}`,
-    );
+    await refused(`${header64}.${JSON.stringify(good)}.${base64url(sign(`${header64}.${JSON.stringify(good)}`))}`);
     await refused(signed(deflateRawSync(JSON.stringify(good)), { zip: 'DEF' }));
     await refused(signed(signed(good), { cty: 'JWT' }));
     for (const text of ['', 'null', '[]', '"ada"', '7', JSON.stringify([good]), `${JSON.stringify(good)}x`]) {

@@ -7,17 +7,7 @@ import { grantsFromClaim } from '../src/domain/authorization.js';
 import { KeySet } from '../src/security/key-set.js';
 import { tokenVerifier } from '../src/security/tokens.js';
 import { eventually } from './support/assertions/eventually.js';
-import {
-  AUDIENCE,
-  addressOf,
-  ecdsa,
-  good,
-  ISSUER,
-  jwkOf,
-  jwt,
-  quickKeySet,
-  SECONDS,
-} from './support/fixtures/jwt.js';
+import { AUDIENCE, addressOf, ecdsa, good, ISSUER, jwkOf, jwt, quickKeySet, SECONDS } from './support/fixtures/jwt.js';
 
 /** Tokens while the issuer of their key set fails, or changes its keys. */
 
@@ -152,17 +142,14 @@ describe('a key set whose issuer', () => {
     answers.keys = [second.jwk];
     keySet.start();
     await eventually(async () => keySet.version > 1);
-    for (const withdrawn of [token, first.token()])
-      await expect(verify(withdrawn)).rejects.toMatchObject(refused);
+    for (const withdrawn of [token, first.token()]) await expect(verify(withdrawn)).rejects.toMatchObject(refused);
     expect(await verify(second.token())).toMatchObject(accepted);
   });
 
   it('answers one request for many tokens that name unknown keys at the same time', async () => {
     const verify = verifier();
     await verify(first.token());
-    await Promise.all(
-      Array.from({ length: 100 }, () => expect(verify(second.token())).rejects.toMatchObject(refused)),
-    );
+    await Promise.all(Array.from({ length: 100 }, () => expect(verify(second.token())).rejects.toMatchObject(refused)));
     expect(fetched).toBe(2);
   });
 

@@ -60,9 +60,7 @@ describe('the last use of a key', () => {
     const { id, key } = await create(repoId);
     const verifier = createVerifier({ baseUrl: service.url, token: await service.token('replica', repoId) });
     await verifier.ready();
-    await eventually(
-      () => (verifier.verify(key, `secret_${'a'.repeat(49)}`) as Json)['reason'] !== 'UNKNOWN',
-    );
+    await eventually(() => (verifier.verify(key, `secret_${'a'.repeat(49)}`) as Json)['reason'] !== 'UNKNOWN');
     await verifier.close();
     expect(await fetchKey(repoId, id)).not.toHaveProperty('lastUsedAt');
   });
@@ -184,9 +182,7 @@ describe('reports', () => {
     for (let n = 0; n < 450; n++) reporter.record(`key-${n}`, at + n);
     await reporter.close();
     expect(batches.map(({ length }) => length)).toEqual([200, 200, 50]);
-    expect(batches.flat()).toEqual(
-      Array.from({ length: 450 }, (_, n) => ({ id: `key-${n}`, at: timeOf(at + n) })),
-    );
+    expect(batches.flat()).toEqual(Array.from({ length: 450 }, (_, n) => ({ id: `key-${n}`, at: timeOf(at + n) })));
     for (const keys of batches) expect(JSON.stringify({ keys }).length).toBeLessThan(16 * 1024);
   });
 

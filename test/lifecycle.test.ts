@@ -41,8 +41,7 @@ describe('rotating', () => {
     const key = fold([created, ...events]);
     return key && secretHashesAt(key, time(msLater(ms)));
   };
-  it('leaves one valid secret without an overlap', () =>
-    expect(isValidAt(-HOUR_MS, rotated(2))).toEqual(['hash 2']));
+  it('leaves one valid secret without an overlap', () => expect(isValidAt(-HOUR_MS, rotated(2))).toEqual(['hash 2']));
   it('leaves two valid secrets until the overlap ends', () => {
     const once = rotated(2, msLater(HOUR_MS));
     expect(isValidAt(HOUR_MS - 1, once)).toEqual(['hash 2', 'hash 1']);
@@ -95,8 +94,7 @@ describe('rotating', () => {
     given(created, rotated(2)).when(create).thenError('IDEMPOTENCY_KEY_USED', used));
   it('makes no sense out of turn', () =>
     expect(fold([created, rotated(3)])).toMatchObject({ status: 'unavailable', secretHash: 'hash 1' }));
-  it('is refused for a deleted key', () =>
-    given(created, deleted).when(rotate(2)).thenError('KEY_NOT_FOUND'));
+  it('is refused for a deleted key', () => given(created, deleted).when(rotate(2)).thenError('KEY_NOT_FOUND'));
   it('is refused for a quarantined key', () =>
     given(created, unreadable).when(rotate(2)).thenError('KEY_QUARANTINED', used));
 });
@@ -143,10 +141,7 @@ describe('an expiry', () => {
   it('can be moved with a new name, in one append', () =>
     given(created)
       .when(update({ name: 'find', expiresAt: soon }))
-      .thenEvents(
-        { type: 'ApiKeyRenamed', data: { apiKeyId, repoId: 'shop', name: 'find' } },
-        expiring(soon),
-      ));
+      .thenEvents({ type: 'ApiKeyRenamed', data: { apiKeyId, repoId: 'shop', name: 'find' } }, expiring(soon)));
   it.each([T0, msLater(-1)])('at %s is refused: it is not in the future', (expiresAt) => {
     given(created).when(update({ expiresAt })).thenError('INVALID_INPUT');
     given()
@@ -176,8 +171,7 @@ describe('an expiry', () => {
 });
 
 describe('revoking a leaked key', () => {
-  it('needs its secret, and says that it was leaked', () =>
-    given(created).when(revoke('hash 1')).thenEvents(leaked));
+  it('needs its secret, and says that it was leaked', () => given(created).when(revoke('hash 1')).thenEvents(leaked));
   it('with another secret decides nothing', () => given(created).when(revoke('hash 2')).thenEvents());
   it('with the old secret works while that overlaps, and not after', () => {
     const overlapping = [created, rotated(2, msLater(HOUR_MS))];

@@ -31,11 +31,7 @@ const HOSTILE: readonly [what: string, bytes: string, status: number][] = [
     `GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: a\r\n${filler}Authorization: b\r\n\r\n`,
     400,
   ],
-  [
-    'another method',
-    'POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n',
-    405,
-  ],
+  ['another method', 'POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n', 405],
 ];
 
 describe('every listener', () => {

@@ -9,13 +9,7 @@ import type { Position } from '../src/event-store/position.js';
 import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { cloudEventLines, csvLines } from '../src/log-transfer/export-formats.js';
 import { all } from './support/contracts/event-store.js';
-import {
-  eventsAt,
-  fill,
-  logCopyWorkspace,
-  unreadableEvents,
-  withLogAt,
-} from './support/fixtures/log-copies.js';
+import { eventsAt, fill, logCopyWorkspace, unreadableEvents, withLogAt } from './support/fixtures/log-copies.js';
 
 const place = logCopyWorkspace();
 const url = place.urlOf('log.db');
@@ -75,8 +69,7 @@ describe.each(['csv', 'cloudevents'])('the export as %s', (format) => {
     });
     expect(values.length).toBeGreaterThan(1000);
     for (const text of [...hidden, ...values]) expect(stdout.includes(text)).toBe(false);
-    for (const { id, position } of events)
-      expect(stdout.includes(id) && stdout.includes(position)).toBe(true);
+    for (const { id, position } of events) expect(stdout.includes(id) && stdout.includes(position)).toBe(true);
   });
 });
 

@@ -10,13 +10,7 @@ import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { occurredAtOf } from '../src/event-store/peek-event.js';
 import { accessesOf } from './support/assertions/audit-accesses.js';
 import { eventually } from './support/assertions/eventually.js';
-import {
-  eventsAt,
-  fill,
-  logCopyWorkspace,
-  unreadableEvents,
-  withLogAt,
-} from './support/fixtures/log-copies.js';
+import { eventsAt, fill, logCopyWorkspace, unreadableEvents, withLogAt } from './support/fixtures/log-copies.js';
 
 const REPO = 'repository-1';
 const place = logCopyWorkspace();
@@ -100,11 +94,7 @@ describe('keyledger log export', () => {
     });
     const writing = withLogAt(url, async (log) => {
       while (running) {
-        await log.append(
-          `aiApiKey-${uuid()}`,
-          [{ id: uuid(), type: 'Written', data: {}, metadata: {} }],
-          'no-stream',
-        );
+        await log.append(`aiApiKey-${uuid()}`, [{ id: uuid(), type: 'Written', data: {}, metadata: {} }], 'no-stream');
       }
     });
     const [code] = await ended;
@@ -140,10 +130,7 @@ describe('a part of the log', () => {
 
   it('is what occurred between two times, both of them included', async () => {
     const all = await eventsAt(url);
-    const [from, to] = [all[100], all[200]].map((event) => occurredAtOf(event as RecordedEvent)) as [
-      string,
-      string,
-    ];
+    const [from, to] = [all[100], all[200]].map((event) => occurredAtOf(event as RecordedEvent)) as [string, string];
     const expected = all.filter((event) => occurredAtOf(event) >= from && occurredAtOf(event) <= to);
     expect(expected.length).toBeGreaterThan(50);
     expect(eventsOf(exported('--from', from, '--to', to).stdout)).toEqual(expected);
@@ -172,9 +159,7 @@ describe('a part of the log', () => {
     expect(events).toEqual(all.filter((event) => repoOf(event) === REPO));
     const types = new Set(events.map(({ type }) => type));
     expect([...types]).toEqual(expect.arrayContaining(['ApiKeyBlessed', 'AuditAccessed', 'ApiKeyDeleted']));
-    const ofKeys = events.filter(
-      ({ type, data }) => type === 'AuditAccessed' && !(data as { repoId: unknown }).repoId,
-    );
+    const ofKeys = events.filter(({ type, data }) => type === 'AuditAccessed' && !(data as { repoId: unknown }).repoId);
     expect(ofKeys).toHaveLength(1);
     expect(events.length).toBeLessThan(all.length / 2);
   });

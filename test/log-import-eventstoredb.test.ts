@@ -1,13 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { expectCopy } from './support/assertions/expect-copy.js';
-import {
-  eventsAt,
-  fill,
-  logCopyWorkspace,
-  unreadableEvents,
-  withLogAt,
-} from './support/fixtures/log-copies.js';
+import { eventsAt, fill, logCopyWorkspace, unreadableEvents, withLogAt } from './support/fixtures/log-copies.js';
 import {
   type EventStoreDbServer,
   emptyEventStoreDbSource,

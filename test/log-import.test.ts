@@ -46,9 +46,7 @@ describe('keyledger log import', () => {
   it('makes a copy with a log id of its own, which answers as the original', async () => {
     const { code, stdout, stderr } = place.run('copy.db', ['import', place.at('whole.ndjson')]);
     expect([code, stderr]).toEqual([0, '']);
-    expect(stdout).toMatch(
-      /^Imported 5,0\d\d events into the log \S+, which already held 0, in \d+\.\d s\n$/,
-    );
+    expect(stdout).toMatch(/^Imported 5,0\d\d events into the log \S+, which already held 0, in \d+\.\d s\n$/);
     await expectCopy(original, place.urlOf('copy.db'));
   });
 
@@ -138,9 +136,7 @@ describe('keyledger log import', () => {
 });
 
 const oddStreams = (some: readonly RecordedEvent[]) =>
-  new Set(
-    some.filter(({ data }) => (data as { repoId?: string })?.repoId === 'shop').map(({ stream }) => stream),
-  );
+  new Set(some.filter(({ data }) => (data as { repoId?: string })?.repoId === 'shop').map(({ stream }) => stream));
 
 describe('a file that is no whole export', () => {
   const lines = () => whole.toString().trimEnd().split('\n');
@@ -214,11 +210,7 @@ describe('a file that is no whole export', () => {
       () => exportOf([{ ...events[0], data: 'x'.repeat(MAX_EVENT_BYTES) }]),
       'is larger than',
     ],
-    [
-      'begins in the middle',
-      () => exportOf(events, { from: '2026-01-01T00:00:00Z' }),
-      'begins in the middle',
-    ],
+    ['begins in the middle', () => exportOf(events, { from: '2026-01-01T00:00:00Z' }), 'begins in the middle'],
   ];
   it.each(cases)('because it %s is refused, before a log is made', async (_, content, why) => {
     const target = fresh('db');
@@ -353,8 +345,7 @@ it('whatever a log holds, export, import and export give the same events', async
       );
       await withLogAt(second, (log) => importEvents(log, exported, () => undefined));
       const after = await eventsAt(second);
-      const isObject = (value: unknown) =>
-        typeof value === 'object' && value !== null && !Array.isArray(value);
+      const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
       const expected = before.map(({ position, recordedAt, metadata, ...event }) => ({
         ...event,
         metadata:

@@ -101,11 +101,6 @@ it('npm run build removes what deleted tests have left, and nothing that the ser
   spawnSync('rm', [join(project, 'test/gone.test.ts')]);
   writeFileSync(join(project, 'dist/src/of-another-release.js'), '');
   expect(build().status).toBe(0);
-  const outputs = [
-    'test/kept.test.js',
-    'test/gone.test.js',
-    'test/gone.test.d.ts',
-    'src/of-another-release.js',
-  ];
+  const outputs = ['test/kept.test.js', 'test/gone.test.js', 'test/gone.test.d.ts', 'src/of-another-release.js'];
   expect(isThere(...outputs)).toEqual([true, false, false, true]);
 }, 120_000);

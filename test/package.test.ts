@@ -90,11 +90,7 @@ it('the package runs the service in an empty folder, and its client uses it', as
      const { apiKeys } = await client.getRepoAiApiKeys('demo');
      console.log(JSON.stringify([id === apiKeys[0].id, typeof createVerifier, typeof verifyWebhook]));`,
   );
-  expect(JSON.parse(run(project, process.execPath, 'use.mjs', url, token))).toEqual([
-    true,
-    'function',
-    'function',
-  ]);
+  expect(JSON.parse(run(project, process.execPath, 'use.mjs', url, token))).toEqual([true, 'function', 'function']);
   const { info } = (await (await fetch(`${url}/openapi.json`)).json()) as { info: { version: string } };
   expect(info.version).toBe(version);
 }, 300_000);

@@ -13,12 +13,7 @@ describe('progress', () => {
   });
 
   it('counts one thing as one', () => {
-    expect([0, 1, 2, 1000].map((value) => countOf(value, 'keys'))).toEqual([
-      '0 keys',
-      '1 key',
-      '2 keys',
-      '1,000 keys',
-    ]);
+    expect([0, 1, 2, 1000].map((value) => countOf(value, 'keys'))).toEqual(['0 keys', '1 key', '2 keys', '1,000 keys']);
     expect(count(1_234_567.8)).toBe('1,234,568');
   });
 

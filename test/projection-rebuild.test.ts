@@ -71,11 +71,8 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
   const partitions = () =>
     Array.from({ length: PARTITIONS }, (_, number) => partitionKeys(versionRoot(prefix), number));
   const generations = async () =>
-    (await Promise.all(partitions().map((one) => readLiveGeneration(redis, one)))).map(
-      ({ generation }) => generation,
-    );
-  const beside = async () =>
-    (await Promise.all(partitions().map((one) => redis.hkeys(one.generations)))).flat();
+    (await Promise.all(partitions().map((one) => readLiveGeneration(redis, one)))).map(({ generation }) => generation);
+  const beside = async () => (await Promise.all(partitions().map((one) => redis.hkeys(one.generations)))).flat();
   const differences = () => differencesBetween(log, redis, prefix);
 
   it('serves the same, as one new generation, and leaves nothing of the old one', async () => {
@@ -94,8 +91,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
   it('heals what was damaged', async () => {
     await fill();
     const before = await everything();
-    for (const key of await redis.keys(`${versionRoot(prefix)}:*:items:*`))
-      await redis.hset(key, 'x', '0 {}');
+    for (const key of await redis.keys(`${versionRoot(prefix)}:*:items:*`)) await redis.hset(key, 'x', '0 {}');
     const [items] = await redis.keys(`${versionRoot(prefix)}:*:list:*`);
     await redis.del(items as string);
     expect((await differences()).length).toBeGreaterThan(6);
@@ -141,35 +137,32 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     return { readAll: (after) => (++calls === times ? die() : log.readAll(after)) };
   };
 
-  it.each(deaths)(
-    'that dies %s leaves what is served as it was, and the next one finishes',
-    async (_, at) => {
-      await fill();
-      const before = await everything();
-      const die = () => {
-        throw new Error('dead');
-      };
-      const { progress = {}, log: dying = {} } = at(die);
-      const through: EventStore = Object.assign(Object.create(log), dying, {
-        end: () => log.end(),
-        eventAt: log.eventAt.bind(log),
-        readAll: dying.readAll ?? log.readAll.bind(log),
-      });
-      await expect(rebuild(through, redis, prefix, { ...silent, ...progress })).rejects.toThrow('dead');
-      expect(await everything()).toEqual(before);
-      expect(await differences()).toEqual([]);
-      const id = await create('a', 'after');
-      expect((await list('a'))[0]).toMatchObject({ id });
+  it.each(deaths)('that dies %s leaves what is served as it was, and the next one finishes', async (_, at) => {
+    await fill();
+    const before = await everything();
+    const die = () => {
+      throw new Error('dead');
+    };
+    const { progress = {}, log: dying = {} } = at(die);
+    const through: EventStore = Object.assign(Object.create(log), dying, {
+      end: () => log.end(),
+      eventAt: log.eventAt.bind(log),
+      readAll: dying.readAll ?? log.readAll.bind(log),
+    });
+    await expect(rebuild(through, redis, prefix, { ...silent, ...progress })).rejects.toThrow('dead');
+    expect(await everything()).toEqual(before);
+    expect(await differences()).toEqual([]);
+    const id = await create('a', 'after');
+    expect((await list('a'))[0]).toMatchObject({ id });
 
-      for (const { generations } of partitions()) {
-        for (const left of await redis.hkeys(generations)) await redis.hset(generations, left, 0);
-      }
-      const { generation } = await rebuild(log, redis, prefix, silent);
-      expect(new Set(await generations())).toEqual(new Set([generation]));
-      expect(await beside()).toEqual([]);
-      expect(await differences()).toEqual([]);
-    },
-  );
+    for (const { generations } of partitions()) {
+      for (const left of await redis.hkeys(generations)) await redis.hset(generations, left, 0);
+    }
+    const { generation } = await rebuild(log, redis, prefix, silent);
+    expect(new Set(await generations())).toEqual(new Set([generation]));
+    expect(await beside()).toEqual([]);
+    expect(await differences()).toEqual([]);
+  });
 
   it('whose generation is lost with all of Redis says so, and switches nothing', async () => {
     await fill();
@@ -181,9 +174,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     await expect(rebuild(log, redis, prefix, { ...silent, written: flush })).rejects.toThrow(GenerationLost);
     await flushed;
     await eventually(async () => {
-      const answers = await Promise.all(
-        repos.map((one) => service.ask('GET', keysOf(one), { token: admin })),
-      );
+      const answers = await Promise.all(repos.map((one) => service.ask('GET', keysOf(one), { token: admin })));
       return answers.every(({ status }) => status === 200);
     });
     expect(await everything()).toEqual(before);

@@ -123,9 +123,7 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
       ],
     });
     const { stdout } = await cli('status');
-    expect(stdout).toMatch(
-      /^Version +3\nServes .*\nPosition .*\nLag +none\nQuarantine +1 stream\n +aiApiKey-/,
-    );
+    expect(stdout).toMatch(/^Version +3\nServes .*\nPosition .*\nLag +none\nQuarantine +1 stream\n +aiApiKey-/);
     expect(stdout).not.toContain(sound);
   });
 

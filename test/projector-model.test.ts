@@ -22,10 +22,7 @@ import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 /** Outcome of the waiting write, if there is one. */
 type WriteOutcome = 'done' | 'failed' | 'lost';
-type Step =
-  | { readonly do: 'create' }
-  | { readonly do: 'rename'; readonly key: number }
-  | { readonly do: WriteOutcome };
+type Step = { readonly do: 'create' } | { readonly do: 'rename'; readonly key: number } | { readonly do: WriteOutcome };
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant<'create'>('create') }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant<'rename'>('rename'), key: fc.nat(5) }) },

@@ -11,12 +11,7 @@ import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { Queries } from '../src/projections/queries.js';
-import {
-  type Checkpoint,
-  logContains,
-  type ReadModel,
-  ReadModelLost,
-} from '../src/projections/read-model.js';
+import { type Checkpoint, logContains, type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { eventually } from './support/assertions/eventually.js';
 import { deleteAiApiKey, updateAiApiKey } from './support/fixtures/api-key-commands.js';
@@ -59,8 +54,7 @@ const context = () => ({
   from: '127.0.0.1',
   verified: true,
 });
-const create = (name: string) =>
-  createAiApiKey(context(), { repoId, name, aiType: 'OPENAI', expiresAt: null });
+const create = (name: string) => createAiApiKey(context(), { repoId, name, aiType: 'OPENAI', expiresAt: null });
 const names = async () => (await listed(readModel)).map(({ name }) => name);
 const everything = { includeDeleted: false, before: undefined, size: 1000 };
 const listed = (model: ReadModel) => model.list(repoId, everything);
@@ -71,8 +65,7 @@ const list = async (one: Projector, atLeast?: Position) => {
 };
 const verify = (one: Projector, accessKey: string, secret: string) =>
   one.apiKeyIndex.verify({ accessKey, secret, canSee: () => true }, Date.now());
-const caughtUp = async (one = projector) =>
-  expect(await one.readModelProgress.waitFor(await log.end())).toBe(true);
+const caughtUp = async (one = projector) => expect(await one.readModelProgress.waitFor(await log.end())).toBe(true);
 
 /** Appends an event that this release does not write. */
 async function appendRaw(apiKeyId: string, event: Partial<NewEvent>): Promise<void> {
@@ -161,11 +154,9 @@ describe('an event that cannot be decoded', () => {
     });
     expect(await readModel.get(repoId, broken.id)).toMatchObject({ status: 'unavailable' });
     expect(projector.apiKeyIndex.quarantined).toBe(1);
-    await expect(updateAiApiKey(context(), { repoId, apiKeyId: broken.id, name: 'x' })).rejects.toMatchObject(
-      {
-        code: 'KEY_QUARANTINED',
-      },
-    );
+    await expect(updateAiApiKey(context(), { repoId, apiKeyId: broken.id, name: 'x' })).rejects.toMatchObject({
+      code: 'KEY_QUARANTINED',
+    });
     expect(verify(projector, sound.key, sound.secret).valid).toBe(true);
     expect(projector.status.ready.ok).toBe(true);
 
@@ -183,9 +174,7 @@ describe('an event that cannot be decoded', () => {
       data: { apiKeyId, repoId, key: 'of a later release' },
     });
     await caughtUp();
-    expect(await listed(readModel)).toMatchObject([
-      { apiKeyId, status: 'unavailable', name: '(unreadable)' },
-    ]);
+    expect(await listed(readModel)).toMatchObject([{ apiKeyId, status: 'unavailable', name: '(unreadable)' }]);
     await deleteAiApiKey(context(), { repoId, apiKeyId });
     await caughtUp();
     expect(await listed(readModel)).toEqual([]);
@@ -193,12 +182,7 @@ describe('an event that cannot be decoded', () => {
 
   it('in a stream that no release of ours can have written is passed over, and counted', async () => {
     const { id } = await create('a');
-    const streams = [
-      'aiApiKey-hello',
-      `aiApiKey-${uuid().toUpperCase()}`,
-      'aiApiKeyWebhook-1',
-      'auditAccess-x',
-    ];
+    const streams = ['aiApiKey-hello', `aiApiKey-${uuid().toUpperCase()}`, 'aiApiKeyWebhook-1', 'auditAccess-x'];
     for (const stream of [...streams, 'webhook-1']) {
       const event = { id: uuid(), type: 'ApiKeyDeleted', data: { apiKeyId: id, repoId }, metadata: {} };
       await log.append(stream, [event], 'no-stream');

@@ -61,8 +61,7 @@ const keyledger: Run = (...args) => run(process.execPath, [CLI, ...args]);
 
 const isRoot = process.getuid?.() === 0;
 /** Runs without the rights of root, who ignores permissions. */
-const asUser: Run = (...args) =>
-  run(process.execPath, [CLI, ...args], isRoot ? { uid: 65534, gid: 65534 } : {});
+const asUser: Run = (...args) => run(process.execPath, [CLI, ...args], isRoot ? { uid: 65534, gid: 65534 } : {});
 
 /** Revokes everyone's permission to write. */
 const protect = () => {
@@ -115,10 +114,7 @@ describe.each(media)('a copy of a log %s', (_, makeReadOnly, run) => {
     for (const end of ['', '-wal']) copyFileSync(live + end, file + end);
     makeReadOnly();
     const { code, stdout } = run('audit', 'verify');
-    expect([code, stdout]).toEqual([
-      2,
-      expect.stringMatching(/is incomplete: its last events are in \S+-wal/),
-    ]);
+    expect([code, stdout]).toEqual([2, expect.stringMatching(/is incomplete: its last events are in \S+-wal/)]);
   });
 
   it('takes nothing', () => {

@@ -233,8 +233,7 @@ describe('a Redis URL', () => {
     'redis+cluster://n1.example:7000,n2.example:7000',
     'rediss+cluster://[::1]:7000',
   ])('%s is one', (url) => expect(isRedisUrl(url)).toBe(true));
-  it.each(['redis', 'http://x', 'redis://', 'redis+other://x', 'redis+sentinel://a:26379'])(
-    '%s is none',
-    (url) => expect(isRedisUrl(url)).toBe(false),
+  it.each(['redis', 'http://x', 'redis://', 'redis+other://x', 'redis+sentinel://a:26379'])('%s is none', (url) =>
+    expect(isRedisUrl(url)).toBe(false),
   );
 });

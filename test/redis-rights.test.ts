@@ -7,10 +7,7 @@ import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { openRedisDeliveryStore } from '../src/subscribers/webhooks/redis-delivery-store.js';
 import { eventually } from './support/assertions/eventually.js';
 import { describeDeliveryStore, untilAvailable } from './support/contracts/delivery-store.js';
-import {
-  describeLastUsedStore,
-  untilAvailable as usageInReach,
-} from './support/contracts/last-used-store.js';
+import { describeLastUsedStore, untilAvailable as usageInReach } from './support/contracts/last-used-store.js';
 import { describeReadModel } from './support/contracts/read-model.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 import { type Json, runService } from './support/servers/service.js';
@@ -119,9 +116,7 @@ whereThereIsRedis('a Redis', () => {
       const { logged, failures } = await linesWith(as('stranger:pw'));
       const refusals = logged.filter(({ msg }) => msg.startsWith('READ_MODEL_URL'));
       expect(refusals.map(({ msg }) => msg)).toEqual([
-        expect.stringMatching(
-          /NOPERM .*\. Give the user the rights of the ACL line in docs\/how-to\/deploy\.md/,
-        ),
+        expect.stringMatching(/NOPERM .*\. Give the user the rights of the ACL line in docs\/how-to\/deploy\.md/),
       ]);
       expect(failures).toHaveLength(5);
     });

@@ -114,10 +114,7 @@ whereServersCanBeStarted('at the start', () => {
     const lines: string[] = [];
     const connection = connectRedis(`redis://127.0.0.1:${port}`);
     await eventually(() => connection.status === 'ready');
-    await warnAboutDurability(
-      connection,
-      pino({ level: 'warn' }, { write: (line) => void lines.push(line) }),
-    );
+    await warnAboutDurability(connection, pino({ level: 'warn' }, { write: (line) => void lines.push(line) }));
     connection.disconnect();
     return lines.map((line) => JSON.parse(line).msg as string);
   };

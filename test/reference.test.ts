@@ -4,22 +4,20 @@ import { describe, expect, it } from '@jest/globals';
 import { ConfigError, loadSettings } from '../src/settings.js';
 
 it('the generated parts of the reference are what the built service says of itself', () => {
-  const { stdout, stderr, status } = spawnSync(
-    process.execPath,
-    ['dist/scripts/make-reference.js', '--check'],
-    { encoding: 'utf8' },
-  );
+  const { stdout, stderr, status } = spawnSync(process.execPath, ['dist/scripts/make-reference.js', '--check'], {
+    encoding: 'utf8',
+  });
   expect({ stdout, stderr, status }).toEqual({ stdout: '', stderr: '', status: 0 });
 }, 60_000);
 
 /** Every setting of the source, with the values of its enumeration if it is one. */
 const settings = new Map(
-  [
-    ...readFileSync('src/settings.ts', 'utf8').matchAll(/^ {2}([A-Z][A-Z_]+): ([\s\S]*?)(?=^ {2}\S|^\}\))/gm),
-  ].map(([, name = '', schema = '']) => [
-    name,
-    [...(/\.enum\(\[([^\]]*)\]/.exec(schema)?.[1] ?? '').matchAll(/'(\w+)'/g)].map(([, value]) => value),
-  ]),
+  [...readFileSync('src/settings.ts', 'utf8').matchAll(/^ {2}([A-Z][A-Z_]+): ([\s\S]*?)(?=^ {2}\S|^\}\))/gm)].map(
+    ([, name = '', schema = '']) => [
+      name,
+      [...(/\.enum\(\[([^\]]*)\]/.exec(schema)?.[1] ?? '').matchAll(/'(\w+)'/g)].map(([, value]) => value),
+    ],
+  ),
 );
 
 type Documented = Readonly<Record<'values' | 'default' | 'example', string>>;

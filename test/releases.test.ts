@@ -145,9 +145,7 @@ describe.each(releases)('what release %s wrote', (release) => {
         token: admin,
         body: { name: 'renamed by a later release' },
       });
-      const isDeleted = !JSON.stringify(expected.lists[path.slice(0, path.lastIndexOf('/'))]).includes(
-        given.id,
-      );
+      const isDeleted = !JSON.stringify(expected.lists[path.slice(0, path.lastIndexOf('/'))]).includes(given.id);
       expect(changed.status).toBe(isDeleted ? 404 : 200);
       if (isDeleted) continue;
       const rotated = await service.ask('POST', `${path}/rotate`, { token: admin, body: {} });

@@ -36,8 +36,7 @@ async function follow(query = '', grants: object = { shop: 'replica' }): Promise
 const keysOf = (messages: readonly Message[]): Json[] =>
   messages.filter(({ event }) => event === 'keys').flatMap(({ data }) => data as unknown as Json[]);
 const begin = (messages: readonly Message[]) => messages[0] as Message;
-const mark = (messages: readonly Message[]) =>
-  messages.find(({ event }) => event === 'caught-up')?.id as string;
+const mark = (messages: readonly Message[]) => messages.find(({ event }) => event === 'caught-up')?.id as string;
 
 describe('the replica feed', () => {
   it('begins with every key of the repositories, and continues with each that changes', async () => {
@@ -106,9 +105,7 @@ describe('the replica feed', () => {
   });
 
   it('holds every key of a large log, and none of a repository that is excepted', async () => {
-    await Promise.all(
-      Array.from({ length: 1200 }, (_, n) => create(`key ${n}`, n % 3 === 0 ? 'bank' : 'shop')),
-    );
+    await Promise.all(Array.from({ length: 1200 }, (_, n) => create(`key ${n}`, n % 3 === 0 ? 'bank' : 'shop')));
     const every = keysOf(await follow('', { '*': 'replica' }));
     expect(new Set(every.map(({ apiKeyId }) => apiKeyId)).size).toBe(1200);
     const some = keysOf(await follow('', { '*': 'replica', bank: 'admin' }));

@@ -4,14 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { exportJWK, generateKeyPair, type JWTHeaderParameters, SignJWT, UnsecuredJWT } from 'jose';
 import { grantsFromClaim } from '../src/domain/authorization.js';
-import {
-  hasHash,
-  hashOf,
-  isAccessKey,
-  isSecret,
-  makeAccessKey,
-  makeSecret,
-} from '../src/security/credentials.js';
+import { hasHash, hashOf, isAccessKey, isSecret, makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { mintToken, tokenVerifier } from '../src/security/tokens.js';
 import { quickKeySet } from './support/fixtures/jwt.js';
@@ -46,21 +39,17 @@ describe('credentials', () => {
       }),
     );
     fc.assert(fc.property(fc.string(), (text) => !isSecret(text) && !isAccessKey(text)));
-    expect([isAccessKey(secret), isSecret(makeAccessKey()), isSecret(secret.slice(1))]).toEqual([
-      false,
-      false,
-      false,
-    ]);
+    expect([isAccessKey(secret), isSecret(makeAccessKey()), isSecret(secret.slice(1))]).toEqual([false, false, false]);
   });
 
   it('match their own hash only', () => {
     const secret = makeSecret();
     expect(hasHash(secret, [hashOf(secret)])).toBe(true);
-    expect([
-      hasHash(makeSecret(), [hashOf(secret)]),
-      hasHash(secret, ['', 'x']),
-      hasHash(secret, []),
-    ]).toEqual([false, false, false]);
+    expect([hasHash(makeSecret(), [hashOf(secret)]), hasHash(secret, ['', 'x']), hasHash(secret, [])]).toEqual([
+      false,
+      false,
+      false,
+    ]);
   });
 });
 
@@ -113,10 +102,7 @@ describe('the keyring', () => {
       }),
     );
     fc.assert(
-      fc.property(
-        fc.string(),
-        (text) => new Keyring(one).open(text, sealContext, hashOf(secret)) === undefined,
-      ),
+      fc.property(fc.string(), (text) => new Keyring(one).open(text, sealContext, hashOf(secret)) === undefined),
     );
   });
 
@@ -233,8 +219,7 @@ describe('a bearer token', () => {
     });
     afterAll(() => void server.close());
     const keySet = () => new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks`);
-    const verifyBySet = () =>
-      tokenVerifier({ ...source, key: quickKeySet(keySet()) }, grantsFromClaim('repos'), clock);
+    const verifyBySet = () => tokenVerifier({ ...source, key: quickKeySet(keySet()) }, grantsFromClaim('repos'), clock);
 
     it('is checked against it; a shared-secret signature with its public key is refused', async () => {
       const { publicKey, privateKey } = await generateKeyPair('ES256', { extractable: true });
@@ -242,19 +227,15 @@ describe('a bearer token', () => {
       keys = [jwk];
       const check = verifyBySet();
       expect((await check(await sign({}, { alg: 'ES256', kid: 'k' }, privateKey))).subject).toBe('ada');
-      const swapped = await sign(
-        {},
-        { alg: 'HS256', kid: 'k' },
-        new TextEncoder().encode(JSON.stringify(jwk)),
-      );
+      const swapped = await sign({}, { alg: 'HS256', kid: 'k' }, new TextEncoder().encode(JSON.stringify(jwk)));
       await expect(check(swapped)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
       const other = await generateKeyPair('ES256');
-      await expect(check(await sign({}, { alg: 'ES256', kid: 'k' }, other.privateKey))).rejects.toMatchObject(
-        { code: 'UNAUTHENTICATED' },
-      );
-      await expect(check(await sign({}, { alg: 'ES256', kid: 'unknown' }, privateKey))).rejects.toMatchObject(
-        { code: 'UNAUTHENTICATED' },
-      );
+      await expect(check(await sign({}, { alg: 'ES256', kid: 'k' }, other.privateKey))).rejects.toMatchObject({
+        code: 'UNAUTHENTICATED',
+      });
+      await expect(check(await sign({}, { alg: 'ES256', kid: 'unknown' }, privateKey))).rejects.toMatchObject({
+        code: 'UNAUTHENTICATED',
+      });
     });
 
     it('is UNAVAILABLE, not refused, while the set is unavailable', async () => {

@@ -175,9 +175,7 @@ class Run {
 
   /** False if the outcome of a change is unknown, as with a slow log: then there is nothing to compare. */
   get areOutcomesKnown(): boolean {
-    return (
-      this.#issued.length > 0 && this.asked.every(({ answer }) => answer.json['code'] !== 'OUTCOME_UNKNOWN')
-    );
+    return this.#issued.length > 0 && this.asked.every(({ answer }) => answer.json['code'] !== 'OUTCOME_UNKNOWN');
   }
 
   /** Asserts that each answer is one that the model gives, too. */
@@ -249,9 +247,7 @@ class Run {
         return resultIn(answer) === (key ? verificationResult(key, one.secret, NOW) : 'UNKNOWN');
       case 'history': {
         const then = new Set(this.#commits.slice(0, commits).map(({ id }) => id));
-        const events = this.#events.filter(
-          (event) => event.stream.endsWith(one.keyId) && then.has(requestOf(event)),
-        );
+        const events = this.#events.filter((event) => event.stream.endsWith(one.keyId) && then.has(requestOf(event)));
         const eventIds = (answer.json['events'] as Json[] | undefined)?.map(({ id }) => id);
         return isDeepStrictEqual(
           eventIds,
@@ -341,9 +337,7 @@ describe.each(combinations)('clients of two instances on $name', ({ start }) => 
     ]);
     for (const instance of instances) {
       const token = tokens.get('ada') ?? '';
-      await eventually(
-        async () => (await instance.ask('GET', '/repo/any/ai/apikey', { token })).status === 200,
-      );
+      await eventually(async () => (await instance.ask('GET', '/repo/any/ai/apikey', { token })).status === 200);
     }
     const { EVENT_STORE_URL } = loadConfig({ DATA_DIR: folder.path, ...settings });
     const unexpected = (error: Error) => {

@@ -22,10 +22,7 @@ const answering = (head: string) => (socket: Socket) => {
 const NOT_PUBLIC: readonly (readonly [string, readonly string[]])[] = [
   ['this host', ['0.0.0.0', '0.1.2.3', '::']],
   ['loopback', ['127.0.0.1', '127.255.255.254', '::1']],
-  [
-    'private',
-    ['10.0.0.0', '10.255.255.255', '172.16.0.1', '172.31.255.255', '192.168.0.1', '192.168.255.255'],
-  ],
+  ['private', ['10.0.0.0', '10.255.255.255', '172.16.0.1', '172.31.255.255', '192.168.0.1', '192.168.255.255']],
   ['link-local', ['169.254.0.1', '169.254.255.255', 'fe80::1', 'febf::1', 'fe80::1%lo']],
   ['carrier-grade', ['100.64.0.0', '100.127.255.255']],
   ['metadata', ['169.254.169.254', '168.63.129.16', '100.100.100.200', 'fd00:ec2::254', 'fd20:ce::254']],
@@ -93,9 +90,7 @@ const post = async (sender: WebhookSender, url: string) => {
 };
 
 /** A resolver that returns these addresses, one list a question, and then repeats the last list. */
-function resolver(
-  ...answers: readonly (readonly string[])[]
-): LookupFunction & { readonly asked: () => number } {
+function resolver(...answers: readonly (readonly string[])[]): LookupFunction & { readonly asked: () => number } {
   let asked = 0;
   const lookup: LookupFunction = (_, __, callback) => {
     const found = answers[Math.min(asked++, answers.length - 1)] ?? [];
@@ -290,11 +285,7 @@ describe('over https', () => {
     let printed = '';
     for await (const text of child.stdout.setEncoding('utf8')) printed += text;
     folder.remove();
-    expect(printed.split('\n')).toEqual([
-      '204 null',
-      expect.stringMatching(/^null ERR_TLS_CERT_ALTNAME_INVALID/),
-      '',
-    ]);
+    expect(printed.split('\n')).toEqual(['204 null', expect.stringMatching(/^null ERR_TLS_CERT_ALTNAME_INVALID/), '']);
     expect(calls).toBe(1);
   });
 });

@@ -82,19 +82,7 @@ describe('what a token grants', () => {
   });
 
   it('is nothing for a role that there is not, though every object has one of the name', async () => {
-    const roles = [
-      'constructor',
-      '__proto__',
-      'toString',
-      'Admin',
-      'admin ',
-      '*',
-      '',
-      0,
-      true,
-      null,
-      ['admin'],
-    ];
+    const roles = ['constructor', '__proto__', 'toString', 'Admin', 'admin ', '*', '', 0, true, null, ['admin']];
     for (const role of [...roles, { admin: true }, { toString: 'admin' }]) {
       expect([role, await listIn('shop', { shop: role })]).toEqual([role, 403]);
     }

@@ -25,9 +25,7 @@ const key = 'FB_AI_key';
 const positionOf = (place: number) => `log:${String(place).padStart(4, '0')}` as Position;
 
 /** Log of one key: its creation, and the events that these calls caused. */
-function logOf(
-  ...causes: readonly (readonly [requestId: string, type: string, data?: object])[]
-): RecordedEvent[] {
+function logOf(...causes: readonly (readonly [requestId: string, type: string, data?: object])[]): RecordedEvent[] {
   return causes.map(([requestId, type, data], place) => ({
     id: uuid(),
     stream: `aiApiKey-${id}`,
@@ -181,12 +179,7 @@ describe('an Idempotency-Key', () => {
   });
 
   it.each<[why: string, events: RecordedEvent[], calls: CallFields[], says: RegExp]>([
-    [
-      'makes two events',
-      logOf(creation, ['again', 'ApiKeyCreated', creation[2]]),
-      [created, again],
-      /i: 2 events/,
-    ],
+    ['makes two events', logOf(creation, ['again', 'ApiKeyCreated', creation[2]]), [created, again], /i: 2 events/],
     [
       'gives two answers',
       logOf(creation),
@@ -215,8 +208,7 @@ describe('an Idempotency-Key', () => {
 });
 
 describe('reads', () => {
-  const check = (events: RecordedEvent[], ...calls: CallFields[]) =>
-    checkReads(eraOf(events, calls), livesIn(events));
+  const check = (events: RecordedEvent[], ...calls: CallFields[]) => checkReads(eraOf(events, calls), livesIn(events));
   const valid = (place: number, name = 'a', more: Partial<Answer> = {}): CallFields => ({
     id: 'v',
     kind: 'verify',
@@ -337,9 +329,7 @@ describe('a reader of the feed', () => {
   it('who hears all, in whatever pieces, is content', () => {
     const after = resumeToken(events[0] as RecordedEvent);
     expect(check(reading({ events: heard(0) }), reading({ after, events: heard(1, 2) }))).toEqual([]);
-    expect(
-      check(reading({ after: 'gone', error: 'OTHER_LOG' }), reading({ events: heard(0, 1, 2) })),
-    ).toEqual([]);
+    expect(check(reading({ after: 'gone', error: 'OTHER_LOG' }), reading({ events: heard(0, 1, 2) }))).toEqual([]);
   });
 
   it.each<[why: string, reading: Partial<Reading>, says: RegExp]>([
@@ -430,10 +420,7 @@ describe('a schedule of faults', () => {
 });
 
 describe('the guards that can be taken out', () => {
-  it.each(GUARDS.map((guard) => [guard.guard, guard] as const))(
-    '%s stands once in its file',
-    (_, { file, text }) => {
-      expect(readFileSync(`dist/src/${file}`, 'utf8').split(text)).toHaveLength(2);
-    },
-  );
+  it.each(GUARDS.map((guard) => [guard.guard, guard] as const))('%s stands once in its file', (_, { file, text }) => {
+    expect(readFileSync(`dist/src/${file}`, 'utf8').split(text)).toHaveLength(2);
+  });
 });

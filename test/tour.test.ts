@@ -26,9 +26,7 @@ describe.each(PAGES)('%s', (file) => {
     const outputs = await runBlocks(blocks, { url: service.url, dataDir: data.path, folder: folder.path });
     if (process.env['UPDATE_TOUR']) writeOutputs(file, blocks, outputs);
     // The page has been through the same, so that names of this machine are no difference.
-    const asShown = outputs.map(
-      (output) => blocksOf(`\`\`\`sh\n\`\`\`\n\n${shown(output)}`)[0]?.output ?? '',
-    );
+    const asShown = outputs.map((output) => blocksOf(`\`\`\`sh\n\`\`\`\n\n${shown(output)}`)[0]?.output ?? '');
     printed = shapesOf(asShown);
     documented = shapesOf(pasted(file).map(({ output }) => output));
   }, 120_000);

@@ -70,9 +70,7 @@ describe('an unknown member', () => {
     );
     await refusal('DELETE', `${path}/${id}?dryRun=true`, { token: admin });
     for (const body of ['[1]', '"x"', '7', 'true'])
-      expect(await refusal('DELETE', `${path}/${id}`, { token: admin, body })).toBe(
-        'body: this call takes none',
-      );
+      expect(await refusal('DELETE', `${path}/${id}`, { token: admin, body })).toBe('body: this call takes none');
     expect((await service.ask('GET', `${path}/${id}`, { token: admin })).status).toBe(200);
   });
 
@@ -92,8 +90,7 @@ describe('an unknown member', () => {
 });
 
 describe('every documented call', () => {
-  const targetOf = ({ path }: Operation) =>
-    path.replace(/\{repoId\}/, 'shop').replace(/\{\w+\}/, randomUUID());
+  const targetOf = ({ path }: Operation) => path.replace(/\{repoId\}/, 'shop').replace(/\{\w+\}/, randomUUID());
   const tokens: Record<string, string> = {};
   const tokenFor = async (id: string) => {
     const role = ['verifyApiKey', 'getReplica', 'reportLastUsed'].includes(id) ? 'replica' : 'admin';
@@ -108,10 +105,7 @@ describe('every documented call', () => {
       const { status, json } = await service.ask(method, `${targetOf(operation)}?unheardOf=1`, { token });
       expect([id, status]).toEqual([id, 400]);
       if (id === 'verifyForwardedRequest') continue;
-      expect([id, json['message']]).toEqual([
-        id,
-        expect.stringContaining('unheardOf: is not a query parameter'),
-      ]);
+      expect([id, json['message']]).toEqual([id, expect.stringContaining('unheardOf: is not a query parameter')]);
     }
   });
 
@@ -123,16 +117,9 @@ describe('every documented call', () => {
         token: await tokenFor(id),
         body,
       });
-      expect([id, status, json['message']]).toEqual([
-        id,
-        400,
-        expect.stringContaining('unheardOf: is not a member'),
-      ]);
+      expect([id, status, json['message']]).toEqual([id, 400, expect.stringContaining('unheardOf: is not a member')]);
       if (schema)
-        expect([id, JSON.stringify(schema)]).toEqual([
-          id,
-          expect.stringContaining('"additionalProperties":false'),
-        ]);
+        expect([id, JSON.stringify(schema)]).toEqual([id, expect.stringContaining('"additionalProperties":false')]);
     }
   });
 });
@@ -143,12 +130,7 @@ describe('GET /verify/forward', () => {
     const repoId = randomUUID();
     return { ...((await create(good, repoId)).answer.json as Json & Made), repoId };
   };
-  const forward = async (
-    path: string,
-    { key, secret }: Made,
-    more: Record<string, string> = {},
-    method = 'GET',
-  ) => {
+  const forward = async (path: string, { key, secret }: Made, more: Record<string, string> = {}, method = 'GET') => {
     const headers = { 'x-api-key': key, 'x-api-secret': secret, ...more };
     const { status, json } = await service.ask(method, path, { headers });
     return [status, json['reason']];
@@ -192,10 +174,7 @@ describe('GET /verify/forward', () => {
       const target = query === undefined ? plain : path;
       const repo = (value: string) => ({ 'keyledger-require-repo-id': value });
       const provider = (value: string) => ({ 'keyledger-require-ai-type': value });
-      expect(await forward(target, key, { ...repo(key.repoId), ...provider('AWS') })).toEqual([
-        200,
-        undefined,
-      ]);
+      expect(await forward(target, key, { ...repo(key.repoId), ...provider('AWS') })).toEqual([200, undefined]);
       expect(await forward(target, key, repo('other'))).toEqual([403, 'WRONG_REPO']);
       expect(await forward(target, key, provider('OPENAI'))).toEqual([403, 'WRONG_AI_TYPE']);
       for (const headers of [repo(''), repo('shop, shop'), repo('a/b'), provider(''), provider('AWS, AWS')])

@@ -157,9 +157,7 @@ describe('a verifier', () => {
     });
     await one.ready();
     await eventually(() => one.failure !== undefined && errors.length > 0);
-    expect(errors).toMatchObject([
-      { status: 401, message: expect.stringMatching(/: the token expired at 2/) },
-    ]);
+    expect(errors).toMatchObject([{ status: 401, message: expect.stringMatching(/: the token expired at 2/) }]);
     expect(one.failure).toBe(errors[0]);
   });
 
@@ -201,14 +199,11 @@ describe('a verifier', () => {
     await proxy.stop();
   });
 
-  it.each(['admin', 'viewer', 'verifier', 'auditor'])(
-    'is refused to a token of the role %s',
-    async (role) => {
-      const one = verifier({ baseUrl: service.url, token: await service.token(role) });
-      await expect(one.ready()).rejects.toMatchObject({ status: 403 });
-      expect(one.failure).toMatchObject({ status: 403 });
-    },
-  );
+  it.each(['admin', 'viewer', 'verifier', 'auditor'])('is refused to a token of the role %s', async (role) => {
+    const one = verifier({ baseUrl: service.url, token: await service.token(role) });
+    await expect(one.ready()).rejects.toMatchObject({ status: 403 });
+    expect(one.failure).toMatchObject({ status: 403 });
+  });
 
   it('of other repositories than before fetches everything anew', async () => {
     const [shop, bank] = [await create('shop'), await create('bank')];
@@ -237,8 +232,7 @@ describe('a verifier whose service goes away', () => {
     let child = await spawnService(folder.path);
     const token = await child.token('admin');
     const body = { name: 'search', aiType: 'OPENAI' };
-    const create = async () =>
-      (await child.ask('POST', '/repo/shop/ai/apikey', { token, body })).json as Credential;
+    const create = async () => (await child.ask('POST', '/repo/shop/ai/apikey', { token, body })).json as Credential;
     const [kept, deleted] = [await create(), await create()];
     const { port } = new URL(child.url);
     const options = { baseUrl: child.url, token: await child.token('replica') };

@@ -20,9 +20,7 @@ describe('verifyWebhook', () => {
     expect(verifyWebhook(signed(), body, secret)).toEqual(event);
     expect(verifyWebhook(new Headers(signed()), Buffer.from(body), secret)).toEqual(event);
     expect(verifyWebhook({ ...signed(), accept: ['a', 'b'], te: undefined }, body, secret)).toEqual(event);
-    const upper = Object.fromEntries(
-      Object.entries(signed()).map(([name, value]) => [name.toUpperCase(), value]),
-    );
+    const upper = Object.fromEntries(Object.entries(signed()).map(([name, value]) => [name.toUpperCase(), value]));
     expect(verifyWebhook(upper, body, secret)).toEqual(event);
   });
 
@@ -74,8 +72,6 @@ describe('verifyWebhook', () => {
     ['without any header', {}, body],
   ])('refuses a call %s', (_, headers, text) => {
     expect(() => verifyWebhook(headers, text, secret)).toThrow(WebhookVerificationError);
-    expect(() => verifyWebhook(headers, text, [secret, makeSigningSecret()])).toThrow(
-      WebhookVerificationError,
-    );
+    expect(() => verifyWebhook(headers, text, [secret, makeSigningSecret()])).toThrow(WebhookVerificationError);
   });
 });

@@ -92,9 +92,7 @@ describe.each(combinations)('verification on $name', ({ start }) => {
       }
       expect((await service.ask('POST', '/verify', { body: credential(made) })).status).toBe(401);
       expect((await verify(credential(made), await service.token('replica', '*'))).json['valid']).toBe(true);
-      expect(
-        (await verify(credential(made), await service.token('verifier', 'forbidden'))).json['valid'],
-      ).toBe(true);
+      expect((await verify(credential(made), await service.token('verifier', 'forbidden'))).json['valid']).toBe(true);
     });
 
     it.each([
@@ -128,10 +126,7 @@ describe.each(combinations)('verification on $name', ({ start }) => {
       ['Basic', { authorization: `Basic ${Buffer.from(`${key}:${secret}`).toString('base64')}` }],
       ['Bearer', { authorization: `bearer ${key}.${secret}` }],
       ['X-Api-Key', { 'x-api-key': key, 'x-api-secret': secret }],
-      [
-        'X-Api-Key beside a token of the application',
-        { ...ours(key, secret), authorization: 'Bearer eyJ.a.b' },
-      ],
+      ['X-Api-Key beside a token of the application', { ...ours(key, secret), authorization: 'Bearer eyJ.a.b' }],
     ];
     const ours = (key: string, secret: string) => ({ 'x-api-key': key, 'x-api-secret': secret });
 
@@ -150,17 +145,7 @@ describe.each(combinations)('verification on $name', ({ start }) => {
     it('answers whatever a proxy asks with: any method, a path behind ours, a body', async () => {
       const made = await create();
       const headers = { ...ours(made.key, made.secret), 'content-type': 'text/plain' };
-      const webDav = [
-        'PROPFIND',
-        'PROPPATCH',
-        'REPORT',
-        'MKCOL',
-        'LOCK',
-        'UNLOCK',
-        'SEARCH',
-        'PURGE',
-        'COPY',
-      ];
+      const webDav = ['PROPFIND', 'PROPPATCH', 'REPORT', 'MKCOL', 'LOCK', 'UNLOCK', 'SEARCH', 'PURGE', 'COPY'];
       for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', ...webDav]) {
         const body = ['GET', 'HEAD'].includes(method) ? {} : { body: 'anything at all' };
         for (const path of ['/verify/forward', '/verify/forward/v1/models?stream=true']) {
@@ -174,14 +159,10 @@ describe.each(combinations)('verification on $name', ({ start }) => {
     });
 
     it("reads no query behind the path that docs/how-to/gateways.md gives Envoy, the client's root included", async () => {
-      const [, prefix = ''] =
-        /path_prefix: (\S+)/.exec(readFileSync('docs/how-to/gateways.md', 'utf8')) ?? [];
+      const [, prefix = ''] = /path_prefix: (\S+)/.exec(readFileSync('docs/how-to/gateways.md', 'utf8')) ?? [];
       const made = await create();
       for (const path of ['/?repoId=other&x=1', '/v1/models?a=b', '//?a=b', '/'])
-        expect([path, (await forward(ours(made.key, made.secret), prefix + path)).status]).toEqual([
-          path,
-          200,
-        ]);
+        expect([path, (await forward(ours(made.key, made.secret), prefix + path)).status]).toEqual([path, 200]);
     });
 
     it("reads no query behind its path: it is the application's", async () => {
@@ -232,9 +213,7 @@ describe.each(combinations)('verification on $name', ({ start }) => {
     expect((await verify({ ...credential(other), secret: makeSecret() })).json['valid']).toBe(false);
     expect((await verify(credential(made))).json['valid']).toBe(true);
     const list = async () =>
-      (await service.ask('GET', `/repo/${made.repoId}/ai/apikey`, { token: admin })).json[
-        'apiKeys'
-      ] as Json[];
+      (await service.ask('GET', `/repo/${made.repoId}/ai/apikey`, { token: admin })).json['apiKeys'] as Json[];
     const [unused, used] = await list();
     expect(unused).not.toHaveProperty('lastUsedAt');
     expect(used?.['lastUsedAt']).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:00\.000Z$/);

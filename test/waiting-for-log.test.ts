@@ -68,29 +68,13 @@ async function listening<T extends Server | Http2Server>(server: T): Promise<num
 
 function certificate(): { key: Buffer; cert: Buffer } {
   const [key, cert] = [join(folder.path, 'key.pem'), join(folder.path, 'cert.pem')];
-  const made = [
-    '-newkey',
-    'rsa:2048',
-    '-nodes',
-    '-keyout',
-    key,
-    '-out',
-    cert,
-    '-days',
-    '2',
-    '-subj',
-    '/CN=x',
-  ];
+  const made = ['-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', cert, '-days', '2', '-subj', '/CN=x'];
   spawnSync('openssl', ['req', '-x509', ...made], { stdio: 'ignore' });
   return { key: readFileSync(key), cert: readFileSync(cert) };
 }
 
 const cases: [what: string, url: () => Promise<string>, reason: RegExp][] = [
-  [
-    'where nothing listens',
-    async () => `esdb://127.0.0.1:${await freePort()}?tls=false`,
-    /nothing listens there/,
-  ],
+  ['where nothing listens', async () => `esdb://127.0.0.1:${await freePort()}?tls=false`, /nothing listens there/],
   [
     'where nothing listens, found by discovery',
     async () => `esdb+discover://127.0.0.1:${await freePort()}?tls=false`,

@@ -80,9 +80,7 @@ describe('the audit tools', () => {
     ]);
     const events = await cli(service.folder, 'audit', 'events', '--repo', 'shop', '--type', 'WebhookPaused');
     expect(events.stdout).toMatch(new RegExp(`^.*WebhookPaused.*${id}\n$`));
-    expect((await cli(service.folder, 'audit', 'history', randomUUID())).stderr).toContain(
-      'no key or webhook',
-    );
+    expect((await cli(service.folder, 'audit', 'history', randomUUID())).stderr).toContain('no key or webhook');
     await create();
     const system = await ask('POST', '/systemevent', { skip: 0, take: 10 });
     expect(system.json['total']).toBe(1);
@@ -113,8 +111,7 @@ describe('a copy of a log', () => {
     const keys = { MASTER_KEYS_FILE: join(service.folder, 'master.keys') };
     const copy = await runService({ ...ALLOW, ...keys, EVENT_STORE_URL: url });
     const admin = await tokenFor(copy.config, { shop: 'admin' }, 'ada');
-    const there = (method: string, path: string, body?: unknown) =>
-      copy.ask(method, path, { token: admin, body });
+    const there = (method: string, path: string, body?: unknown) => copy.ask(method, path, { token: admin, body });
     const { webhooks } = (await there('GET', hooks)).json as { webhooks: Json[] };
     expect(webhooks).toMatchObject(
       [id, other].map((one) => ({ id: one, status: 'paused', pausedBecause: { cause: 'imported' } })),

@@ -49,8 +49,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ start }) => {
   const typesOf = () => receiver.calls.map(({ event }) => event.type);
   const subjects = () => receiver.calls.map(({ event }) => (event as Json)['subject']);
   const deliveries = async (id: string) => (await ask('GET', `${hooks}/${id}/deliveries`)).json;
-  const statusOf = async (id: string) =>
-    ((await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json)['status'];
+  const statusOf = async (id: string) => ((await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json)['status'];
 
   it('do not call a receiver because it reads the audit, unless it asks for that by name', async () => {
     await register();

@@ -123,10 +123,7 @@ describe('an entry', () => {
     skipped: fc.nat(1),
   });
   const sound = fc
-    .tuple(
-      fc.constantFrom<Event>(registered, rotated(2), paused(), resumed, replayed(null), deleted),
-      fc.boolean(),
-    )
+    .tuple(fc.constantFrom<Event>(registered, rotated(2), paused(), resumed, replayed(null), deleted), fc.boolean())
     .map(([event, isCopied]) => {
       const { type, data, metadata } = (isCopied ? imported : here)(event, 0);
       return { type, data, metadata, skipped: 0 };
@@ -142,8 +139,7 @@ describe('an entry', () => {
           const before: WebhookEntry | undefined = entry;
           const after = evolveWebhookEntry(before, { ...here(resumed, revision), ...event });
           if (before?.webhook.status === 'deleted') expect(after.webhook).toBe(before.webhook);
-          if (before?.webhook.status === 'unavailable')
-            expect(after.webhook.status).not.toMatch(/active|paused/);
+          if (before?.webhook.status === 'unavailable') expect(after.webhook.status).not.toMatch(/active|paused/);
           if (skipped > 0) expect(after.webhook.status).toMatch(/unavailable|deleted/);
           expect([after.revision, after.position]).toEqual([revision, place(revision)]);
           expect(after.replay).toBeLessThanOrEqual(revision);

@@ -117,10 +117,7 @@ describe.each(exclusiveCombinations)('instances that share webhooks on $name', (
     const ids = await createKeys(both[1] as Child, 10);
     await eventually(() => receiver.calls.length >= 20);
     const calls = await Promise.all(both.map(callsOf));
-    const [victim, survivor] = ((calls[0] ?? 0) > (calls[1] ?? 0) ? both : [...both].reverse()) as [
-      Child,
-      Child,
-    ];
+    const [victim, survivor] = ((calls[0] ?? 0) > (calls[1] ?? 0) ? both : [...both].reverse()) as [Child, Child];
     await victim.end('SIGKILL');
     expect(paths.every((path) => new Set(deliveredKeys(path)).size === ids.length)).toBe(false);
     ids.push(...(await createKeys(survivor, 2)));

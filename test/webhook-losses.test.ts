@@ -48,8 +48,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
     await service?.stop();
     service = undefined;
   }
-  const ask = (method: string, path: string, body?: unknown) =>
-    (service as Running).ask(method, path, { token, body });
+  const ask = (method: string, path: string, body?: unknown) => (service as Running).ask(method, path, { token, body });
   async function register(): Promise<{ id: string; secret: string }> {
     const body = { url: receiver.url, types: ['ApiKeyCreated'] };
     const { status, json } = await ask('POST', hooks, body);
@@ -61,8 +60,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
     expect(status).toBe(201);
     return json['id'] as string;
   }
-  const deliveredKeys = () =>
-    receiver.calls.map(({ event }) => (event as unknown as { subject: string }).subject);
+  const deliveredKeys = () => receiver.calls.map(({ event }) => (event as unknown as { subject: string }).subject);
   const webhook = async (id: string) => (await ask('GET', `${hooks}/${id}`)).json['webhook'] as Json;
   const deliveries = async (id: string) => (await ask('GET', `${hooks}/${id}/deliveries`)).json;
 
@@ -70,8 +68,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
   async function loseCursors(): Promise<void> {
     const { READ_MODEL_URL: url, REDIS_PREFIX: prefix } = parts.settings;
     if (url === undefined) {
-      for (const suffix of ['', '-wal', '-shm'])
-        rmSync(join(data, `deliveries.db${suffix}`), { force: true });
+      for (const suffix of ['', '-wal', '-shm']) rmSync(join(data, `deliveries.db${suffix}`), { force: true });
       return;
     }
     const redis = new Redis(url);
@@ -225,9 +222,7 @@ describe.each(exclusiveCombinations)('webhooks on $name', ({ name, start }) => {
       const ids = [kept, await createKey(), await createKey(), await createKey()];
       await eventually(() => deliveredKeys().at(-1) === ids.at(-1));
       expect(deliveredKeys()).toEqual([kept, ...lost, ...ids]);
-      await eventually(
-        async () => (await deliveries(id))['toldTo'] === receiver.calls.at(-1)?.event.position,
-      );
+      await eventually(async () => (await deliveries(id))['toldTo'] === receiver.calls.at(-1)?.event.position);
     },
     60_000,
   );

@@ -39,10 +39,8 @@ whereThereIsRedis('webhooks whose cursors are in a Redis that becomes unavailabl
     const body = { url: receiver.url, types: ['ApiKeyCreated'] };
     return (await ask('POST', hooks, body)).json['id'] as string;
   };
-  const createKey = async () =>
-    (await ask('POST', keys, { name: 'key', aiType: 'AWS' })).json['id'] as string;
-  const deliveredKeys = () =>
-    receiver.calls.map(({ event }) => (event as unknown as { subject: string }).subject);
+  const createKey = async () => (await ask('POST', keys, { name: 'key', aiType: 'AWS' })).json['id'] as string;
+  const deliveredKeys = () => receiver.calls.map(({ event }) => (event as unknown as { subject: string }).subject);
   const isUnavailable = (id: string) =>
     eventually(async () => (await ask('GET', `${hooks}/${id}/deliveries`)).status === 503);
 

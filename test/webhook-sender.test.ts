@@ -76,8 +76,7 @@ describe('a call', () => {
     for (const each of [secret, oldSecret]) {
       expect(new Verifier(each).verify(text, headers)).toEqual(JSON.parse(body));
     }
-    const verify = (by: string, what: string, more = {}) =>
-      new Verifier(by).verify(what, { ...headers, ...more });
+    const verify = (by: string, what: string, more = {}) => new Verifier(by).verify(what, { ...headers, ...more });
     expect(() => verify(secretOf('another'), text)).toThrow('signature');
     expect(() => verify(secret, text.replace('Created', 'Deleted'))).toThrow('signature');
     expect(() => verify(secret, text, { 'webhook-id': 'msg_2' })).toThrow('signature');
@@ -134,8 +133,7 @@ describe('a call', () => {
 });
 
 describe('an answer', () => {
-  const withBody = (bytes: number) =>
-    `HTTP/1.1 200 OK\r\ncontent-length: ${bytes}\r\n\r\n${'x'.repeat(bytes)}`;
+  const withBody = (bytes: number) => `HTTP/1.1 200 OK\r\ncontent-length: ${bytes}\r\n\r\n${'x'.repeat(bytes)}`;
 
   it('of 64 KiB is read; of one byte more it is cut, and its status counts', async () => {
     let bytes = 65_536;

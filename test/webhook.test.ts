@@ -95,10 +95,7 @@ describe('rotating the secret', () => {
     expect([signing(T0), signing(minutesLater(1)), signing(minutesLater(2))]).toEqual([[2, 1], [2], [2]]);
     expect(signingSecretsAt(stateAfter(registered, rotated(2)), Date.parse(T0))).toHaveLength(1);
     const twice = stateAfter(registered, rotated(2, minutesLater(9)), rotated(3, minutesLater(9)));
-    expect(signingSecretsAt(twice, Date.parse(T0)).map(({ secretHash }) => secretHash)).toEqual([
-      'hash 3',
-      'hash 2',
-    ]);
+    expect(signingSecretsAt(twice, Date.parse(T0)).map(({ secretHash }) => secretHash)).toEqual(['hash 3', 'hash 2']);
   });
 
   it('is done once for one Idempotency-Key, and repeated while the secret is that one', () => {
@@ -156,12 +153,7 @@ describe('an endpoint', () => {
   });
 
   it('with an unreadable history takes no command but its deletion', () => {
-    for (const events of [
-      [unreadable],
-      [registered, unreadable],
-      [registered, registered],
-      [registered, elsewhere],
-    ]) {
+    for (const events of [[unreadable], [registered, unreadable], [registered, registered], [registered, elsewhere]]) {
       expect(stateAfter(...events).status).toBe('unavailable');
       for (const command of commands) {
         given(...events)
@@ -211,8 +203,7 @@ describe('a history that makes no sense', () => {
     replayed(null),
     deleted,
   ];
-  const elsewhereToo = (event: Event) =>
-    ({ ...event, data: { ...event.data, ...ofAnotherRepository } }) as Event;
+  const elsewhereToo = (event: Event) => ({ ...event, data: { ...event.data, ...ofAnotherRepository } }) as Event;
 
   it.each<[string, Event[]]>([
     ...events.slice(1).map((event): [string, Event[]] => [`begins with ${event.type}`, [event]]),

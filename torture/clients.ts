@@ -229,12 +229,7 @@ function bodyOf({ kind, name, overlapSeconds, key, secret }: Asked): object | un
 }
 
 /** Sends one request; undefined if no complete answer arrived. */
-export async function send(
-  url: string,
-  token: string,
-  id: string,
-  asked: Asked,
-): Promise<Answer | undefined> {
+export async function send(url: string, token: string, id: string, asked: Asked): Promise<Answer | undefined> {
   const body = bodyOf(asked);
   const headers = {
     authorization: `Bearer ${token}`,

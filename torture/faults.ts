@@ -158,13 +158,9 @@ async function cut(kind: string, world: World, instance: 0 | 1, size: number): P
 async function failing(pid: number | undefined, calls: string, error: string): Promise<EndFault | undefined> {
   if (pid === undefined) return undefined;
   const inject = [`trace=${calls}`, `inject=${calls}:error=${error}`].flatMap((rule) => ['-e', rule]);
-  const tracer: ChildProcess = spawn(
-    'strace',
-    ['-f', '-qq', '-o', '/dev/null', '-p', String(pid), ...inject],
-    {
-      stdio: 'ignore',
-    },
-  );
+  const tracer: ChildProcess = spawn('strace', ['-f', '-qq', '-o', '/dev/null', '-p', String(pid), ...inject], {
+    stdio: 'ignore',
+  });
   const ended = once(tracer, 'exit');
   return async () => {
     tracer.kill('SIGTERM');

@@ -3,16 +3,7 @@ import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { hashOf } from '../src/security/credentials.js';
 import type { FaultKind } from './schedule.js';
 
-export type CallKind =
-  | 'create'
-  | 'rename'
-  | 'rotate'
-  | 'suspend'
-  | 'resume'
-  | 'delete'
-  | 'list'
-  | 'get'
-  | 'verify';
+export type CallKind = 'create' | 'rename' | 'rotate' | 'suspend' | 'resume' | 'delete' | 'list' | 'get' | 'verify';
 
 /** Request of a client. */
 export type Asked = {

@@ -18,12 +18,8 @@ import { endWorld, makeWorld, type SetUp } from './world.js';
  */
 const options = new Command('npm run torture --')
   .description('Uses the service while all that it stands on fails, and checks every answer')
-  .addOption(
-    new Option('--log <log>', 'where events are kept').choices(['sqlite', 'eventstoredb']).default('sqlite'),
-  )
-  .addOption(
-    new Option('--read-model <model>', 'where lists are kept').choices(['memory', 'redis']).default('memory'),
-  )
+  .addOption(new Option('--log <log>', 'where events are kept').choices(['sqlite', 'eventstoredb']).default('sqlite'))
+  .addOption(new Option('--read-model <model>', 'where lists are kept').choices(['memory', 'redis']).default('memory'))
   .option('--minutes <number>', 'for how long', positive, 2)
   .option('--seed <number>', 'the same seed, the same faults at the same times', whole, Date.now() % 1e9)
   .option('--json', 'the result as JSON')

@@ -68,8 +68,7 @@ export class Run implements RunActions {
     const gate = { pass: () => this.#gate };
     this.#clients = new Clients(world.urls, tokens, random, gate, (call) => this.#called(call));
     this.#subscribers = world.urls.map(
-      (url, number) =>
-        new Subscriber(`reader ${number}`, url, tokens.admin, (reading) => this.#readings.push(reading)),
+      (url, number) => new Subscriber(`reader ${number}`, url, tokens.admin, (reading) => this.#readings.push(reading)),
     );
   }
 
@@ -119,8 +118,7 @@ export class Run implements RunActions {
       this.#found('copy', ['what was restored is not the beginning of the log']);
     }
     if (meanwhile === 'killed') for (const instance of instances) instance.start();
-    else if (this.#restored.length < before.length)
-      await untilNoticed(() => deaths.length >= deathsBefore + 2);
+    else if (this.#restored.length < before.length) await untilNoticed(() => deaths.length >= deathsBefore + 2);
     for (const subscriber of this.#subscribers) subscriber.start();
     this.#clients.forgetPositions();
     open?.();
@@ -140,9 +138,7 @@ export class Run implements RunActions {
     const { events, lives } = await this.#endEra('last');
     const end = events.at(-1)?.position ?? '';
     this.#found('read models', await checkReadModels(this.#world, lives, end));
-    const metrics = await Promise.all(
-      instances.map(async ({ url }) => (await fetch(`${url}/metrics`)).text()),
-    );
+    const metrics = await Promise.all(instances.map(async ({ url }) => (await fetch(`${url}/metrics`)).text()));
     for (const number of NUMBERS) {
       const code = await instances[number].stop(STOP_TIMEOUT_MS);
       if (code !== 0) this.#found('stop', [`instance ${number} did not stop as it was told: ${code}`]);

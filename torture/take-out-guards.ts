@@ -23,9 +23,7 @@ async function main(part = ''): Promise<void> {
     const isNoticed = found?.[guard.noticedBy] !== undefined;
     if (found && !isNoticed) missed++;
     const outcome = found ? (isNoticed ? 'noticed' : 'MISSED') : 'not run: no server';
-    console.log(
-      `${outcome.padEnd(8)} ${guard.guard}: by ${guard.noticedBy}; found in all: ${JSON.stringify(found)}`,
-    );
+    console.log(`${outcome.padEnd(8)} ${guard.guard}: by ${guard.noticedBy}; found in all: ${JSON.stringify(found)}`);
   }
   process.exitCode = missed > 0 ? 1 : 0;
 }

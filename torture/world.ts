@@ -116,10 +116,7 @@ async function isReady(url: string): Promise<boolean> {
 }
 
 /** Opens the log directly, without a proxy. */
-export async function withLogOf<T>(
-  { log: { url } }: World,
-  use: (log: EventStore) => Promise<T>,
-): Promise<T> {
+export async function withLogOf<T>({ log: { url } }: World, use: (log: EventStore) => Promise<T>): Promise<T> {
   const failed = (error: Error) => {
     throw error;
   };

@@ -66,8 +66,7 @@ export function callTable(all: Calls, page = ''): string {
 export const callReference = (all: Calls): string =>
   grouped(all)
     .map(
-      ({ name, description, calls }) =>
-        `## ${name}\n\n${sentence(description)}\n\n${calls.map(section).join('\n\n')}`,
+      ({ name, description, calls }) => `## ${name}\n\n${sentence(description)}\n\n${calls.map(section).join('\n\n')}`,
     )
     .join('\n\n');
 

@@ -36,8 +36,7 @@ export function typeOf(schema: Schema): string {
   return types.map((type) => named(type, schema)).join(' or ');
 }
 
-const literal = (value: unknown): string =>
-  `\`${typeof value === 'string' ? value : JSON.stringify(value)}\``;
+const literal = (value: unknown): string => `\`${typeof value === 'string' ? value : JSON.stringify(value)}\``;
 
 function named(type: string, { format, items, properties, additionalProperties }: Schema): string {
   if (type === 'array') return items ? `array of ${typeOf(items)}` : 'array';

@@ -64,11 +64,7 @@ async function addressOf(child: ChildProcess): Promise<string> {
 }
 
 /** Asks each call with a token of each role: 403 means that the role may not make it. */
-async function withRoles(
-  url: string,
-  document: OpenApi,
-  token: (role: string) => Promise<string>,
-): Promise<Calls> {
+async function withRoles(url: string, document: OpenApi, token: (role: string) => Promise<string>): Promise<Calls> {
   const tokens = await Promise.all(ROLES.map(async (role) => [role, await token(role)] as const));
   const calls: Call[] = [];
   for (const [path, operations] of Object.entries(document.paths)) {

@@ -46,9 +46,7 @@ export async function listAsOf(
   const items: KeyAsOf[] = [];
   for (const some of chunksOf(entries, CONCURRENT_READS)) {
     const there = some.filter((entry) => mayHaveExisted(entry, pointInTime));
-    for (const key of await Promise.all(
-      there.map((entry) => keyAsOf(log, entry.key.apiKeyId, pointInTime)),
-    )) {
+    for (const key of await Promise.all(there.map((entry) => keyAsOf(log, entry.key.apiKeyId, pointInTime)))) {
       if (!key || !matchesFilter(key, query, pointInTime.time)) continue;
       if (items.length === limit) return { items, next: items.at(-1)?.createdPosition ?? null };
       items.push(key);
@@ -63,11 +61,7 @@ export async function listAsOf(
  * nothing of other repositories in memory.
  * @throws KeyledgerError UNAVAILABLE
  */
-export async function repositoryAsOf(
-  log: EventStore,
-  repoId: string,
-  pointInTime: PointInTime,
-): Promise<KeyAsOf[]> {
+export async function repositoryAsOf(log: EventStore, repoId: string, pointInTime: PointInTime): Promise<KeyAsOf[]> {
   const streams = new Map<string, KeyFold>();
   for await (const recorded of log.readAll()) {
     if (isAfter(recorded, pointInTime)) break;
@@ -120,8 +114,7 @@ const mayHaveExisted = ({ createdPosition }: ApiKeyEntry, { position }: PointInT
  */
 async function startsKeyIn(repoId: string, recorded: RecordedEvent, log: EventStore): Promise<boolean> {
   const { stream, position, data, revision } = recorded;
-  if (apiKeyIdOf(stream) === undefined || (data as { repoId?: unknown } | null)?.repoId !== repoId)
-    return false;
+  if (apiKeyIdOf(stream) === undefined || (data as { repoId?: unknown } | null)?.repoId !== repoId) return false;
   if (revision === 0) return true;
   // Earlier events belong to another repository, or are lost.
   for await (const first of log.readStream(stream)) return first.position === position;

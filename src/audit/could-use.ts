@@ -37,11 +37,7 @@ export type CouldUse = {
  * - otherwise the suspension, the deletion, or the unreadable event.
  * @throws KeyledgerError UNAVAILABLE
  */
-export async function couldUse(
-  log: EventStore,
-  accessKey: string,
-  pointInTime: PointInTime,
-): Promise<CouldUse> {
+export async function couldUse(log: EventStore, accessKey: string, pointInTime: PointInTime): Promise<CouldUse> {
   const apiKeyId = await findApiKeyId(log, accessKey);
   if (!apiKeyId) {
     return { couldUse: false, status: 'unknown', apiKeyId: null, repoId: null, expiresAt: null, event: null };

@@ -40,8 +40,7 @@ export function parseTime(text: string): EpochMs | undefined {
 }
 
 /** Formats the parsed point in time: a time in UTC, or a position. */
-export const formatPointInTime = ({ time, position }: PointInTime): string =>
-  position ?? new Date(time).toISOString();
+export const formatPointInTime = ({ time, position }: PointInTime): string => position ?? new Date(time).toISOString();
 
 async function pointInTimeAtPosition(text: string, log: EventStore, now: EpochMs): Promise<PointInTime> {
   if (!isPosition(text)) throw invalid(POINT_IN_TIME_RULE);

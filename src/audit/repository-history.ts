@@ -30,8 +30,7 @@ export async function* repositoryHistory(
     const { entry, after } = describeNext(folds.get(recorded.stream) ?? INITIAL_FOLD, recorded);
     if (entry.accessed === undefined) folds.set(recorded.stream, after);
     const matches =
-      (from === undefined ||
-        ('time' in from ? Date.parse(entry.at) >= from.time : entry.position > from.position)) &&
+      (from === undefined || ('time' in from ? Date.parse(entry.at) >= from.time : entry.position > from.position)) &&
       (types === undefined || types.includes(entry.type)) &&
       (subject === undefined || entry.actor?.subject === subject) &&
       (apiKeyId === undefined || entry.apiKeyId === apiKeyId);

@@ -92,10 +92,7 @@ async function auditCouldUse(
   });
 }
 
-function describeAnswer(
-  { couldUse, status, apiKeyId, repoId, expiresAt, event }: CouldUse,
-  asOf: string,
-): string[] {
+function describeAnswer({ couldUse, status, apiKeyId, repoId, expiresAt, event }: CouldUse, asOf: string): string[] {
   const is = status === 'expired' ? `expired at ${expiresAt}` : status;
   const first = `${couldUse ? 'yes' : 'no'}: at ${asOf} it was ${is}`;
   if (!event) return ['no: no key has this access key'];

@@ -47,18 +47,12 @@ async function checkTheLog(log: EventStore, report: Report): Promise<CheckedLog>
     ({ stream, revision, type, position }) => {
       foreign++;
       const facts = { kind: 'foreign', stream, revision, position, type };
-      report(
-        facts,
-        `${stream} revision ${revision} (${type}, ${position}): not an event of Keyledger, skipped`,
-      );
+      report(facts, `${stream} revision ${revision} (${type}, ${position}): not an event of Keyledger, skipped`);
     },
   ).finally(() => progress.end());
   const { events, faults, position } = checked;
   if (foreign > 0)
-    report(
-      { kind: 'foreign events', events: foreign },
-      `${countOf(foreign, 'events')} of other programs: no drift`,
-    );
+    report({ kind: 'foreign events', events: foreign }, `${countOf(foreign, 'events')} of other programs: no drift`);
   const keys = checked.entries.size;
   report(
     { kind: 'log', events, keys, faults, position: position ?? null },

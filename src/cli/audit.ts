@@ -27,10 +27,7 @@ export function addAuditCommands(program: Command): void {
     .description('every event of a repository, oldest first')
     .requiredOption('--repo <id>', 'repository id', repository)
     .option('--from <time or position>', 'events that occurred then or later, or follow this position')
-    .option(
-      '--to <time or position>',
-      'events that occurred then or before, or up to and including this position',
-    )
+    .option('--to <time or position>', 'events that occurred then or before, or up to and including this position')
     .option('--type <types>', 'event types, separated by commas', eventTypes)
     .option('--actor <subject>', 'only events that this subject caused')
     .option('--key <id>', 'only events of this key', keyId)
@@ -39,9 +36,7 @@ export function addAuditCommands(program: Command): void {
 
   audit
     .command('verify')
-    .description(
-      'check the log, and compare what Redis serves with it. Exit code 0 equal, 1 drift, 2 could not tell',
-    )
+    .description('check the log, and compare what Redis serves with it. Exit code 0 equal, 1 drift, 2 could not tell')
     .option('--json', 'one JSON object per line')
     .action(auditVerify);
 
@@ -85,8 +80,7 @@ type EventsOptions = {
 
 async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOptions): Promise<void> {
   await withLog(async (log) => {
-    const bound = (text: string | undefined) =>
-      text === undefined ? undefined : parseBound(text, log.logId);
+    const bound = (text: string | undefined) => (text === undefined ? undefined : parseBound(text, log.logId));
     const query = { from: bound(from), to: bound(to), types: type, subject: actor, apiKeyId: key };
     const end = await log.end();
     const asked = { from, to, type: type?.join(), actor };
@@ -94,9 +88,7 @@ async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOpt
       access: 'audit',
       repoId: repo,
       apiKeyId: key ?? null,
-      query: Object.fromEntries(
-        Object.entries(asked).flatMap(([name, value]) => (value ? [[name, value]] : [])),
-      ),
+      query: Object.fromEntries(Object.entries(asked).flatMap(([name, value]) => (value ? [[name, value]] : []))),
     });
     for await (const entry of repositoryHistory(log, repo, query, end)) {
       print(json ? jsonText(entry) : `${formatEntry(entry)}  ${entry.apiKeyId ?? entry.webhookId ?? ''}`);
@@ -106,14 +98,11 @@ async function auditEvents({ repo, from, to, type, actor, key, json }: EventsOpt
 
 function formatEntry({ type, at, actor, changes, reason, unreadable, accessed }: HistoryEntry): string {
   const fields = Object.entries(changes).map(([name, { from, to }]) =>
-    from === null
-      ? `${name}=${JSON.stringify(to)}`
-      : `${name} ${JSON.stringify(from)} -> ${JSON.stringify(to)}`,
+    from === null ? `${name}=${JSON.stringify(to)}` : `${name} ${JSON.stringify(from)} -> ${JSON.stringify(to)}`,
   );
   if (reason != null) fields.push(`reason=${JSON.stringify(reason)}`);
   if (unreadable !== undefined) fields.push(`unreadable: ${unreadable.replaceAll('\n', ' ')}`);
-  if (accessed)
-    fields.push(`${accessed.access} from ${accessed.from}${accessed.verified ? '' : ' (not verified)'}`);
+  if (accessed) fields.push(`${accessed.access} from ${accessed.from}${accessed.verified ? '' : ' (not verified)'}`);
   const who = actor ? `${actor.subject} (${actor.issuer})` : 'unknown';
   return `${at}  ${type.padEnd(19)} by ${who}  ${fields.join(', ')}`;
 }

@@ -2,11 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
-import {
-  type AuditAccessRecord,
-  type AuditContext,
-  recordAuditAccess,
-} from '../commands/record-audit-access.js';
+import { type AuditAccessRecord, type AuditContext, recordAuditAccess } from '../commands/record-audit-access.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore } from '../event-store/event-store.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
@@ -127,7 +123,5 @@ export async function recordCommandLineAccess(log: EventStore, record: AuditAcce
 /** Message of an error, with its cause. */
 export function explain(error: unknown): string {
   const { message, cause } = error as Error;
-  return error instanceof KeyledgerError && cause instanceof Error
-    ? `${message} (${cause.message})`
-    : message;
+  return error instanceof KeyledgerError && cause instanceof Error ? `${message} (${cause.message})` : message;
 }

@@ -21,8 +21,7 @@ export async function writeFileAtomic(
   options: { readonly gzip: boolean },
 ): Promise<void> {
   const found = statSync(file, { throwIfNoEntry: false });
-  if (found && !found.isFile())
-    throw new Error(`${file} is not a regular file; omit --output to write to stdout`);
+  if (found && !found.isFile()) throw new Error(`${file} is not a regular file; omit --output to write to stdout`);
   const draft = join(dirname(file), `.${basename(file)}.${process.pid}.part`);
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const abandon = (signal: (typeof signals)[number]) => {
@@ -62,10 +61,7 @@ async function syncFolder(folder: string): Promise<void> {
  * Writes to stdout, as fast as the reader consumes. Escapes unsafe characters on a terminal.
  * @throws Error with the code EPIPE when the reader has stopped; gzip on a terminal
  */
-export async function writeOut(
-  chunks: AsyncIterable<Buffer>,
-  options: { readonly gzip: boolean },
-): Promise<void> {
+export async function writeOut(chunks: AsyncIterable<Buffer>, options: { readonly gzip: boolean }): Promise<void> {
   const stdout = process.stdout;
   if (options.gzip && stdout.isTTY)
     throw new Error('stdout is a terminal, which cannot show gzip; use --output <file>');
@@ -149,9 +145,7 @@ async function* unpacked(bytes: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
   try {
     yield* gunzip;
   } catch (error) {
-    throw new Error(
-      `The gzip is damaged or truncated, or data follows after its end: ${(error as Error).message}`,
-    );
+    throw new Error(`The gzip is damaged or truncated, or data follows after its end: ${(error as Error).message}`);
   }
   // gunzip stops silently at zeros after its end.
   if (fed > gunzip.bytesWritten) throw new Error('Data follows after the end of the gzip');

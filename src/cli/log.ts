@@ -22,17 +22,12 @@ export function addLogCommands(program: Command): void {
 
   log
     .command('export')
-    .description(
-      'export the whole log, or a part of it, as NDJSON; csv and cloudevents contain no secret material',
-    )
+    .description('export the whole log, or a part of it, as NDJSON; csv and cloudevents contain no secret material')
     .option('--output <file>', 'write to a file, completely or not at all, instead of stdout')
     .option('--gzip', 'compress the output; implied if the file name ends in .gz')
     .addOption(new Option('--format <format>', 'output format').choices(FORMATS).default('ndjson'))
     .option('--repo <id>', 'only events of this repository', repository)
-    .option(
-      '--from <time or position>',
-      'events after a position, or that occurred at a time (RFC 3339) or later',
-    )
+    .option('--from <time or position>', 'events after a position, or that occurred at a time (RFC 3339) or later')
     .option('--to <time or position>', 'events up to and including a position, or a time')
     .option('--json', 'print the summary as JSON: on stdout with --output, otherwise on stderr')
     .action(exportLog);
@@ -60,8 +55,7 @@ type ExportOptions = {
 async function exportLog(options: ExportOptions): Promise<void> {
   const { output, format, repo, from, to, json } = options;
   await withLog(async (log) => {
-    const bound = (text: string | undefined) =>
-      text === undefined ? undefined : parseBound(text, log.logId);
+    const bound = (text: string | undefined) => (text === undefined ? undefined : parseBound(text, log.logId));
     const selection = { from: bound(from), to: bound(to), repoId: repo };
     const query = { format, ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
     await recordCommandLineAccess(log, { access: 'export', repoId: repo ?? null, apiKeyId: null, query });

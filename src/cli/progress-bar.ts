@@ -42,8 +42,7 @@ export function startProgressBar(label: string, total?: number, unit = 'events')
 export function progressText(done: number, seconds: number, total?: number, unit = 'events'): string {
   const perSecond = done / seconds;
   const amount = total === undefined ? countOf(done, unit) : `${count(done)} of ${countOf(total, unit)}`;
-  const left =
-    total === undefined || done === 0 ? '' : `  ${duration(Math.max(0, total - done) / perSecond)} left`;
+  const left = total === undefined || done === 0 ? '' : `  ${duration(Math.max(0, total - done) / perSecond)} left`;
   return `${amount}  ${count(perSecond)}/s${left}`;
 }
 

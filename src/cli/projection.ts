@@ -43,9 +43,7 @@ export function addProjectionCommands(program: Command): void {
 
 function status({ json }: Json): Promise<void> {
   return withLog(async (log, settings) => {
-    const found = await withRedis(settings, (redis) =>
-      projectionStatus(log, redis, settings.REDIS_PREFIX, Date.now()),
-    );
+    const found = await withRedis(settings, (redis) => projectionStatus(log, redis, settings.REDIS_PREFIX, Date.now()));
     if (json) print(jsonText(found ?? { inMemory: true }));
     else {
       const lines = found ? describeStatus(found) : [`${IN_MEMORY}; /metrics shows its position`];

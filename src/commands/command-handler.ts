@@ -23,12 +23,7 @@ export type CommandContext = {
 };
 
 /** How one kind of stream is named, decoded and folded, and how its commands are decided. */
-export type Aggregate<
-  Command,
-  State,
-  Event extends DomainEvent,
-  Decoded extends { readonly occurredAt: string },
-> = {
+export type Aggregate<Command, State, Event extends DomainEvent, Decoded extends { readonly occurredAt: string }> = {
   readonly stream: (id: string) => string;
   readonly decode: (recorded: RecordedEvent, revision: number) => Decoded;
   readonly evolve: (state: State | undefined, event: Decoded | (Occurred<Event> & ImportOrigin)) => State;
@@ -132,16 +127,11 @@ export function commandHandler<
   }
 
   /** EventStoreDB may refuse an append because of an event that readers see only a little later: waits for it. */
-  async function reloadUntilVisible(
-    log: EventStore,
-    stream: string,
-    actual: ExpectedRevision,
-  ): Promise<Loaded> {
+  async function reloadUntilVisible(log: EventStore, stream: string, actual: ExpectedRevision): Promise<Loaded> {
     const giveUpAt = performance.now() + VISIBILITY_TIMEOUT_MS;
     for (;;) {
       const loaded = await load(log, stream);
-      const isVisible =
-        actual === 'no-stream' || (loaded.revision !== 'no-stream' && loaded.revision >= actual);
+      const isVisible = actual === 'no-stream' || (loaded.revision !== 'no-stream' && loaded.revision >= actual);
       if (isVisible || performance.now() > giveUpAt) return loaded;
       await setTimeout(VISIBILITY_POLL_MS);
     }

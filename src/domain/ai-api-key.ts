@@ -153,9 +153,7 @@ export const STATUSES = ['active', 'suspended', 'expired', 'deleted', 'unavailab
 export type Status = (typeof STATUSES)[number];
 
 export const statusAt = (key: Pick<AiApiKey, 'status' | 'expiresAt'>, now: EpochMs): Status =>
-  key.status === 'active' && key.expiresAt !== null && Date.parse(key.expiresAt) <= now
-    ? 'expired'
-    : key.status;
+  key.status === 'active' && key.expiresAt !== null && Date.parse(key.expiresAt) <= now ? 'expired' : key.status;
 
 /** Hashes of the secrets that are valid at a point in time, whatever the key's status. */
 export const secretHashesAt = (
@@ -195,8 +193,7 @@ export function evolveApiKey(state: ApiKeyState, event: Occurred<ApiKeyEvent | U
 }
 
 function created({ data, occurredAt }: Occurred<ApiKeyCreated>): AiApiKey {
-  const { apiKeyId, repoId, name, aiType, accessKey, secretHash, sealedSecret, expiresAt, idempotency } =
-    data;
+  const { apiKeyId, repoId, name, aiType, accessKey, secretHash, sealedSecret, expiresAt, idempotency } = data;
   // Field by field: a rest pattern takes ten times as long, and this is most of folding a log.
   return {
     apiKeyId,

@@ -58,8 +58,7 @@ function decideCreate({ type: _, ...data }: CreateAiApiKey, state: ApiKeyState, 
     return [{ type: 'ApiKeyCreated', data }];
   }
   if (state.status === 'unavailable') throw quarantinedError(state);
-  if (!isReplay(data.idempotency, { ...state, id: state.apiKeyId }, now))
-    throw new KeyledgerError('CONFLICT');
+  if (!isReplay(data.idempotency, { ...state, id: state.apiKeyId }, now)) throw new KeyledgerError('CONFLICT');
   return [];
 }
 
@@ -104,5 +103,4 @@ function requireWritable(command: ApiKeyRef, state: ApiKeyState): AiApiKey {
   return key;
 }
 
-const quarantinedError = (key: AiApiKey) =>
-  new KeyledgerError('KEY_QUARANTINED', { details: { id: key.apiKeyId } });
+const quarantinedError = (key: AiApiKey) => new KeyledgerError('KEY_QUARANTINED', { details: { id: key.apiKeyId } });

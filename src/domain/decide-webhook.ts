@@ -15,11 +15,7 @@ import type {
  * @param now RFC 3339
  * @throws KeyledgerError WEBHOOK_NOT_FOUND, WEBHOOK_QUARANTINED, CONFLICT, IDEMPOTENCY_KEY_REUSED or _USED
  */
-export function decideWebhook(
-  command: WebhookCommand,
-  state: Webhook | undefined,
-  now: string,
-): WebhookEvent[] {
+export function decideWebhook(command: WebhookCommand, state: Webhook | undefined, now: string): WebhookEvent[] {
   const { webhookId, repoId } = command;
   const ref = { webhookId, repoId };
   switch (command.type) {

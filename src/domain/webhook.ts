@@ -88,10 +88,7 @@ export type WebhookSecretRotated = EventOf<
     readonly idempotency?: Idempotency | undefined;
   }
 >;
-export type WebhookPaused = EventOf<
-  'WebhookPaused',
-  { readonly cause: PauseCause; readonly reason: string | null }
->;
+export type WebhookPaused = EventOf<'WebhookPaused', { readonly cause: PauseCause; readonly reason: string | null }>;
 export type WebhookResumed = EventOf<'WebhookResumed'>;
 export type WebhookReplayed = EventOf<'WebhookReplayed', { readonly after: string | null }>;
 export type WebhookDeleted = EventOf<'WebhookDeleted'>;
@@ -141,9 +138,7 @@ export type Webhook = WebhookRef &
 
 /** The secrets that sign at a point in time, newest first. */
 export const signingSecretsAt = (webhook: Webhook, now: EpochMs): readonly SealedSecret[] =>
-  webhook.oldSecret && now < Date.parse(webhook.oldSecret.goodUntil)
-    ? [webhook, webhook.oldSecret]
-    : [webhook];
+  webhook.oldSecret && now < Date.parse(webhook.oldSecret.goodUntil) ? [webhook, webhook.oldSecret] : [webhook];
 
 // --- Evolve ---------------------------------------------------------------------------------
 

@@ -96,9 +96,7 @@ export function decodeWebhookEvent(
 /** Decodes an access to the audit trail; `Unreadable` with the reason if this release cannot. */
 export function decodeAuditAccess(recorded: RecordedEvent): DecodedAuditAccess | UnreadableEvent {
   const event = decodeWith<AuditAccessed>(AUDIT_ACCESS_SCHEMAS, recorded, recorded.revision);
-  return event.type === 'Unreadable'
-    ? { ...event, occurredAt: recorded.recordedAt }
-    : (event as DecodedAuditAccess);
+  return event.type === 'Unreadable' ? { ...event, occurredAt: recorded.recordedAt } : (event as DecodedAuditAccess);
 }
 
 /** An event of any kind of stream, with what its stream records. */

@@ -116,10 +116,7 @@ const verification =
       done(null, payload);
     });
     await app.register(async (withToken) => {
-      withToken.addHook(
-        'onRequest',
-        authenticate(dependencies.verifyToken, countRefusal(dependencies.metrics)),
-      );
+      withToken.addHook('onRequest', authenticate(dependencies.verifyToken, countRefusal(dependencies.metrics)));
       withToken.addHook('onRequest', (request, _, done) => {
         authorise(request);
         done();
@@ -172,9 +169,7 @@ const managementApi =
       await api.register(apiKeyQueryRoutes(dependencies));
       await api.register(auditRoutes(dependencies));
       await api.register(systemEventRoutes(dependencies));
-      await api.register(
-        webhookCommandRoutes({ ...dependencies, webhookNetworks: settings.webhookNetworks }),
-      );
+      await api.register(webhookCommandRoutes({ ...dependencies, webhookNetworks: settings.webhookNetworks }));
       await api.register(webhookQueryRoutes(dependencies));
       await api.register(webhookDeliveryRoutes(dependencies));
       await api.register(eventRoutes({ ...dependencies, stopping }));

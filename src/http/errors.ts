@@ -77,9 +77,7 @@ function toKeyledgerError(error: unknown, request: FastifyRequest): KeyledgerErr
 
 function messageOf(code: ErrorCode, { routeOptions }: FastifyRequest): string | undefined {
   const { bodyLimit } = routeOptions;
-  return code === 'BODY_TOO_LARGE' && bodyLimit
-    ? `The request body is larger than ${bodyLimit / 1024} KiB`
-    : undefined;
+  return code === 'BODY_TOO_LARGE' && bodyLimit ? `The request body is larger than ${bodyLimit / 1024} KiB` : undefined;
 }
 
 /** Answers an error that Node finds before there is a request, in the envelope too. */
@@ -94,8 +92,7 @@ export function sendClientError(this: FastifyInstance, error: NodeJS.ErrnoExcept
   }
   const requestId = uuid();
   const known =
-    clientErrors[error.code ?? ''] ??
-    new KeyledgerError('INVALID_INPUT', { message: 'The request is not valid HTTP' });
+    clientErrors[error.code ?? ''] ?? new KeyledgerError('INVALID_INPUT', { message: 'The request is not valid HTTP' });
   const body = JSON.stringify(envelope(known, requestId));
   socket.end(
     [

@@ -1,12 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, METHODS } from 'node:http';
-import {
-  type FastifyBaseLogger,
-  type FastifyInstance,
-  type FastifyReply,
-  type FastifyRequest,
-  fastify,
-} from 'fastify';
+import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { KeyledgerError } from '../domain/errors.js';
 import { Connections } from './connections.js';
 import { sendClientError, sendError, sendExpectationFailed } from './errors.js';

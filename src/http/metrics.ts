@@ -116,11 +116,7 @@ export function observe(
       'Seconds since the key set of the token issuer was fetched',
       () => keySet.ageSeconds,
     );
-  gauge(
-    'keyledger_webhooks',
-    'Webhooks that this instance delivers to',
-    () => webhookDispatcher.activeEndpoints,
-  );
+  gauge('keyledger_webhooks', 'Webhooks that this instance delivers to', () => webhookDispatcher.activeEndpoints);
 }
 
 export const countRefusal =

@@ -111,6 +111,4 @@ export const Limit = z
 export const definedEntries = (
   query: Readonly<Record<string, string | number | null | undefined>>,
 ): Record<string, string | number> =>
-  Object.fromEntries(
-    Object.entries(query).flatMap(([name, value]) => (value == null ? [] : [[name, value]])),
-  );
+  Object.fromEntries(Object.entries(query).flatMap(([name, value]) => (value == null ? [] : [[name, value]])));

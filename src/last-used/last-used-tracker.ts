@@ -112,10 +112,7 @@ export class LastUsedTracker {
     } catch (error) {
       // Unwritten uses stay for the next flush.
       if (!this.#outage && !this.#closed)
-        this.#logger.warn(
-          { err: { message: (error as Error).message } },
-          'Last uses of keys cannot be written',
-        );
+        this.#logger.warn({ err: { message: (error as Error).message } }, 'Last uses of keys cannot be written');
       this.#outage = true;
     }
   }

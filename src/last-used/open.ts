@@ -10,6 +10,4 @@ export const openLastUsedStore = (
   prefix: string,
   logger: BaseLogger,
 ): LastUsedStore =>
-  readModelUrl === 'memory:'
-    ? openSqliteLastUsedStore(file, logger)
-    : openRedisLastUsedStore(readModelUrl, prefix);
+  readModelUrl === 'memory:' ? openSqliteLastUsedStore(file, logger) : openRedisLastUsedStore(readModelUrl, prefix);

@@ -24,9 +24,7 @@ export function openSqliteLastUsedStore(file: string, logger: BaseLogger): LastU
         upsert: db.prepare(`
           INSERT INTO last_used SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true
           ON CONFLICT DO UPDATE SET at = excluded.at WHERE excluded.at > at`),
-        select: db.prepare(
-          'SELECT api_key_id, at FROM last_used WHERE api_key_id IN (SELECT value FROM json_each(?))',
-        ),
+        select: db.prepare('SELECT api_key_id, at FROM last_used WHERE api_key_id IN (SELECT value FROM json_each(?))'),
       }),
     },
     logger,

@@ -30,15 +30,7 @@ const PUBLIC_FIELDS = [
 ] as const;
 
 const CAUSATION_COLUMNS = ['actorIssuer', 'actorSubject', 'requestId'] as const;
-const LOCATION_COLUMNS = [
-  'position',
-  'stream',
-  'revision',
-  'id',
-  'type',
-  'occurredAt',
-  'recordedAt',
-] as const;
+const LOCATION_COLUMNS = ['position', 'stream', 'revision', 'id', 'type', 'occurredAt', 'recordedAt'] as const;
 const COLUMNS = [...LOCATION_COLUMNS, ...CAUSATION_COLUMNS, ...PUBLIC_FIELDS, 'unreadable'] as const;
 
 type CellValue = string | number | boolean | null;
@@ -55,8 +47,7 @@ export async function* csvLines(events: AsyncIterable<RecordedEvent>): AsyncIter
   }
 }
 
-const csvLine = (values: readonly (CellValue | undefined)[]): string =>
-  `${values.map(csvValue).join(',')}\r\n`;
+const csvLine = (values: readonly (CellValue | undefined)[]): string => `${values.map(csvValue).join(',')}\r\n`;
 
 /**
  * Places where a spreadsheet would see the beginning of a formula, also after characters that it may ignore, and after

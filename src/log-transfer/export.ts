@@ -47,10 +47,7 @@ export const Trailer = z.strictObject({ events: z.int().min(0), sha256: z.string
 const CHUNK_LENGTH = 64 * 1024;
 
 /** Lines of an export, without its trailer. */
-export async function* exportLines(
-  header: Header,
-  events: AsyncIterable<RecordedEvent>,
-): AsyncIterable<string> {
+export async function* exportLines(header: Header, events: AsyncIterable<RecordedEvent>): AsyncIterable<string> {
   yield `${JSON.stringify(header)}\n`;
   for await (const { id, stream, revision, type, data, metadata, recordedAt, position } of events) {
     yield `${JSON.stringify({ id, stream, revision, type, data, metadata, recordedAt, position })}\n`;

@@ -99,9 +99,7 @@ async function* parseEvents(lines: AsyncGenerator<Buffer>, hash: Hash): AsyncGen
       hash.update(line);
       yield parseEvent(json, events + 1, line.length);
     }
-    throw new ExportError(
-      `The export is truncated after ${countOf(events, 'events')}: its last line is missing`,
-    );
+    throw new ExportError(`The export is truncated after ${countOf(events, 'events')}: its last line is missing`);
   } finally {
     await lines.return(undefined);
   }
@@ -128,9 +126,7 @@ const isEvent = (json: unknown): boolean => Object.hasOwn(Object(json), 'stream'
 function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
   const { success, data, error } = ExportedEvent.safeParse(json);
   if (!success) {
-    throw new ExportError(
-      `Line ${line} is not an event: ${json === undefined ? 'not JSON' : oneLineProblems(error)}`,
-    );
+    throw new ExportError(`Line ${line} is not an event: ${json === undefined ? 'not JSON' : oneLineProblems(error)}`);
   }
   // Protects other streams, such as the server's settings, from any export, whatever its origin.
   const { stream } = data;
@@ -166,8 +162,7 @@ async function* splitLines(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer>
     if (start === chunk.length) continue;
     parts.push(chunk.subarray(start));
     length += chunk.length - start;
-    if (length > MAX_LINE_BYTES)
-      throw new ExportError('This is not an export of a log: it contains an endless line');
+    if (length > MAX_LINE_BYTES) throw new ExportError('This is not an export of a log: it contains an endless line');
   }
   if (length > 0) throw new ExportError('The export is truncated: its last line is incomplete');
 }

@@ -91,11 +91,7 @@ function validateAuditAccess(recorded: RecordedEvent): string | undefined {
   return event.type === 'Unreadable' ? event.reason : undefined;
 }
 
-function validateWebhookEvent(
-  webhooks: WebhookIndex,
-  webhookId: string,
-  recorded: RecordedEvent,
-): string | undefined {
+function validateWebhookEvent(webhooks: WebhookIndex, webhookId: string, recorded: RecordedEvent): string | undefined {
   const before = webhooks.entryOf(webhookId);
   const event = decodeWebhookEvent(recorded, before ? before.revision + 1 : 0);
   const after = webhooks.apply(recorded);

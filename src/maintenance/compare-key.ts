@@ -41,15 +41,12 @@ export async function compareKey(
   const revision = Number.parseInt(document, 10);
   const entry = entries.find((one) => one.revision === revision);
   if (entries.length === 0) return [...differences, 'the log holds no such key'];
-  if (!entry)
-    return [...differences, `the log holds no revision ${document.slice(0, 20).split(' ')[0]} of it`];
+  if (!entry) return [...differences, `the log holds no revision ${document.slice(0, 20).split(' ')[0]} of it`];
   if (entry.key.repoId !== repoId) {
     return [...differences, `the log has it in the repository ${entry.key.repoId}`];
   }
   if (reached && revision < reached.revision) {
-    differences.push(
-      `it is at revision ${revision}, but at ${reached.position} it was at ${reached.revision}`,
-    );
+    differences.push(`it is at revision ${revision}, but at ${reached.position} it was at ${reached.revision}`);
   }
   const item = toListItem(entry);
   if (document !== toDocument(item)) differences.push(...differingFields(document, item));

@@ -12,12 +12,7 @@ import {
   toDocument,
 } from '../projections/redis/generations.js';
 import { generationSets, groupByPartition, type Partition } from '../projections/redis/keys.js';
-import {
-  readKey,
-  readRepository,
-  type StoredRepository,
-  takeInventory,
-} from '../projections/redis/stored.js';
+import { readKey, readRepository, type StoredRepository, takeInventory } from '../projections/redis/stored.js';
 import { countOf } from '../quantity.js';
 import type { Connection } from '../redis/connection.js';
 import { compareKey } from './compare-key.js';
@@ -80,8 +75,7 @@ export async function compare(
     keys += items.length;
     passed(items.length);
   }
-  for (const key of unknown)
-    found({ repoId: null, apiKeyId: null, difference: `Redis has the unknown key ${key}` });
+  for (const key of unknown) found({ repoId: null, apiKeyId: null, difference: `Redis has the unknown key ${key}` });
   return { keys, differences: differences + unknown.length, position: position || undefined };
 }
 

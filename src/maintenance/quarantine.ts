@@ -31,10 +31,7 @@ export type QuarantineReport = {
 };
 
 /** Folds a key's stream again; undefined if the log holds no such key. */
-export async function inspectQuarantine(
-  log: EventStore,
-  apiKeyId: string,
-): Promise<QuarantineReport | undefined> {
+export async function inspectQuarantine(log: EventStore, apiKeyId: string): Promise<QuarantineReport | undefined> {
   const stream = apiKeyStream(apiKeyId);
   let entry: ApiKeyEntry | undefined;
   let cause: QuarantineCause | null = null;

@@ -15,13 +15,7 @@ import {
   touchGeneration,
   writeItems,
 } from '../projections/redis/generations.js';
-import {
-  groupByPartition,
-  PARTITIONS,
-  type Partition,
-  partitionKeys,
-  versionRoot,
-} from '../projections/redis/keys.js';
+import { groupByPartition, PARTITIONS, type Partition, partitionKeys, versionRoot } from '../projections/redis/keys.js';
 import { registerVersion } from '../projections/redis/versions.js';
 import type { Connection } from '../redis/connection.js';
 
@@ -52,9 +46,7 @@ export async function rebuild(
   progress: RebuildProgress,
 ): Promise<Rebuilt> {
   const generation = newGenerationName();
-  const partitions = Array.from({ length: PARTITIONS }, (_, number) =>
-    partitionKeys(versionRoot(prefix), number),
-  );
+  const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionKeys(versionRoot(prefix), number));
   const fold = new LogFold(log, progress.folded);
   await registerVersion(redis, prefix);
   await fold.catchUp();

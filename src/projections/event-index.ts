@@ -102,9 +102,7 @@ export class EventIndex {
 
   /** Events of all repositories that the caller can see, newest first. */
   *ofRepositories(canSee: (repoId: string) => boolean, query: EventFilter): Iterable<EventRef> {
-    const visible = this.#ofRepo.map(
-      (_, repo) => this.#repos.at(repo) !== NONE && canSee(this.#repos.at(repo)),
-    );
+    const visible = this.#ofRepo.map((_, repo) => this.#repos.at(repo) !== NONE && canSee(this.#repos.at(repo)));
     const matches = this.#matcher(query);
     for (let number = this.length - 1; number >= 0; number--) {
       if (visible[this.#repo.at(number)] && matches(number)) yield this.#ref(number);
@@ -173,9 +171,7 @@ export class EventIndex {
     if (before !== undefined) {
       const isAfter = this.#isAfter(before);
       const [high, low] = positionNumbers(before);
-      all.push(
-        (number) => !isAfter(number) && !(this.#high.at(number) === high && this.#low.at(number) === low),
-      );
+      all.push((number) => !isAfter(number) && !(this.#high.at(number) === high && this.#low.at(number) === low));
     }
     if (except && except.size > 0) all.push((number) => !except.has(this.#number.at(number)));
     return (number) => all.every((test) => test(number));
@@ -183,7 +179,6 @@ export class EventIndex {
 
   #isAfter(position: Position): (number: number) => boolean {
     const [high, low] = positionNumbers(position);
-    return (number) =>
-      this.#high.at(number) > high || (this.#high.at(number) === high && this.#low.at(number) > low);
+    return (number) => this.#high.at(number) > high || (this.#high.at(number) === high && this.#low.at(number) > low);
   }
 }

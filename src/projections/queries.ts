@@ -33,11 +33,7 @@ export type Verification = WithStaleness<{
 }>;
 
 /** Does an item match the filters of a query at a time? */
-export function matchesFilter(
-  item: ListItem,
-  { includeDeleted, status, aiType }: ListQuery,
-  now: EpochMs,
-): boolean {
+export function matchesFilter(item: ListItem, { includeDeleted, status, aiType }: ListQuery, now: EpochMs): boolean {
   if (!includeDeleted && item.status === 'deleted') return false;
   if (status !== undefined && statusAt(item, now) !== status) return false;
   return aiType === undefined || item.aiType === aiType;
@@ -69,11 +65,7 @@ export class Queries {
    * The API keys of a repository, newest first by log position.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async list(
-    repoId: string,
-    query: ListQuery,
-    minPosition: Position | undefined,
-  ): Promise<WithStaleness<ListPage>> {
+  async list(repoId: string, query: ListQuery, minPosition: Position | undefined): Promise<WithStaleness<ListPage>> {
     await this.#requireList(minPosition);
     const staleness = this.#stalenessFromNow();
     const { includeDeleted, limit = Number.POSITIVE_INFINITY } = query;
@@ -81,9 +73,7 @@ export class Queries {
     const size = Math.min(Math.max(limit + 1, MIN_READ_SIZE), MAX_READ_SIZE);
     const items: ListItem[] = [];
     for (let before = query.after; ; ) {
-      const page = await this.#queryReadModel((model) =>
-        model.list(repoId, { includeDeleted, before, size }),
-      );
+      const page = await this.#queryReadModel((model) => model.list(repoId, { includeDeleted, before, size }));
       for (const item of page) {
         if (!matchesFilter(item, query, now)) continue;
         if (items.length === limit)

@@ -104,11 +104,7 @@ export class Tail {
    * none, it yields an empty batch about every second.
    * @throws KeyledgerError OTHER_LOG, UNAVAILABLE (also after `fail`)
    */
-  async *read(
-    after: Position | undefined,
-    signal: AbortSignal,
-    filter?: TailFilter,
-  ): AsyncGenerator<EventBatch> {
+  async *read(after: Position | undefined, signal: AbortSignal, filter?: TailFilter): AsyncGenerator<EventBatch> {
     const reader: TailReader = { position: after, filter, wake: () => undefined };
     const stop = () => reader.wake();
     signal.addEventListener('abort', stop);

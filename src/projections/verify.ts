@@ -3,10 +3,7 @@ import type { EpochMs } from '../domain/time.js';
 import { hasHash, isAccessKey, isSecret } from '../security/credentials.js';
 
 /** The fields of a key that decide whether a credential is valid. */
-export type Verifiable = Pick<
-  AiApiKey,
-  'repoId' | 'aiType' | 'status' | 'expiresAt' | 'secretHash' | 'oldSecret'
->;
+export type Verifiable = Pick<AiApiKey, 'repoId' | 'aiType' | 'status' | 'expiresAt' | 'secretHash' | 'oldSecret'>;
 
 /** A credential, what it must be valid for, and what the caller sees: keys of other repositories are unknown. */
 export type VerifyRequest = {

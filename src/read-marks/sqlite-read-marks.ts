@@ -52,16 +52,11 @@ export function openSqliteReadMarks(file: string, logger: BaseLogger): ReadMarks
       sidecar.run(({ remove }) => void remove.run(caller, JSON.stringify(eventNumbers))),
     of: async (caller) => numbersIn(await sidecar.run(({ select }) => select.all(caller) as Row[])),
     among: async (caller, eventNumbers) =>
-      numbersIn(
-        await sidecar.run(
-          ({ selectAmong }) => selectAmong.all(caller, JSON.stringify(eventNumbers)) as Row[],
-        ),
-      ),
+      numbersIn(await sidecar.run(({ selectAmong }) => selectAmong.all(caller, JSON.stringify(eventNumbers)) as Row[])),
     close: async () => sidecar.close(),
   };
 }
 
 type Row = { readonly event_number: number };
 
-const numbersIn = (rows: readonly Row[]): ReadonlySet<number> =>
-  new Set(rows.map(({ event_number }) => event_number));
+const numbersIn = (rows: readonly Row[]): ReadonlySet<number> => new Set(rows.map(({ event_number }) => event_number));

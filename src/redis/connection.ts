@@ -12,8 +12,7 @@ const NO_SUCH_DATABASE = /DB index is out of range|invalid DB index/;
 export type Connection = Redis | Cluster;
 type Scripts = Readonly<Record<string, { readonly lua: string; readonly numberOfKeys?: number }>>;
 
-const SHAPE =
-  /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/@?#]+)(?:\/([^?#]*))?$/;
+const SHAPE = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/@?#]+)(?:\/([^?#]*))?$/;
 
 export function isRedisUrl(url: string): boolean {
   const [matched, , kind, , , , path] = SHAPE.exec(url) ?? [];
@@ -70,8 +69,7 @@ function parseHost(text: string): { host: string; port: number } {
   return { host: name, port: Number(port) };
 }
 
-const reconnectDelay = (attempt: number): number =>
-  backOffMs(attempt, MIN_RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS);
+const reconnectDelay = (attempt: number): number => backOffMs(attempt, MIN_RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS);
 
 /** Warns if Redis may evict keys, during which no read model can be restored, or keeps nothing on disk. */
 export async function warnAboutDurability(connection: Connection, logger: BaseLogger): Promise<void> {

@@ -45,11 +45,7 @@ export async function acquireLeases(
 }
 
 /** Releases the leases that the holder holds. */
-export async function releaseLeases(
-  redis: Connection,
-  keys: readonly string[],
-  holder: string,
-): Promise<void> {
+export async function releaseLeases(redis: Connection, keys: readonly string[], holder: string): Promise<void> {
   if (keys.length > 0) await redis.keyledgerReleaseLeases(keys.length, ...keys, holder);
 }
 
@@ -84,10 +80,7 @@ export class Lease {
 
 declare module 'ioredis' {
   interface RedisCommander<Context> {
-    keyledgerAcquireLeases(
-      keyCount: number,
-      ...keysHolderTtl: (string | number)[]
-    ): Result<(0 | 1)[], Context>;
+    keyledgerAcquireLeases(keyCount: number, ...keysHolderTtl: (string | number)[]): Result<(0 | 1)[], Context>;
     keyledgerReleaseLeases(keyCount: number, ...keysHolder: string[]): Result<0, Context>;
   }
 }

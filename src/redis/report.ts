@@ -16,22 +16,15 @@ export class RedisUnavailable extends Error {
 }
 
 /** Errors of ioredis for a command without a connection. */
-const NO_CONNECTION =
-  /^(?:Stream isn't writeable|Connection is closed|Command timed out|Reached the max retries)/;
+const NO_CONNECTION = /^(?:Stream isn't writeable|Connection is closed|Command timed out|Reached the max retries)/;
 const ENDS_CONNECTIONS = 'it closes connections before they are ready';
 
 /** Answers of Redis that the operator must act on, and how. */
 const REMEDIES: readonly (readonly [answer: RegExp, remedy: string])[] = [
   [/WRONGPASS|NOAUTH|invalid password|AUTH/, 'Check user and password in the URL, percent-encoded'],
   [/NOPERM/, 'Give the user the rights of the ACL line in docs/how-to/deploy.md'],
-  [
-    /DB index is out of range|invalid DB index/,
-    'Name a database that the server has at the end of the URL, or none',
-  ],
-  [
-    /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ETIMEDOUT/,
-    'Is it running there, and reachable from here?',
-  ],
+  [/DB index is out of range|invalid DB index/, 'Name a database that the server has at the end of the URL, or none'],
+  [/ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ETIMEDOUT/, 'Is it running there, and reachable from here?'],
   [
     new RegExp(`certificate|wrong version number|SSL|TLS|${ENDS_CONNECTIONS}`, 'i'),
     'rediss:// is for servers with TLS, redis:// for those without',

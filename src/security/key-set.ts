@@ -171,8 +171,7 @@ export class KeySet {
       if (text !== this.#fetched?.text) this.#version++;
       this.#fetched = { getKey, text };
       this.#age.confirmCurrentAt(startedAt);
-      if (this.#failure !== undefined)
-        this.#logger.info('The key set of the token issuer is available again');
+      if (this.#failure !== undefined) this.#logger.info('The key set of the token issuer is available again');
       this.#failure = undefined;
     } catch (error) {
       if (this.#failure === undefined && !this.#stopping.signal.aborted)

@@ -71,8 +71,7 @@ export class Keyring {
       });
       decipher.setAAD(associatedData(kekId, sealContext));
       decipher.setAuthTag(sealed.subarray(-TAG_BYTES));
-      const secret =
-        decipher.update(sealed.subarray(0, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
+      const secret = decipher.update(sealed.subarray(0, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
       return hashOf(secret) === secretHash ? secret : undefined;
     } catch {
       return undefined;

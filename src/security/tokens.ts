@@ -106,9 +106,7 @@ export function tokenVerifier(
     };
     try {
       const { payload } =
-        key instanceof KeySet
-          ? await jwtVerify(token, key.getKey, options)
-          : await jwtVerify(token, key, options);
+        key instanceof KeySet ? await jwtVerify(token, key.getKey, options) : await jwtVerify(token, key, options);
       return payload;
     } catch (error) {
       if (error instanceof KeyledgerError) throw error;
@@ -124,8 +122,7 @@ function faultOf(error: unknown): TokenFault {
   if (error instanceof errors.JWSSignatureVerificationFailed) return 'signature';
   if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys)
     return 'unknown_key';
-  if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported)
-    return 'algorithm';
+  if (error instanceof errors.JOSEAlgNotAllowed || error instanceof errors.JOSENotSupported) return 'algorithm';
   if (error instanceof errors.JWTClaimValidationFailed) {
     const { claim, reason } = error;
     if (claim === 'iss') return 'issuer';
@@ -139,12 +136,7 @@ function faultOf(error: unknown): TokenFault {
 /** @param ttlSeconds lifetime of the token from `now` */
 export function mintToken(
   { key, issuer, audience }: TokenSource & { readonly key: Uint8Array },
-  {
-    subject,
-    grants,
-    claim,
-    ttlSeconds,
-  }: { subject: string; grants: object; claim: string; ttlSeconds: number },
+  { subject, grants, claim, ttlSeconds }: { subject: string; grants: object; claim: string; ttlSeconds: number },
   now: EpochMs,
 ): Promise<string> {
   const seconds = Math.floor(now / 1000);

@@ -145,10 +145,7 @@ export function inTransaction<T>(db: DatabaseSyncInstance, work: () => T): T {
   }
 }
 
-function migrate(
-  db: DatabaseSyncInstance,
-  { applicationId, version, what, schema }: SidecarSchema<unknown>,
-): void {
+function migrate(db: DatabaseSyncInstance, { applicationId, version, what, schema }: SidecarSchema<unknown>): void {
   const pragma = (name: string) => Object.values(db.prepare(`PRAGMA ${name}`).get() as object)[0] as number;
   if (pragma('application_id') === 0 && pragma('schema_version') === 0) {
     db.exec(`

@@ -11,15 +11,7 @@ import { hashOf } from '../security/credentials.js';
 /** What an in-process verifier needs of an API key to decide as the service does: with the hashes of its secrets. */
 export type ReplicaKey = Pick<
   AiApiKey,
-  | 'apiKeyId'
-  | 'repoId'
-  | 'name'
-  | 'aiType'
-  | 'accessKey'
-  | 'status'
-  | 'expiresAt'
-  | 'secretHash'
-  | 'oldSecret'
+  'apiKeyId' | 'repoId' | 'name' | 'aiType' | 'accessKey' | 'status' | 'expiresAt' | 'secretHash' | 'oldSecret'
 >;
 
 export type ReplicaBatch = {

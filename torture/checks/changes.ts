@@ -54,9 +54,7 @@ function checkKey(calls: readonly Call[], life: readonly LifeEvent[], restored: 
     if (revision !== undefined) {
       takenAt.set(call, revision);
       if (revision <= earliest) {
-        found.push(
-          `${description} and has revision ${revision}, but ${earliest} had been seen before it began`,
-        );
+        found.push(`${description} and has revision ${revision}, but ${earliest} had been seen before it began`);
       }
       const wrong = wrongCause(call, life[revision] as LifeEvent, life[revision - 1]?.state);
       if (wrong) found.push(`${description}: ${wrong}`);
@@ -71,21 +69,13 @@ function checkKey(calls: readonly Call[], life: readonly LifeEvent[], restored: 
   return found;
 }
 
-function firstFrom(
-  from: number,
-  life: readonly LifeEvent[],
-  holds: (at: number) => boolean,
-): number | undefined {
+function firstFrom(from: number, life: readonly LifeEvent[], holds: (at: number) => boolean): number | undefined {
   for (let at = from; at < life.length; at++) if (holds(at)) return at;
   return undefined;
 }
 
 /** Contradiction between an event and the answer to the call that caused it, if any. */
-function wrongCause(
-  { kind, name, answer }: Call,
-  event: LifeEvent,
-  before: KeyState | undefined,
-): string | undefined {
+function wrongCause({ kind, name, answer }: Call, event: LifeEvent, before: KeyState | undefined): string | undefined {
   const { type, data, position } = event;
   if (type !== CAUSED[kind]) return `it caused ${type}`;
   if (name !== undefined && data['name'] !== name) return `the event names it ${data['name']}`;

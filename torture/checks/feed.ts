@@ -7,9 +7,7 @@ import type { Era } from '../history.js';
 export function checkFeed({ readings, events }: Era, isLast: boolean): string[] {
   const found: string[] = [];
   const placeOf = new Map(events.map(({ id }, place) => [id, place]));
-  const resumeTokens = new Map(
-    events.map(({ id, position }, place) => [`${position}.${id.slice(0, 8)}`, place]),
-  );
+  const resumeTokens = new Map(events.map(({ id, position }, place) => [`${position}.${id.slice(0, 8)}`, place]));
   const furthest = new Map<string, number>();
   for (const { reader, after, events: heard, error } of readings) {
     const say = (what: string) => found.push(`${reader}, from ${after ?? 'the first event'} on: ${what}`);

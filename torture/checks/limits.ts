@@ -78,10 +78,7 @@ export function checkDeaths(deaths: readonly Death[], faults: readonly Inflicted
     faults.some((fault) => kinds.includes(fault.kind) && fault.from < to && fault.to > from);
   return deaths
     .filter(({ how, served, startedAt, at }) => {
-      if (
-        how === LOG_FAILED &&
-        during(['fsync fails', 'disk full', 'log restored'], at - DRAIN_TIMEOUT_MS, at)
-      )
+      if (how === LOG_FAILED && during(['fsync fails', 'disk full', 'log restored'], at - DRAIN_TIMEOUT_MS, at))
         return false;
       return served || !during(LOG_FAULTS, startedAt, at);
     })

@@ -44,12 +44,7 @@ export function livesIn(events: readonly RecordedEvent[]): Lives {
 }
 
 /** The rules for a key's life, written a second time: the checks do not trust the code that they check. */
-function next(
-  before: KeyState | undefined,
-  type: string,
-  data: LifeEvent['data'],
-  isUnreadable: boolean,
-): KeyState {
+function next(before: KeyState | undefined, type: string, data: LifeEvent['data'], isUnreadable: boolean): KeyState {
   const text = (field: string) => String(data[field]);
   if (!before) {
     const [repoId, name, accessKey] = [text('repoId'), text('name'), text('accessKey')];

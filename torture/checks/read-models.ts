@@ -21,9 +21,7 @@ export async function checkReadModels(world: World, lives: Lives, end: string): 
       }
       const differing = [...new Set([...shown, ...list])].filter((one) => !(shown.has(one) && list.has(one)));
       if (differing.length > 0) {
-        found.push(
-          `instance ${number}, ${repoId}: differs from the log in ${differing.slice(0, 4).join('; ')}`,
-        );
+        found.push(`instance ${number}, ${repoId}: differs from the log in ${differing.slice(0, 4).join('; ')}`);
       }
     }
   }

@@ -71,11 +71,7 @@ function knownSince({ calls, restored }: Era, lives: Lives): (at: number) => num
 }
 
 /** Spans in which the state of a key satisfies `holds`; before its creation the state is undefined. */
-function spansWhere(
-  life: readonly LifeEvent[],
-  holds: (state: KeyState | undefined) => boolean,
-  end: number,
-): Span[] {
+function spansWhere(life: readonly LifeEvent[], holds: (state: KeyState | undefined) => boolean, end: number): Span[] {
   const spans: Span[] = [];
   const first = life[0]?.place ?? end + 1;
   if (holds(undefined) && first > 0) spans.push([-1, first - 1]);
@@ -103,11 +99,7 @@ function isAs(shown: Shown, state: KeyState | undefined): boolean {
 
 type Shown = { readonly id: string; readonly name: string; readonly status: string };
 
-function wrongList(
-  { answer }: Call,
-  keys: readonly (readonly LifeEvent[])[],
-  window: Span,
-): string | undefined {
+function wrongList({ answer }: Call, keys: readonly (readonly LifeEvent[])[], window: Span): string | undefined {
   if (answer?.status !== 200) return `answered ${answer?.status} ${answer?.code}`;
   const shown = new Map((answer.body['apiKeys'] as Shown[]).map((key) => [key.id, key]));
   let spans: Span[] = [window];

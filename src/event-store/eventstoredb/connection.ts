@@ -45,9 +45,7 @@ export function connectEventStoreDb(url: string): Connection {
     );
   }
   if (/[?&]throwOnAppendFailure=false/i.test(rest)) {
-    throw new Error(
-      'The URL of EventStoreDB must not set throwOnAppendFailure: it is how conflicts are detected',
-    );
+    throw new Error('The URL of EventStoreDB must not set throwOnAppendFailure: it is how conflicts are detected');
   }
   const named = userInfo === undefined ? undefined : parseCredentials(userInfo);
   const credentials = named ? { credentials: named } : {};
@@ -86,9 +84,7 @@ function createClient(connectionString: string): EventStoreDBClient {
   try {
     return EventStoreDBClient.connectionString(connectionString);
   } catch (error) {
-    throw new Error(
-      `The URL of EventStoreDB ${connectionString} cannot be used: ${(error as Error).message}`,
-    );
+    throw new Error(`The URL of EventStoreDB ${connectionString} cannot be used: ${(error as Error).message}`);
   }
 }
 

@@ -10,10 +10,7 @@ const PROBE_TIMEOUT_MS = 600;
  * Connects to each host to find out why it is unavailable and what to do; the client itself often reports only that a
  * call failed. Undefined if all hosts accept connections.
  */
-export async function diagnose({
-  hosts,
-  tls,
-}: Pick<Connection, 'hosts' | 'tls'>): Promise<string | undefined> {
+export async function diagnose({ hosts, tls }: Pick<Connection, 'hosts' | 'tls'>): Promise<string | undefined> {
   for (const { host, port } of hosts) {
     const reason = await diagnoseHost(host, port, tls);
     if (reason !== undefined) return `${host}:${port} ${reason}`;

@@ -64,5 +64,4 @@ export class EventMapping {
 }
 
 /** Whether the server can have an event at this position. */
-export const isPossible = ({ commit, prepare }: Place): boolean =>
-  commit <= MAX_PLACE && prepare <= MAX_PLACE;
+export const isPossible = ({ commit, prepare }: Place): boolean => commit <= MAX_PLACE && prepare <= MAX_PLACE;

@@ -48,10 +48,7 @@ export class LogEnd {
     }
   }
 
-  async #readBackwards(
-    fromPosition: Place | typeof END,
-    maxCount: number,
-  ): Promise<AllStreamRecordedEvent[]> {
+  async #readBackwards(fromPosition: Place | typeof END, maxCount: number): Promise<AllStreamRecordedEvent[]> {
     const { client, credentials } = this.#connection;
     const read = client.readAll({ direction: BACKWARDS, fromPosition, maxCount, ...credentials });
     const events: AllStreamRecordedEvent[] = [];

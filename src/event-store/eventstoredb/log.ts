@@ -20,13 +20,7 @@ import { disableGrpcCompression } from './disable-grpc-compression.js';
 import { EventMapping, isPossible } from './event-mapping.js';
 import { Heartbeat } from './heartbeat.js';
 import { LogEnd } from './log-end.js';
-import {
-  ensureLogIdentity,
-  findLogIdentity,
-  LOG_STREAM,
-  type LogIdentity,
-  type WaitOptions,
-} from './log-identity.js';
+import { ensureLogIdentity, findLogIdentity, LOG_STREAM, type LogIdentity, type WaitOptions } from './log-identity.js';
 import { BATCH_SIZE, readWithTimeout, subscriptionBatches } from './reads.js';
 import { warnOfRetention } from './retention.js';
 import { backOffBeforeRetry, CALL_TIMEOUT_MS, retryUntilOutcomeKnown } from './retry.js';
@@ -96,11 +90,7 @@ class EventStoreDbLog implements EventStore {
     void warnOfRetention(connection, streams, this.#closing.signal, warn);
   }
 
-  async append(
-    stream: string,
-    events: readonly NewEvent[],
-    expected: ExpectedRevision,
-  ): Promise<AppendResult> {
+  async append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendResult> {
     if (events.length === 0) throw new RangeError('An append needs an event');
     events.forEach(serializeEvent);
     if (this.#closing.signal.aborted) {
@@ -143,8 +133,7 @@ class EventStoreDbLog implements EventStore {
         return;
       } catch (cause) {
         if (cause instanceof StreamNotFoundError) return;
-        if (!(await backOffBeforeRetry(cause, giveUpAt, attempt)))
-          throw new KeyledgerError('UNAVAILABLE', { cause });
+        if (!(await backOffBeforeRetry(cause, giveUpAt, attempt))) throw new KeyledgerError('UNAVAILABLE', { cause });
       }
     }
   }
@@ -165,8 +154,7 @@ class EventStoreDbLog implements EventStore {
     const read = client.readAll({ fromPosition, maxCount: 1, ...credentials });
     try {
       for await (const { event } of readWithTimeout(read, CALL_TIMEOUT_MS)) {
-        const isThere =
-          event && this.#mapping.isOurs(event) && this.#mapping.position(event.position) === position;
+        const isThere = event && this.#mapping.isOurs(event) && this.#mapping.position(event.position) === position;
         return isThere ? this.#mapping.recorded(event) : undefined;
       }
       return undefined;
@@ -200,16 +188,11 @@ class EventStoreDbLog implements EventStore {
     if (position >= end) yield { events: [], position, caughtUp: true };
     const { client, credentials } = this.#connection;
     const filter = streamNameFilter({ prefixes: this.#prefixes, ...SEARCH });
-    const subscription = client.subscribeToAll(
-      { fromPosition, filter, ...credentials },
-      { highWaterMark: BATCH_SIZE },
-    );
+    const subscription = client.subscribeToAll({ fromPosition, filter, ...credentials }, { highWaterMark: BATCH_SIZE });
     const stopListening = this.#heartbeat.listen((error) => subscription.emit('error', error));
     try {
       for await (const { events } of subscriptionBatches(subscription, signal)) {
-        const { events: ours, foreign } = partitionForeign(
-          events.map((event) => this.#mapping.recorded(event)),
-        );
+        const { events: ours, foreign } = partitionForeign(events.map((event) => this.#mapping.recorded(event)));
         // Only positions of events that this log holds leave the adapter.
         position = ours.at(-1)?.position ?? position;
         const caughtUp = position >= end && subscription.readableLength === 0;

@@ -100,11 +100,7 @@ export async function retryUntilOutcomeKnown<T>(attempt: (timeoutMs: number) => 
  * @param giveUpAt by performance.now()
  * @returns false: the failure is final, or the time is up
  */
-export async function backOffBeforeRetry(
-  error: unknown,
-  giveUpAt: number,
-  attempt: number,
-): Promise<boolean> {
+export async function backOffBeforeRetry(error: unknown, giveUpAt: number, attempt: number): Promise<boolean> {
   const delay = backOffMs(attempt, MIN_BACKOFF_MS, MAX_BACKOFF_MS);
   if (classifyError(error) === 'final' || performance.now() + delay + MIN_ATTEMPT_MS > giveUpAt) return false;
   await pause(delay);

@@ -77,11 +77,7 @@ class SqliteLog implements EventStore {
     this.#writer.on('error', (error) => this.#settle({ failure: error.message, outcome: 'unknown' }));
   }
 
-  async append(
-    stream: string,
-    events: readonly NewEvent[],
-    expected: ExpectedRevision,
-  ): Promise<AppendResult> {
+  async append(stream: string, events: readonly NewEvent[], expected: ExpectedRevision): Promise<AppendResult> {
     const [result] = this.#enqueue([encodeAppend({ stream, events, expectedRevision: expected })]);
     return result as Promise<AppendResult>;
   }
@@ -94,8 +90,7 @@ class SqliteLog implements EventStore {
     const results = appends.map(
       (append) =>
         new Promise<AppendResult>((resolve, reject) => {
-          if (!this.#closed && !this.#failed)
-            this.#queue.push({ append, since: performance.now(), resolve, reject });
+          if (!this.#closed && !this.#failed) this.#queue.push({ append, since: performance.now(), resolve, reject });
           else {
             const cause = this.#failed ?? new Error('The log is closed');
             reject(new KeyledgerError('UNAVAILABLE', { cause }));
@@ -228,8 +223,7 @@ class SqliteLog implements EventStore {
   #fail(error: Error): void {
     if (this.#failed) return;
     this.#failed = error;
-    for (const { reject } of this.#queue.splice(0))
-      reject(new KeyledgerError('UNAVAILABLE', { cause: error }));
+    for (const { reject } of this.#queue.splice(0)) reject(new KeyledgerError('UNAVAILABLE', { cause: error }));
     this.#onFatal(error);
   }
 

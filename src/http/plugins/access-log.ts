@@ -54,8 +54,5 @@ export function loggedUrl(url: string): {
 
 function withoutCredentials(text: string): string {
   const cut = text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text;
-  return cut.replace(
-    CREDENTIAL,
-    (found) => `${found.slice(0, found.startsWith('eyJ') ? 3 : found.indexOf('_') + 1)}…`,
-  );
+  return cut.replace(CREDENTIAL, (found) => `${found.slice(0, found.startsWith('eyJ') ? 3 : found.indexOf('_') + 1)}…`);
 }

@@ -39,11 +39,7 @@ export function acceptJson(app: FastifyInstance): void {
 }
 
 /** A body of unknown length is empty if it ends without a byte. */
-function acceptOnlyEmpty(
-  request: FastifyRequest,
-  payload: IncomingMessage,
-  done: (error: Error | null) => void,
-): void {
+function acceptOnlyEmpty(request: FastifyRequest, payload: IncomingMessage, done: (error: Error | null) => void): void {
   if (request.headers['transfer-encoding'] === undefined) {
     done(NOT_JSON);
     return;

@@ -41,8 +41,7 @@ const OVERLOADED = new KeyledgerError('UNAVAILABLE', {
 export function shedLoad(app: FastifyInstance, onRefused: () => void): void {
   const [changes, reads] = [createBulkhead(CHANGES), createBulkhead(READS)];
   const awaitRead = yieldBetweenReads();
-  const bulkheadFor = ({ method }: FastifyRequest) =>
-    method === 'GET' || method === 'HEAD' ? reads : changes;
+  const bulkheadFor = ({ method }: FastifyRequest) => (method === 'GET' || method === 'HEAD' ? reads : changes);
   const refuse = () => {
     onRefused();
     return OVERLOADED;

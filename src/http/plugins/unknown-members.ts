@@ -47,8 +47,7 @@ function check(request: FastifyRequest, { body, query }: Members): KeyledgerErro
 function problemsOf(value: unknown, known: readonly string[], rule: string): string[] {
   if (value === undefined || value === null) return [];
   // If the call takes a body, its schema checks the type.
-  if (typeof value !== 'object' || Array.isArray(value))
-    return known.length > 0 ? [] : ['body: this call takes none'];
+  if (typeof value !== 'object' || Array.isArray(value)) return known.length > 0 ? [] : ['body: this call takes none'];
   const problems: string[] = [];
   for (const name of Object.keys(value)) {
     if (known.includes(name)) continue;

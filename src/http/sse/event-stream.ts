@@ -121,9 +121,7 @@ export class EventStream {
         if (position === undefined || !isDue) continue;
         const event = caughtUp && !hasCaughtUp ? 'caught-up' : 'heartbeat';
         const id = await resumeTokenAt(position);
-        await this.send(
-          formatMessage({ event, id, data: JSON.stringify({ position: id, staleness: age, elapsed }) }),
-        );
+        await this.send(formatMessage({ event, id, data: JSON.stringify({ position: id, staleness: age, elapsed }) }));
         hasCaughtUp ||= caughtUp;
         lastHeartbeatAt = performance.now();
       }

@@ -29,17 +29,12 @@ export async function resolveStart(
 ): Promise<{ readonly after: Position | undefined; readonly end: Position }> {
   const end = await log.end();
   const position =
-    requested === undefined || requested === 'start'
-      ? undefined
-      : await resolveResumeToken(log, end, requested);
+    requested === undefined || requested === 'start' ? undefined : await resolveResumeToken(log, end, requested);
   await queries.requireIndex(end);
   return { after: requested === undefined ? end : position, end };
 }
 
-export const heartbeatSource = (
-  { indexProgress: indexed, tail }: Projector,
-  everyMs: number,
-): HeartbeatSource => ({
+export const heartbeatSource = ({ indexProgress: indexed, tail }: Projector, everyMs: number): HeartbeatSource => ({
   everyMs,
   staleness: () => indexed.staleness,
   resumeTokenAt: (position) => tail.resumeTokenAt(position),

@@ -21,11 +21,7 @@ export const readLiveGeneration = async (redis: Connection, { live }: Partition)
   parseLiveGeneration(await redis.hgetall(live));
 
 /** @param hash `<partition>:live` as stored */
-export function parseLiveGeneration({
-  generation = '',
-  position,
-  eventId,
-}: Record<string, string>): LiveGeneration {
+export function parseLiveGeneration({ generation = '', position, eventId }: Record<string, string>): LiveGeneration {
   const checkpoint = position && eventId ? { position: position as Position, eventId } : undefined;
   return { generation, checkpoint };
 }
@@ -41,9 +37,7 @@ export const movedTo = (answer: unknown): string | undefined =>
   typeof answer === 'string' && answer.startsWith('MOVED ') ? answer.slice('MOVED '.length) : undefined;
 
 /** Writes go to the live generation, with the checkpoint that they reach, or to one being built. */
-export type WriteTarget =
-  | { readonly floor: Position | ''; readonly checkpoint: Checkpoint | undefined }
-  | 'building';
+export type WriteTarget = { readonly floor: Position | ''; readonly checkpoint: Checkpoint | undefined } | 'building';
 
 /** Writes items in chunks. The last chunk carries the checkpoint, after all others are written. */
 export async function writeItems(
@@ -84,18 +78,11 @@ export const newGenerationName = (): string =>
   `${new Date().toISOString().replace(/[-:]|\.\d+/g, '')}-${randomUUID().slice(0, 8)}`;
 
 /** Starts a generation beside the live one. */
-export const beginGeneration = (
-  redis: Connection,
-  { generations }: Partition,
-  generation: string,
-): Promise<'OK'> => redis.keyledgerBegin(generations, generation);
+export const beginGeneration = (redis: Connection, { generations }: Partition, generation: string): Promise<'OK'> =>
+  redis.keyledgerBegin(generations, generation);
 
 /** Keeps a generation that is still being built from being swept as abandoned. */
-export const touchGeneration = (
-  redis: Connection,
-  partition: Partition,
-  generation: string,
-): Promise<WriteResult> =>
+export const touchGeneration = (redis: Connection, partition: Partition, generation: string): Promise<WriteResult> =>
   redis.keyledgerBuild(3, partition.generations, ...generationSets(partition, generation), generation);
 
 /** Makes a generation the live one and removes the one it replaces; does nothing unless that is `expectedLive`. */
@@ -119,11 +106,7 @@ export async function swapGeneration(
 }
 
 /** Removes a generation unless it is live. */
-export async function removeGeneration(
-  redis: Connection,
-  partition: Partition,
-  generation: string,
-): Promise<void> {
+export async function removeGeneration(redis: Connection, partition: Partition, generation: string): Promise<void> {
   const [repos, quarantined] = generationSets(partition, generation);
   const base = `${partition.base}:${generation}`;
   await redis.keyledgerRemove(partition.live, partition.generations, repos, quarantined, generation, base);

@@ -25,9 +25,8 @@ export const versionRoot = (prefix: string): string => `${prefix}:${READ_MODEL_V
 
 export const partitionOf = (repoId: string): number => crc32(repoId) % PARTITIONS;
 
-export const groupByPartition = <T extends { readonly repoId: string }>(
-  items: Iterable<T>,
-): Map<number, T[]> => groupBy(items, ({ repoId }) => partitionOf(repoId));
+export const groupByPartition = <T extends { readonly repoId: string }>(items: Iterable<T>): Map<number, T[]> =>
+  groupBy(items, ({ repoId }) => partitionOf(repoId));
 
 export type Partition = { readonly base: string; readonly live: string; readonly generations: string };
 
@@ -37,10 +36,7 @@ export function partitionKeys(root: string, number: number): Partition {
 }
 
 /** Sets of a generation: its repositories and its quarantined keys. */
-export const generationSets = (
-  { base }: Partition,
-  generation: string,
-): [repos: string, quarantined: string] => [
+export const generationSets = ({ base }: Partition, generation: string): [repos: string, quarantined: string] => [
   `${base}:${generation}:repos`,
   `${base}:${generation}:quarantined`,
 ];

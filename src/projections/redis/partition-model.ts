@@ -73,9 +73,7 @@ export class PartitionModel {
     }
     this.#generation = generation;
     const result =
-      sound && checkpoint
-        ? await this.#write(missing, checkpoint, at.position)
-        : await this.#build(items, checkpoint);
+      sound && checkpoint ? await this.#write(missing, checkpoint, at.position) : await this.#build(items, checkpoint);
     if (result === 'LOST') throw new ReadModelLost();
     return result === 'OK';
   }
@@ -87,9 +85,7 @@ export class PartitionModel {
     for (;;) {
       if (await this.#writerLease.hold()) {
         const isNew = this.#generation === '' && floor === '';
-        const result = isNew
-          ? await this.#build(items, checkpoint)
-          : await this.#write(items, checkpoint, floor);
+        const result = isNew ? await this.#build(items, checkpoint) : await this.#write(items, checkpoint, floor);
         if (result === 'LOST') throw new ReadModelLost();
         if (result === 'OK') break;
       } else {
@@ -126,11 +122,7 @@ export class PartitionModel {
   }
 
   /** Writes to the live generation, whichever it is meanwhile. */
-  async #write(
-    items: readonly ListItem[],
-    checkpoint: Checkpoint,
-    floor: Position | '',
-  ): Promise<WriteResult> {
+  async #write(items: readonly ListItem[], checkpoint: Checkpoint, floor: Position | ''): Promise<WriteResult> {
     for (;;) {
       const target = { floor, checkpoint };
       const result = await writeItems(this.#redis, this.#keys, this.#generation, items, target);

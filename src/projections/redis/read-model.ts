@@ -1,23 +1,11 @@
 import type { BaseLogger } from 'pino';
-import {
-  type Connection,
-  connectRedis,
-  waitUntilReady,
-  warnAboutDurability,
-} from '../../redis/connection.js';
+import { type Connection, connectRedis, waitUntilReady, warnAboutDurability } from '../../redis/connection.js';
 import { Lease } from '../../redis/lease.js';
 import { RedisHealthLog, RedisUnavailable, redisErrorMapper } from '../../redis/report.js';
 import type { ListItem } from '../list-item.js';
 import type { Checkpoint, ListRequest, ReadModel } from '../read-model.js';
 import { parseDocument } from './generations.js';
-import {
-  groupByPartition,
-  PARTITIONS,
-  partitionKeys,
-  partitionOf,
-  repositoryKeys,
-  versionRoot,
-} from './keys.js';
+import { groupByPartition, PARTITIONS, partitionKeys, partitionOf, repositoryKeys, versionRoot } from './keys.js';
 import { PartitionModel } from './partition-model.js';
 import { READ_MODEL_SCRIPTS } from './scripts.js';
 import { ReadModelVersions } from './versions.js';
@@ -37,12 +25,7 @@ export function openRedisReadModel(url: string, prefix: string, logger: BaseLogg
   const redis = connectRedis(url, READ_MODEL_SCRIPTS);
   redis.on('ready', () => void warnAboutDurability(redis, logger));
   const healthLog = new RedisHealthLog(redis, url, logger);
-  return withReporting(
-    new RedisReadModel(redis, prefix, logger),
-    redis,
-    healthLog,
-    redisErrorMapper(redis, url),
-  );
+  return withReporting(new RedisReadModel(redis, prefix, logger), redis, healthLog, redisErrorMapper(redis, url));
 }
 
 /** Logs failures and recovery. The first call waits for the connection. */
@@ -98,9 +81,7 @@ class RedisReadModel implements ReadModel {
   ): Promise<void> {
     const groups = groupByPartition(items);
     await settleAll(
-      this.#partitions.map((partition, number) =>
-        partition.restore(groups.get(number) ?? [], checkpoint, holds),
-      ),
+      this.#partitions.map((partition, number) => partition.restore(groups.get(number) ?? [], checkpoint, holds)),
     );
     await this.#versions.startAnnouncing();
   }

@@ -2,14 +2,7 @@ import { Cluster } from 'ioredis';
 import type { Connection } from '../../redis/connection.js';
 import type { ListItem } from '../list-item.js';
 import { type LiveGeneration, parseLiveGeneration } from './generations.js';
-import {
-  generationSets,
-  PARTITIONS,
-  type Partition,
-  partitionKeys,
-  repositoryKeys,
-  versionRoot,
-} from './keys.js';
+import { generationSets, PARTITIONS, type Partition, partitionKeys, repositoryKeys, versionRoot } from './keys.js';
 
 /** What is stored of one key, read atomically. */
 export type StoredKey = {
@@ -40,9 +33,7 @@ const KINDS = ['items', 'all', 'list'];
 export async function takeInventory(redis: Connection, prefix: string): Promise<Inventory> {
   const root = versionRoot(prefix);
   const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionKeys(root, number));
-  const repositories = new Map<Partition, Map<string, Set<string>>>(
-    partitions.map((one) => [one, new Map()]),
-  );
+  const repositories = new Map<Partition, Map<string, Set<string>>>(partitions.map((one) => [one, new Map()]));
   const unknown: string[] = [];
   const nodes = redis instanceof Cluster ? redis.nodes('master') : [redis];
   for (const node of nodes) {

@@ -51,8 +51,7 @@ export class ReadModelVersions {
       await sweep(this.#redis, partitionKeys(versionRoot(this.#prefix), number));
     }
     for (const version of await this.#redis.smembers(`${this.#prefix}:versions`)) {
-      if (Number(version) >= READ_MODEL_VERSION || (await this.#redis.exists(this.#presence(version))))
-        continue;
+      if (Number(version) >= READ_MODEL_VERSION || (await this.#redis.exists(this.#presence(version)))) continue;
       await this.#remove(version);
       this.#logger.info(`Removed version ${version} of the read model, which no instance serves`);
     }

@@ -22,8 +22,7 @@ export async function* followEvents(
   silentMs = SILENT_MS,
 ): AsyncGenerator<KeyledgerEvent, void, void> {
   rejectUnknown(others);
-  const pathFrom = (position: string | undefined) =>
-    `/events${query({ after: position, repo, type: types?.join() })}`;
+  const pathFrom = (position: string | undefined) => `/events${query({ after: position, repo, type: types?.join() })}`;
   for await (const { event, data } of followMessages(open, pathFrom, { after, signal, silentMs })) {
     if (event === 'message') yield eventOf(data);
   }

@@ -62,8 +62,7 @@ export async function* followMessages(
 }
 
 /** A subscriber can wait, so it also retries faults of the service. */
-const isRetryableForStream = (error: KeyledgerClientError): boolean =>
-  isRetryable(error) || error.status >= 500;
+const isRetryableForStream = (error: KeyledgerClientError): boolean => isRetryable(error) || error.status >= 500;
 
 /** Messages of one connection, until it ends, breaks or falls silent. */
 async function* messagesOf(

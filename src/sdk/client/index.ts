@@ -82,12 +82,7 @@ export function createClient(options: ClientOptions): Client {
       });
     },
 
-    updateRepoAiApiKey: async (
-      repoId,
-      apikeyId,
-      { name, expiresAt, ...others },
-      { signal, ...otherOptions } = {},
-    ) => {
+    updateRepoAiApiKey: async (repoId, apikeyId, { name, expiresAt, ...others }, { signal, ...otherOptions } = {}) => {
       rejectUnknown(others, otherOptions);
       return mutate<Done>({
         method: 'PUT',
@@ -118,12 +113,7 @@ export function createClient(options: ClientOptions): Client {
       });
     },
 
-    suspendRepoAiApiKey: async (
-      repoId,
-      apikeyId,
-      { reason, ...others } = {},
-      { signal, ...otherOptions } = {},
-    ) => {
+    suspendRepoAiApiKey: async (repoId, apikeyId, { reason, ...others } = {}, { signal, ...otherOptions } = {}) => {
       rejectUnknown(others, otherOptions);
       return mutate<Done>({
         method: 'POST',
@@ -147,10 +137,7 @@ export function createClient(options: ClientOptions): Client {
       });
     },
 
-    getRepoAiAudit: async (
-      repoId,
-      { from, to, types, actor, apikeyId, limit, cursor, signal, ...others } = {},
-    ) => {
+    getRepoAiAudit: async (repoId, { from, to, types, actor, apikeyId, limit, cursor, signal, ...others } = {}) => {
       rejectUnknown(others);
       const filters = { from: timeText(from), to: timeText(to), type: types?.join(), actor, apikeyId };
       return read<AuditPage>({
@@ -160,10 +147,7 @@ export function createClient(options: ClientOptions): Client {
       });
     },
 
-    verifyApiKey: async (
-      { key, secret, repoId, aiType, ...others },
-      { minPosition, signal, ...otherOptions } = {},
-    ) => {
+    verifyApiKey: async ({ key, secret, repoId, aiType, ...others }, { minPosition, signal, ...otherOptions } = {}) => {
       // Callers may pass the answer that issued the API key unchanged.
       const { success, id, position, ...unknown } = others as Partial<CreatedApiKey>;
       rejectUnknown(unknown, otherOptions);

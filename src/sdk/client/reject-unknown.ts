@@ -6,6 +6,5 @@
  */
 export function rejectUnknown(...others: readonly object[]): void {
   const names = others.flatMap((one) => Object.keys(one));
-  if (names.length > 0)
-    throw new TypeError(`unknown: ${names.map((name) => JSON.stringify(name)).join(', ')}`);
+  if (names.length > 0) throw new TypeError(`unknown: ${names.map((name) => JSON.stringify(name)).join(', ')}`);
 }

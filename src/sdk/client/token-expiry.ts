@@ -6,9 +6,7 @@ export function expiryPassed(token: string): string | undefined {
   try {
     const base64 = (token.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/');
     const { exp } = JSON.parse(atob(base64)) as { exp?: unknown };
-    return typeof exp === 'number' && exp * 1000 <= Date.now()
-      ? new Date(exp * 1000).toISOString()
-      : undefined;
+    return typeof exp === 'number' && exp * 1000 <= Date.now() ? new Date(exp * 1000).toISOString() : undefined;
   } catch {
     return undefined;
   }

@@ -25,11 +25,7 @@ export type OpenStream = { readonly body: StreamBody; readonly askedAt: number }
  * Opens an event stream. The caller cancels it, and reopens it when it ends.
  * @param tokenRetryMs for how long to retry with new tokens after a refused one (milliseconds)
  */
-export type Open = (
-  path: string,
-  signal: AbortSignal | undefined,
-  tokenRetryMs: number,
-) => Promise<OpenStream>;
+export type Open = (path: string, signal: AbortSignal | undefined, tokenRetryMs: number) => Promise<OpenStream>;
 
 const EVENT_STREAM = 'text/event-stream';
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -38,13 +34,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  * Creates the functions that make the calls of one client.
  * @throws TypeError, RangeError invalid options
  */
-export function createTransport({
-  baseUrl,
-  token,
-  attempts = 4,
-  timeoutMs = 10_000,
-  ...others
-}: ClientOptions) {
+export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_000, ...others }: ClientOptions) {
   rejectUnknown(others);
   const root = normalizeBaseUrl(baseUrl);
   if (!Number.isInteger(attempts) || attempts < 1) {
@@ -67,11 +57,7 @@ export function createTransport({
     }
   }
 
-  async function open(
-    path: string,
-    signal: AbortSignal | undefined,
-    tokenRetryMs: number,
-  ): Promise<OpenStream> {
+  async function open(path: string, signal: AbortSignal | undefined, tokenRetryMs: number): Promise<OpenStream> {
     const request: Call = { method: 'GET', path, signal };
     const giveUpAt = performance.now() + tokenRetryMs;
     for (let attempt = 1; ; attempt++) {
@@ -140,11 +126,7 @@ export function createTransport({
 }
 
 /** @throws KeyledgerClientError NETWORK */
-async function mapNetworkError<T>(
-  answering: Promise<T>,
-  { idempotencyKey }: Call,
-  signal: AbortSignal,
-): Promise<T> {
+async function mapNetworkError<T>(answering: Promise<T>, { idempotencyKey }: Call, signal: AbortSignal): Promise<T> {
   try {
     return await answering;
   } catch (cause) {

@@ -124,12 +124,7 @@ export type Client = {
   getRepoAiApiKey(repoId: string, apikeyId: string, options?: GetOptions): Promise<FoundApiKey>;
 
   /** Renames an API key, or changes its expiry. */
-  updateRepoAiApiKey(
-    repoId: string,
-    apikeyId: string,
-    change: ApiKeyChange,
-    options?: CallOptions,
-  ): Promise<Done>;
+  updateRepoAiApiKey(repoId: string, apikeyId: string, change: ApiKeyChange, options?: CallOptions): Promise<Done>;
 
   /**
    * Deletes permanently. A 404 after an attempt whose answer was lost may mean that this attempt deleted the API key,

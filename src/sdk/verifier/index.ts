@@ -107,11 +107,7 @@ class ReplicaVerifier implements Verifier {
     this.#lastUsed = new LastUsedReporter((keys, signal) => this.#report(keys, signal), onError);
   }
 
-  verify(
-    key: string | undefined,
-    secret: string | undefined,
-    requirement: Requirement = {},
-  ): VerificationOutcome {
+  verify(key: string | undefined, secret: string | undefined, requirement: Requirement = {}): VerificationOutcome {
     const { repoId, aiType } = requirement;
     // Member by member: a rest pattern would cost half of a verification.
     for (const name in requirement) if (!(name in RESTRICTIONS)) rejectUnknown({ [name]: true });

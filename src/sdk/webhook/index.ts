@@ -28,9 +28,7 @@ export function verifyWebhook(
   const text = typeof body === 'string' ? body : new TextDecoder().decode(body);
   const given = headers instanceof Headers ? Object.fromEntries(headers) : headers;
   const single = Object.fromEntries(
-    Object.entries(given).flatMap(([name, value]) =>
-      typeof value === 'string' ? [[name.toLowerCase(), value]] : [],
-    ),
+    Object.entries(given).flatMap(([name, value]) => (typeof value === 'string' ? [[name.toLowerCase(), value]] : [])),
   );
   let refusal: unknown;
   for (const webhook of toVerifiers(secret)) {
@@ -55,8 +53,7 @@ function toVerifiers(secret: string | readonly string[]): Webhook[] {
   if (secrets.length === 0) throw new TypeError('The list of signing secrets is empty');
   return secrets.map((one, i) => {
     const name = secrets.length > 1 ? `Signing secret ${i + 1} of ${secrets.length}` : 'The signing secret';
-    if (one === undefined || one === null || one === '')
-      throw new TypeError(`${name} is missing: it ${SECRET_RULE}`);
+    if (one === undefined || one === null || one === '') throw new TypeError(`${name} is missing: it ${SECRET_RULE}`);
     // Files and settings may add white space. The message does not quote the secret: it may be nearly right.
     const text = typeof one === 'string' ? one.trim() : '';
     const bytes = atob(SECRET.exec(text)?.[1] ?? '').length;

@@ -113,9 +113,8 @@ function nextFailure(
 /** The secrets that sign at a time, newest first; undefined if the newest cannot be opened. */
 export function openSigningSecrets(webhook: Webhook, keyring: Keyring, now: EpochMs): string[] | undefined {
   const { webhookId } = webhook;
-  const [newest, ...older] = signingSecretsAt(webhook, now).map(
-    ({ sealedSecret, secretVersion, secretHash }) =>
-      keyring.open(sealedSecret, { webhookId, secretVersion }, secretHash),
+  const [newest, ...older] = signingSecretsAt(webhook, now).map(({ sealedSecret, secretVersion, secretHash }) =>
+    keyring.open(sealedSecret, { webhookId, secretVersion }, secretHash),
   );
   return newest === undefined ? undefined : [newest, ...older.filter((secret) => secret !== undefined)];
 }

@@ -88,16 +88,11 @@ export class WebhookDispatcher {
       datacontenttype: 'application/json',
       data: { repoId, webhookId },
     };
-    return (
-      secrets &&
-      sender.send({ url, id: event.id, body: JSON.stringify(event), secrets }, now, this.#stop.signal)
-    );
+    return secrets && sender.send({ url, id: event.id, body: JSON.stringify(event), secrets }, now, this.#stop.signal);
   }
 
   /** The cursor of an endpoint and its last attempts, newest first. @throws Error the store is unavailable */
-  async deliveryStatus(
-    webhookId: string,
-  ): Promise<{ cursor: Cursor | undefined; attempts: readonly Attempt[] }> {
+  async deliveryStatus(webhookId: string): Promise<{ cursor: Cursor | undefined; attempts: readonly Attempt[] }> {
     const { store } = this.#dependencies;
     return { cursor: await store.cursor(webhookId), attempts: await store.attempts(webhookId) };
   }

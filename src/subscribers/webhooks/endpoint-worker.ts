@@ -97,11 +97,7 @@ export class EndpointWorker {
   }
 }
 
-async function waitUntilDue(
-  failing: Cursor['failing'],
-  clock: () => EpochMs,
-  signal: AbortSignal,
-): Promise<void> {
+async function waitUntilDue(failing: Cursor['failing'], clock: () => EpochMs, signal: AbortSignal): Promise<void> {
   const delay = (failing?.nextAt ?? 0) - clock();
   if (delay > 0 && delay <= MAX_WAIT_MS) await sleep(delay, signal);
 }

@@ -43,8 +43,7 @@ export function openRedisDeliveryStore(url: string, prefix: string, logId: strin
   const cursor = (id: string) => `${base}:cursor:${id}`;
   const attempts = (id: string) => `${base}:attempts:${id}`;
   const store: DeliveryStore = {
-    heartbeat: async (instance, ttlMs) =>
-      (await redis.keyledgerHeartbeat(`${base}:instances`, instance, ttlMs)).sort(),
+    heartbeat: async (instance, ttlMs) => (await redis.keyledgerHeartbeat(`${base}:instances`, instance, ttlMs)).sort(),
     acquireLeases: async (instance, webhookIds, ttlMs) => {
       const held = await acquireLeases(redis, webhookIds.map(lease), instance, ttlMs);
       return new Set(webhookIds.filter((id) => held.has(lease(id))));
@@ -57,13 +56,9 @@ export function openRedisDeliveryStore(url: string, prefix: string, logId: strin
     save: async (instance, id, at, attempt) => {
       const entry = attempt === undefined ? '' : JSON.stringify(attempt);
       const keys = [lease(id), cursor(id), attempts(id)] as const;
-      return (
-        (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(at), entry, MAX_KEPT_ATTEMPTS)) ===
-        1
-      );
+      return (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(at), entry, MAX_KEPT_ATTEMPTS)) === 1;
     },
-    attempts: async (id) =>
-      (await redis.lrange(attempts(id), 0, -1)).map((text) => JSON.parse(text) as Attempt),
+    attempts: async (id) => (await redis.lrange(attempts(id), 0, -1)).map((text) => JSON.parse(text) as Attempt),
     deleteEndpoint: async (id) => {
       await redis.unlink(lease(id), cursor(id), attempts(id));
     },

@@ -1,20 +1,9 @@
-import {
-  type ClientRequest,
-  Agent as HttpAgent,
-  request as httpRequest,
-  type IncomingMessage,
-} from 'node:http';
+import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { LookupFunction } from 'node:net';
 import { Webhook as Signer } from 'standardwebhooks';
 import type { EpochMs } from '../../domain/time.js';
-import {
-  allowsHost,
-  FORBIDDEN_ADDRESS,
-  guardedLookup,
-  type SchemePolicies,
-  schemePolicies,
-} from './ssrf-guard.js';
+import { allowsHost, FORBIDDEN_ADDRESS, guardedLookup, type SchemePolicies, schemePolicies } from './ssrf-guard.js';
 
 /** Limit for a whole call, including name resolution and the answer. */
 const TIMEOUT_MS = 10_000;
@@ -113,11 +102,7 @@ export class WebhookSender {
     }
   }
 
-  #open(
-    { url: address, id, body, secrets }: WebhookMessage,
-    now: EpochMs,
-    signal: AbortSignal,
-  ): ClientRequest {
+  #open({ url: address, id, body, secrets }: WebhookMessage, now: EpochMs, signal: AbortSignal): ClientRequest {
     const url = new URL(address);
     const protocol = url.protocol as 'https:' | 'http:';
     if (!allowsHost(this.#policy, url)) throw new Error(FORBIDDEN_ADDRESS);

@@ -61,9 +61,7 @@ export function openSqliteDeliveryStore(file: string, logId: string, logger: Bas
       ),
     attempts: (webhookId) =>
       sidecar.run(({ attempts }) =>
-        (attempts.all(webhookId) as { attempt: string }[]).map(
-          ({ attempt }) => JSON.parse(attempt) as Attempt,
-        ),
+        (attempts.all(webhookId) as { attempt: string }[]).map(({ attempt }) => JSON.parse(attempt) as Attempt),
       ),
     deleteEndpoint: (webhookId) =>
       sidecar.run(({ db, deletions }) =>
@@ -96,9 +94,7 @@ function prepare(db: DatabaseSyncInstance, logId: string) {
   const last = `SELECT max(number) FROM attempts ${ofWebhook}1`;
   return {
     db,
-    deleteDead: db.prepare(
-      `DELETE FROM instances WHERE log = ${log} AND (until <= ?1 OR until > ?1 + ${MAX_TTL_MS})`,
-    ),
+    deleteDead: db.prepare(`DELETE FROM instances WHERE log = ${log} AND (until <= ?1 OR until > ?1 + ${MAX_TTL_MS})`),
     putInstance: db.prepare(`INSERT OR REPLACE INTO instances VALUES (${log}, ?, ?)`),
     instances: db.prepare(`SELECT instance FROM instances WHERE log = ${log} ORDER BY instance`),
     acquire: db.prepare(`
@@ -115,12 +111,8 @@ function prepare(db: DatabaseSyncInstance, logId: string) {
     cursor: db.prepare(`SELECT cursor FROM cursors ${ofWebhook}`),
     putCursor: db.prepare(`INSERT OR REPLACE INTO cursors VALUES (${log}, ?, ?)`),
     addAttempt: db.prepare(`INSERT INTO attempts VALUES (${log}, ?1, coalesce((${last}), 0) + 1, ?2)`),
-    trimAttempts: db.prepare(
-      `DELETE FROM attempts ${ofWebhook}1 AND number <= (${last}) - ${MAX_KEPT_ATTEMPTS}`,
-    ),
+    trimAttempts: db.prepare(`DELETE FROM attempts ${ofWebhook}1 AND number <= (${last}) - ${MAX_KEPT_ATTEMPTS}`),
     attempts: db.prepare(`SELECT attempt FROM attempts ${ofWebhook} ORDER BY number DESC`),
-    deletions: ['leases', 'cursors', 'attempts'].map((table) =>
-      db.prepare(`DELETE FROM ${table} ${ofWebhook}`),
-    ),
+    deletions: ['leases', 'cursors', 'attempts'].map((table) => db.prepare(`DELETE FROM ${table} ${ofWebhook}`)),
   };
 }

@@ -8,8 +8,7 @@ export async function accessesIn(log: EventStore): Promise<DecodedAuditAccess[]>
   const found: DecodedAuditAccess[] = [];
   for await (const recorded of log.readAll()) {
     // Other suites put events of other types into such streams of a server that they share.
-    if (classifyStream(recorded.stream)?.kind !== 'audit-access' || recorded.type !== 'AuditAccessed')
-      continue;
+    if (classifyStream(recorded.stream)?.kind !== 'audit-access' || recorded.type !== 'AuditAccessed') continue;
     const access = decodeAuditAccess(recorded);
     if (access.type === 'Unreadable') throw new Error(access.reason);
     found.push(access);

@@ -4,11 +4,7 @@ import { compare, type Difference } from '../../../src/maintenance/compare.js';
 import type { Connection } from '../../../src/redis/connection.js';
 
 /** Differences between Redis and the log. */
-export async function differencesBetween(
-  log: EventStore,
-  redis: Connection,
-  prefix: string,
-): Promise<Difference[]> {
+export async function differencesBetween(log: EventStore, redis: Connection, prefix: string): Promise<Difference[]> {
   const found: Difference[] = [];
   const nothing = () => undefined;
   const { entries } = await checkLog(log, nothing, nothing, nothing);

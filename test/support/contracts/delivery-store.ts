@@ -66,10 +66,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
         Promise.all(ids.map((id) => holdsOnly(two, 'b', id))),
       ]);
       expect(here.map((is, n) => is !== there[n])).toEqual(ids.map(() => true));
-      const [again, those] = [
-        await one.acquireLeases('a', ids, LONG),
-        await two.acquireLeases('b', ids, LONG),
-      ];
+      const [again, those] = [await one.acquireLeases('a', ids, LONG), await two.acquireLeases('b', ids, LONG)];
       expect(ids.map((id) => again.has(id))).toEqual(here);
       expect(ids.map((id) => those.has(id))).toEqual(there);
     });

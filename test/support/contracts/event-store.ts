@@ -115,9 +115,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         expect(second.position > first.position).toBe(true);
         const found = await read(stream);
         expect(found).toMatchObject([a, b, c].map((one, revision) => ({ ...one, stream, revision })));
-        expect(found.map(({ position }) => position)).toEqual(
-          [...found.map(({ position }) => position)].sort(),
-        );
+        expect(found.map(({ position }) => position)).toEqual([...found.map(({ position }) => position)].sort());
         expect(found.at(-1)?.position).toBe(second.position);
         for (const { recordedAt } of found) expect(new Date(recordedAt).toISOString()).toBe(recordedAt);
       });
@@ -160,9 +158,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       it('repeated at the same time is written once', async () => {
         const stream = newStreamName();
         const batch = events(2);
-        const results = await Promise.all(
-          Array.from({ length: 10 }, () => log.append(stream, batch, 'no-stream')),
-        );
+        const results = await Promise.all(Array.from({ length: 10 }, () => log.append(stream, batch, 'no-stream')));
         for (const result of results) expect(result).toEqual(results[0]);
         expect(await read(stream)).toHaveLength(2);
       });
@@ -197,9 +193,9 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
       it('takes all of a batch or nothing', async () => {
         const stream = newStreamName();
         const tooLarge = event({ text: 'x'.repeat(MAX_EVENT_BYTES) });
-        await expect(
-          (async () => log.append(stream, [event(), tooLarge, event()], 'no-stream'))(),
-        ).rejects.toThrow(RangeError);
+        await expect((async () => log.append(stream, [event(), tooLarge, event()], 'no-stream'))()).rejects.toThrow(
+          RangeError,
+        );
         expect(await read(stream)).toEqual([]);
         await expect((async () => log.append(stream, [], 'no-stream'))()).rejects.toThrow(RangeError);
       });
@@ -259,9 +255,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         const since = await log.end();
         await log.bulkAppend(given(appends.slice(0, 2500)));
         await log.bulkAppend(given(appends));
-        const expected = appends.flatMap(({ stream, events: some }) =>
-          some.map(({ id }): Written => [stream, id]),
-        );
+        const expected = appends.flatMap(({ stream, events: some }) => some.map(({ id }): Written => [stream, id]));
         expect(await written(since, streams)).toEqual(expected);
       });
 
@@ -274,9 +268,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         const since = await log.end();
         await log.bulkAppend(given(appends));
         await log.bulkAppend(given([]));
-        expect(await written(since, streams)).toEqual(
-          appends.map(({ stream, events: [one] }) => [stream, one?.id]),
-        );
+        expect(await written(since, streams)).toEqual(appends.map(({ stream, events: [one] }) => [stream, one?.id]));
       });
 
       it('end at the first that is in conflict, and say which', async () => {
@@ -315,8 +307,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
     });
 
     describe('reading', () => {
-      it('a stream that does not exist gives nothing', async () =>
-        expect(await read(newStreamName())).toEqual([]));
+      it('a stream that does not exist gives nothing', async () => expect(await read(newStreamName())).toEqual([]));
 
       it('everything after a position leaves that position out', async () => {
         const [one, two] = [newStreamName(), newStreamName()];
@@ -400,9 +391,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         const { position } = await appended(stream, events(2), 'no-stream');
         const later = events(2);
         await appended(stream, later, 1);
-        expect(idsOf(await subscription(position, [stream], (mine) => mine.length === 2))).toEqual(
-          idsOf(later),
-        );
+        expect(idsOf(await subscription(position, [stream], (mine) => mine.length === 2))).toEqual(idsOf(later));
       });
 
       it('says that it has caught up where there is nothing, and then gives what comes', async () => {
@@ -428,8 +417,7 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         const start = await log.end();
         const writing = Promise.all(
           streams.map(async (stream) => {
-            for (let n = 0; n < 20; n++)
-              await appended(stream, [event({ n })], n === 0 ? 'no-stream' : n - 1);
+            for (let n = 0; n < 20; n++) await appended(stream, [event({ n })], n === 0 ? 'no-stream' : n - 1);
           }),
         );
         const found = await subscription(start, streams, (mine) => mine.length >= 400);
@@ -440,17 +428,13 @@ export function describeEventStore(name: string, open: () => Promise<EventStore>
         }
         const positions = found.map(({ position }) => position);
         expect(positions).toEqual([...positions].sort());
-        expect(found).toEqual(
-          (await all(log.readAll(start))).filter(({ stream }) => streams.includes(stream)),
-        );
+        expect(found).toEqual((await all(log.readAll(start))).filter(({ stream }) => streams.includes(stream)));
       });
 
       it('ends when aborted, also before it begins', async () => {
         const stop = new AbortController();
         stop.abort();
-        expect(
-          (await all(log.subscribe(undefined, stop.signal))).flatMap(({ events: found }) => found),
-        ).toEqual([]);
+        expect((await all(log.subscribe(undefined, stop.signal))).flatMap(({ events: found }) => found)).toEqual([]);
         await subscription(await log.end(), [], () => true);
       });
     });

@@ -62,9 +62,7 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
     });
 
     it('lists newest first by position, whatever came first', async () => {
-      const [a, b, c] = [10, 9, 11].map((place, i) =>
-        item('abc'.charAt(i), 0, { createdPosition: at(place) }),
-      );
+      const [a, b, c] = [10, 9, 11].map((place, i) => item('abc'.charAt(i), 0, { createdPosition: at(place) }));
       await model.apply([a, b, c] as ListItem[], checkpoint(11));
       expect(await ids()).toEqual(['c', 'a', 'b']);
     });
@@ -78,10 +76,7 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
       for (let before: Position | undefined; ; before = found.at(-1)?.createdPosition) {
         const page = await list('shop', { before, size: 1000 });
         found.push(...page);
-        await model.apply(
-          [item(`later-${found.length}`, 0, { createdPosition: at(9_000) })],
-          checkpoint(9_000),
-        );
+        await model.apply([item(`later-${found.length}`, 0, { createdPosition: at(9_000) })], checkpoint(9_000));
         if (page.length < 1000) break;
         expect(page).toHaveLength(1000);
       }

@@ -18,8 +18,7 @@ export function problemsOf(answer: RawAnswer, operation: Operation, document: Op
   }
   if (schema === undefined || isStream) return problems;
   const parsed = checkOf(schema, document).safeParse(jsonOf(body));
-  if (!parsed.success)
-    return [...problems, `is not as the document says: ${excerpt} ${parsed.error.message}`];
+  if (!parsed.success) return [...problems, `is not as the document says: ${excerpt} ${parsed.error.message}`];
   if (status >= 400 && (parsed.data as { requestId: string }).requestId !== headers['x-request-id']) {
     return [...problems, `has two request ids: ${excerpt}`];
   }

@@ -18,10 +18,7 @@ export type Target = {
  * @returns every status that the service answered
  * @throws Error an answer deviates from the document or discloses a secret: names the operation and the problem
  */
-export async function attack(
-  { url, tokens, currentValues }: Target,
-  runsPerOperation: number,
-): Promise<Set<number>> {
+export async function attack({ url, tokens, currentValues }: Target, runsPerOperation: number): Promise<Set<number>> {
   const document = (await ask(`${url}/openapi.json`, 'GET')).json as unknown as OpenApi;
   const statuses = new Set<number>();
   for (const operation of operationsOf(document)) {
@@ -37,8 +34,7 @@ export async function attack(
         if ([...secrets, ...(token ? [token] : [])].some((secret) => received.includes(secret))) {
           problems.push('tells a secret');
         }
-        if (problems.length > 0)
-          throw new Error(`${operation.method} ${operation.path} ${problems.join('; ')}`);
+        if (problems.length > 0) throw new Error(`${operation.method} ${operation.path} ${problems.join('; ')}`);
         statuses.add(answer.status);
       },
     );

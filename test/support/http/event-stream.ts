@@ -16,11 +16,7 @@ export type Reading = {
  * Reads a stream like a browser.
  * @throws Error the answer is not a stream
  */
-export async function readStream(
-  url: string,
-  token: string,
-  headers: Record<string, string> = {},
-): Promise<Reading> {
+export async function readStream(url: string, token: string, headers: Record<string, string> = {}): Promise<Reading> {
   const closing = new AbortController();
   const response = await fetch(url, {
     headers: { authorization: `Bearer ${token}`, ...headers },

@@ -35,9 +35,7 @@ export function exchange(
     };
     socket.setTimeout(SILENCE_TIMEOUT_MS, () => {
       socket.destroy();
-      reject(
-        new Error(`No end of the answer after ${SILENCE_TIMEOUT_MS} ms, only: ${JSON.stringify(received)}`),
-      );
+      reject(new Error(`No end of the answer after ${SILENCE_TIMEOUT_MS} ms, only: ${JSON.stringify(received)}`));
     });
     socket.on('data', (piece) => {
       received += piece.toString('latin1');

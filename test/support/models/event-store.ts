@@ -146,9 +146,7 @@ class Run {
       case 'read': {
         const stream = this.#streams[action.stream] as string;
         const found = await all(log.readStream(stream));
-        this.#checks.push(() =>
-          this.#checkPart(found, inStream(before, stream), inStream(this.#held, stream)),
-        );
+        this.#checks.push(() => this.#checkPart(found, inStream(before, stream), inStream(this.#held, stream)));
         return;
       }
       case 'read all': {
@@ -238,16 +236,11 @@ class Run {
     const acknowledged = this.#answered.flatMap(({ stream, ids, result }) =>
       result.appended ? ids.map((_, n) => `${stream} ${result.revision - n}`) : [],
     );
-    for (const { stream, revision } of this.#held.slice(from))
-      expect(acknowledged).toContain(`${stream} ${revision}`);
+    for (const { stream, revision } of this.#held.slice(from)) expect(acknowledged).toContain(`${stream} ${revision}`);
   }
 
   /** A read returns at least what the log held before the group, and at most what it holds after it. */
-  #checkPart(
-    found: readonly RecordedEvent[],
-    least: readonly RecordedEvent[],
-    most: readonly RecordedEvent[],
-  ): void {
+  #checkPart(found: readonly RecordedEvent[], least: readonly RecordedEvent[], most: readonly RecordedEvent[]): void {
     expect(found.length).toBeGreaterThanOrEqual(least.length);
     expect(found).toEqual(most.slice(0, found.length));
   }
@@ -272,8 +265,7 @@ class Run {
   }
 }
 
-const inStream = (events: readonly RecordedEvent[], name: string) =>
-  events.filter((one) => one.stream === name);
+const inStream = (events: readonly RecordedEvent[], name: string) => events.filter((one) => one.stream === name);
 const lastOf = (events: readonly RecordedEvent[]): ExpectedRevision => events.at(-1)?.revision ?? 'no-stream';
 
 async function all<T>(iterable: AsyncIterable<T>): Promise<T[]> {

@@ -126,8 +126,7 @@ export class Life {
     const ms = step.expiresIn ?? null;
     const expiresAt = ms === null ? null : new Date(this.#now + ms).toISOString();
     const whose = { by, idempotencyKey };
-    if (step.do === 'create')
-      return { do: 'create', repoId: `${this.#run}-${step.repo}`, expiresAt, ...whose };
+    if (step.do === 'create') return { do: 'create', repoId: `${this.#run}-${step.repo}`, expiresAt, ...whose };
     const key = this.model.keys[(step.index ?? 0) % this.model.keys.length];
     const secret = this.secrets[(step.secret ?? 0) % this.secrets.length];
     if (!key || !secret || step.do === 'tick' || step.do === 'repeat') return undefined;
@@ -146,13 +145,7 @@ export class Life {
     );
     const isNew = answer !== undefined && !this.secrets.includes(answer.secret);
     const expected = this.model.apply(request, now, answer);
-    const outcome: Outcome = error
-      ? { error }
-      : !answer
-        ? 'done'
-        : isNew
-          ? 'a new secret'
-          : { again: answer };
+    const outcome: Outcome = error ? { error } : !answer ? 'done' : isNew ? 'a new secret' : { again: answer };
     expect([request.do, outcome]).toEqual([request.do, expected]);
     if (answer && isNew) this.secrets.push(answer.secret);
   }
@@ -177,9 +170,7 @@ export class Life {
     const key = { repoId: request.key.repoId, apiKeyId: request.key.answer.id };
     switch (request.do) {
       case 'rotate':
-        return only(
-          await rotateAiApiKey(context, { ...key, idempotencyKey, overlapSeconds: request.overlapSeconds }),
-        );
+        return only(await rotateAiApiKey(context, { ...key, idempotencyKey, overlapSeconds: request.overlapSeconds }));
       case 'update':
         await updateAiApiKey(context, { ...key, name: request.name, expiresAt: request.expiresAt });
         return undefined;

@@ -32,8 +32,7 @@ type Entry = Pick<ListItem, 'repoId' | 'apiKeyId' | 'status'> & { readonly event
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 const TIME = '2026-01-01T00:00:00.000Z';
 const at = (place: number) => makePosition(LOG, hex16(place));
-const placeOf = (checkpoint: Checkpoint | undefined) =>
-  Number.parseInt(checkpoint?.position.slice(37) ?? '0', 16);
+const placeOf = (checkpoint: Checkpoint | undefined) => Number.parseInt(checkpoint?.position.slice(37) ?? '0', 16);
 
 /** Every key after the first `upTo` events, in the order of creation. */
 function fold(log: readonly Entry[], upTo: number): ListItem[] {
@@ -110,12 +109,9 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
       arbitrary: fc.record({
         do: is('together'),
         writers: fc.tuple(writerSteps, writerSteps),
-        queries: fc.array(
-          fc.record({ by: fc.constantFrom<0 | 1>(0, 1), repoId: fc.constantFrom(...REPOSITORIES) }),
-          {
-            maxLength: 3,
-          },
-        ),
+        queries: fc.array(fc.record({ by: fc.constantFrom<0 | 1>(0, 1), repoId: fc.constantFrom(...REPOSITORIES) }), {
+          maxLength: 3,
+        }),
         damage: fc.option(
           fc.record({
             how: fc.constantFrom<Damage['how']>('emptied', 'headless', 'restored'),
@@ -218,8 +214,7 @@ class Run {
   async #write(one: Instance, steps: readonly WriterStep[]): Promise<void> {
     for (const step of steps) {
       if (step.do === 'restart') await this.#restart(one, step.place % (this.#log.length + 1));
-      else if (step.do === 'restore')
-        await this.#restore(one, Math.min(one.written + step.forward, this.#log.length));
+      else if (step.do === 'restore') await this.#restore(one, Math.min(one.written + step.forward, this.#log.length));
       else await this.#apply(one, Math.max(0, one.written - step.back), step.forward);
     }
   }

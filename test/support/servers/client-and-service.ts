@@ -1,11 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach } from '@jest/globals';
-import {
-  type Client,
-  type ClientOptions,
-  createClient,
-  KeyledgerClientError,
-} from '../../../src/sdk/client/index.js';
+import { type Client, type ClientOptions, createClient, KeyledgerClientError } from '../../../src/sdk/client/index.js';
 import { type Running, runService } from './service.js';
 import { type UnreliableProxy, unreliableProxy } from './unreliable-proxy.js';
 

@@ -28,8 +28,7 @@ const APPLICATION = 'server 127.0.0.1:3000;';
 const LISTEN = 'listen 80;';
 
 /** Variant from docs/how-to/gateways.md for a single repository and provider. */
-const RESTRICTED =
-  /^ {2}```nginx\n(.*?)^ {2}```$/ms.exec(readFileSync('docs/how-to/gateways.md', 'utf8'))?.[1] ?? '';
+const RESTRICTED = /^ {2}```nginx\n(.*?)^ {2}```$/ms.exec(readFileSync('docs/how-to/gateways.md', 'utf8'))?.[1] ?? '';
 const INTERNAL = 'internal;';
 
 /** Starts nginx with the configuration from docs/how-to/gateways.md, in front of these addresses (host:port). */
@@ -85,7 +84,6 @@ const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
 
 function replaceOnce(text: string, from: string, to: string): string {
   const parts = text.split(from);
-  if (parts.length !== 2)
-    throw new Error(`docs/how-to/gateways.md should have "${from}" once in its nginx block`);
+  if (parts.length !== 2) throw new Error(`docs/how-to/gateways.md should have "${from}" once in its nginx block`);
   return parts.join(to);
 }

@@ -10,9 +10,7 @@ export type RedisServer = { readonly url: string; stop(signal?: NodeJS.Signals):
 const HOW = 'set REDIS_URL, install redis-server, or start Docker';
 
 /** Source of a Redis, if there is one to test against; CI requires it. */
-export const redisSource: 'REDIS_URL' | 'redis-server' | 'testcontainers' | undefined = process.env[
-  'REDIS_URL'
-]
+export const redisSource: 'REDIS_URL' | 'redis-server' | 'testcontainers' | undefined = process.env['REDIS_URL']
   ? 'REDIS_URL'
   : runs('redis-server', '--version')
     ? 'redis-server'
@@ -51,8 +49,7 @@ async function startServer(port: number): Promise<RedisServer> {
     env: serverEnvironment(),
   });
   const exited = once(server, 'exit');
-  for await (const text of server.stdout.setEncoding('utf8'))
-    if (/Ready to accept connections/.test(text)) break;
+  for await (const text of server.stdout.setEncoding('utf8')) if (/Ready to accept connections/.test(text)) break;
   server.stdout.resume();
   return {
     url: `redis://127.0.0.1:${port}`,

@@ -71,11 +71,7 @@ export function tokenFor(
 }
 
 /** Sends a request; a body that is not a string is sent as JSON. */
-export async function ask(
-  url: string,
-  method: string,
-  { token, body, headers = {} }: Ask = {},
-): Promise<Answer> {
+export async function ask(url: string, method: string, { token, body, headers = {} }: Ask = {}): Promise<Answer> {
   const response = await fetch(url, {
     method,
     headers: {

@@ -171,6 +171,4 @@ export const page =
 export const json =
   (status: number, answer: object, headers: Record<string, string> = {}): Mishap =>
   (response) =>
-    response
-      .writeHead(status, { 'content-type': 'application/json', ...headers })
-      .end(JSON.stringify(answer));
+    response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(answer));

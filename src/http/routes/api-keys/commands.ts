@@ -19,9 +19,7 @@ import {
 } from '../../schemas.js';
 
 const CreateBody = z.strictObject({ name: Name, aiType: AiType, expiresAt: ExpiresAt.optional() }, BODY_RULE);
-const UpdateBody = z
-  .strictObject({ name: Name.optional(), expiresAt: ExpiresAt.optional() }, BODY_RULE)
-  .nullish();
+const UpdateBody = z.strictObject({ name: Name.optional(), expiresAt: ExpiresAt.optional() }, BODY_RULE).nullish();
 const RotateBody = z.strictObject({ overlapSeconds: OverlapSeconds.optional() }, BODY_RULE).nullish();
 const SuspendBody = z.strictObject({ reason: Text.optional() }, BODY_RULE).nullish();
 

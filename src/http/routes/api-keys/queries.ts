@@ -86,9 +86,7 @@ export const apiKeyQueryRoutes =
         const query = { includeDeleted, status, aiType, limit, after };
         const minPosition = parseMinPosition(request.headers, log);
         const answer = (apiKeys: z.infer<typeof ApiKey>[], nextCursor: string | null) =>
-          limit === undefined
-            ? { success: true as const, apiKeys }
-            : { success: true as const, apiKeys, nextCursor };
+          limit === undefined ? { success: true as const, apiKeys } : { success: true as const, apiKeys, nextCursor };
         if (asOf !== undefined) {
           const { views, next } = await listApiKeysAsOf(request, reply, dependencies, {
             asOf,

@@ -9,15 +9,7 @@ import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
 import type { EventRef } from '../../../projections/event-index.js';
 import { type CommandDependencies, commandContext, requireApiKeyId } from '../../command-context.js';
-import {
-  definedEntries,
-  EventTypes,
-  errors,
-  KeyParams,
-  Limit,
-  RepoParams,
-  TEXT_RULE,
-} from '../../schemas.js';
+import { definedEntries, EventTypes, errors, KeyParams, Limit, RepoParams, TEXT_RULE } from '../../schemas.js';
 
 const DEFAULT_LIMIT = 100;
 
@@ -53,10 +45,7 @@ const Audit = History.extend({
 });
 
 const AuditQuery = z.strictObject({
-  from: z
-    .string()
-    .optional()
-    .describe('Events that occurred at this time (RFC 3339) or later, or after this position'),
+  from: z.string().optional().describe('Events that occurred at this time (RFC 3339) or later, or after this position'),
   to: z
     .string()
     .optional()

@@ -25,9 +25,7 @@ const NUMBER_RULE = 'must be a whole number';
 const SKIP_RULE = 'must be a whole number from 0 on';
 const TAKE_RULE = 'must be a whole number from 1 to 1000';
 
-const Time = z
-  .union([callerTime(TIME_RULE).transform((text) => Date.parse(text)), z.int()], TIME_RULE)
-  .nullish();
+const Time = z.union([callerTime(TIME_RULE).transform((text) => Date.parse(text)), z.int()], TIME_RULE).nullish();
 const Code = z.int(NUMBER_RULE).nullish();
 const Text = z.string(TEXT_RULE).nullish();
 const SystemEventsBody = z.strictObject(
@@ -61,10 +59,7 @@ const SystemEvent = z
     userName: z.string(),
     userEmail: z.string(),
     workspaceId: z.string().nullable(),
-    jsonData: z
-      .string()
-      .nullable()
-      .describe('JSON: the repository, the type of the event, and what it changed'),
+    jsonData: z.string().nullable().describe('JSON: the repository, the type of the event, and what it changed'),
     showUnread: z.boolean().describe('true: this caller has not marked it as read'),
   })
   .meta({ id: 'SystemEvent' });
@@ -210,10 +205,7 @@ function pageOf(refs: Iterable<EventRef>, skip: number, take: number) {
   return { page, total };
 }
 
-function systemEvent(
-  { id, type, at, actor, apiKeyId, changes, reason }: HistoryEntry,
-  read: ReadonlySet<number>,
-) {
+function systemEvent({ id, type, at, actor, apiKeyId, changes, reason }: HistoryEntry, read: ReadonlySet<number>) {
   const number = eventNumber(id);
   return {
     id: number,

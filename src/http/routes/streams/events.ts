@@ -7,12 +7,7 @@ import { type FeedBatch, readFeed } from '../../../subscribers/feed.js';
 import { callerOf } from '../../plugins/auth.js';
 import { EventTypes, errors, Limit, RepoParams } from '../../schemas.js';
 import { EventStream, formatMessage, type StreamBatch } from '../../sse/event-stream.js';
-import {
-  heartbeatSource,
-  repositoryFilter,
-  resolveStart,
-  type StreamDependencies,
-} from '../../sse/subscription.js';
+import { heartbeatSource, repositoryFilter, resolveStart, type StreamDependencies } from '../../sse/subscription.js';
 
 const HEARTBEAT_MS = 15_000;
 const DEFAULT_LIMIT = 100;
@@ -35,9 +30,7 @@ const EventPage = z.object({
   events: z.array(Event),
   next: z
     .string()
-    .describe(
-      'Send it as `after` for the next page. A page with fewer events than its limit was the last one for now',
-    ),
+    .describe('Send it as `after` for the next page. A page with fewer events than its limit was the last one for now'),
 });
 
 const EventQuery = z.strictObject({

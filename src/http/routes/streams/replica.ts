@@ -3,18 +3,8 @@ import { z } from 'zod';
 import { type ReplicaBatch, readReplica, replicaScope } from '../../../subscribers/replica.js';
 import { callerOf } from '../../plugins/auth.js';
 import { errors } from '../../schemas.js';
-import {
-  EventStream,
-  formatMessage,
-  type HeartbeatSource,
-  type StreamBatch,
-} from '../../sse/event-stream.js';
-import {
-  heartbeatSource,
-  repositoryFilter,
-  resolveStart,
-  type StreamDependencies,
-} from '../../sse/subscription.js';
+import { EventStream, formatMessage, type HeartbeatSource, type StreamBatch } from '../../sse/event-stream.js';
+import { heartbeatSource, repositoryFilter, resolveStart, type StreamDependencies } from '../../sse/subscription.js';
 
 /** Verifiers learn from heartbeats how stale their copies are. */
 const HEARTBEAT_MS = 900;
@@ -57,10 +47,7 @@ export const replicaRoutes =
         await stream.send(formatMessage({ event: 'begin', data: begin }));
         const query = { after, canSee: repositoryFilter(caller, 'replica', undefined) };
         const heartbeats = heartbeatSource(projector, HEARTBEAT_MS);
-        await stream.follow(
-          replicaBatches(readReplica(projector, query, stream.signal), heartbeats),
-          heartbeats,
-        );
+        await stream.follow(replicaBatches(readReplica(projector, query, stream.signal), heartbeats), heartbeats);
         return reply;
       },
     );

@@ -21,10 +21,7 @@ const ReportedUse = z.strictObject({
   id: z.string(KEYS_RULE).toLowerCase().describe('Id of the key'),
   at: callerTime(AT_RULE).describe('Time of its last use; the future counts as now'),
 });
-const LastUsedBody = z.strictObject(
-  { keys: z.array(ReportedUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) },
-  BODY_RULE,
-);
+const LastUsedBody = z.strictObject({ keys: z.array(ReportedUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) }, BODY_RULE);
 
 export type LastUsedDependencies = {
   readonly log: EventStore;

@@ -14,10 +14,7 @@ const ForwardQuery = z.strictObject({
   aiType: AiType.optional().describe('Valid for this provider only'),
 });
 const ForwardHeaders = z.object({
-  'x-api-key': z
-    .string()
-    .optional()
-    .describe('Access key; X-Api-Secret with it. Takes precedence over Authorization'),
+  'x-api-key': z.string().optional().describe('Access key; X-Api-Secret with it. Takes precedence over Authorization'),
   'x-api-secret': z.string().optional(),
   'keyledger-require-repo-id': RepoId.optional().describe(
     'Set by the proxy: valid for this repository only, whatever the query says',
@@ -26,13 +23,7 @@ const ForwardHeaders = z.object({
 });
 
 /** Reasons that answer 401; any other answers 403, because the key may not be used here now. */
-const UNAUTHENTICATED: readonly InvalidReason[] = [
-  'MALFORMED',
-  'UNKNOWN',
-  'BAD_SECRET',
-  'DELETED',
-  'EXPIRED',
-];
+const UNAUTHENTICATED: readonly InvalidReason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET', 'DELETED', 'EXPIRED'];
 /** Without the secret a caller learns no reason. */
 const WITHOUT_REASON: readonly InvalidReason[] = ['MALFORMED', 'UNKNOWN', 'BAD_SECRET'];
 

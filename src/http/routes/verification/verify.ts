@@ -67,10 +67,7 @@ export const verifyRoutes =
         const caller = callerOf(request);
         const canSee = (repo: string) => permits(caller, repo, 'verify');
         const minPosition = parseMinPosition(request.headers, log);
-        const { result, position } = await queries.verify(
-          { accessKey, secret, repoId, aiType, canSee },
-          minPosition,
-        );
+        const { result, position } = await queries.verify({ accessKey, secret, repoId, aiType, canSee }, minPosition);
         if (!result.valid) return { success: true as const, valid: false as const, reason: result.reason };
 
         const { apiKeyId: id, repoId: of, name, aiType: provider, expiresAt } = result.key;

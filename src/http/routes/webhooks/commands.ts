@@ -26,9 +26,7 @@ const ReplayBody = z.strictObject(
 
 /** The calls that change the webhooks of a repository. */
 export const webhookCommandRoutes =
-  (
-    dependencies: CommandDependencies & { readonly webhookNetworks: readonly string[] },
-  ): FastifyPluginAsyncZod =>
+  (dependencies: CommandDependencies & { readonly webhookNetworks: readonly string[] }): FastifyPluginAsyncZod =>
   async (app) => {
     const { queries, log, webhookNetworks } = dependencies;
     const RegisterBody = z.strictObject(
@@ -43,8 +41,7 @@ export const webhookCommandRoutes =
     const change = changes(mutation, {
       params: WebhookParams,
       toRef: ({ repoId, webhookId }): WebhookRef => ({ repoId, webhookId: requireWebhookId(webhookId) }),
-      handle: (context, ref, command: WebhookCommand) =>
-        handleWebhookCommand(context, ref.webhookId, command),
+      handle: (context, ref, command: WebhookCommand) => handleWebhookCommand(context, ref.webhookId, command),
     });
 
     mutation(
@@ -68,8 +65,7 @@ export const webhookCommandRoutes =
         method: 'PUT',
         url: '/repo/:repoId/webhook/:webhookId',
         operationId: 'changeRepoWebhook',
-        summary:
-          'Change the URL of an endpoint, or the event types that it receives (null: all but AuditAccessed)',
+        summary: 'Change the URL of an endpoint, or the event types that it receives (null: all but AuditAccessed)',
         body: ChangeBody,
       },
       (ref, body) => {
@@ -143,8 +139,7 @@ export const webhookCommandRoutes =
         body: ReplayBody,
       },
       async ({ context, params: { repoId, ...params }, body }) => {
-        const after =
-          body.after === 'start' ? null : await resolveResumeToken(log, await log.end(), body.after);
+        const after = body.after === 'start' ? null : await resolveResumeToken(log, await log.end(), body.after);
         const webhookId = requireWebhookId(params.webhookId);
         const command = { type: 'ReplayWebhook', repoId, webhookId, after } as const;
         const { position } = await handleWebhookCommand(context, webhookId, command);

@@ -107,8 +107,7 @@ export const webhookDeliveryRoutes =
     );
   };
 
-const SECRET_UNAVAILABLE =
-  'The secret of this webhook cannot be opened: its master key is missing. Rotate the secret';
+const SECRET_UNAVAILABLE = 'The secret of this webhook cannot be opened: its master key is missing. Rotate the secret';
 
 const attemptView = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).toISOString() });
 

@@ -15,16 +15,11 @@ const Webhook = z
     id: z.uuid(),
     repoId: z.string(),
     url: z.string(),
-    types: z
-      .array(z.string())
-      .nullable()
-      .describe('Types of events that it receives; null: all but AuditAccessed'),
+    types: z.array(z.string()).nullable().describe('Types of events that it receives; null: all but AuditAccessed'),
     description: z.string().nullable(),
     status: z
       .enum(['active', 'paused', 'unavailable'])
-      .describe(
-        'unavailable: its history holds an event that cannot be read; it receives nothing, but can be deleted',
-      ),
+      .describe('unavailable: its history holds an event that cannot be read; it receives nothing, but can be deleted'),
     pausedBecause: z
       .object({
         cause: z

@@ -9,7 +9,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   redis: ['security'],
   sqlite: [],
   'event-store': ['domain'],
-  'event-store/sqlite': ['domain', 'event-store'],
+  'event-store/sqlite': ['domain', 'event-store', 'sqlite'],
   'event-store/eventstoredb': ['domain', 'event-store'],
   commands: ['domain', 'event-store', 'security'],
   'commands/api-keys': ['domain', 'event-store', 'security', 'commands'],

@@ -14,7 +14,7 @@ export type AuditAccessRecord = Omit<AuditAccessed['data'], 'from' | 'verified'>
 
 /**
  * Records an access in the log. Await it before the answer begins: a caller gets nothing that cannot be recorded.
- * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN
+ * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN, CONFLICT
  */
 export async function recordAuditAccess(
   { log, clock, actor, requestId, from, verified }: AuditContext,

@@ -20,7 +20,7 @@ export const ERRORS = {
     'The reader did not keep up with the stream; connect again with the last id as Last-Event-ID to miss nothing',
   ],
   TIMEOUT: [408, 'The request did not arrive in time'],
-  CONFLICT: [409, 'Too many concurrent changes of the same key; try again'],
+  CONFLICT: [409, 'Too many concurrent changes of the same resource; try again'],
   OTHER_LOG: [
     409,
     'This position belongs to another log, or to events that a restore or import removed; start again without it',

@@ -3,17 +3,13 @@ import { dirname, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import type { BaseLogger } from 'pino';
+import { resultCode, SQLITE_BUSY, SQLITE_CORRUPT, SQLITE_NOTADB } from './result-codes.js';
 
 /** Retries for about half a second while another process writes, without blocking the event loop as SQLite would. */
 const MAX_BUSY_ATTEMPTS = 50;
 const BUSY_RETRY_MS = 20;
 /** Delay after a failure: a closed database keeps its descriptors until its statements are garbage-collected. */
 const REOPEN_DELAY_MS = 1000;
-
-/** Result codes, https://www.sqlite.org/rescode.html */
-const SQLITE_BUSY = 5;
-const SQLITE_CORRUPT = 11;
-const SQLITE_NOTADB = 26;
 
 export type SidecarSchema<Statements> = {
   /** Distinguishes the file from other SQLite files: https://www.sqlite.org/pragma.html#pragma_application_id */
@@ -160,8 +156,6 @@ function migrate(db: DatabaseSyncInstance, { applicationId, version, what, schem
     throw new ForeignFileError(`It does not hold ${what} of this release`);
   }
 }
-
-const resultCode = (error: unknown): number => ((error as { errcode?: number }).errcode ?? 0) & 0xff;
 
 const isBroken = (error: unknown): boolean =>
   error instanceof ForeignFileError || [SQLITE_CORRUPT, SQLITE_NOTADB].includes(resultCode(error));

@@ -4,13 +4,11 @@ import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { KeyledgerError } from '../../domain/errors.js';
+import { extendedResultCode, SQLITE_CANTOPEN } from '../../sqlite/result-codes.js';
 import type { EventBatch, EventStore, RecordedEvent } from '../event-store.js';
 import type { Position } from '../position.js';
 import { SqliteReader } from './reader.js';
 import { assertLogFile, LogFileError, logIdIn } from './schema.js';
-
-/** https://www.sqlite.org/rescode.html */
-const SQLITE_CANTOPEN = 14;
 
 /**
  * True if no user may write to the file: its medium is read-only, or the file or its folder has no permission to write.
@@ -69,7 +67,7 @@ function openImmutable(file: string): DatabaseSyncInstance {
     db.exec('PRAGMA schema_version');
     return db;
   } catch (error) {
-    if ((error as { errcode?: number }).errcode !== SQLITE_CANTOPEN) throw error;
+    if (extendedResultCode(error) !== SQLITE_CANTOPEN) throw error;
     throw new LogFileError(
       `${file} is incomplete: its last events are in ${file}-wal, which SQLite cannot read where it cannot write. Copy both to a writable folder, or make the copy with sqlite3 ".backup"`,
     );

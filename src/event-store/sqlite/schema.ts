@@ -3,6 +3,14 @@ import { dirname, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { v4 as uuid } from 'uuid';
+import {
+  extendedResultCode,
+  resultCode,
+  SQLITE_BUSY,
+  SQLITE_FULL,
+  SQLITE_IOERR_WRITE,
+  SQLITE_NOTADB,
+} from '../../sqlite/result-codes.js';
 
 /** 'KLog' marks a log of Keyledger: https://www.sqlite.org/pragma.html#pragma_application_id */
 const APPLICATION_ID = 0x4b4c6f67;
@@ -11,16 +19,8 @@ const BUSY_TIMEOUT_MS = 4000;
 /** SQLite does not wait by itself where that could deadlock: when a new file switches to WAL. */
 const BUSY_RETRY_MS = 10;
 
-/** Result codes, https://www.sqlite.org/rescode.html */
-export const SQLITE_BUSY = 5;
-const SQLITE_FULL = 13;
-const SQLITE_NOTADB = 26;
-const SQLITE_IOERR_WRITE = 778;
 /** The disk wrote only a part or nothing: no space, or a quota or size limit. */
 export const DISK_FULL: readonly number[] = [SQLITE_FULL, SQLITE_IOERR_WRITE];
-
-export const extendedResultCode = (error: unknown): number => (error as { errcode?: number }).errcode ?? 0;
-const resultCode = (error: unknown): number => extendedResultCode(error) & 0xff;
 
 /** Stream of the log's first event, which no reader gets; its id is the log id. */
 const LOG_STREAM = 'keyledger-log';

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { extendedResultCode, SQLITE_BUSY } from '../../sqlite/result-codes.js';
 import type { ExpectedRevision } from '../event-store.js';
-import { DISK_FULL, extendedResultCode, openDatabase, SQLITE_BUSY } from './schema.js';
+import { DISK_FULL, openDatabase } from './schema.js';
 
 /**
  * The thread that writes a SQLite log. It waits for the disk, so that the event loop does not: one message is a group

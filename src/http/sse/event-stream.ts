@@ -156,6 +156,6 @@ export class EventStream {
   }
 }
 
-const RESUME_HINT = 'connect again with the last id as Last-Event-ID, and nothing is missed';
+const RESUME_HINT = 'connect again with the last id as Last-Event-ID to miss nothing';
 const STOPPING_MESSAGE = `This instance stops; ${RESUME_HINT}`;
 const TOKEN_EXPIRED_MESSAGE = `The token has expired: with a new one, ${RESUME_HINT}`;

@@ -78,7 +78,7 @@ for (let round = 1; round <= ROUNDS; round++) {
   );
   times.writing.push(await seconds(() => byHand(items)));
   times.rebuilding.push(
-    await seconds(() => rebuild(log, redis, prefix, { folded: () => undefined, written: () => undefined })),
+    await seconds(() => rebuild(log, redis, prefix, { onFold: () => undefined, onWrite: () => undefined })),
   );
   await remove();
 }

@@ -15,7 +15,7 @@ import { eventually } from './support/assertions/eventually.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
-const silent = { folded: () => undefined, written: () => undefined };
+const silent = { onFold: () => undefined, onWrite: () => undefined };
 const failed = (error: Error) => {
   throw error;
 };
@@ -127,8 +127,8 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
 
   /** Points at which a rebuild may die, as a progress call-back that fails or a log that does. */
   const deaths: [string, (die: () => never) => { progress?: object; log?: Partial<EventStore> }][] = [
-    ['while it folds', (die) => ({ progress: { folded: die } })],
-    ['when it has written one partition', (die) => ({ progress: { written: die } })],
+    ['while it folds', (die) => ({ progress: { onFold: die } })],
+    ['when it has written one partition', (die) => ({ progress: { onWrite: die } })],
     ['when it has written all', (die) => ({ log: readingAll(2, die) })],
     ['when it has switched some', (die) => ({ log: readingAll(9, die) })],
   ];
@@ -171,7 +171,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     const flush = () => {
       flushed ??= redis.keys(`${prefix}:*`).then((keys) => redis.del(...keys));
     };
-    await expect(rebuild(log, redis, prefix, { ...silent, written: flush })).rejects.toThrow(GenerationLost);
+    await expect(rebuild(log, redis, prefix, { ...silent, onWrite: flush })).rejects.toThrow(GenerationLost);
     await flushed;
     await eventually(async () => {
       const answers = await Promise.all(repos.map((one) => service.ask('GET', keysOf(one), { token: admin })));
@@ -185,7 +185,7 @@ whereThereIsRedis('a rebuild of the read model in Redis', () => {
     const die = () => {
       throw new Error('dead');
     };
-    await expect(rebuild(log, redis, prefix, { ...silent, written: die })).rejects.toThrow('dead');
+    await expect(rebuild(log, redis, prefix, { ...silent, onWrite: die })).rejects.toThrow('dead');
     const [left] = await beside();
     expect(await redis.keys(`${prefix}:*:${left}:*`)).not.toEqual([]);
     const { EVENT_STORE_URL } = service.config;

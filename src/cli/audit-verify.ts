@@ -11,11 +11,11 @@ import { jsonText, print } from './terminal-text.js';
 const EXIT_CODES = { equal: 0, drift: 1, 'could not tell': 2 } as const;
 
 /** Prints one finding, as text or as a line of JSON. */
-type Report = (facts: object, text: string) => void;
+type Report = (fields: object, text: string) => void;
 
 /** `keyledger audit verify`: checks the log, and compares what Redis serves with it. Sets the exit code. */
 export async function auditVerify({ json }: { json?: boolean }): Promise<void> {
-  const report: Report = (facts, text) => print(json ? jsonText(facts) : text);
+  const report: Report = (fields, text) => print(json ? jsonText(fields) : text);
   let verdict: keyof typeof EXIT_CODES = 'could not tell';
   try {
     await withLog(async (log, settings) => {
@@ -70,12 +70,12 @@ async function compareRedis(
   const progress = startProgressBar('Comparing', entries.size, 'keys');
   const compared = await withRedis(settings, (redis) =>
     compare(log, redis, settings.REDIS_PREFIX, entries.values(), {
-      found: (found) => {
+      onDifference: (found) => {
         const { repoId, apiKeyId, difference } = found;
         const where = [repoId && `repository ${repoId}`, apiKeyId && `key ${apiKeyId}`].filter(Boolean);
         report({ kind: 'difference', ...found }, `${[...where, difference].join(': ')}`);
       },
-      passed: (keys) => progress.add(keys),
+      onCompared: (keys) => progress.add(keys),
     }),
   ).finally(() => progress.end());
   if (compared) {

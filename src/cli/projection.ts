@@ -82,8 +82,8 @@ function rebuildProjection({ json }: Json): Promise<void> {
     let writing: ProgressBar | undefined;
     const done = await withRedis(settings, (redis) =>
       rebuild(log, redis, settings.REDIS_PREFIX, {
-        folded: ({ position }) => folding.add(1, fractionBefore(position, end)),
-        written: (keys, total) => {
+        onFold: ({ position }) => folding.add(1, fractionBefore(position, end)),
+        onWrite: (keys, total) => {
           writing ??= startProgressBar('Writing to Redis', total, 'keys');
           writing.add(keys);
         },

@@ -27,14 +27,14 @@ export type CheckedLog = {
 /**
  * Folds the whole log and checks each event: ids are unique, positions grow, revisions have no gaps, every event
  * decodes, every fold succeeds.
- * @param found called with each violation
- * @param passed called with each event after its checks
+ * @param onViolation called with each violation
+ * @param onChecked called with each event after its checks
  * @param foreign called with each event that no release of Keyledger can have written, which is no violation
  */
 export async function checkLog(
   log: EventStore,
-  found: (fault: IntegrityViolation) => void,
-  passed: (event: RecordedEvent) => void,
+  onViolation: (fault: IntegrityViolation) => void,
+  onChecked: (event: RecordedEvent) => void,
   foreign: (event: RecordedEvent) => void,
 ): Promise<CheckedLog> {
   const entries = new Map<string, ApiKeyEntry>();
@@ -48,7 +48,7 @@ export async function checkLog(
       if (fault === undefined) return;
       faults++;
       const { stream, revision, type } = recorded;
-      found({ stream, revision, position: recorded.position, type, fault });
+      onViolation({ stream, revision, position: recorded.position, type, fault });
     };
     if (ids.has(recorded.id)) reportFault(`its id ${recorded.id} is also that of another event`);
     ids.add(recorded.id);
@@ -57,7 +57,7 @@ export async function checkLog(
     reportFault(validateEvent(entries, webhooks, recorded));
     position = recorded.position;
     events++;
-    passed(recorded);
+    onChecked(recorded);
   }
   return { events, faults, position, entries };
 }

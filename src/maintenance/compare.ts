@@ -32,9 +32,9 @@ export type Compared = {
 };
 
 export type ComparisonProgress = {
-  readonly found: (difference: Difference) => void;
+  readonly onDifference: (difference: Difference) => void;
   /** Called with a number of compared keys. */
-  readonly passed: (keys: number) => void;
+  readonly onCompared: (keys: number) => void;
 };
 
 /** The comparison cannot decide whether the read model is right. */
@@ -54,7 +54,7 @@ export async function compare(
   redis: Connection,
   prefix: string,
   entries: Iterable<ApiKeyEntry>,
-  { found, passed }: ComparisonProgress,
+  { onDifference, onCompared }: ComparisonProgress,
 ): Promise<Compared> {
   const expected = groupByPartition([...entries].map(toListItem));
   const { repositories, unknown } = await takeInventory(redis, prefix);
@@ -67,15 +67,15 @@ export async function compare(
       const stored = generations.get(live.generation) ?? [];
       const mine = await comparePartition(log, redis, partition, live, items, stored);
       if ((await readLiveGeneration(redis, partition)).generation !== live.generation) continue;
-      mine.forEach(found);
+      mine.forEach(onDifference);
       differences += mine.length;
       if (live.checkpoint && live.checkpoint.position > position) position = live.checkpoint.position;
       break;
     }
     keys += items.length;
-    passed(items.length);
+    onCompared(items.length);
   }
-  for (const key of unknown) found({ repoId: null, apiKeyId: null, difference: `Redis has the unknown key ${key}` });
+  for (const key of unknown) onDifference({ repoId: null, apiKeyId: null, difference: `Redis has the unknown key ${key}` });
   return { keys, differences: differences + unknown.length, position: position || undefined };
 }
 
@@ -134,7 +134,7 @@ async function existsInLog(log: EventStore, apiKeyId: string): Promise<boolean> 
   return false;
 }
 
-/** Keys that differ at first sight, with the list members found for each. */
+/** Keys that differ at first, with the list members found for each. */
 function findSuspects(
   items: readonly ListItem[],
   { documents, all, list }: StoredRepository,

@@ -28,9 +28,9 @@ export type Rebuilt = {
 };
 
 export type RebuildProgress = {
-  readonly folded: (event: RecordedEvent) => void;
+  readonly onFold: (event: RecordedEvent) => void;
   /** Called with the number of keys just written, and the total. */
-  readonly written: (keys: number, total: number) => void;
+  readonly onWrite: (keys: number, total: number) => void;
 };
 
 /**
@@ -47,7 +47,7 @@ export async function rebuild(
 ): Promise<Rebuilt> {
   const generation = newGenerationName();
   const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionKeys(versionRoot(prefix), number));
-  const fold = new LogFold(log, progress.folded);
+  const fold = new LogFold(log, progress.onFold);
   await registerVersion(redis, prefix);
   await fold.catchUp();
   const items = fold.takeChanges();
@@ -60,7 +60,7 @@ export async function rebuild(
     for (const waiting of partitions.slice(0, number)) {
       if ((await touchGeneration(redis, waiting, generation)) !== 'OK') throw new GenerationLost();
     }
-    progress.written(own.length, items.length);
+    progress.onWrite(own.length, items.length);
   }
   for (const [number, partition] of partitions.entries()) {
     for (let answer = 'BEHIND'; answer !== 'OK'; ) {
@@ -120,15 +120,15 @@ export class GenerationLost extends Error {
 /** Fold of the log so far, and the keys that have changed since the last call of takeChanges. */
 class LogFold {
   readonly #log: EventStore;
-  readonly #folded: (event: RecordedEvent) => void;
+  readonly #onFold: (event: RecordedEvent) => void;
   readonly #entries = new Map<string, ApiKeyEntry>();
   #changed = new Set<string>();
   events = 0;
   checkpoint: Checkpoint | undefined;
 
-  constructor(log: EventStore, folded: (event: RecordedEvent) => void) {
+  constructor(log: EventStore, onFold: (event: RecordedEvent) => void) {
     this.#log = log;
-    this.#folded = folded;
+    this.#onFold = onFold;
   }
 
   async catchUp(): Promise<void> {
@@ -139,7 +139,7 @@ class LogFold {
       }
       this.events++;
       this.checkpoint = { position: event.position, eventId: event.id };
-      this.#folded(event);
+      this.#onFold(event);
     }
   }
 

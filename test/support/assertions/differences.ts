@@ -9,8 +9,8 @@ export async function differencesBetween(log: EventStore, redis: Connection, pre
   const nothing = () => undefined;
   const { entries } = await checkLog(log, nothing, nothing, nothing);
   await compare(log, redis, prefix, entries.values(), {
-    found: (difference) => found.push(difference),
-    passed: nothing,
+    onDifference: (difference) => found.push(difference),
+    onCompared: nothing,
   });
   return found;
 }

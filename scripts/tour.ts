@@ -73,7 +73,9 @@ export async function runBlocks(
 }
 
 const UUID = '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}';
-/** What differs from run to run, and what stands for it. Ids are numbered, so that one that should be another's shows. */
+/**
+ * What differs from run to run, and what stands for it. Ids are numbered, so that one that should be another's shows.
+ */
 const VOLATILE: readonly (readonly [pattern: RegExp, name: string])[] = [
   [/secret_[A-Za-z0-9]+…?|secret_…/g, 'secret'],
   [/eyJ[\w.-]*…?/g, 'token'],

@@ -106,7 +106,7 @@ async function token({ repo, role, subject, ttl }: { repo: string; role: Role; s
 }
 
 function subject(text: string): string {
-  if (!isSubject(text)) throw new InvalidArgumentError('It must have a character, and no control character.');
+  if (!isSubject(text)) throw new InvalidArgumentError('It must not be empty or contain control characters.');
   return text;
 }
 

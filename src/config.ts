@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path';
 import { Keyring, makeMasterKey } from './security/keyring.js';
 import type { TokenSource } from './security/tokens.js';
-import { ConfigError, loadSettings, MIN_SECRET, type Settings } from './settings.js';
+import { ConfigError, loadSettings, MIN_SECRET_LENGTH, type Settings } from './settings.js';
 
 export type Config = Settings & {
   readonly keyring: Keyring;
@@ -74,8 +74,8 @@ function loadTokenSource(settings: Settings, generated: string[]): TokenSource {
       generated,
       'JWT_JWKS_URL or JWT_SECRET',
     )[1];
-  if (secret.length < MIN_SECRET)
-    throw new ConfigError(`signing.key in DATA_DIR must have at least ${MIN_SECRET} characters`);
+  if (secret.length < MIN_SECRET_LENGTH)
+    throw new ConfigError(`signing.key in DATA_DIR must have at least ${MIN_SECRET_LENGTH} characters`);
   return {
     key: new TextEncoder().encode(secret),
     issuer: JWT_ISSUER ?? 'keyledger',

@@ -57,14 +57,14 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     config.REDIS_PREFIX,
     logger,
   );
-  const cursors = join(config.DATA_DIR, 'deliveries.db');
+  const deliveriesFile = join(config.DATA_DIR, 'deliveries.db');
   const webhookDispatcher = new WebhookDispatcher(
     {
       log,
       projector,
       clock,
       keyring: config.keyring,
-      store: openDeliveryStore(config.READ_MODEL_URL, cursors, config.REDIS_PREFIX, log.logId, logger),
+      store: openDeliveryStore(config.READ_MODEL_URL, deliveriesFile, config.REDIS_PREFIX, log.logId, logger),
       sender: new WebhookSender(config.WEBHOOK_ALLOWED_NETWORKS),
       retryMs: config.WEBHOOK_RETRY_SECONDS * 1000,
       onAppend: (outcome) => metrics.appends.inc({ outcome }),
@@ -114,9 +114,9 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     listening = [main];
     if (config.METRICS_PORT === undefined) return { url: main.url, metricsUrl: undefined, stop };
     const metricsApp = await createMetricsApp({ metrics, logger, settings });
-    const ofMetrics = await listen(metricsApp, config, 'METRICS_PORT');
-    listening = [main, ofMetrics];
-    return { url: main.url, metricsUrl: `${ofMetrics.url}/metrics`, stop };
+    const metricsListening = await listen(metricsApp, config, 'METRICS_PORT');
+    listening = [main, metricsListening];
+    return { url: main.url, metricsUrl: `${metricsListening.url}/metrics`, stop };
   } catch (error) {
     await stop();
     throw error;

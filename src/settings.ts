@@ -16,7 +16,7 @@ const integer = (max: number) => {
 };
 
 /** Minimum length of a shared secret for HS256, in characters. */
-export const MIN_SECRET = 32;
+export const MIN_SECRET_LENGTH = 32;
 
 function isNetwork(text: string): boolean {
   const [address = '', bits = '0', ...rest] = text.trim().split('/');
@@ -47,7 +47,10 @@ const Environment = z.object({
   PORT: integer(65535).default(8080),
   /** Port of its own for /metrics, on HOST; without it /metrics is on PORT. */
   METRICS_PORT: integer(65535).optional(),
-  /** Folder of the default log and the generated keys. */
+  /**
+   * Folder of the default log and the generated keys; with READ_MODEL_URL=memory, also of usage.db, read-marks.db and
+   * deliveries.db.
+   */
   DATA_DIR: z.string().default('./data'),
   /** The log. Default: sqlite:<DATA_DIR>/keyledger.db */
   EVENT_STORE_URL: z
@@ -59,7 +62,7 @@ const Environment = z.object({
     .string()
     .regex(/^[A-Za-z0-9:._-]{1,64}$/, 'must be 1 to 64 of letters, digits, ":", ".", "_" and "-"')
     .optional(),
-  /** Store of the read model, which serves lists. */
+  /** Store of the read model, which serves lists. A Redis also holds last uses, read marks, and cursors of webhooks. */
   READ_MODEL_URL: z
     .string()
     .refine((url) => url === 'memory:' || isRedisUrl(url), 'must be memory: or a redis:// URL')
@@ -80,7 +83,7 @@ const Environment = z.object({
     .default(86_400)
     .refine((seconds) => seconds >= 300, 'must be at least 300: the key set is fetched every 240 seconds'),
   /** Shared secret that signs the bearer tokens (HS256), as UTF-8. Default: generated in DATA_DIR. */
-  JWT_SECRET: z.string().min(MIN_SECRET, `must have at least ${MIN_SECRET} characters`).optional(),
+  JWT_SECRET: z.string().min(MIN_SECRET_LENGTH, `must have at least ${MIN_SECRET_LENGTH} characters`).optional(),
   /** Issuer that a token must have; must be set with JWT_JWKS_URL. Default: keyledger */
   JWT_ISSUER: text,
   /** Audience that a token must have; must be set with JWT_JWKS_URL. Default: keyledger */

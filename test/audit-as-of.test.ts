@@ -137,7 +137,9 @@ describe('keyledger audit could-use', () => {
       [
         `yes: at ${position} it was active`,
         `key      ${id} of shop`,
-        expect.stringMatching(`^decided  by ApiKeyCreated at .*Z by ada \\(keyledger\\), position ${position}$`),
+        expect.stringMatching(
+          `^decided  by ApiKeyCreated at .*Z, caused by ada \\(keyledger\\), position ${position}$`,
+        ),
       ],
     ]);
     const no = cli('could-use', key, '--at', deletedAt);

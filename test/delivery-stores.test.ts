@@ -91,7 +91,7 @@ whereThereIsRedis('with a Redis', () => {
     ];
     await put(store, 'w');
     expect(await admin.keys('left:*')).toHaveLength(3);
-    await store.deleteEndpoint('w');
+    await store.deleteWebhook('w');
     expect(await admin.keys('left:*')).toEqual([]);
     admin.disconnect();
     await store.close();
@@ -127,7 +127,7 @@ whereRedisCanBeStopped('a Redis', () => {
     await expect(store.releaseLeases('a', ['w'])).rejects.toThrow();
     await expect(store.save('a', 'w', cursorAt(2))).rejects.toThrow();
     await expect(store.attempts('w')).rejects.toThrow();
-    await expect(store.deleteEndpoint('w')).rejects.toThrow();
+    await expect(store.deleteWebhook('w')).rejects.toThrow();
     server = await startRedis(port);
     await untilAvailable(store);
     expect(await store.save('a', 'w', cursorAt(2))).toBe(false);

@@ -341,8 +341,8 @@ describe('keyledger token', () => {
     [['--repo', '', '--role', 'admin'], /must be 1 to 128 of letters, digits/],
     [['--repo', 'a', '--repo', 'b', '--role', 'admin'], /option '--repo <id>' is repeated/],
     [['--repo', 'a', '--role', 'admin', '--role', 'viewer'], /option '--role <role>' is repeated/],
-    [['--repo', 'a', '--role', 'admin', '--subject', ''], /must have a character, and no control character/],
-    [['--repo', 'a', '--role', 'admin', '--subject', 'a\nb'], /no control character/],
+    [['--repo', 'a', '--role', 'admin', '--subject', ''], /must not be empty or contain control characters/],
+    [['--repo', 'a', '--role', 'admin', '--subject', 'a\nb'], /must not be empty or contain control characters/],
   ])('refuses %j and says what is right', (args, message) => {
     const { stdout, stderr, status } = cli(['token', ...args]);
     expect([status, stdout]).toEqual([1, '']);

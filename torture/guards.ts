@@ -36,7 +36,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'a secret is sealed',
     file: 'security/keyring.js',
-    text: "[FORMAT, kekId, nonce.toString('base64url'), sealed.toString('base64url')].join('.')",
+    text: "[FORMAT, masterKeyId, nonce.toString('base64url'), sealed.toString('base64url')].join('.')",
     instead: 'secret',
     ...onSqlite,
     noticedBy: 'secrets',

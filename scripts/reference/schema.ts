@@ -46,7 +46,10 @@ function named(type: string, { format, items, properties, additionalProperties }
   return type;
 }
 
-/** The rows of an object's members: name, type, whether it is always there, description. Nested ones follow, with a path. */
+/**
+ * The rows of an object's members: name, type, whether it is always there, description. Nested ones follow, with a
+ * path.
+ */
 export function fieldsOf(schema: Schema, path = ''): string[][] {
   const { properties = {}, required = [] } = objectIn(schema);
   return Object.entries(properties).flatMap(([name, member]) => {

@@ -61,8 +61,8 @@ const WithApiKeyId = z.object({ apiKeyId: z.string() });
  * events, and for command-line accesses to a single key.
  */
 async function resolveRepoId(log: EventStore, { stream, data }: RecordedEvent): Promise<string | undefined> {
-  const said = WithRepoId.safeParse(data).data?.repoId;
-  if (said !== undefined) return said;
+  const named = WithRepoId.safeParse(data).data?.repoId;
+  if (named !== undefined) return named;
   const apiKeyId = WithApiKeyId.safeParse(data).data?.apiKeyId;
   const isAccess = classifyStream(stream)?.kind === 'audit-access';
   const about = isAccess ? apiKeyId && apiKeyStream(apiKeyId) : stream;

@@ -75,10 +75,9 @@ export type ApiKeyEventAt = {
  * Decides which of a key's events count at a point in time. Call the returned function with each event, in order; each
  * call returns the events that are now known to count.
  *
- * An event counts from the earlier of two times: when it occurred, by the clock of its command, and when it was
- * recorded, by that of the log; and from when a later event of the stream counts, because it preceded that one. A clock
- * that was ahead dated the events that lie in the future, which happened at an unknown time before now: they count now,
- * so that `as of now` always equals what the service serves now.
+ * An event counts from the earlier of two times: when it occurred, by the clock of its command, and when the log
+ * recorded it; at the latest from when a later event of its stream counts. If a clock was ahead, both times may be
+ * later than now: then the event counts now, so that `as of now` equals what the service serves.
  */
 export function eventsUpTo({
   time,

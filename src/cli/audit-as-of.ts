@@ -100,6 +100,6 @@ function describeAnswer({ couldUse, status, apiKeyId, repoId, expiresAt, event }
   return [
     first,
     `key      ${apiKeyId} of ${repoId ?? 'an unknown repository'}`,
-    `decided  by ${event.type} at ${event.at} by ${who}, position ${event.position}`,
+    `decided  by ${event.type} at ${event.at}, caused by ${who}, position ${event.position}`,
   ];
 }

@@ -29,7 +29,7 @@ const REDIS_TIMEOUT_MS = 5000;
 /** Messages of ioredis about a server that is unavailable or frozen. */
 const CONNECTION_LOST = /^(Command timed out|Connection is closed|Stream isn't writeable)/;
 
-/** Issuer of actors on the command line, whose identity nobody has proved. */
+/** Issuer of actors on the command line, whose identity is not proved. */
 const COMMAND_LINE_ISSUER = 'keyledger:command-line';
 
 /**

@@ -3,7 +3,7 @@ import { eventsInRange, parseBound } from '../audit/event-range.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { fractionBefore } from '../event-store/position.js';
-import { exportLines, FORMAT, type Header, inChunks, VERSION, withTrailer } from '../log-transfer/export.js';
+import { exportLines, FORMAT, FORMAT_VERSION, type Header, inChunks, withTrailer } from '../log-transfer/export.js';
 import { cloudEventLines, csvLines } from '../log-transfer/export-formats.js';
 import { importEvents } from '../log-transfer/import.js';
 import { checkExport, readExport } from '../log-transfer/read-export.js';
@@ -62,7 +62,7 @@ async function exportLog(options: ExportOptions): Promise<void> {
     const end = await log.end();
     const header: Header = {
       format: FORMAT,
-      version: VERSION,
+      version: FORMAT_VERSION,
       logId: log.logId,
       from: from ?? null,
       to: to ?? end,

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 
 /**
  * Command that runs this command line from the current folder. Uses npx only where it finds Keyledger there: elsewhere
- * it would fetch whatever the registry has by this name.
+ * it would fetch any package that the registry has by this name.
  */
 export function ownCommand(): string {
   if (existsSync('node_modules/.bin/keyledger') || isOwnProject()) return 'npx keyledger';

@@ -23,13 +23,13 @@ export function addProjectionCommands(program: Command): void {
 
   projection
     .command('status')
-    .description('show its position and lag, and the quarantined streams')
+    .description('show the position and lag of the read model, and the quarantined streams')
     .option('--json', 'one JSON object')
     .action(status);
 
   projection
     .command('rebuild')
-    .description('rebuild it from the log, beside the live one, and replace that one')
+    .description('build the read model from the log beside the live one, then replace the live one')
     .option('--json', 'one JSON object')
     .action(rebuildProjection);
 
@@ -57,13 +57,13 @@ function describeStatus(found: ProjectionStatus): string[] {
   const served = Object.entries(generations).map(
     ([name, partitions]) => `${name || 'nothing'} (${countOf(partitions, 'partitions')})`,
   );
-  const isBehind = `${countOf(lag.events, 'events')}, ${lag.events === 1 ? 'which is' : 'the first of them'} ${duration(lag.seconds)} old`;
+  const lagText = `${countOf(lag.events, 'events')}, ${lag.events === 1 ? 'which is' : 'the first of them'} ${duration(lag.seconds)} old`;
   return [
     `Version     ${version}`,
     `Serves      ${served.join(', ')}`,
     ...(others.length > 0 ? [`Beside it   ${others.join(', ')} (being built, or to be removed)`] : []),
     `Position    ${position ?? 'none'}${isOfThisLog ? '' : ', which this log does not hold: run keyledger projection rebuild'}`,
-    `Lag         ${lag.events === 0 ? 'none' : isBehind}`,
+    `Lag         ${lag.events === 0 ? 'none' : lagText}`,
     `Quarantine  ${quarantined.length === 0 ? 'empty' : countOf(quarantined.length, 'streams')}`,
     ...quarantined.map((one) => `  ${one.stream}  repository ${one.repoId}  ${causeText(one)}`),
   ];

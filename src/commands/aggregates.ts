@@ -5,7 +5,10 @@ import { evolveWebhook, webhookStream } from '../domain/webhook.js';
 import { decodeApiKeyEvent, decodeWebhookEvent } from '../event-store/codec.js';
 import { commandHandler } from './command-handler.js';
 
-/** @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races */
+/**
+ * @throws KeyledgerError what decideApiKey and append throw, CONFLICT after ten attempts, UNAVAILABLE if it queued too
+ * long
+ */
 export const handleApiKeyCommand = commandHandler({
   stream: apiKeyStream,
   decode: decodeApiKeyEvent,
@@ -13,7 +16,10 @@ export const handleApiKeyCommand = commandHandler({
   decide: decideApiKey,
 });
 
-/** @throws KeyledgerError what decideWebhook and append throw, and CONFLICT after ten lost races */
+/**
+ * @throws KeyledgerError what decideWebhook and append throw, CONFLICT after ten attempts, UNAVAILABLE if it queued too
+ * long
+ */
 export const handleWebhookCommand = commandHandler({
   stream: webhookStream,
   decode: decodeWebhookEvent,

@@ -37,7 +37,7 @@ export type CommandResult<State = unknown> = {
   readonly position: Position;
 };
 
-/** Races for one stream that a command may lose against other processes. */
+/** Attempts of a command. A lost race against another process costs one, and so does a wrong `isNew`. */
 const MAX_ATTEMPTS = 10;
 /** A command that queued longer is not started: while the log hangs, all fail together. */
 const QUEUE_TIMEOUT_MS = 3500;
@@ -47,8 +47,8 @@ const VISIBILITY_POLL_MS = 10;
 const runExclusive = keyedMutex();
 
 /**
- * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again. Nothing
- * else appends domain events.
+ * Makes the handler of an aggregate's commands: load, decide, append; after a conflict load and decide again. Only this
+ * handler and the import of a log append events of keys and webhooks.
  * @returns handles a command, or one that is built from the state that it is decided on. `isNew`: the stream probably
  * does not exist, so decide before loading it
  * @throws KeyledgerError what decide and append throw, and CONFLICT after ten lost races
@@ -104,6 +104,7 @@ export function commandHandler<
         continue;
       }
       if (decided.length === 0) {
+        // Only RevokeLeakedAiApiKey decides nothing without a state: the index held a key that the log does not.
         if (state === undefined || position === undefined) throw new KeyledgerError('UNAVAILABLE');
         return { outcome: 'unchanged', state, position };
       }

@@ -5,23 +5,24 @@ import type { Keyring, SealContext } from '../security/keyring.js';
 import type { CommandContext, CommandResult } from './command-handler.js';
 import { type AuditAccessRecord, type AuditContext, recordAuditAccess } from './record-audit-access.js';
 
-export type IssueContext = CommandContext & AuditContext & { readonly keyring: Keyring };
+export type RequestContext = CommandContext & AuditContext & { readonly keyring: Keyring };
 
-/** A secret in plain text: it leaves the process only in the one answer to its request. */
+/** A secret in plain text, which leaves the process only in the answer to its request and to repeats of it. */
 export type Issued<State> = Pick<CommandResult<State>, 'state' | 'position'> & { readonly secret: string };
 
 /**
- * Gives an aggregate a new secret. A repeated request, which changes nothing, gets the secret that the first one got,
- * opened from its sealed form and recorded in the audit trail.
+ * Gives an aggregate a new secret. A repeated request appends nothing to the aggregate: it gets the secret of the first
+ * answer, opened from its sealed form, after an AuditAccessed event records the access.
  * @param secret the new secret
  * @param sealContext what a version of the secret is sealed for
- * @param handle runs the command that stores the sealed secret
+ * @param id of the key or webhook, for the details of IDEMPOTENCY_KEY_USED
+ * @param handle runs the command that stores the sealed secret; it calls `seal` with the state before
  * @param audited what the audit trail records about a repeat
  * @throws KeyledgerError IDEMPOTENCY_KEY_USED: the first secret cannot be opened any more; what `handle` throws;
  * UNAVAILABLE, OUTCOME_UNKNOWN: a repeat could not be recorded
  */
 export async function issueSecret<State extends SealedSecret>(
-  context: IssueContext,
+  context: RequestContext,
   {
     id,
     secret,
@@ -32,7 +33,7 @@ export async function issueSecret<State extends SealedSecret>(
     readonly id: string;
     readonly secret: string;
     readonly sealContext: (secretVersion: number) => SealContext;
-    readonly handle: (sealed: (state: State | undefined) => SealedSecret) => Promise<CommandResult<State>>;
+    readonly handle: (seal: (state: State | undefined) => SealedSecret) => Promise<CommandResult<State>>;
     readonly audited: Omit<AuditAccessRecord, 'access'>;
   },
 ): Promise<Issued<State>> {

@@ -1,6 +1,6 @@
 /**
  * Runs tasks of one name in order of arrival, one at a time, and tasks of different names concurrently: commands on one
- * key queue within a process instead of losing races, and a storm of renames starves no deletion.
+ * stream queue within a process instead of losing races, so that many renames do not starve a deletion.
  */
 export function keyedMutex(): <T>(name: string, task: () => Promise<T>) => Promise<T> {
   const last = new Map<string, Promise<unknown>>();

@@ -117,7 +117,7 @@ export const API_KEY_EVENTS = [
 ] as const satisfies readonly ApiKeyEvent['type'][];
 
 /** Stands in a fold for an event of the key's stream that this release cannot decode. */
-export type Unreadable = {
+export type UnreadableApiKeyEvent = {
   readonly type: 'Unreadable';
   readonly reason: string;
   readonly data: { readonly apiKeyId: string; readonly repoId?: string | undefined };
@@ -140,7 +140,7 @@ export type AiApiKey = Omit<CreateAiApiKey, 'type' | 'idempotency'> & {
   readonly secretVersion: number;
   /** False once the key was suspended with this secret. */
   readonly secretReplayable: boolean;
-  /** The previous secret, while it overlaps. */
+  /** The secret before the last rotation, valid until `goodUntil`; null if that rotation had no overlap. */
   readonly oldSecret: { readonly hash: string; readonly goodUntil: string } | null;
   readonly idempotencyRecords: readonly IdempotencyRecord[];
 };
@@ -168,7 +168,7 @@ export const secretHashesAt = (
  * Applies an event. Never throws: an event that does not fit (unreadable, of another repository, of a key that was
  * never created) makes the key unavailable, after which only a deletion changes it. A deleted key stays deleted.
  */
-export function evolveApiKey(state: ApiKeyState, event: Occurred<ApiKeyEvent | Unreadable>): AiApiKey {
+export function evolveApiKey(state: ApiKeyState, event: Occurred<ApiKeyEvent | UnreadableApiKeyEvent>): AiApiKey {
   if (!state) return event.type === 'ApiKeyCreated' ? created(event) : unknownKey(event);
   if (state.status === 'deleted') return state;
   const unavailable: AiApiKey = { ...state, status: 'unavailable' };
@@ -230,7 +230,7 @@ function rotated(key: AiApiKey, { data, occurredAt }: Occurred<ApiKeySecretRotat
 }
 
 /** A key whose creation is unreadable: its id, and its repository if known. */
-const unknownKey = ({ data, occurredAt }: Occurred<ApiKeyEvent | Unreadable>): AiApiKey => ({
+const unknownKey = ({ data, occurredAt }: Occurred<ApiKeyEvent | UnreadableApiKeyEvent>): AiApiKey => ({
   apiKeyId: data.apiKeyId,
   repoId: data.repoId ?? '',
   name: '(unreadable)',

@@ -1,4 +1,7 @@
-/** An access to the audit trail: one event, in a stream of its own, before each answer of the audit tools. */
+/**
+ * An access to the audit trail: one event in its own stream, recorded before each answer of an audit query and before
+ * each repeated secret.
+ */
 
 export const AUDIT_ACCESS_CATEGORY = 'auditAccess-';
 

@@ -30,8 +30,8 @@ export type Grants = Readonly<Record<string, unknown>>;
 export type Caller = Actor & { readonly grants: Grants; readonly expiresAt: EpochMs };
 
 /**
- * Port that reads the grants from a token's verified claims, for platforms whose tokens carry them in another way. The
- * default is `grantsFromClaim`.
+ * Reads the grants from a token's verified claims. main.ts passes `grantsFromClaim`; a platform whose tokens carry them
+ * in another way passes its own function there.
  */
 export type GrantsOf = (claims: Readonly<Record<string, unknown>>) => Grants;
 

@@ -43,7 +43,7 @@ export function decideWebhook(command: WebhookCommand, state: Webhook | undefine
   }
 }
 
-/** A registration meets an existing endpoint only if its id was derived from the same Idempotency-Key. */
+/** A registration meets an existing webhook only if its id was derived from the same Idempotency-Key. */
 function decideRegister(
   { type: _, ...data }: RegisterWebhook,
   state: Webhook | undefined,

@@ -27,7 +27,7 @@ export const ERRORS = {
   ],
   IDEMPOTENCY_KEY_USED: [
     409,
-    'This Idempotency-Key returned the secret of the resource with this id, which can no longer be repeated. Use a new Idempotency-Key to create another one, or to rotate this one',
+    'This Idempotency-Key has returned the secret of the resource with this id, and the service does not return it again. Create another resource, or rotate this one, with a new Idempotency-Key',
   ],
   KEY_QUARANTINED: [
     409,
@@ -47,7 +47,7 @@ export const ERRORS = {
   UNAVAILABLE: [503, 'Not done: a component that this needs is unavailable; try again'],
   OUTCOME_UNKNOWN: [
     503,
-    'Done completely or not at all, which of the two is unknown; repeat it with the same Idempotency-Key',
+    'It is unknown whether this was done completely or not at all; repeat it with the same Idempotency-Key',
   ],
   STALE: [503, 'Not verified: the staleness of this instance is above VERIFY_MAX_STALENESS; try another'],
   BEHIND: [503, 'This instance has not yet reached the position that its answer must include; try again'],
@@ -60,7 +60,7 @@ export class KeyledgerError extends Error {
   readonly code: ErrorCode;
   readonly status: number;
   readonly details: Readonly<Record<string, string>>;
-  /** An expected error needs no line in the log. */
+  /** An expected error is not logged as a warning. */
   readonly expected: boolean;
 
   constructor(

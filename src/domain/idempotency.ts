@@ -1,6 +1,9 @@
 import { KeyledgerError } from './errors.js';
 
-/** SHA-256 (hex) of the Idempotency-Key and of the parsed request that came with it. */
+/**
+ * SHA-256 (hex) of the Idempotency-Key, for a rotation together with the caller, and of the parsed request that came
+ * with it.
+ */
 export type Idempotency = { readonly keyHash: string; readonly requestHash: string };
 
 /** Which secret an Idempotency-Key returned, and when (RFC 3339). */

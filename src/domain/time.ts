@@ -1,2 +1,2 @@
-/** Milliseconds since 1970-01-01T00:00:00Z, as of `Date.now()`. */
+/** Milliseconds since 1970-01-01T00:00:00Z, as `Date.now()` returns them. */
 export type EpochMs = number;

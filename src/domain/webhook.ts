@@ -57,7 +57,7 @@ export type PauseWebhook = WebhookRef & {
   readonly reason: string | null;
 };
 export type ResumeWebhook = WebhookRef & { readonly type: 'ResumeWebhook' };
-/** Delivers again what comes after a position; null: everything. */
+/** Delivers the events after a position again; null: all events. */
 export type ReplayWebhook = WebhookRef & { readonly type: 'ReplayWebhook'; readonly after: string | null };
 export type DeleteWebhook = WebhookRef & { readonly type: 'DeleteWebhook' };
 
@@ -103,7 +103,7 @@ export type WebhookEvent =
   | WebhookDeleted;
 
 /** Stands in a fold for an event of the endpoint's stream that this release cannot decode. */
-export type UnreadableWebhook = {
+export type UnreadableWebhookEvent = {
   readonly type: 'Unreadable';
   readonly reason: string;
   readonly data: { readonly webhookId: string; readonly repoId?: string | undefined };
@@ -131,7 +131,7 @@ export type Webhook = WebhookRef &
     readonly resumedAt: string | null;
     /** Where its last replay began: a position of the log that received the command, or `start`. */
     readonly replayedAfter: string | null;
-    /** The previous secret, while it overlaps. */
+    /** The secret before the last rotation, which signs until `goodUntil`; null if that rotation had no overlap. */
     readonly oldSecret: (SealedSecret & { readonly goodUntil: string }) | null;
     readonly idempotencyRecords: readonly IdempotencyRecord[];
   };
@@ -148,7 +148,7 @@ export const signingSecretsAt = (webhook: Webhook, now: EpochMs): readonly Seale
  */
 export function evolveWebhook(
   state: Webhook | undefined,
-  event: Occurred<WebhookEvent | UnreadableWebhook> & ImportOrigin,
+  event: Occurred<WebhookEvent | UnreadableWebhookEvent> & ImportOrigin,
 ): Webhook {
   if (!state) return event.type === 'WebhookRegistered' ? registered(event) : unknownWebhook(event);
   if (state.status === 'deleted') return state;
@@ -216,7 +216,7 @@ function rotated(state: Webhook, { data, occurredAt }: Occurred<WebhookSecretRot
 }
 
 /** A webhook whose registration is unreadable: its id, and its repository if known. */
-const unknownWebhook = ({ data, occurredAt }: Occurred<WebhookEvent | UnreadableWebhook>): Webhook => ({
+const unknownWebhook = ({ data, occurredAt }: Occurred<WebhookEvent | UnreadableWebhookEvent>): Webhook => ({
   webhookId: data.webhookId,
   repoId: data.repoId ?? '',
   url: '(unreadable)',

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import type { ApiKeyEvent, Occurred, Unreadable } from '../domain/ai-api-key.js';
+import type { ApiKeyEvent, Occurred, UnreadableApiKeyEvent } from '../domain/ai-api-key.js';
 import type { AuditAccessed } from '../domain/audit-access.js';
 import type { Actor } from '../domain/authorization.js';
-import type { ImportOrigin, UnreadableWebhook, WebhookEvent } from '../domain/webhook.js';
+import type { ImportOrigin, UnreadableWebhookEvent, WebhookEvent } from '../domain/webhook.js';
 import {
   API_KEY_EVENT_SCHEMAS,
   AUDIT_ACCESS_SCHEMAS,
@@ -67,7 +67,7 @@ export type DecodedAuditAccess = Occurred<AuditAccessed> & Caused;
 export function decodeApiKeyEvent(
   recorded: RecordedEvent,
   revision: number,
-): DecodedApiKeyEvent | Occurred<Unreadable> {
+): DecodedApiKeyEvent | Occurred<UnreadableApiKeyEvent> {
   const apiKeyId = idOf(recorded, 'api-key');
   const event = decodeWith<ApiKeyEvent>(API_KEY_EVENT_SCHEMAS, recorded, revision);
   if (event.type === 'Unreadable') return { ...event, data: { ...event.data, apiKeyId } };
@@ -83,7 +83,7 @@ export function decodeApiKeyEvent(
 export function decodeWebhookEvent(
   recorded: RecordedEvent,
   revision: number,
-): DecodedWebhookEvent | (Occurred<UnreadableWebhook> & ImportOrigin) {
+): DecodedWebhookEvent | (Occurred<UnreadableWebhookEvent> & ImportOrigin) {
   const webhookId = idOf(recorded, 'webhook');
   const imported = isImported(recorded);
   const event = decodeWith<WebhookEvent>(WEBHOOK_EVENT_SCHEMAS, recorded, revision);

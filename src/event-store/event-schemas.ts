@@ -6,7 +6,7 @@ import { PAUSE_CAUSES, type WebhookEvent } from '../domain/webhook.js';
 export type DomainEvent = ApiKeyEvent | WebhookEvent | AuditAccessed;
 
 /**
- * Turns data of one schema version into data of the next. It receives whatever JSON the log holds and never throws: the
+ * Turns data of one schema version into data of the next. It receives any JSON that the log holds and never throws: the
  * schema validates its result.
  */
 type Upcaster = (data: unknown) => unknown;
@@ -31,13 +31,13 @@ const secret = {
 /** RFC 3339 in UTC, of one width, so that times compare as text. */
 export const timestamp = z.iso.datetime({ precision: 3 });
 const rotation = { ...secret, secretVersion: z.int().min(2), overlapEndsAt: timestamp.nullable() };
-const withDefaults =
+const withFields =
   (fields: object): Upcaster =>
   (data) => ({ ...(data as object), ...fields });
 
 export const API_KEY_EVENT_SCHEMAS: SchemasOf<ApiKeyEvent> = {
   ApiKeyCreated: {
-    upcasters: [withDefaults({ expiresAt: null })],
+    upcasters: [withFields({ expiresAt: null })],
     data: z.object({
       ...key,
       ...secret,
@@ -60,7 +60,7 @@ export const API_KEY_EVENT_SCHEMAS: SchemasOf<ApiKeyEvent> = {
   ApiKeySuspended: { data: z.object({ ...key, reason: z.string().nullable() }), publicFields: ['reason'] },
   ApiKeyResumed: { data: z.object(key), publicFields: [] },
   ApiKeyDeleted: {
-    upcasters: [withDefaults({ reason: 'requested' })],
+    upcasters: [withFields({ reason: 'requested' })],
     data: z.object({ ...key, reason: z.enum(DELETION_REASONS) }),
     publicFields: ['reason'],
   },

@@ -2,7 +2,7 @@ import type { Position } from './position.js';
 
 /** Port to the log. `test/support/contracts/event-store.ts` defines what every adapter does. */
 export interface EventStore {
-  /** Unique id, created with the log; the first half of its positions. */
+  /** Unique id, created with the log; the first part of its positions. */
   readonly logId: string;
 
   /** True of a read-only copy of a log, which refuses every append. */
@@ -22,17 +22,20 @@ export interface EventStore {
 
   /**
    * Appends many, in the order given, without waiting for each. Repeatable like append. Stops at the first conflict or
-   * failure, also of `appends`: everything before it is in the log then, and a few appends after it may be.
+   * failure, also of the iterable `appends`: the log then holds every append before it, and perhaps a few after it.
    * @throws KeyledgerError UNAVAILABLE, OUTCOME_UNKNOWN; RangeError as append
    */
   bulkAppend(appends: AsyncIterable<AppendRequest>): Promise<BulkAppendResult>;
 
-  /** The stream's events from its first; nothing if there is no such stream. */
+  /**
+   * The stream's events from its first; nothing if there is no such stream.
+   * @throws KeyledgerError UNAVAILABLE from EventStoreDB, an Error of SQLite; so do all reads below
+   */
   readStream(stream: string): AsyncIterable<RecordedEvent>;
 
   /**
-   * Every event after a position (from the first without one), in log order, up to the end of the log when the reader
-   * reaches it. Skips foreign events, see isKeyledgerStream.
+   * Every event after a position (from the first without one), in log order, at least up to the end that the log had
+   * when reading began. Skips foreign events, see classifyStream.
    * @param onForeign called with each foreign event
    * @throws KeyledgerError OTHER_LOG
    */
@@ -91,11 +94,11 @@ export type RecordedEvent = {
 
 export type EventBatch = {
   readonly events: readonly RecordedEvent[];
-  /** Skipped, because no release of Keyledger can have written them: see isKeyledgerStream. */
+  /** Skipped, because no release of Keyledger can have written them: see classifyStream. */
   readonly foreign?: readonly RecordedEvent[];
   /** How far the log has been read: up to the last event, or beyond it over events that are not Keyledger's. */
   readonly position: Position;
-  /** True if the log held nothing after this batch when it was read. */
+  /** True if the adapter knew of no event after this batch; the log may already hold one. */
   readonly caughtUp: boolean;
 };
 

@@ -39,7 +39,9 @@ export function parsePosition(text: string, logId: string): Position {
 export const placeIn = (position: Position, logId: string): string =>
   parsePosition(position, logId).slice(ID_LENGTH + 1);
 
-/** Fraction of a log before a position, 0 to 1, accurate enough to estimate the remaining time. @param end of the log */
+/**
+ * Fraction of a log before a position, 0 to 1, accurate enough to estimate the remaining time. @param end of the log
+ */
 export const fractionBefore = (position: Position, end: Position): number => {
   return Math.min(1, positionNumbers(position)[0] / Math.max(1, positionNumbers(end)[0]));
 };

@@ -50,7 +50,9 @@ export type HttpSettings = ServerSettings & {
   readonly serveMetrics: boolean;
   /** Does the server have GET /verify/forward, which needs no token? */
   readonly verifyForward: boolean;
-  /** Addresses and networks of the operator's own, in which the service may call webhooks, by http too. */
+  /**
+   * Internal addresses and networks in which the service may call webhooks, also by http (WEBHOOK_ALLOWED_NETWORKS).
+   */
   readonly webhookNetworks: readonly string[];
 };
 
@@ -110,7 +112,7 @@ const verification =
   async (app: FastifyInstance): Promise<void> => {
     app.decorateRequest('quietLog', true);
     app.addHook('onRequest', noStore);
-    // Not onRequest, when the body is still to come: the answer is sent in the tick in which its result was made.
+    // onSend, not onRequest: the body may arrive later, and staleness must belong to the answer.
     app.addHook('onSend', (_, reply, payload, done) => {
       reply.header('keyledger-staleness', dependencies.queries.verifyStaleness.toFixed(1));
       done(null, payload);
@@ -190,7 +192,7 @@ function reasonUnready({ status }: Projector): string | undefined {
   return status.ready.ok ? undefined : status.ready.reason;
 }
 
-/** Aborted when the service stops, so that streams without end are ended. */
+/** Aborts when the service stops, which ends the endless streams. */
 function shutdownSignal(app: FastifyInstance): AbortSignal {
   const stopping = new AbortController();
   setMaxListeners(0, stopping.signal);

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import type { AppendOutcome } from '../commands/command-handler.js';
-import type { IssueContext } from '../commands/issue-secret.js';
+import type { RequestContext } from '../commands/issue-secret.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EpochMs } from '../domain/time.js';
@@ -11,7 +11,7 @@ import type { Keyring } from '../security/keyring.js';
 import { callerOf } from './plugins/auth.js';
 import { clientAddress } from './plugins/client-address.js';
 
-/** Dependencies of the routes that run commands. */
+/** Dependencies of the routes that run commands or record audit accesses. */
 export type CommandDependencies = {
   readonly log: EventStore;
   readonly keyring: Keyring;
@@ -24,7 +24,7 @@ export type CommandDependencies = {
 export function commandContext(
   request: FastifyRequest,
   { log, keyring, clock, onAppend }: CommandDependencies,
-): IssueContext {
+): RequestContext {
   const { issuer, subject } = callerOf(request);
   const actor = { issuer, subject };
   return {

@@ -18,14 +18,16 @@ export type ServerSettings = {
 const BODY_LIMIT = 16 * 1024;
 /** Number of timeout checks per request timeout. */
 const TIMEOUT_CHECKS = 5;
-/** A connection may be idle for this many request timeouts: an answer may take time to make, but not to be read. */
+/**
+ * A connection may be idle for this many request timeouts: the service may take time to answer, the caller not to read.
+ */
 const IDLE_TIMEOUT_FACTOR = 4;
 /** RFC 9110, section 8.3.1. */
 const MEDIA_TYPE = /^\s*[\w!#$%&'*+.^`|~-]+\/[\w!#$%&'*+.^`|~-]+\s*(?:;|$)/;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /**
- * A server without routes that answers whatever arrives on a connection in the envelope: garbage, headers without end,
+ * A server without routes that answers every fault of a connection in the error envelope: garbage, headers without end,
  * late or oversized bodies, unknown methods.
  */
 export function hardenedServer(
@@ -60,7 +62,7 @@ export function hardenedServer(
   acceptJson(app);
   app.decorate('connections', new Connections(app.server));
   app.server.on('checkExpectation', sendExpectationFailed);
-  // Their size is limited; beyond a limit of their number Node would silently drop headers.
+  // 0: no limit of their number, beyond which Node would silently drop headers; their size is limited.
   app.server.maxHeadersCount = 0;
   acceptEveryMethod(app);
   app.setChildLoggerFactory((logger) => logger);

@@ -40,7 +40,7 @@ export function createMetrics() {
     }),
     appends: new Counter({
       name: 'keyledger_appends_total',
-      help: 'Appends that the log acknowledged, and appends that expected another revision than they found',
+      help: 'Appends of commands that the log acknowledged, and those that expected another revision than they found; audit accesses are not counted',
       labelNames: ['outcome'] as const,
       registers,
     }),
@@ -107,7 +107,7 @@ export function observe(
   );
   gauge(
     'keyledger_followers',
-    'Feeds, replicas and webhooks that wait for the next event',
+    'Feeds, replicas, webhooks and the webhook dispatcher that wait for the next event',
     () => projector.tail.waiting,
   );
   if (keySet)
@@ -116,7 +116,7 @@ export function observe(
       'Seconds since the key set of the token issuer was fetched',
       () => keySet.ageSeconds,
     );
-  gauge('keyledger_webhooks', 'Webhooks that this instance delivers to', () => webhookDispatcher.activeEndpoints);
+  gauge('keyledger_webhooks', 'Webhooks that this instance delivers to', () => webhookDispatcher.activeWebhooks);
 }
 
 export const countRefusal =

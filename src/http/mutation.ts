@@ -19,7 +19,7 @@ type Route<Params extends z.ZodType, Body extends z.ZodType> = {
   readonly success?: { readonly status: 200 | 201; readonly schema: z.ZodType };
 };
 
-type Mutation<Params, Body> = {
+type MutationRequest<Params, Body> = {
   readonly context: ReturnType<typeof commandContext>;
   readonly params: Params;
   readonly body: Body;
@@ -30,10 +30,11 @@ type Mutation<Params, Body> = {
 type Outcome = { readonly position: Position } & Readonly<Record<string, unknown>>;
 
 /**
- * Makes routes that change something: each runs a command in the context of its request and answers with
+ * Makes routes that change something. Each runs a command in the context of its request and answers with
  * Keyledger-Position, once its projection holds the change. A late projection delays the answer by at most a second and
  * does not make it fail.
  * @param awaitProjection waits for the position of the change
+ * @returns a function that adds a route
  */
 export const mutations =
   (
@@ -43,7 +44,7 @@ export const mutations =
   ) =>
   <Params extends z.ZodType, Body extends z.ZodType = z.ZodUndefined>(
     { method, url, config, operationId, summary, params, body, idempotent, success }: Route<Params, Body>,
-    run: (mutation: Mutation<z.infer<Params>, z.infer<Body>>) => Promise<Outcome>,
+    run: (request: MutationRequest<z.infer<Params>, z.infer<Body>>) => Promise<Outcome>,
   ): void => {
     const { status, schema } = success ?? { status: 200, schema: Done };
     app.route({

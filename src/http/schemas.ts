@@ -83,7 +83,7 @@ export const ReadHeaders = z.object({
     ),
 });
 
-/** The only answer that carries the secret of a key. */
+/** The answer to a creation or rotation, and to its repeats; no other answer carries a secret. */
 export const IssuedApiKey = z.object({
   success: z.literal(true),
   id: z.uuid(),

@@ -11,7 +11,7 @@ const PARTITIONS = 16;
 /**
  * Last uses in Redis, which may be unavailable at first: sorted sets `<prefix>:{usage-<n>}` of key ids, whose scores
  * are EpochMs.
- * @param url as of connectRedis
+ * @param url see connectRedis
  * @param prefix of every key in Redis
  */
 export function openRedisLastUsedStore(url: string, prefix: string): LastUsedStore {

@@ -8,11 +8,11 @@ import type { RecordedEvent } from '../event-store/event-store.js';
  * order. It contains all that the log contains, including sealed and hashed secrets.
  */
 export const FORMAT = 'keyledger-log';
-export const VERSION = 1;
+export const FORMAT_VERSION = 1;
 
 export const Header = z.object({
   format: z.literal(FORMAT),
-  version: z.literal(VERSION),
+  version: z.literal(FORMAT_VERSION),
   /** Id of the exported log. */
   logId: z.string(),
   /** Bounds of the export, each a position or a time; `from` is null at the log's first event. */

@@ -9,7 +9,7 @@ import {
 } from '../event-store/event-store.js';
 import { countOf } from '../quantity.js';
 import type { ExportedEvent } from './export.js';
-import { bytesOf } from './read-export.js';
+import { eventBytes } from './read-export.js';
 
 /** The log does not hold the beginning of the export; the import has written nothing. */
 export class ContentMismatchError extends Error {}
@@ -103,7 +103,7 @@ function newEvent({ id, type, data, metadata, position, recordedAt }: ExportedEv
   if (!isObject(metadata) || Object.hasOwn(metadata, 'importedFrom')) return event;
   const withOrigin = { ...event, metadata: { ...metadata, importedFrom: { position, recordedAt } } };
   // An event of the maximum size has no room for its origin.
-  return bytesOf(withOrigin) > MAX_EVENT_BYTES ? event : withOrigin;
+  return eventBytes(withOrigin) > MAX_EVENT_BYTES ? event : withOrigin;
 }
 
 const isObject = (value: unknown): value is object =>

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { MAX_EVENT_BYTES } from '../event-store/event-store.js';
 import { isKeyledgerStream } from '../event-store/streams.js';
 import { countOf } from '../quantity.js';
-import { ExportedEvent, FORMAT, Header, Trailer, VERSION } from './export.js';
+import { ExportedEvent, FORMAT, FORMAT_VERSION, Header, Trailer } from './export.js';
 
 /** Maximum bytes of a line; an event of MAX_EVENT_BYTES with its field names is far shorter. */
 const MAX_LINE_BYTES = 2 * MAX_EVENT_BYTES;
@@ -66,9 +66,9 @@ function parseHeader(line: Buffer | undefined): Header {
   if (typeof json !== 'object' || json?.format !== FORMAT) {
     throw new ExportError('This is not an export of a log: its first line is not a header');
   }
-  if (json.version !== VERSION) {
+  if (json.version !== FORMAT_VERSION) {
     throw new ExportError(
-      `This export has format version ${JSON.stringify(json.version)}, but this release reads only version ${VERSION}: use the release that made it`,
+      `This export has format version ${JSON.stringify(json.version)}, but this release reads only version ${FORMAT_VERSION}: use the release that made it`,
     );
   }
   const header = Header.safeParse(json);
@@ -128,12 +128,12 @@ function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
   if (!success) {
     throw new ExportError(`Line ${line} is not an event: ${json === undefined ? 'not JSON' : oneLineProblems(error)}`);
   }
-  // Protects other streams, such as the server's settings, from any export, whatever its origin.
+  // Protects other streams, such as the server's settings, from every export.
   const { stream } = data;
   if (!isKeyledgerStream(stream)) {
     throw new ExportError(`Line ${line} is of the stream ${data.stream}, which does not belong to Keyledger`);
   }
-  if (bytes > MAX_EVENT_BYTES && bytesOf(data) > MAX_EVENT_BYTES) {
+  if (bytes > MAX_EVENT_BYTES && eventBytes(data) > MAX_EVENT_BYTES) {
     throw new ExportError(`The event of line ${line} is larger than ${MAX_EVENT_BYTES} bytes`);
   }
   return data;
@@ -143,7 +143,7 @@ function parseEvent(json: unknown, line: number, bytes: number): ExportedEvent {
 const oneLineProblems = (error: z.ZodError): string => z.prettifyError(error).replaceAll(/\s*\n\s*/g, ' ');
 
 /** Size in bytes that MAX_EVENT_BYTES limits. */
-export const bytesOf = ({ data, metadata }: { data: unknown; metadata: unknown }): number =>
+export const eventBytes = ({ data, metadata }: { data: unknown; metadata: unknown }): number =>
   Buffer.byteLength(JSON.stringify(data)) + Buffer.byteLength(JSON.stringify(metadata));
 
 /** Lines, each with its line feed. */

@@ -7,7 +7,7 @@ import { WebhookIndex } from '../projections/webhook-index.js';
 import { foldStep } from './fold-key.js';
 
 /** Violation of an invariant of the log. */
-export type IntegrityViolation = {
+export type IntegrityFault = {
   readonly stream: string;
   readonly revision: number;
   readonly position: Position;
@@ -33,7 +33,7 @@ export type CheckedLog = {
  */
 export async function checkLog(
   log: EventStore,
-  onViolation: (fault: IntegrityViolation) => void,
+  onViolation: (fault: IntegrityFault) => void,
   onChecked: (event: RecordedEvent) => void,
   foreign: (event: RecordedEvent) => void,
 ): Promise<CheckedLog> {

@@ -32,7 +32,7 @@ export async function compareKey(
     if (inAll || inList) differences.push(`the lists contain it at ${other}, which is not its creation`);
   }
   const { document, live, inAll, inList, isQuarantined } = stored;
-  // Read the log after Redis, so that it includes whatever Redis holds.
+  // Read the log after Redis, so that it includes all that Redis holds.
   const entries = await foldedEntries(log, apiKeyId);
   const reached = entries.findLast(({ position }) => position <= (live.checkpoint?.position ?? ''));
   const isHere = reached !== undefined && reached.key.repoId === repoId;

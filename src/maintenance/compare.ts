@@ -65,17 +65,18 @@ export async function compare(
       if (attempt > ATTEMPTS) throw new InconclusiveError('Rebuilds keep replacing the read model');
       const live = await readLiveGeneration(redis, partition);
       const stored = generations.get(live.generation) ?? [];
-      const mine = await comparePartition(log, redis, partition, live, items, stored);
+      const ofPartition = await comparePartition(log, redis, partition, live, items, stored);
       if ((await readLiveGeneration(redis, partition)).generation !== live.generation) continue;
-      mine.forEach(onDifference);
-      differences += mine.length;
+      ofPartition.forEach(onDifference);
+      differences += ofPartition.length;
       if (live.checkpoint && live.checkpoint.position > position) position = live.checkpoint.position;
       break;
     }
     keys += items.length;
     onCompared(items.length);
   }
-  for (const key of unknown) onDifference({ repoId: null, apiKeyId: null, difference: `Redis has the unknown key ${key}` });
+  for (const key of unknown)
+    onDifference({ repoId: null, apiKeyId: null, difference: `Redis has the unknown key ${key}` });
   return { keys, differences: differences + unknown.length, position: position || undefined };
 }
 

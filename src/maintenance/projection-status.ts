@@ -58,12 +58,12 @@ export async function projectionStatus(
     others: [...others].sort(),
     position: position || null,
     isOfThisLog,
-    lag: await lagBehind(log, isOfThisLog && position ? position : undefined, now),
+    lag: await countLag(log, isOfThisLog && position ? position : undefined, now),
     quarantined,
   };
 }
 
-async function lagBehind(log: EventStore, position: Position | undefined, now: EpochMs) {
+async function countLag(log: EventStore, position: Position | undefined, now: EpochMs) {
   let events = 0;
   let seconds = 0;
   for await (const { stream, recordedAt } of log.readAll(position)) {

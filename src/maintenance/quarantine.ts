@@ -48,6 +48,7 @@ export async function inspectQuarantine(log: EventStore, apiKeyId: string): Prom
 
 /**
  * Folds a stream again, and writes the key to the read model if this release can read all of it.
+ * @returns undefined if the log holds no such key; with a cause if this release cannot read it, and nothing was written
  * @throws Error Redis holds no read model
  */
 export async function liftQuarantine(

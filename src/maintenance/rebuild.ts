@@ -36,7 +36,7 @@ export type RebuildProgress = {
 /**
  * Builds a generation of the read model from the whole log, beside the live one, and makes it live when it has caught
  * up: each partition atomically, and never back in the log. Then removes the previous generation. If the rebuild ends
- * early, the live generation stays; a later rebuild removes the remains.
+ * early, each partition that it has not replaced keeps its live generation; a later rebuild removes the remains.
  * @throws GenerationLost
  */
 export async function rebuild(
@@ -67,8 +67,8 @@ export async function rebuild(
       const live = await readLiveGeneration(redis, partition);
       await fold.catchUp();
       for (const [changed, changes] of groupByPartition(fold.takeChanges())) {
-        const behind = partitions[changed];
-        if (behind && changed >= number) await writePartition(redis, behind, generation, changes);
+        const unswapped = partitions[changed];
+        if (unswapped && changed >= number) await writePartition(redis, unswapped, generation, changes);
       }
       answer = await swapPartition(log, redis, partition, generation, live, fold.checkpoint);
     }
@@ -112,7 +112,7 @@ async function swapPartition(
 /** The generation is lost: Redis was flushed, or restored from older data. */
 export class GenerationLost extends Error {
   constructor() {
-    super('Redis has lost the new generation; the live one is unchanged. Run the rebuild again');
+    super('Redis has lost the new generation before all partitions were replaced. Run the rebuild again');
     this.name = 'GenerationLost';
   }
 }

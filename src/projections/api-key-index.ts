@@ -7,7 +7,7 @@ import { apiKeyIdOf } from '../event-store/streams.js';
 import { hasHash } from '../security/credentials.js';
 import { type VerifyRequest, type VerifyResult, verifyCredential } from './verify.js';
 
-/** A key in the index, without its sealed secret, which only a replayed request needs. */
+/** A key in the index, without its sealed secret and idempotency records, which only a repeated request needs. */
 export type ApiKeyEntry = {
   readonly key: AiApiKey;
   readonly revision: number;
@@ -18,7 +18,7 @@ export type ApiKeyEntry = {
 
 /**
  * Folds one event of a key's stream into its entry; an event that the entry already holds changes nothing.
- * @throws RangeError as of decodeApiKeyEvent
+ * @throws RangeError as decodeApiKeyEvent
  */
 export function evolveApiKeyEntry(entry: ApiKeyEntry | undefined, recorded: RecordedEvent): ApiKeyEntry {
   if (entry && recorded.revision <= entry.revision) return entry;

@@ -4,15 +4,15 @@ import { type ClockReading, StalenessClock } from '../staleness-clock.js';
 /** How long a read waits for its minimum position, and a mutation for its own projection. */
 const MIN_POSITION_TIMEOUT_MS = 1000;
 
-/** How far a projection has come in the log, when it last held all of it, and who waits for a position. */
+/** Position of a projection in the log, its staleness, and the readers that wait for a position. */
 export class ProjectionProgress {
-  readonly #currency: StalenessClock;
+  readonly #stalenessClock: StalenessClock;
   readonly #waiting = new Set<{ position: Position; resolve: (reached: boolean) => void }>();
   #position: Position | undefined;
 
   constructor(now: () => ClockReading) {
-    this.#currency = new StalenessClock(now);
-    this.#currency.confirmCurrentAt(now());
+    this.#stalenessClock = new StalenessClock(now);
+    this.#stalenessClock.confirmCurrentAt(now());
   }
 
   get position(): Position | undefined {
@@ -47,12 +47,12 @@ export class ProjectionProgress {
 
   /** The projection holds everything that the log held at this reading. */
   confirmCurrentAt(reading: ClockReading): void {
-    this.#currency.confirmCurrentAt(reading);
+    this.#stalenessClock.confirmCurrentAt(reading);
   }
 
   /** Seconds since the projection was last known to hold the whole log. */
   get staleness(): number {
-    return this.#currency.staleness;
+    return this.#stalenessClock.staleness;
   }
 
   stop(): void {

@@ -47,7 +47,7 @@ export class Projector {
   readonly #stop = new AbortController();
   readonly #webhookListeners = new Set<(webhookId: string) => void>();
   #running: Promise<unknown> = Promise.resolve();
-  /** Folding: until the instance has reached the end of the log. */
+  /** 'folding' until the indexes first reach the end of the log. */
   #state: 'folding' | 'following' | 'log replaced' = 'folding';
   #caughtUp = false;
   #last: RecordedEvent | undefined;
@@ -94,8 +94,8 @@ export class Projector {
   }
 
   /**
-   * Ready needs the first attempt to write the read model: a new version of it is built before the instances of the old
-   * one are replaced, and an unavailable one keeps no instance from verifying.
+   * An instance is ready after its first attempt to write the read model: a new release thus writes its version before
+   * it replaces older instances, and an unavailable read model stops no instance from verifying.
    */
   get status(): ProjectorStatus {
     if (this.#state === 'log replaced') {
@@ -131,7 +131,7 @@ export class Projector {
     }
   }
 
-  /** Calls back synchronously when an event of a webhook was folded. @returns unsubscribes */
+  /** Calls back synchronously when an event of a webhook was folded. @returns a function that unsubscribes */
   onWebhookChanged(listener: (webhookId: string) => void): () => void {
     this.#webhookListeners.add(listener);
     return () => this.#webhookListeners.delete(listener);
@@ -208,7 +208,7 @@ export class Projector {
     };
   }
 
-  /** Asks where the log ends: no events come from a quiet log, nor from an unavailable one. */
+  /** Reads the end of the log once a second, which tells a quiet log from an unavailable one. */
   async #pollLogEnd(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {

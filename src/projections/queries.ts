@@ -23,7 +23,7 @@ export type ListQuery = {
 /** A page of a list, and where the next page starts; null on the last page. */
 export type ListPage<Item = ListItem> = { readonly items: readonly Item[]; readonly next: Position | null };
 
-/** An answer, and for how many seconds it was not known whether the log holds more. */
+/** An answer and its staleness: seconds since the projection was last known to hold the whole log. */
 export type WithStaleness<T> = T & { readonly staleness: number };
 
 /** The result of a verification, and the position in the log that it is based on. */
@@ -44,8 +44,8 @@ const MIN_READ_SIZE = 100;
 const MAX_READ_SIZE = 1000;
 
 /**
- * Every query of the projections. A query with a minimum position waits up to a second for it. No query is answered
- * from a part of the log, and no key is verified on data that may be too old.
+ * Queries of the projections for the HTTP API. A query with a minimum position waits up to a second for it. No query is
+ * answered from a part of the log, and no key is verified on data that may be too old.
  */
 export class Queries {
   readonly #projector: Projector;
@@ -112,7 +112,7 @@ export class Queries {
     before: Position | undefined,
     minPosition: Position,
   ): Promise<Iterable<ApiKeyEntry>> {
-    await this.requireIndex(minPosition);
+    await this.requireIndexPosition(minPosition);
     return this.#projector.apiKeyIndex.keysOf(repoId, before);
   }
 
@@ -121,7 +121,7 @@ export class Queries {
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
   async eventIndexAt(position: Position): Promise<EventIndex> {
-    await this.requireIndex(position);
+    await this.requireIndexPosition(position);
     return this.#projector.eventIndex;
   }
 
@@ -130,7 +130,7 @@ export class Queries {
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
   async webhooks(minPosition: Position | undefined): Promise<WebhookIndex> {
-    await this.requireIndex(minPosition);
+    await this.requireIndexPosition(minPosition);
     return this.#projector.webhookIndex;
   }
 
@@ -182,8 +182,10 @@ export class Queries {
     if (!(await this.#projector.indexProgress.waitFor(position))) throw new KeyledgerError('BEHIND');
   }
 
-  /** Waits until the indexes hold the whole log, and the event at a position. @throws KeyledgerError UNAVAILABLE, BEHIND */
-  async requireIndex(minPosition: Position | undefined): Promise<void> {
+  /**
+   * Waits until the indexes hold the whole log, and the event at a position. @throws KeyledgerError UNAVAILABLE, BEHIND
+   */
+  async requireIndexPosition(minPosition: Position | undefined): Promise<void> {
     const reached = minPosition === undefined || (await this.awaitIndex(minPosition));
     const { verify } = this.#projector.status;
     if (!verify.ok) throw unavailable(verify.reason);

@@ -81,7 +81,7 @@ export class ReadModelWriter {
     this.start();
   }
 
-  /** Settles when no write is under way. */
+  /** Resolves when no write is under way; the caller has aborted `stopped` before. */
   async stop(): Promise<void> {
     this.progress.stop();
     await this.#writing;

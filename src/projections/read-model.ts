@@ -56,7 +56,7 @@ export interface ReadModel {
    */
   get(repoId: string, apiKeyId: string): Promise<ListItem | undefined>;
 
-  /** Checkpoint of a repository; undefined if none of its events was ever applied. */
+  /** Checkpoint of the partition that holds a repository, for tests; undefined if nothing was applied to it. */
   checkpoint(repoId: string): Promise<Checkpoint | undefined>;
 
   close(): Promise<void>;

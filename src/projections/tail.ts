@@ -24,8 +24,8 @@ type TailReader = {
 };
 
 /**
- * The folded events, for any number of readers: the one tail of the log that an instance has. It queues nothing for a
- * reader, which pulls the next batch when it can, and no reader is ahead of the projections.
+ * The last folded events in memory, for any number of readers; a reader further back reads the log. It queues nothing
+ * for a reader, which pulls the next batch when it can, and no reader is ahead of the projections.
  */
 export class Tail {
   readonly #log: EventStore;
@@ -82,7 +82,7 @@ export class Tail {
    * has none at exactly this position, as before its first event.
    * @throws KeyledgerError UNAVAILABLE
    */
-  async lastEventAt(position: Position): Promise<RecordedEvent | undefined> {
+  async lastEventUpTo(position: Position): Promise<RecordedEvent | undefined> {
     for (let batch = this.#recent.length - 1; batch >= 0; batch--) {
       const event = this.#recent[batch]?.events.findLast((recent) => recent.position <= position);
       if (event) return event;
@@ -95,7 +95,7 @@ export class Tail {
    * @throws KeyledgerError UNAVAILABLE
    */
   async resumeTokenAt(position: Position): Promise<string> {
-    const event = await this.lastEventAt(position);
+    const event = await this.lastEventUpTo(position);
     return event ? resumeTokenOf(event) : position;
   }
 
@@ -121,7 +121,7 @@ export class Tail {
           }
         } else if (end === undefined || (position !== undefined && position >= end)) {
           if (position !== undefined) yield { events: [], position, caughtUp: this.#caughtUp };
-          // Unless a batch arrived while the reader handled that one.
+          // Waits, unless a batch arrived while the reader handled the empty one.
           if (this.#end === end && !this.#failure && !signal.aborted) await this.#waitForEvents(reader);
         } else {
           reader.position = end;

@@ -32,7 +32,10 @@ export type VerifyResult<Key> =
   | { readonly valid: true; readonly key: Key }
   | { readonly valid: false; readonly reason: InvalidReason };
 
-/** @param key the key with the access key of the request, if there is one */
+/**
+ * Decides whether a credential is valid; of several reasons the first in INVALID_REASONS wins.
+ * @param key the key with the access key of the request, if there is one
+ */
 export function verifyCredential<Key extends Verifiable>(
   key: Key | undefined,
   { accessKey, secret, repoId, aiType, canSee }: VerifyRequest,

@@ -15,7 +15,7 @@ export type WebhookEntry = {
   readonly replay: number;
 };
 
-/** Folds one event of an endpoint's stream into its entry; one that the entry already holds changes nothing. */
+/** Folds one event of a webhook's stream into its entry; one that the entry already holds changes nothing. */
 export function evolveWebhookEntry(before: WebhookEntry | undefined, recorded: RecordedEvent): WebhookEntry {
   const { position, revision } = recorded;
   if (before && revision <= before.revision) return before;
@@ -23,18 +23,19 @@ export function evolveWebhookEntry(before: WebhookEntry | undefined, recorded: R
   const webhook = evolveWebhook(before?.webhook, event);
   const { from, replay } = before ?? { from: position, replay: -1 };
   const entry = { webhook, revision, position, from, replay };
+  // A copy delivers only what follows its first resume, unless a replay has named another start.
   const wasImported = before?.webhook.pausedBecause?.cause === 'imported';
   if (wasImported && webhook.status === 'active' && replay < 0) return { ...entry, from: position };
   const isReplay = event.type === 'WebhookReplayed' && webhook.status !== 'unavailable' && !event.imported;
   return isReplay ? { ...entry, from: event.data.after as Position | null, replay: revision } : entry;
 }
 
-/** In-memory index of every endpoint in the log. */
+/** In-memory index of every webhook in the log. */
 export class WebhookIndex {
   readonly #entries = new Map<string, WebhookEntry>();
   readonly #idsByRepo = new Map<string, string[]>();
 
-  /** Folds one event in. @returns the endpoint's entry after it; undefined if the stream is not a webhook's */
+  /** Folds one event in. @returns the webhook's entry after it; undefined if the stream is not a webhook's */
   apply(recorded: RecordedEvent): WebhookEntry | undefined {
     const ref = classifyStream(recorded.stream);
     if (ref?.kind !== 'webhook') return undefined;
@@ -55,7 +56,7 @@ export class WebhookIndex {
     return this.#entries.get(webhookId);
   }
 
-  /** The endpoints of a repository that are not deleted, in registration order. */
+  /** The webhooks of a repository that are not deleted, in registration order. */
   ofRepository(repoId: string): WebhookEntry[] {
     const ids = this.#idsByRepo.get(repoId) ?? [];
     return ids.flatMap((id) => {

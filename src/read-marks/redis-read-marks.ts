@@ -8,7 +8,7 @@ const UNUSED_MS = 365 * 24 * 3600 * 1000;
 /**
  * Read marks in Redis, which may be unavailable at first: a sorted set `<prefix>:read:{<caller>}` of event numbers for
  * each caller, whose scores are the times of the marks (EpochMs).
- * @param url as of connectRedis
+ * @param url see connectRedis
  * @param prefix of every key in Redis
  */
 export function openRedisReadMarks(url: string, prefix: string): ReadMarks {

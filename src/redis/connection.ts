@@ -71,7 +71,7 @@ function parseHost(text: string): { host: string; port: number } {
 
 const reconnectDelay = (attempt: number): number => backOffMs(attempt, MIN_RECONNECT_DELAY_MS, MAX_RECONNECT_DELAY_MS);
 
-/** Warns if Redis may evict keys, during which no read model can be restored, or keeps nothing on disk. */
+/** Warns if Redis may evict keys, so that the read model loses data, or keeps nothing on disk. */
 export async function warnAboutDurability(connection: Connection, logger: BaseLogger): Promise<void> {
   const nodes = connection instanceof Cluster ? connection.nodes('master') : [connection];
   for (const node of nodes) {

@@ -23,7 +23,10 @@ const ENDS_CONNECTIONS = 'it closes connections before they are ready';
 const REMEDIES: readonly (readonly [answer: RegExp, remedy: string])[] = [
   [/WRONGPASS|NOAUTH|invalid password|AUTH/, 'Check user and password in the URL, percent-encoded'],
   [/NOPERM/, 'Give the user the rights of the ACL line in docs/how-to/deploy.md'],
-  [/DB index is out of range|invalid DB index/, 'Name a database that the server has at the end of the URL, or none'],
+  [
+    /DB index is out of range|invalid DB index/,
+    'End the URL with the number of a database that the server has, or without a number',
+  ],
   [/ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ETIMEDOUT/, 'Is it running there, and reachable from here?'],
   [
     new RegExp(`certificate|wrong version number|SSL|TLS|${ENDS_CONNECTIONS}`, 'i'),
@@ -77,7 +80,7 @@ export const withMappedErrors = <Store extends object>(store: Store, mapError: M
     },
   });
 
-/** Logs what is wrong with a Redis: each fault once, until Redis works again. */
+/** Logs the faults of a Redis, each once, until Redis works again. */
 export class RedisHealthLog {
   readonly #connection: Connection;
   readonly #url: string;

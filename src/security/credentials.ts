@@ -2,8 +2,7 @@ import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 
 /**
- * Credentials: a prefix, random base62, and a checksum, so that a scanner or a verifier tells a
- * mistyped or invented one without a look-up (as GitHub's tokens do,
+ * Credentials: a prefix, random base62, and a checksum, so that a scanner or a verifier recognises a mistyped or invented one without a look-up (as GitHub's tokens do,
  * https://github.blog/engineering/platform-security/behind-githubs-new-authentication-token-formats/).
  *
  * | credential | prefix | random | checksum |

@@ -112,7 +112,7 @@ export class KeySet {
     return new KeyledgerError('UNAVAILABLE', { cause: new KeySetUnavailable(reason) });
   }
 
-  /** Not at each call while the issuer is unavailable: each would wait for the timeout. */
+  /** Limits attempts while the issuer is unavailable: otherwise each call would wait for the timeout. */
   #mayTryAgain(): boolean {
     return performance.now() - this.#lastFetchAt >= this.#pauses.unknownKeyMs;
   }

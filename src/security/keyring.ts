@@ -14,9 +14,9 @@ export type SealContext = ({ readonly apiKeyId: string } | { readonly webhookId:
   readonly secretVersion: number;
 };
 
-/** Key-encryption keys (KEK) by id, newest first: the first seals, all open. */
+/** Master keys by id, newest first: the first seals, all open. */
 export class Keyring {
-  readonly #keks: ReadonlyMap<string, Buffer>;
+  readonly #masterKeys: ReadonlyMap<string, Buffer>;
   readonly #newest: string;
 
   /**
@@ -24,52 +24,53 @@ export class Keyring {
    * @throws Error the message says what is wrong, without the key itself
    */
   constructor(text: string) {
-    const keks = new Map<string, Buffer>();
+    const masterKeys = new Map<string, Buffer>();
     for (const entry of text.split(/[\s,]+/).filter(Boolean)) {
       const colon = entry.indexOf(':');
       const id = entry.slice(0, Math.max(colon, 0));
       const encoded = entry.slice(colon + 1);
-      const kek = Buffer.from(encoded, 'base64');
+      const masterKey = Buffer.from(encoded, 'base64');
       if (!ID.test(id)) {
-        throw new Error(`master key ${keks.size + 1} must be id:base64, the id of A-Z a-z 0-9 _ -`);
+        throw new Error(`master key ${masterKeys.size + 1} must be id:base64, the id of A-Z a-z 0-9 _ -`);
       }
-      if (kek.toString('base64').replace(/=+$/, '') !== encoded.replace(/=+$/, '')) {
+      if (masterKey.toString('base64').replace(/=+$/, '') !== encoded.replace(/=+$/, '')) {
         throw new Error(`master key ${id} is not base64`);
       }
-      if (kek.length !== KEY_BYTES) throw new Error(`master key ${id} has ${kek.length} bytes instead of 32`);
-      if (keks.has(id)) throw new Error(`master key ${id} appears twice`);
-      keks.set(id, kek);
+      if (masterKey.length !== KEY_BYTES)
+        throw new Error(`master key ${id} has ${masterKey.length} bytes instead of 32`);
+      if (masterKeys.has(id)) throw new Error(`master key ${id} appears twice`);
+      masterKeys.set(id, masterKey);
     }
-    const [newest] = keks.keys();
+    const [newest] = masterKeys.keys();
     if (newest === undefined) throw new Error('there is no master key');
-    this.#keks = keks;
+    this.#masterKeys = masterKeys;
     this.#newest = newest;
   }
 
-  /** AES-256-GCM under the newest KEK: `v1.<KEK id>.<nonce>.<ciphertext and tag>`, in base64url. */
+  /** AES-256-GCM under the newest master key: `v1.<master key id>.<nonce>.<ciphertext and tag>`, in base64url. */
   seal(secret: string, sealContext: SealContext): string {
-    const kekId = this.#newest;
+    const masterKeyId = this.#newest;
     const nonce = randomBytes(NONCE_BYTES);
-    const cipher = createCipheriv(ALGORITHM, this.#keks.get(kekId) as Buffer, nonce);
-    cipher.setAAD(associatedData(kekId, sealContext));
+    const cipher = createCipheriv(ALGORITHM, this.#masterKeys.get(masterKeyId) as Buffer, nonce);
+    cipher.setAAD(associatedData(masterKeyId, sealContext));
     const sealed = Buffer.concat([cipher.update(secret, 'utf8'), cipher.final(), cipher.getAuthTag()]);
-    return [FORMAT, kekId, nonce.toString('base64url'), sealed.toString('base64url')].join('.');
+    return [FORMAT, masterKeyId, nonce.toString('base64url'), sealed.toString('base64url')].join('.');
   }
 
   /**
-   * Opens a sealed secret; undefined if its KEK is not in the keyring any more, it was sealed for another context or
-   * altered, or its hash is not the expected one.
+   * Opens a sealed secret; undefined if its master key is no longer in the keyring, it was sealed for another context
+   * or altered, or its hash is not the expected one.
    */
   open(sealedSecret: string, sealContext: SealContext, secretHash: string): string | undefined {
-    const [format, kekId = '', nonce = '', body = ''] = sealedSecret.split('.');
-    const kek = this.#keks.get(kekId);
-    if (format !== FORMAT || !kek) return undefined;
+    const [format, masterKeyId = '', nonce = '', body = ''] = sealedSecret.split('.');
+    const masterKey = this.#masterKeys.get(masterKeyId);
+    if (format !== FORMAT || !masterKey) return undefined;
     try {
       const sealed = Buffer.from(body, 'base64url');
-      const decipher = createDecipheriv(ALGORITHM, kek, Buffer.from(nonce, 'base64url'), {
+      const decipher = createDecipheriv(ALGORITHM, masterKey, Buffer.from(nonce, 'base64url'), {
         authTagLength: TAG_BYTES,
       });
-      decipher.setAAD(associatedData(kekId, sealContext));
+      decipher.setAAD(associatedData(masterKeyId, sealContext));
       decipher.setAuthTag(sealed.subarray(-TAG_BYTES));
       const secret = decipher.update(sealed.subarray(0, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
       return hashOf(secret) === secretHash ? secret : undefined;
@@ -82,10 +83,10 @@ export class Keyring {
 /** A fresh entry for a keyring. */
 export const makeMasterKey = (id: string): string => `${id}:${randomBytes(KEY_BYTES).toString('base64')}`;
 
-function associatedData(kekId: string, sealContext: SealContext): Buffer {
+function associatedData(masterKeyId: string, sealContext: SealContext): Buffer {
   const [purpose, id] =
     'apiKeyId' in sealContext
       ? ['keyledger/secret', sealContext.apiKeyId]
       : ['keyledger/webhook', sealContext.webhookId];
-  return Buffer.from(JSON.stringify([purpose, FORMAT, id, sealContext.secretVersion, kekId]));
+  return Buffer.from(JSON.stringify([purpose, FORMAT, id, sealContext.secretVersion, masterKeyId]));
 }

@@ -18,7 +18,7 @@ export type TokenSource = {
  */
 export type VerifyToken = (token: string) => Caller | Promise<Caller>;
 
-export const TOKEN_FAULTS = [
+const TOKEN_FAULTS = [
   'malformed',
   'algorithm',
   'unknown_key',

@@ -101,7 +101,7 @@ export class SidecarDb<Statements> {
     const db = new DatabaseSync(this.#file);
     try {
       db.exec(`PRAGMA busy_timeout = 0; PRAGMA synchronous = ${this.#definition.synchronous};`);
-      migrate(db, this.#definition);
+      createOrCheck(db, this.#definition);
       return { db, statements: this.#definition.prepare(db) };
     } catch (error) {
       db.close();
@@ -141,7 +141,10 @@ export function inTransaction<T>(db: DatabaseSyncInstance, work: () => T): T {
   }
 }
 
-function migrate(db: DatabaseSyncInstance, { applicationId, version, what, schema }: SidecarSchema<unknown>): void {
+function createOrCheck(
+  db: DatabaseSyncInstance,
+  { applicationId, version, what, schema }: SidecarSchema<unknown>,
+): void {
   const pragma = (name: string) => Object.values(db.prepare(`PRAGMA ${name}`).get() as object)[0] as number;
   if (pragma('application_id') === 0 && pragma('schema_version') === 0) {
     db.exec(`

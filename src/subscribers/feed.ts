@@ -17,7 +17,10 @@ export type FeedQuery = {
   readonly types: ReadonlySet<string> | undefined;
 };
 
-/** An event of the feed, its position, and the JSON that all readers receive. */
+/**
+ * An event of the feed (its `event.position` is a resume token), its bare position, and the JSON that all readers
+ * receive.
+ */
 export type FeedEvent = {
   readonly event: CloudEvent;
   readonly position: Position;

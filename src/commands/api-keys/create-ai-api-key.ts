@@ -3,12 +3,12 @@ import type { AiApiKey, AiType } from '../../domain/ai-api-key.js';
 import type { Position } from '../../event-store/position.js';
 import { hashOf, makeAccessKey, makeSecret } from '../../security/credentials.js';
 import { handleApiKeyCommand } from '../aggregates.js';
-import { type IssueContext, issueSecret } from '../issue-secret.js';
+import { issueSecret, type RequestContext } from '../issue-secret.js';
 
 /** Namespace of key ids that are derived from an Idempotency-Key (RFC 9562, section 5.5). */
 const KEY_IDS = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 
-export type CreateAiApiKeyInput = {
+type CreateAiApiKeyInput = {
   readonly repoId: string;
   readonly name: string;
   readonly aiType: AiType;
@@ -31,7 +31,7 @@ export type IssuedKey = {
  * @throws KeyledgerError INVALID_INPUT, IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED; what handleApiKeyCommand throws
  */
 export async function createAiApiKey(
-  context: IssueContext,
+  context: RequestContext,
   { repoId, name, aiType, expiresAt, idempotencyKey }: CreateAiApiKeyInput,
 ): Promise<IssuedKey> {
   const { issuer, subject } = context.actor;
@@ -40,7 +40,7 @@ export async function createAiApiKey(
       ? uuidV4()
       : uuidV5(JSON.stringify([repoId, issuer, subject, idempotencyKey]), KEY_IDS);
   const accessKey = makeAccessKey();
-  // Without an expiry, hashed as by the first release, so that its requests can be repeated.
+  // A request without an expiry hashes as in the first release, so that repeats across the upgrade match.
   const request = expiresAt === null ? [name, aiType] : [name, aiType, expiresAt];
   const idempotency =
     idempotencyKey === undefined
@@ -51,8 +51,8 @@ export async function createAiApiKey(
     secret: makeSecret(),
     sealContext: (secretVersion) => ({ apiKeyId, secretVersion }),
     audited: { repoId, apiKeyId, query: {} },
-    handle: (sealed) => {
-      const { secretHash, sealedSecret } = sealed(undefined);
+    handle: (seal) => {
+      const { secretHash, sealedSecret } = seal(undefined);
       return handleApiKeyCommand(
         context,
         apiKeyId,

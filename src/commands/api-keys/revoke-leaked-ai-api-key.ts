@@ -11,8 +11,8 @@ type Credential = { readonly accessKey: string; readonly secret: string };
 
 /**
  * Deletes, as leaked, the API key whose valid secret the caller holds; any other credential changes nothing.
- * @param find the key of a credential, as of a position of the log: the instance may not have read the key yet, or the
- * rotation that issued this secret
+ * @param find finds the key of a credential once the instance has read the log up to a position, which may hold its
+ * creation or rotation
  * @returns a position of the log that holds the deletion; undefined for a malformed credential
  * @throws KeyledgerError BEHIND, and what handleApiKeyCommand throws
  */

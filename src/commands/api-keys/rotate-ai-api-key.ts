@@ -1,7 +1,7 @@
 import type { AiApiKey } from '../../domain/ai-api-key.js';
 import { makeSecret } from '../../security/credentials.js';
 import { handleApiKeyCommand } from '../aggregates.js';
-import { type IssueContext, issueSecret, rotationIdempotency } from '../issue-secret.js';
+import { issueSecret, type RequestContext, rotationIdempotency } from '../issue-secret.js';
 import type { IssuedKey } from './create-ai-api-key.js';
 
 /**
@@ -11,7 +11,7 @@ import type { IssuedKey } from './create-ai-api-key.js';
  * handleApiKeyCommand throws
  */
 export async function rotateAiApiKey(
-  context: IssueContext,
+  context: RequestContext,
   {
     repoId,
     apiKeyId,
@@ -30,12 +30,12 @@ export async function rotateAiApiKey(
     secret: makeSecret(),
     sealContext: (secretVersion) => ({ apiKeyId, secretVersion }),
     audited: { repoId, apiKeyId, query: {} },
-    handle: (sealed) =>
+    handle: (seal) =>
       handleApiKeyCommand(context, apiKeyId, (before) => ({
         type: 'RotateAiApiKey',
         apiKeyId,
         repoId,
-        ...sealed(before),
+        ...seal(before),
         overlapSeconds,
         idempotency,
       })),

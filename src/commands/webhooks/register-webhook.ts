@@ -3,7 +3,7 @@ import type { EndpointConfig, Webhook } from '../../domain/webhook.js';
 import type { Position } from '../../event-store/position.js';
 import { hashOf, makeSigningSecret } from '../../security/credentials.js';
 import { handleWebhookCommand } from '../aggregates.js';
-import { type IssueContext, issueSecret } from '../issue-secret.js';
+import { issueSecret, type RequestContext } from '../issue-secret.js';
 
 /** Namespace of webhook ids that are derived from an Idempotency-Key (RFC 9562, section 5.5). */
 const WEBHOOK_IDS = 'c3c1f6de-6e0e-4d0c-8f5e-0f3f9d7a2b14';
@@ -17,7 +17,7 @@ export type IssuedWebhook = { readonly id: string; readonly secret: string; read
  * @throws KeyledgerError IDEMPOTENCY_KEY_REUSED, IDEMPOTENCY_KEY_USED, and what handleWebhookCommand throws
  */
 export async function registerWebhook(
-  context: IssueContext,
+  context: RequestContext,
   {
     repoId,
     url,
@@ -41,8 +41,8 @@ export async function registerWebhook(
     secret: makeSigningSecret(),
     sealContext: (secretVersion) => ({ webhookId, secretVersion }),
     audited: { repoId, apiKeyId: null, query: { webhookId } },
-    handle: (sealed) => {
-      const { secretHash, sealedSecret } = sealed(undefined);
+    handle: (seal) => {
+      const { secretHash, sealedSecret } = seal(undefined);
       const command = { type: 'RegisterWebhook', ...data, secretHash, sealedSecret, idempotency } as const;
       return handleWebhookCommand(context, webhookId, command, { isNew: true });
     },

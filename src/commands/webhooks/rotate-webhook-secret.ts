@@ -1,7 +1,7 @@
 import type { Webhook } from '../../domain/webhook.js';
 import { makeSigningSecret } from '../../security/credentials.js';
 import { handleWebhookCommand } from '../aggregates.js';
-import { type IssueContext, issueSecret, rotationIdempotency } from '../issue-secret.js';
+import { issueSecret, type RequestContext, rotationIdempotency } from '../issue-secret.js';
 import type { IssuedWebhook } from './register-webhook.js';
 
 /**
@@ -11,7 +11,7 @@ import type { IssuedWebhook } from './register-webhook.js';
  * handleWebhookCommand throws
  */
 export async function rotateWebhookSecret(
-  context: IssueContext,
+  context: RequestContext,
   {
     repoId,
     webhookId,
@@ -30,12 +30,12 @@ export async function rotateWebhookSecret(
     secret: makeSigningSecret(),
     sealContext: (secretVersion) => ({ webhookId, secretVersion }),
     audited: { repoId, apiKeyId: null, query: { webhookId } },
-    handle: (sealed) =>
+    handle: (seal) =>
       handleWebhookCommand(context, webhookId, (before) => ({
         type: 'RotateWebhookSecret',
         webhookId,
         repoId,
-        ...sealed(before),
+        ...seal(before),
         overlapSeconds,
         idempotency,
       })),

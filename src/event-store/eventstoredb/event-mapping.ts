@@ -7,7 +7,7 @@ import {
 import type { NewEvent, RecordedEvent } from '../event-store.js';
 import { hex16, makePosition, type Position, placeIn } from '../position.js';
 import { isKeyledgerStream } from '../streams.js';
-import { parseJsonOrText } from './reads.js';
+import { jsonOrText } from './reads.js';
 
 /** The position of an event in the database: two int64. */
 export type Place = { readonly commit: bigint; readonly prepare: bigint };
@@ -29,9 +29,9 @@ export class EventMapping {
     this.#prefix = prefix;
   }
 
-  /** @throws Error the server is older than 22.6, which returns no position */
+  /** @throws Error the server is older than 22.10, which returns no position */
   position(place: Place | undefined): Position {
-    if (!place) throw new Error('EventStoreDB returned no position; 22.6 or later does');
+    if (!place) throw new Error('EventStoreDB returned no position; 22.10 or later does');
     return makePosition(this.#logId, hex16(place.commit) + hex16(place.prepare));
   }
 
@@ -56,8 +56,8 @@ export class EventMapping {
       revision: Number(event.revision),
       position: this.position(event.position),
       type: event.type,
-      data: parseJsonOrText(event.data),
-      metadata: parseJsonOrText(event.metadata),
+      data: jsonOrText(event.data),
+      metadata: jsonOrText(event.metadata),
       recordedAt: event.created.toISOString(),
     };
   }

@@ -3,8 +3,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 const HEARTBEAT_INTERVAL_MS = 2000;
 
 /**
- * Tells a quiet log from a frozen server, which gRPC's own keepalive takes 20 s to detect: probes the server while a
- * subscription listens, and notifies all listeners if a probe fails.
+ * Distinguishes a quiet log from a frozen server, which gRPC's own keepalive takes 20 s to detect: probes the server
+ * while a subscription listens, and notifies all listeners if a probe fails.
  */
 export class Heartbeat {
   readonly #probe: () => Promise<void>;

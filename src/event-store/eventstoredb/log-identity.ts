@@ -19,7 +19,9 @@ const REPORT_DELAYS_MS = [1000, 4000, 10_000, 20_000, 30_000, 60_000];
 export type WaitOptions = {
   /** Unlimited if undefined. */
   readonly limitMs?: number;
-  /** Called after one second, then at growing intervals; the message says what opening waits for, without credentials. */
+  /**
+   * Called after one second, then at growing intervals; the message says what opening waits for, without credentials.
+   */
   readonly onWaiting?: (message: string) => void;
 };
 /** For tools, which give up; a service waits without limit. */

@@ -25,7 +25,7 @@ import { BATCH_SIZE, readWithTimeout, subscriptionBatches } from './reads.js';
 import { warnOfRetention } from './retention.js';
 import { backOffBeforeRetry, CALL_TIMEOUT_MS, retryUntilOutcomeKnown } from './retry.js';
 
-/** How many foreign events the server skips at once, and how rarely it reports them. */
+/** Events that the server searches at once, and searches between two checkpoints. */
 const SEARCH = { maxSearchWindow: 4096, checkpointInterval: 1000 };
 /** How the server, or gRPC, reports that no event starts at a position. */
 const NO_EVENT_THERE = /invalid ?position|exception was thrown by handler/i;
@@ -178,7 +178,9 @@ class EventStoreDbLog implements EventStore {
     await this.#connection.client.dispose();
   }
 
-  /** A batch is caught up if it reaches the end as of the start: only servers from 23.10 report that themselves. */
+  /**
+   * A batch is caught up if it reaches the end that the log had at the start: servers before 23.10 do not report it.
+   */
   async *#batches(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch> {
     const fromPosition = after === undefined ? START : this.#mapping.place(after);
     if (signal.aborted) return;

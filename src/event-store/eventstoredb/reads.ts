@@ -62,7 +62,9 @@ class StreamBuffer<T> {
     this.#wake();
   }
 
-  /** Drains the stream instead of destroying it, after which the client's dispose would wait for the end of the call. */
+  /**
+   * Drains the stream instead of destroying it, after which the client's dispose would wait for the end of the call.
+   */
   close(): void {
     this.#cancel().catch(() => {});
     this.#stream.removeAllListeners('readable');
@@ -87,7 +89,7 @@ export async function* readWithTimeout<T>(read: StreamingRead<T>, limitMs: numbe
   }
 }
 
-export type ReceivedBatch = {
+type ReceivedBatch = {
   readonly events: readonly AllStreamRecordedEvent[];
   readonly caughtUp: boolean;
 };
@@ -135,5 +137,5 @@ export async function* subscriptionBatches(
 }
 
 /** Content that was not written as JSON stays text, which no schema accepts. */
-export const parseJsonOrText = (value: unknown): unknown =>
+export const jsonOrText = (value: unknown): unknown =>
   value instanceof Uint8Array ? Buffer.from(value).toString() : (value ?? null);

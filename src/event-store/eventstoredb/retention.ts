@@ -9,7 +9,8 @@ const NAMED = 5;
 
 /**
  * Warns of streams whose metadata lets the server drop events, with which keys would change or vanish. Reads the
- * metadata of all streams once, in the background.
+ * metadata of all streams once, in the background; a server before 23.10 reports no end, so the warning comes when the
+ * log closes.
  * @param prefixes of the names of the streams; `$all` is checked too
  */
 export async function warnOfRetention(

@@ -168,7 +168,7 @@ class SqliteLog implements EventStore {
     }
   }
 
-  /** Fails the log if the file was removed or replaced while open: what is written after that is lost. */
+  /** Fails the log if the file was removed or replaced while open: later writes are lost. */
   #checkFileIdentity(file: string, inode: number): void {
     const found = statSync(file, { throwIfNoEntry: false });
     if (found?.ino === inode && found.size > 0) return;
@@ -180,7 +180,7 @@ class SqliteLog implements EventStore {
     for (const wake of [...this.#waiters]) wake();
   }
 
-  /** Group commit: whatever arrives while one group is on its way to the disk is the next group. */
+  /** Group commit: appends that arrive while a group is being written form the next group. */
   #sendGroup(): void {
     if (this.#inFlight.length > 0 || this.#queue.length === 0) return;
     const oldest = performance.now() - QUEUE_TIMEOUT_MS;

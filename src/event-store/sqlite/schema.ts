@@ -79,7 +79,7 @@ function refuseNetworkFileSystem(file: string, type: number): void {
 function openOnce(file: string): LogFile {
   const db = openDatabase(file);
   try {
-    migrate(db, file);
+    createOrCheck(db, file);
     syncWal(db);
     return { file, db, logId: logIdIn(db) };
   } catch (error) {
@@ -117,7 +117,7 @@ function syncWal(db: DatabaseSyncInstance): void {
   }
 }
 
-function migrate(db: DatabaseSyncInstance, file: string): void {
+function createOrCheck(db: DatabaseSyncInstance, file: string): void {
   if (pragma(db, 'application_id') === 0 && pragma(db, 'schema_version') === 0) create(db);
   assertLogFile(db, file);
 }

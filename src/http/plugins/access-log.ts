@@ -21,7 +21,7 @@ const CREDENTIAL = /secret_[A-Za-z0-9]+|whsec_[A-Za-z0-9+/=_-]+|eyJ[A-Za-z0-9_-]
 /** Longest part of a path or value that is logged (characters). */
 const MAX_LENGTH = 512;
 
-/** One line per request; at debug level only for frequent calls. */
+/** Logs one line per request, at debug level for frequent calls. */
 export class AccessLog extends LogController {
   override incomingRequest(): void {}
 

@@ -8,7 +8,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** The caller that the bearer token names, or why the token is refused. */
     caller: Caller | KeyledgerError | undefined;
-    /** The call is too frequent for a line in the log. */
+    /** The call is so frequent that its log line has level debug. */
     quietLog?: boolean;
   }
   interface FastifyContextConfig {
@@ -48,7 +48,10 @@ export const authenticate =
     else take(known);
   };
 
-/** @throws KeyledgerError UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE */
+/**
+ * Checks that the caller has the permission of the route, in the repository of the path or in any.
+ * @throws KeyledgerError UNAUTHENTICATED, FORBIDDEN, UNAVAILABLE
+ */
 export function authorise(request: FastifyRequest): void {
   const caller = callerOf(request);
   const { permission: needed } = request.routeOptions.config;

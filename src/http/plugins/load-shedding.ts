@@ -10,7 +10,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Disables a key: it uses reserved capacity and does not wait. */
     bypassQueue?: true;
-    /** May answer without end, waiting for events and not for work, so it occupies no bulkhead. */
+    /** The answer may be endless; it waits for events, not for work, so the request occupies no bulkhead. */
     longLived?: true;
   }
 }
@@ -40,7 +40,7 @@ const OVERLOADED = new KeyledgerError('UNAVAILABLE', {
  */
 export function shedLoad(app: FastifyInstance, onRefused: () => void): void {
   const [changes, reads] = [createBulkhead(CHANGES), createBulkhead(READS)];
-  const awaitRead = yieldBetweenReads();
+  const awaitTurn = yieldBetweenReads();
   const bulkheadFor = ({ method }: FastifyRequest) => (method === 'GET' || method === 'HEAD' ? reads : changes);
   const refuse = () => {
     onRefused();
@@ -58,7 +58,7 @@ export function shedLoad(app: FastifyInstance, onRefused: () => void): void {
     const bulkhead = bulkheadFor(request);
     if (!(bypassQueue ? bulkhead.acquireReserved() : await bulkhead.acquire())) throw refuse();
     request.bulkhead = bulkhead;
-    if (bulkhead === reads) await awaitRead();
+    if (bulkhead === reads) await awaitTurn();
   });
   // Not on close, which Node does not emit for an answer queued after another on a connection that breaks.
   app.addHook('onSend', (request, _, payload, done) => {

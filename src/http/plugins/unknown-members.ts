@@ -12,7 +12,7 @@ declare module 'fastify' {
 
 type Members = { readonly body: readonly string[]; readonly query: readonly string[] };
 
-/** Prefixes of members that are for others, such as a tracing tool or a proxy, and ignored here. */
+/** Prefixes of members for other software, such as a tracing tool or a proxy; the service removes them. */
 const IGNORED = /^(?:x-|_)/i;
 const PLAIN_NAME = /^[\w.-]{1,64}$/;
 const MAX_NAMED = 5;

@@ -7,7 +7,8 @@ const Health = z.object({ success: z.literal(true), status: z.enum(['live', 'rea
 const tags = ['Health'];
 
 /**
- * Live: the process answers. Ready: the instance can take traffic, because its projections have caught up.
+ * Live: the process answers. Ready: the instance can take traffic: its indexes have reached the end of the log once,
+ * and it has tried to write the read model.
  * @param reasonUnready why the instance cannot take traffic; undefined if it can
  */
 export const healthRoutes =

@@ -34,7 +34,7 @@ export type HeartbeatSource = {
 /** Characters per write. */
 const CHUNK_LENGTH = 64 * 1024;
 
-function* chunksOf(messages: readonly string[]): Generator<string> {
+function* joinMessages(messages: readonly string[]): Generator<string> {
   let chunk = '';
   for (const text of messages) {
     chunk += text;
@@ -116,7 +116,7 @@ export class EventStream {
         // Read before sending, which may take long: it holds for this batch.
         const age = caughtUp ? staleness() : null;
         const elapsed = (performance.now() - this.#beganAt) / 1000;
-        for (const chunk of chunksOf(messages)) await this.send(chunk);
+        for (const chunk of joinMessages(messages)) await this.send(chunk);
         const isDue = (caughtUp && !hasCaughtUp) || performance.now() - lastHeartbeatAt >= everyMs;
         if (position === undefined || !isDue) continue;
         const event = caughtUp && !hasCaughtUp ? 'caught-up' : 'heartbeat';

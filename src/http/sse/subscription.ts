@@ -30,7 +30,7 @@ export async function resolveStart(
   const end = await log.end();
   const position =
     requested === undefined || requested === 'start' ? undefined : await resolveResumeToken(log, end, requested);
-  await queries.requireIndex(end);
+  await queries.requireIndexPosition(end);
   return { after: requested === undefined ? end : position, end };
 }
 

@@ -11,7 +11,7 @@ import type { GenerationMismatch } from './scripts.js';
 const CHUNK_SIZE = 500;
 /** Chunks in flight to Redis at once. */
 const MAX_CHUNKS_IN_FLIGHT = 4;
-/** A builder writes to its generation more often than this. */
+/** A generation without a write for this long is abandoned. */
 const ABANDONED_AFTER_MS = 60_000;
 
 /** The generation that a partition serves; '' without checkpoint if none. */

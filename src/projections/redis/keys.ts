@@ -20,7 +20,7 @@ import { READ_MODEL_VERSION } from '../list-item.js';
 /** Number of partitions; part of the stored format. */
 export const PARTITIONS = 16;
 
-/** Each version of the projection has keys of its own, so that releases can share a Redis. */
+/** Each version of the read model has its own keys, so that releases can share a Redis. */
 export const versionRoot = (prefix: string): string => `${prefix}:${READ_MODEL_VERSION}`;
 
 export const partitionOf = (repoId: string): number => crc32(repoId) % PARTITIONS;

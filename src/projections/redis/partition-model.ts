@@ -54,7 +54,7 @@ export class PartitionModel {
     this.#floor = lastPosition(items);
   }
 
-  /** @returns false: look again, another instance writes or has swapped the generation */
+  /** @returns false: another instance writes, or has swapped the generation; try again */
   async #tryRestore(
     items: readonly ListItem[],
     checkpoint: Checkpoint | undefined,

@@ -16,7 +16,7 @@ const LEASE_TTL_MS = 2000;
  * Opens the read model in Redis, which may still be unavailable.
  *
  * All instances that share it fold the log, but only the holder of a lease writes; the others wait for its writes and
- * take over when the lease expires. Two instances that both believe to hold it (a flush removes the lease, too) do no
+ * take over when the lease expires. Two instances that both believe that they hold it (a flush removes the lease) do no
  * harm: documents are guarded by revision, and checkpoints never go back. A build from nothing makes a generation that
  * is not read before it is complete.
  * @param prefix of every key in Redis

@@ -112,7 +112,9 @@ end
 return found
 `;
 
-/** Removes a generation unless it is live. KEYS: live, generations, repos, quarantined. ARGV: its name, its key prefix. */
+/**
+ * Removes a generation unless it is live. KEYS: live, generations, repos, quarantined. ARGV: its name, its key prefix.
+ */
 const REMOVE = `
 if redis.call('HGET', KEYS[1], 'generation') == ARGV[1] then return 0 end
 for _, repo in ipairs(redis.call('SMEMBERS', KEYS[3])) do

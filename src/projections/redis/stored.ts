@@ -4,7 +4,7 @@ import type { ListItem } from '../list-item.js';
 import { type LiveGeneration, parseLiveGeneration } from './generations.js';
 import { generationSets, PARTITIONS, type Partition, partitionKeys, repositoryKeys, versionRoot } from './keys.js';
 
-/** What is stored of one key, read atomically. */
+/** The stored form of one key, read atomically. */
 export type StoredKey = {
   readonly live: LiveGeneration;
   /** See toDocument; null if there is none. */
@@ -14,7 +14,7 @@ export type StoredKey = {
   readonly isQuarantined: boolean;
 };
 
-/** What is stored of a repository, read while others may write: documents and members of the lists. */
+/** Stored documents and list members of a repository, read while instances may write. */
 export type StoredRepository = {
   readonly documents: ReadonlyMap<string, string>;
   readonly all: ReadonlySet<string>;

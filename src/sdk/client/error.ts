@@ -13,7 +13,7 @@ export class KeyledgerClientError extends Error {
   readonly status: number;
   readonly code: string;
   readonly requestId: string | null;
-  /** Id of the API key that an Idempotency-Key created, if the answer names it. */
+  /** Id of the API key that the error is about, if the answer names it. */
   readonly id: string | null;
   /** For a creation or rotation: repeating the call with this key, even later, carries it out only once. */
   readonly idempotencyKey: string | null;

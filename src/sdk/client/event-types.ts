@@ -21,6 +21,6 @@ export type KeyledgerEvent = {
     readonly revision: number;
     /** Reason why the service cannot read the event; then nothing else about it is known. */
     readonly unreadable?: string;
-    readonly [said: string]: unknown;
+    readonly [field: string]: unknown;
   };
 };

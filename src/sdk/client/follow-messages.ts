@@ -12,14 +12,14 @@ const TOKEN_RETRY_MS = 60_000;
 const FIRST_TOKEN_RETRY_MS = 1000;
 
 /** @property askedAt when the client requested the connection that delivered the message (performance.now()) */
-export type FollowedMessage = Message & { readonly askedAt: number };
+type FollowedMessage = Message & { readonly askedAt: number };
 
 /**
  * @property after id after which the stream starts
  * @property silentMs longest silence of a connection while the reader waits for more (milliseconds)
  * @property onRetry receives the error of each failed connection, before the next attempt
  */
-export type FollowOptions = {
+type FollowOptions = {
   readonly after: string | undefined;
   readonly signal: AbortSignal | undefined;
   readonly silentMs: number;
@@ -45,7 +45,8 @@ export async function* followMessages(
       tokenRetryMs = TOKEN_RETRY_MS;
       for await (const message of messagesOf(body, signal, silentMs)) {
         if (message.event === 'end') break;
-        // The id of a mark counts, too: the service has read the log up to it, and has sent all events before it.
+        // The id of a `heartbeat` or `caught-up` counts, too: the service has read the log up to it, and has sent all
+        // events before it.
         const next = message.lastId === '' ? id : message.lastId;
         // A connection without progress is a failure, even if it starts well each time.
         if (next !== id || message.event === 'caught-up') failures = 0;

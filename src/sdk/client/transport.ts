@@ -18,7 +18,7 @@ export type Call = {
 
 export type Answer<T> = { readonly answer: T; readonly headers: Headers };
 
-export type StreamBody = NonNullable<Response['body']>;
+type StreamBody = NonNullable<Response['body']>;
 /** @property askedAt when the client requested the stream (performance.now()) */
 export type OpenStream = { readonly body: StreamBody; readonly askedAt: number };
 /**

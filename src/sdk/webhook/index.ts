@@ -44,7 +44,7 @@ export function verifyWebhook(
 /** Size of a signing secret in bytes, by the Standard Webhooks specification. */
 const MIN_SECRET_BYTES = 24;
 const MAX_SECRET_BYTES = 64;
-const SECRET_RULE = `must be the secret issued when the endpoint was registered or rotated: whsec_ and base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes`;
+const SECRET_RULE = `must be the secret issued when the webhook was registered or its secret rotated: whsec_ and base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes`;
 const SECRET = /^whsec_((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$/;
 
 /** Checks every secret, even if the first one has signed: a malformed one shows before it is needed. */

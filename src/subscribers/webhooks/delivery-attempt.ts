@@ -12,7 +12,7 @@ import type { FeedEvent } from '../feed.js';
 import type { Attempt, Cursor, DeliveryStore } from './delivery-store.js';
 import type { DeliveryResult, WebhookSender } from './sender.js';
 
-/** Issuer of the actor by which the dispatcher pauses an endpoint on its own. */
+/** Issuer of the actor in events by which the dispatcher pauses a webhook. */
 const DISPATCHER_ISSUER = 'keyledger:webhooks';
 const MIN_RETRY_DELAY_MS = 1000;
 export const MAX_RETRY_DELAY_MS = 300_000;
@@ -32,7 +32,7 @@ export type DeliveryDependencies = Pick<CommandContext, 'log' | 'clock' | 'onApp
   readonly onAttempt: (attempt: Attempt) => void;
 };
 
-/** What a worker may do with an endpoint. */
+/** Lease of a webhook, as its worker sees it. */
 export type WorkerLease = {
   /** Aborted when the worker must start no further call. */
   readonly stop: AbortSignal;

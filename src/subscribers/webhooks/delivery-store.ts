@@ -25,7 +25,7 @@ export type Attempt = {
   readonly error: string | null;
 };
 
-/** For each endpoint. */
+/** Attempts that the store keeps of each webhook. */
 export const MAX_KEPT_ATTEMPTS = 100;
 
 /**
@@ -49,6 +49,6 @@ export interface DeliveryStore {
   /** The last attempts, newest first. */
   attempts(webhookId: string): Promise<readonly Attempt[]>;
   /** Removes everything of a deleted endpoint. */
-  deleteEndpoint(webhookId: string): Promise<void>;
+  deleteWebhook(webhookId: string): Promise<void>;
   close(): Promise<void>;
 }

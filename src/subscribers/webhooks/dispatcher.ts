@@ -98,7 +98,7 @@ export class WebhookDispatcher {
   }
 
   /** Number of endpoints that this instance delivers to. */
-  get activeEndpoints(): number {
+  get activeWebhooks(): number {
     return this.#workers.size;
   }
 
@@ -134,7 +134,7 @@ export class WebhookDispatcher {
 
   async #cleanUpDeleted(webhookIds: readonly string[]): Promise<void> {
     const { store } = this.#dependencies;
-    for (const webhookId of webhookIds) if (this.#isDeleted(webhookId)) await store.deleteEndpoint(webhookId);
+    for (const webhookId of webhookIds) if (this.#isDeleted(webhookId)) await store.deleteWebhook(webhookId);
   }
 
   async #rebalance(): Promise<void> {
@@ -188,7 +188,7 @@ export class WebhookDispatcher {
       if (stop.aborted) await store.releaseLeases(instance, [webhookId]);
     } catch (error) {
       const { expected, message } = error as { expected?: boolean; message?: string };
-      const what = 'A webhook could not be called; trying again';
+      const what = 'Deliveries to a webhook wait: the delivery store or the log is unavailable; trying again';
       if (expected) this.#logger.debug({ err: { message }, webhookId }, what);
       else this.#logger.warn({ err: error, webhookId }, what);
       await sleep(RETRY_DELAY_MS, stop);

@@ -13,7 +13,7 @@ import {
 import type { Cursor } from './delivery-store.js';
 import { MAX_RETRY_AFTER_MS } from './sender.js';
 
-/** A time further away was computed while a clock was ahead. */
+/** A clock that was ahead computed a time further away than this: the worker then delivers at once. */
 const MAX_WAIT_MS = Math.max(MAX_RETRY_DELAY_MS, MAX_RETRY_AFTER_MS);
 /** How often the cursor of an endpoint is saved while no event is for it. */
 const CURSOR_FLUSH_MS = 60_000;
@@ -102,7 +102,10 @@ async function waitUntilDue(failing: Cursor['failing'], clock: () => EpochMs, si
   if (delay > 0 && delay <= MAX_WAIT_MS) await sleep(delay, signal);
 }
 
-/** Where an endpoint continues: at its start if it was moved, or if the log no longer holds what it acknowledged. */
+/**
+ * Where deliveries continue: after the cursor, or at `from` if a replay moved the webhook or the log no longer holds
+ * the acknowledged event.
+ */
 async function resolveCursor(
   log: EventStore,
   { webhook, from, replay }: WebhookEntry,
@@ -128,7 +131,7 @@ async function advanceCursor(
 ): Promise<Cursor> {
   const isAhead = (other: Position) => cursor.position === null || other > cursor.position;
   if (position === undefined || !isAhead(position)) return cursor;
-  const last = await projector.tail.lastEventAt(position);
+  const last = await projector.tail.lastEventUpTo(position);
   if (!last || !isAhead(last.position)) return cursor;
   const advanced = { ...cursor, position: last.position, eventId: last.id, failing: null };
   return (await store.save(instance, webhookId, advanced)) ? advanced : cursor;

@@ -33,7 +33,7 @@ const SCRIPTS = {
 /**
  * A delivery store in Redis, which may still be unavailable. Its keys are `<prefix>:{webhooks-<log id>}:…`, all on one
  * node of a cluster, because an instance acquires its leases in one script.
- * @param url as of connectRedis
+ * @param url see connectRedis
  * @param prefix of every key in Redis
  */
 export function openRedisDeliveryStore(url: string, prefix: string, logId: string): DeliveryStore {
@@ -53,13 +53,15 @@ export function openRedisDeliveryStore(url: string, prefix: string, logId: strin
       const text = await redis.get(cursor(id));
       return text === null ? undefined : (JSON.parse(text) as Cursor);
     },
-    save: async (instance, id, at, attempt) => {
+    save: async (instance, id, saved, attempt) => {
       const entry = attempt === undefined ? '' : JSON.stringify(attempt);
       const keys = [lease(id), cursor(id), attempts(id)] as const;
-      return (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(at), entry, MAX_KEPT_ATTEMPTS)) === 1;
+      return (
+        (await redis.keyledgerSaveCursor(...keys, instance, JSON.stringify(saved), entry, MAX_KEPT_ATTEMPTS)) === 1
+      );
     },
     attempts: async (id) => (await redis.lrange(attempts(id), 0, -1)).map((text) => JSON.parse(text) as Attempt),
-    deleteEndpoint: async (id) => {
+    deleteWebhook: async (id) => {
       await redis.unlink(lease(id), cursor(id), attempts(id));
     },
     close: async () => redis.disconnect(),
@@ -75,7 +77,7 @@ declare module 'ioredis' {
       cursor: string,
       attempts: string,
       instance: string,
-      at: string,
+      saved: string,
       attempt: string,
       kept: number,
     ): Result<0 | 1, Context>;

@@ -14,7 +14,10 @@ const MAX_RESPONSE_BYTES = 64 * 1024;
 /** Longest Retry-After that an endpoint may ask for. */
 export const MAX_RETRY_AFTER_MS = 3_600_000;
 
-/** A message by the Standard Webhooks specification, https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md */
+/**
+ * A message by the Standard Webhooks specification,
+ * https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+ */
 export type WebhookMessage = {
   readonly url: string;
   /** The same for every attempt. */

@@ -63,7 +63,7 @@ export function openSqliteDeliveryStore(file: string, logId: string, logger: Bas
       sidecar.run(({ attempts }) =>
         (attempts.all(webhookId) as { attempt: string }[]).map(({ attempt }) => JSON.parse(attempt) as Attempt),
       ),
-    deleteEndpoint: (webhookId) =>
+    deleteWebhook: (webhookId) =>
       sidecar.run(({ db, deletions }) =>
         inTransaction(db, () => {
           for (const statement of deletions) statement.run(webhookId);

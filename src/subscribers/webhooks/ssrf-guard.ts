@@ -2,14 +2,17 @@ import { type LookupAddress, type LookupOptions, lookup as systemLookup } from '
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
 
-/** Metadata services of clouds at public addresses: https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16 */
+/**
+ * Metadata services of clouds at public addresses:
+ * https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+ */
 const METADATA_SERVICES = ['168.63.129.16'];
 
 /** May the service call this address? */
 export type AddressPolicy = (address: string) => boolean;
 
 /** @param networks addresses and networks of the operator's own, such as 10.0.0.0/8 */
-export function addressMatcher(networks: readonly string[]): AddressPolicy {
+function addressMatcher(networks: readonly string[]): AddressPolicy {
   const list = new BlockList();
   for (const network of networks) {
     const [address = '', bits] = network.split('/');

@@ -170,8 +170,8 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       const [id, other] = [randomUUID(), randomUUID()];
       await one.acquireLeases('a', [id, other], LONG);
       for (const each of [id, other]) await one.save('a', each, cursorAt(1), attemptAt(1));
-      await two.deleteEndpoint(id);
-      await two.deleteEndpoint(randomUUID());
+      await two.deleteWebhook(id);
+      await two.deleteWebhook(randomUUID());
       expect(await one.save('a', id, cursorAt(2), attemptAt(2))).toBe(false);
       expect(await one.cursor(id)).toBeUndefined();
       expect(await one.attempts(id)).toEqual([]);
@@ -193,7 +193,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       expect(await holdsOnly(elsewhere, 'b', id)).toBe(true);
       await elsewhere.save('b', id, cursorAt(2), attemptAt(2));
       await elsewhere.releaseLeases(instance, [id]);
-      await elsewhere.deleteEndpoint(id);
+      await elsewhere.deleteWebhook(id);
       expect(await one.cursor(id)).toEqual(cursorAt(1));
       expect(await one.attempts(id)).toEqual([attemptAt(1)]);
       expect(await one.save(instance, id, cursorAt(3))).toBe(true);
@@ -225,7 +225,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
       await expect(closed.cursor('w')).rejects.toThrow();
       await expect(closed.save('a', 'w', cursorAt(1))).rejects.toThrow();
       await expect(closed.attempts('w')).rejects.toThrow();
-      await expect(closed.deleteEndpoint('w')).rejects.toThrow();
+      await expect(closed.deleteWebhook('w')).rejects.toThrow();
     });
 
     it('does as its model does, whatever two instances do in turn', async () => {
@@ -244,7 +244,7 @@ export function describeDeliveryStore(name: string, open: (logId: string) => Pro
               await stores[by].releaseLeases(by, [id]);
               model.release(by, id);
             } else if (what === 'forget') {
-              await stores[by].deleteEndpoint(id);
+              await stores[by].deleteWebhook(id);
               model.forget(id);
             } else {
               const attempt = what === 'save' ? undefined : attemptAt(n);

@@ -13,7 +13,7 @@ import { type CommandDependencies, commandContext } from '../../command-context.
 import { callerOf } from '../../plugins/auth.js';
 import { BODY_RULE, callerTime, definedEntries, errors, TEXT_RULE } from '../../schemas.js';
 
-/** How the existing API selects AI API keys, any API key, or everything. */
+/** Codes by which clients of the platform's older event API select AI API keys, any API key, or everything. */
 const API_KEY_CONTEXTS: readonly (number | null | undefined)[] = [12, 6, null, undefined];
 const CONTEXT = 'aillmapikey';
 const WORDS = ['created', 'updated', 'deleted'] as const;
@@ -87,7 +87,7 @@ const Success = z.object({ success: z.literal(true) });
 
 export type SystemEventDependencies = CommandDependencies & { readonly readMarks: ReadMarks };
 
-/** The events of API keys, for clients of the existing API. */
+/** The events of API keys, for clients of the platform's older event API. */
 export const systemEventRoutes =
   (dependencies: SystemEventDependencies): FastifyPluginAsyncZod =>
   async (app) => {

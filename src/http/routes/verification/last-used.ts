@@ -23,7 +23,7 @@ const ReportedUse = z.strictObject({
 });
 const LastUsedBody = z.strictObject({ keys: z.array(ReportedUse, KEYS_RULE).max(MAX_KEYS, KEYS_RULE) }, BODY_RULE);
 
-export type LastUsedDependencies = {
+type LastUsedDependencies = {
   readonly log: EventStore;
   readonly projector: Projector;
   readonly queries: Queries;
@@ -53,7 +53,7 @@ export const lastUsedRoutes =
       async (request) => {
         const caller = callerOf(request);
         // An instance that has not seen a key yet would ignore its use.
-        await queries.requireIndex(parseMinPosition(request.headers, log));
+        await queries.requireIndexPosition(parseMinPosition(request.headers, log));
         const now = clock();
         const mayReport = (id: string) => {
           const key = projector.apiKeyIndex.entryOf(id)?.key;

@@ -11,9 +11,9 @@ const RevokeBody = z.strictObject(
   },
   BODY_RULE,
 );
-const SAME_ANSWER = { success: true as const, message: 'If this was an API key, it is one no longer' };
+const SAME_ANSWER = { success: true as const, message: 'If this was a valid API key, it is now deleted' };
 
-/** Any caller may revoke a credential that it has: a finder need not know the owner. */
+/** Any caller that holds a secret may revoke its API key, without a token: a finder need not know the owner. */
 export const revokeRoutes =
   (dependencies: CommandDependencies): FastifyPluginAsyncZod =>
   async (app) => {

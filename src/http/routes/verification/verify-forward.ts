@@ -8,13 +8,18 @@ import type { VerifyDependencies } from './verify.js';
 
 const { repoId: RepoId } = RepoParams.shape;
 
-/** Strict, unlike elsewhere: an unknown parameter may be a restriction, which must not be dropped. */
+/**
+ * Refuses unknown parameters itself (`members: false`), also those that other routes ignore: one may be a restriction.
+ */
 const ForwardQuery = z.strictObject({
   repoId: RepoId.optional().describe('Valid for this repository only'),
   aiType: AiType.optional().describe('Valid for this provider only'),
 });
 const ForwardHeaders = z.object({
-  'x-api-key': z.string().optional().describe('Access key; X-Api-Secret with it. Takes precedence over Authorization'),
+  'x-api-key': z
+    .string()
+    .optional()
+    .describe('Access key, sent with X-Api-Secret; takes precedence over Authorization'),
   'x-api-secret': z.string().optional(),
   'keyledger-require-repo-id': RepoId.optional().describe(
     'Set by the proxy: valid for this repository only, whatever the query says',
@@ -78,7 +83,7 @@ export const verifyForwardRoutes =
       },
       (request, reply) => answer(request, reply, request.query),
     );
-    const others = app.supportedMethods.filter((method) => !['GET', 'HEAD'].includes(method));
+    const otherMethods = app.supportedMethods.filter((method) => !['GET', 'HEAD'].includes(method));
     const restricted = (url: string, method: string[]) =>
       app.route({
         url,
@@ -87,7 +92,7 @@ export const verifyForwardRoutes =
         schema: { ...SCHEMA, querystring: ForwardQuery, hide: true },
         handler: (request, reply) => answer(request, reply, request.query),
       });
-    restricted('/verify/forward', others);
+    restricted('/verify/forward', otherMethods);
     restricted('/verify/forward/', app.supportedMethods);
     // The path of the proxied request follows, and so the query is the client's.
     app.route({

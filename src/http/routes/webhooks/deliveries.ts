@@ -43,7 +43,7 @@ const PingResponse = z.object({
 });
 const tags = ['Webhooks'];
 
-/** The calls of an endpoint: those of the past, and a ping. */
+/** The calls of a webhook: those of the past, and a ping. */
 export const webhookDeliveryRoutes =
   ({
     queries,
@@ -59,7 +59,7 @@ export const webhookDeliveryRoutes =
         config: { permission: 'feed' },
         schema: {
           operationId: 'getRepoWebhookDeliveries',
-          summary: 'Show the last calls of an endpoint, and how far deliveries to it have come',
+          summary: 'Show the last calls of a webhook, and how far its deliveries have come',
           tags,
           params: WebhookParams,
           response: { 200: DeliveriesResponse, ...errors },
@@ -87,7 +87,8 @@ export const webhookDeliveryRoutes =
         config: { permission: 'change' },
         schema: {
           operationId: 'pingRepoWebhook',
-          summary: 'Call an endpoint once, with a WebhookPing that is in no log, also while it is paused',
+          summary:
+            'Call the endpoint of a webhook once with a WebhookPing, which no log holds, also while the webhook is paused',
           tags,
           params: WebhookParams,
           response: { 200: PingResponse, ...errors },

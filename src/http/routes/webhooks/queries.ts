@@ -50,7 +50,7 @@ export const webhookQueryRoutes =
         config: { permission: 'feed' },
         schema: {
           operationId: 'getRepoWebhooks',
-          summary: 'List the endpoints of a repository, in registration order',
+          summary: 'List the webhooks of a repository, in registration order',
           tags,
           params: RepoParams,
           headers: ReadHeaders,
@@ -72,7 +72,7 @@ export const webhookQueryRoutes =
         config: { permission: 'feed' },
         schema: {
           operationId: 'getRepoWebhook',
-          summary: 'Show one endpoint',
+          summary: 'Show one webhook',
           tags,
           params: WebhookParams,
           headers: ReadHeaders,
@@ -91,7 +91,7 @@ export const webhookQueryRoutes =
         config: { permission: 'history' },
         schema: {
           operationId: 'getRepoWebhookHistory',
-          summary: 'List every event of an endpoint, oldest first, also after its deletion',
+          summary: 'List every event of a webhook, oldest first, also after its deletion',
           tags,
           params: WebhookParams,
           response: { 200: History, ...errors },

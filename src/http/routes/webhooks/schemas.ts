@@ -8,11 +8,11 @@ import { RepoParams } from '../../schemas.js';
 
 export const WebhookParams = RepoParams.extend({ webhookId: z.string().toLowerCase() });
 
-/** The only answer that carries the secret of a webhook. */
+/** The answer to a registration or rotation, and to its repeats; no other answer carries a secret. */
 export const IssuedWebhook = z.object({
   success: z.literal(true),
   id: z.uuid(),
-  secret: z.string().describe('whsec_…, as of Standard Webhooks; it is never shown again'),
+  secret: z.string().describe('whsec_…, in the format of Standard Webhooks; it is never shown again'),
 });
 
 const MAX_URL_LENGTH = 2048;
@@ -25,7 +25,8 @@ export function webhookUrl(networks: readonly string[]) {
   return z.string(rule).transform((text, context) => {
     const url = URL.canParse(text) ? new URL(text) : undefined;
     const isKnown = url && (url.protocol === 'https:' || (http && url.protocol === 'http:'));
-    // As stored and called: parsing makes up to nine characters of one, and keeps the # of an empty fragment.
+    // Checks the URL as it is stored and called: parsing may replace one character by nine, and keeps the # of an empty
+    // fragment.
     const fits = url && url.href.length <= MAX_URL_LENGTH && !url.href.includes('#');
     if (isKnown && fits && !url.username && !url.password) {
       if (allowsHost(policy, url)) return url.href;

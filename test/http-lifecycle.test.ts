@@ -251,7 +251,7 @@ describe.each(combinations)('the life of a key on $name', ({ start }) => {
         { key: 'x', secret: 'y' },
       ]) {
         const { status, json } = await revoke(body);
-        expect([status, json]).toEqual([200, { success: true, message: expect.stringMatching(/no longer/) }]);
+        expect([status, json]).toEqual([200, { success: true, message: expect.stringMatching(/now deleted/) }]);
       }
       expect(await verify(key)).toMatchObject({ valid: true });
       expectError(await revoke({ key: key.key }), 400, 'INVALID_INPUT', /secret/);

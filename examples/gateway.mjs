@@ -24,10 +24,10 @@ try {
 const server = createServer((request, response) => {
   const [, basic = ''] = /^Basic (\S+)$/i.exec(request.headers.authorization ?? '') ?? [];
   const [key = '', secret = ''] = Buffer.from(basic, 'base64').toString().split(':');
-  const verdict = verifier.verify(key, secret);
-  if (verdict.valid) {
-    response.end(`Hello, ${verdict.apiKey.name} of ${verdict.apiKey.repoId}\n`);
-  } else if (verdict.reason === 'STALE') {
+  const outcome = verifier.verify(key, secret);
+  if (outcome.valid) {
+    response.end(`Hello, ${outcome.apiKey.name} of ${outcome.apiKey.repoId}\n`);
+  } else if (outcome.reason === 'STALE') {
     response.writeHead(503, { 'retry-after': '1' }).end('Not verified: try again\n');
   } else {
     response.writeHead(401, { 'www-authenticate': 'Basic realm="api"' }).end('No valid API key\n');

@@ -242,7 +242,7 @@ describe.each(combinations)('on $name', ({ start }) => {
       expect(await list(repoId)).toHaveLength(1);
     });
 
-    it('writes down who is told a secret again, and from where', async () => {
+    it('records who receives a secret again, and from where', async () => {
       const repoId = newRepoId();
       const first = await once(repoId, 'told');
       const replayAccesses = async () =>

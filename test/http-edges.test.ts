@@ -73,7 +73,7 @@ describe('the rate limit', () => {
     expect((await list(bob)).status).toBe(200);
   });
 
-  it('counts those who prove to be nobody by their address', async () => {
+  it('counts callers without a valid token by their address', async () => {
     const { ask } = await start({ RATE_LIMIT: '2' });
     const statuses = [];
     for (const token of ['x', 'y', 'z']) statuses.push((await ask('GET', '/repo/shop/ai/apikey', { token })).status);

@@ -87,7 +87,7 @@ describe.each(tokenConfigurations)('where tokens are checked with $name', ({ key
     }
   });
 
-  it('a key that the token brings along, or an address of one, is not looked at', async () => {
+  it('a key that the token brings along, or an address of one, is ignored', async () => {
     const jwk = jwkOf(evil, { kid: 'rsa', alg: 'RS256' });
     const trap = await serveKeys({ keys: [jwk] });
     trap.server.unref();

@@ -27,7 +27,7 @@ describe('who is slow', () => {
     expect(await namesOf(child, token)).not.toContain('slow');
   });
 
-  it('and sends a little now and then is cut off all the same', async () => {
+  it('and sends a little from time to time is disconnected, too', async () => {
     const socket = connectTo(child.url);
     let received = '';
     socket.on('data', (piece) => {

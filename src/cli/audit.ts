@@ -36,7 +36,9 @@ export function addAuditCommands(program: Command): void {
 
   audit
     .command('verify')
-    .description('check the log, and compare what Redis serves with it. Exit code 0 equal, 1 drift, 2 could not tell')
+    .description(
+      'check the log, and compare what Redis serves with it. Exit code 0: equal; 1: different, or the log has a fault; 2: cannot tell',
+    )
     .option('--json', 'one JSON object per line')
     .action(auditVerify);
 

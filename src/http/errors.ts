@@ -14,7 +14,7 @@ export const ErrorEnvelope = z
     code: z.enum(Object.keys(ERRORS) as [ErrorCode, ...ErrorCode[]]),
     requestId: z.string(),
     id: z.string().optional().describe('Id of the API key or webhook that the error is about'),
-    reason: z.string().optional().describe('Why an API key with a valid secret is refused; see /verify'),
+    reason: z.string().optional().describe('Why an API key with the correct secret is refused; see /verify'),
   })
   .meta({ id: 'Error' });
 

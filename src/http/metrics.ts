@@ -102,7 +102,7 @@ export function observe(
   );
   gauge(
     'keyledger_quarantined_streams',
-    'Keys whose history this release cannot read',
+    'API keys in quarantine: this release cannot read their history',
     () => projector.apiKeyIndex.quarantined,
   );
   gauge(

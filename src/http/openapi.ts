@@ -29,7 +29,7 @@ export const openApi = {
     { name: 'API keys', description: 'The AI API keys of a repository' },
     { name: 'Verification', description: 'Verifies API keys, and revokes leaked ones' },
     { name: 'Events', description: 'Follows the log: the event feed, and the replica for verifiers' },
-    { name: 'Webhooks', description: 'Endpoints to which the service delivers events, and their deliveries' },
+    { name: 'Webhooks', description: 'Webhooks, whose endpoints receive events, and their deliveries' },
     {
       name: 'Audit',
       description: 'What happened, when and by whom; each query is recorded before it is answered',

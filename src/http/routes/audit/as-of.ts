@@ -15,7 +15,7 @@ export const AsOf = z
   .string()
   .optional()
   .describe(
-    'A time (RFC 3339 with its zone) or a position: answers the state at that point, from the log; needs permission to audit. A time includes each key’s events up to it',
+    'A time (RFC 3339 with its zone) or a position: answers the state at that point, from the log; needs the role auditor. A time includes each key’s events up to it',
   );
 
 type AsOfQuery = { readonly asOf: string; readonly minPosition: Position | undefined };

@@ -98,7 +98,7 @@ export const systemEventRoutes =
         config: { permission: 'history' },
         schema: {
           operationId: 'getSystemEvents',
-          summary: 'List the events of all repositories that the caller may audit, newest first',
+          summary: 'List the events of all repositories in which the caller is admin or auditor, newest first',
           tags: ['Audit'],
           body: SystemEventsBody,
           response: { 200: SystemEvents, ...errors },

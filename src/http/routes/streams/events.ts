@@ -38,7 +38,7 @@ const EventQuery = z.strictObject({
     .string()
     .optional()
     .describe(
-      'Events after this position; `start`: all events; without it, and without a Last-Event-ID: events from now on',
+      'Events after this resume token or position; `start`: all events; without it, and without a Last-Event-ID: events from now on',
     ),
   repo: RepoParams.shape.repoId.optional().describe('Events of this repository only'),
   type: EventTypes.optional().describe(
@@ -98,9 +98,9 @@ export const eventRoutes =
     );
   };
 
-const DESCRIPTION = `As text/event-stream the answer has no end. The id of each event is its position. \`caught-up\` comes once, \
-after all existing events; \`heartbeat\` comes at the start and every 15 seconds, and its id is the position of the \
-stream, past events that are not for you; \`end\` says why the stream ends. With \`Accept: application/json\` the same \
+const DESCRIPTION = `As text/event-stream the answer has no end. The id of each message is a resume token. \`caught-up\` comes once, \
+after all existing events; \`heartbeat\` comes at the start and every 15 seconds, and its id is the resume token \
+that the stream has reached, past events that are not for you; \`end\` says why the stream ends. With \`Accept: application/json\` the same \
 events come in pages. The expiry of an API key is no event: ApiKeyCreated and ApiKeyExpiryChanged carry \`expiresAt\`.`;
 const LIMIT_RULE = 'limit: applies to pages only; request them with Accept: application/json';
 

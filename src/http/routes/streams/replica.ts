@@ -56,8 +56,8 @@ export const replicaRoutes =
 const DESCRIPTION = `\`begin\` carries \`snapshot\` (does a snapshot follow, or only changes?) and \`scope\`: if it differs \
 from the last one, you may follow other repositories than before, and need a snapshot. \`keys\` is a list of keys as they \
 are now; each replaces the one with its \`apiKeyId\`, and a deleted one stays, with its status. \`caught-up\`, \
-\`heartbeat\` (every second) and \`end\` are as in /events; \`staleness\` is for how many seconds the service had not known \
-whether there is more, and \`elapsed\` how many seconds after the start of this answer that was.`;
+\`heartbeat\` (every second) and \`end\` are as in /events; \`staleness\` is the number of seconds for which the service \
+has not known whether the log holds more, and \`elapsed\` the age of this answer in seconds at that moment.`;
 
 async function* replicaBatches(
   batches: AsyncIterable<ReplicaBatch>,

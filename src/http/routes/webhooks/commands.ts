@@ -19,7 +19,7 @@ const ReplayBody = z.strictObject(
     after: z
       .string(AFTER_RULE)
       .refine((text) => text === 'start' || isPosition(text), AFTER_RULE)
-      .describe('The endpoint receives the events after this position again; `start`: all events'),
+      .describe('The endpoint next receives the events after this position; `start`: all events'),
   },
   BODY_RULE,
 );
@@ -65,7 +65,8 @@ export const webhookCommandRoutes =
         method: 'PUT',
         url: '/repo/:repoId/webhook/:webhookId',
         operationId: 'changeRepoWebhook',
-        summary: 'Change the URL of a webhook, or the event types that it receives (null: all but AuditAccessed)',
+        summary:
+          'Change the URL of a webhook, or the event types that its endpoint receives (null: all but AuditAccessed)',
         body: ChangeBody,
       },
       (ref, body) => {

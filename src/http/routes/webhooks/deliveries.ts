@@ -28,7 +28,7 @@ const DeliveriesResponse = z.object({
   toldTo: z
     .string()
     .nullable()
-    .describe('Position of the last event that the endpoint has acknowledged; null: none yet'),
+    .describe('Resume token of the last event that the endpoint has acknowledged; null: none yet'),
   failing: z
     .object({ since: z.iso.datetime(), tries: z.int(), nextAt: z.iso.datetime() })
     .nullable()

@@ -15,17 +15,22 @@ const Webhook = z
     id: z.uuid(),
     repoId: z.string(),
     url: z.string(),
-    types: z.array(z.string()).nullable().describe('Types of events that it receives; null: all but AuditAccessed'),
+    types: z
+      .array(z.string())
+      .nullable()
+      .describe('Types of events that its endpoint receives; null: all but AuditAccessed'),
     description: z.string().nullable(),
     status: z
       .enum(['active', 'paused', 'unavailable'])
-      .describe('unavailable: its history holds an event that cannot be read; it receives nothing, but can be deleted'),
+      .describe(
+        'unavailable: its history holds an event that cannot be read; its endpoint receives nothing, but it can be deleted',
+      ),
     pausedBecause: z
       .object({
         cause: z
           .enum(['requested', 'gone', 'failing', 'unsealable', 'imported'])
           .describe(
-            'gone: it answered 410; failing: every attempt failed for too long; unsealable: its secret cannot be opened, rotate it; imported: this log is a copy',
+            'gone: its endpoint answered 410; failing: every attempt failed for too long; unsealable: its secret cannot be opened, rotate it; imported: this log is a copy',
           ),
         reason: z.string().nullable(),
       })

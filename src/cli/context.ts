@@ -8,7 +8,7 @@ import type { EventStore } from '../event-store/event-store.js';
 import { isSqliteUrl, openEventStore, sqliteFile } from '../event-store/open.js';
 import { READ_MODEL_SCRIPTS } from '../projections/redis/scripts.js';
 import { type Connection, connectRedis, isRedisUrl } from '../redis/connection.js';
-import { describeRedisProblem } from '../redis/report.js';
+import { describeRedisProblem, NO_CONNECTION } from '../redis/report.js';
 import { redactUrl } from '../security/redact-url.js';
 import { loadSettings, type Settings } from '../settings.js';
 import { operatingSystemUser } from './options.js';
@@ -25,9 +25,6 @@ const LOG_TIMEOUT_MS = 30_000;
 
 /** Timeout of a command for Redis (milliseconds). */
 const REDIS_TIMEOUT_MS = 5000;
-
-/** Messages of ioredis about a server that is unavailable or frozen. */
-const CONNECTION_LOST = /^(Command timed out|Connection is closed|Stream isn't writeable)/;
 
 /** Issuer of actors on the command line, whose identity is not proved. */
 const COMMAND_LINE_ISSUER = 'keyledger:command-line';
@@ -94,7 +91,7 @@ export async function withRedis<T>(
   } catch (error) {
     const { name, message } = error as Error;
     if (name === 'ReplyError') throw new Error(describeRedisProblem(READ_MODEL_URL, message));
-    if (!CONNECTION_LOST.test(message)) throw error;
+    if (!NO_CONNECTION.test(message)) throw error;
     const where = redactUrl(READ_MODEL_URL);
     throw new Error(`Redis at ${where} no longer answers: ${message}. Run the command again when it does`);
   } finally {

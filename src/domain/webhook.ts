@@ -70,7 +70,7 @@ export type WebhookCommand =
   | ReplayWebhook
   | DeleteWebhook;
 
-/** A caller asked for it; the endpoint answered 410; it failed for too long; its secret cannot be opened. */
+/** requested: a caller paused it; gone: its endpoint answered 410; failing: for too long; unsealable: no master key. */
 export const PAUSE_CAUSES = ['requested', 'gone', 'failing', 'unsealable'] as const;
 export type PauseCause = (typeof PAUSE_CAUSES)[number];
 

@@ -16,7 +16,8 @@ export class RedisUnavailable extends Error {
 }
 
 /** Errors of ioredis for a command without a connection. */
-const NO_CONNECTION = /^(?:Stream isn't writeable|Connection is closed|Command timed out|Reached the max retries)/;
+export const NO_CONNECTION =
+  /^(?:Stream isn't writeable|Connection is closed|Command timed out|Reached the max retries)/;
 const ENDS_CONNECTIONS = 'it closes connections before they are ready';
 
 /** Answers of Redis that the operator must act on, and how. */

@@ -12,11 +12,10 @@ import type {
   EventStore,
   ExpectedRevision,
   NewEvent,
-  RecordedEvent,
 } from '../event-store.js';
 import type { Position } from '../position.js';
 import { appendInBatches, encodeAppend } from './bulk-append.js';
-import { SqliteReader } from './reader.js';
+import { SqliteReads } from './reads.js';
 import { type LogFile, openLogFile } from './schema.js';
 import type { EncodedAppend, WriterReply } from './writer.js';
 
@@ -45,13 +44,11 @@ export async function openSqliteLog(path: string, onFatal: (error: Error) => voi
   return new SqliteLog(await openLogFile(path), onFatal);
 }
 
-class SqliteLog implements EventStore {
-  readonly logId: string;
+class SqliteLog extends SqliteReads implements EventStore {
   readonly #db: DatabaseSyncInstance;
   readonly #writer: Worker;
   readonly #writerEnded: Promise<unknown>;
   readonly #onFatal: (error: Error) => void;
-  readonly #reader: SqliteReader;
   readonly #dataVersion: StatementSyncInstance;
   readonly #waiters = new Set<() => void>();
   #queue: Pending[] = [];
@@ -64,10 +61,9 @@ class SqliteLog implements EventStore {
   #failed: Error | undefined;
 
   constructor({ file, db, logId }: LogFile, onFatal: (error: Error) => void) {
-    this.logId = logId;
+    super(db, logId);
     this.#db = db;
     this.#onFatal = onFatal;
-    this.#reader = new SqliteReader(db, logId);
     this.#dataVersion = db.prepare('PRAGMA data_version');
     const { ino } = statSync(file);
     this.#watch = setInterval(() => this.#checkFileIdentity(file, ino), FILE_CHECK_MS).unref();
@@ -101,32 +97,15 @@ class SqliteLog implements EventStore {
     return results;
   }
 
-  readStream(stream: string): AsyncIterable<RecordedEvent> {
-    return this.#reader.readStream(stream);
-  }
-
-  readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
-    return this.#reader.readAll(after, onForeign);
-  }
-
-  async eventAt(position: Position): Promise<RecordedEvent | undefined> {
-    return this.#reader.eventAt(position);
-  }
-
-  async end(): Promise<Position> {
-    return this.#reader.end();
-  }
-
   async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch> {
-    const reader = this.#reader;
     let reportedCaughtUp = false;
-    for (let last = reader.placeAfter(after); !signal.aborted && !this.#closed; ) {
+    for (let last = this.placeAfter(after); !signal.aborted && !this.#closed; ) {
       const seen = this.#changes;
-      const { place, ...batch } = reader.batchAfter(last);
+      const { place, ...batch } = this.batchAfter(last);
       const { caughtUp } = batch;
       const isNew = place !== last;
       last = place;
-      if (isNew || !reportedCaughtUp) yield { ...batch, position: reader.position(place) };
+      if (isNew || !reportedCaughtUp) yield { ...batch, position: this.position(place) };
       reportedCaughtUp = caughtUp;
       await (caughtUp ? this.#changeSince(seen, signal) : setImmediate());
     }
@@ -204,7 +183,7 @@ class SqliteLog implements EventStore {
         resolve(
           'actualRevision' in outcome
             ? { appended: false, actualRevision: outcome.actualRevision }
-            : { appended: true, revision: outcome.revision, position: this.#reader.position(outcome.place) },
+            : { appended: true, revision: outcome.revision, position: this.position(outcome.place) },
         );
       });
       this.#wakeSubscribers();

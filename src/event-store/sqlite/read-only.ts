@@ -5,9 +5,9 @@ import { pathToFileURL } from 'node:url';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { KeyledgerError } from '../../domain/errors.js';
 import { extendedResultCode, SQLITE_CANTOPEN } from '../../sqlite/result-codes.js';
-import type { EventBatch, EventStore, RecordedEvent } from '../event-store.js';
+import type { EventBatch, EventStore } from '../event-store.js';
 import type { Position } from '../position.js';
-import { SqliteReader } from './reader.js';
+import { SqliteReads } from './reads.js';
 import { assertLogFile, LogFileError, logIdIn } from './schema.js';
 
 /**
@@ -74,16 +74,13 @@ function openImmutable(file: string): DatabaseSyncInstance {
   }
 }
 
-class ReadOnlyLog implements EventStore {
-  readonly logId: string;
+class ReadOnlyLog extends SqliteReads implements EventStore {
   readonly readOnly = true;
   readonly #db: DatabaseSyncInstance;
-  readonly #reader: SqliteReader;
 
   constructor(db: DatabaseSyncInstance) {
-    this.logId = logIdIn(db);
+    super(db, logIdIn(db));
     this.#db = db;
-    this.#reader = new SqliteReader(db, this.logId);
   }
 
   async append(): Promise<never> {
@@ -94,28 +91,12 @@ class ReadOnlyLog implements EventStore {
     return this.append();
   }
 
-  readStream(stream: string): AsyncIterable<RecordedEvent> {
-    return this.#reader.readStream(stream);
-  }
-
-  readAll(after?: Position, onForeign?: (event: RecordedEvent) => void): AsyncIterable<RecordedEvent> {
-    return this.#reader.readAll(after, onForeign);
-  }
-
-  async eventAt(position: Position): Promise<RecordedEvent | undefined> {
-    return this.#reader.eventAt(position);
-  }
-
-  async end(): Promise<Position> {
-    return this.#reader.end();
-  }
-
   /** Nothing comes after the copy's end. */
   async *subscribe(after: Position | undefined, signal: AbortSignal): AsyncIterable<EventBatch> {
-    for (let last = this.#reader.placeAfter(after); !signal.aborted; await setImmediate()) {
-      const { place, ...batch } = this.#reader.batchAfter(last);
+    for (let last = this.placeAfter(after); !signal.aborted; await setImmediate()) {
+      const { place, ...batch } = this.batchAfter(last);
       last = place;
-      yield { ...batch, position: this.#reader.position(place) };
+      yield { ...batch, position: this.position(place) };
       if (batch.caughtUp) await aborted(signal);
     }
   }

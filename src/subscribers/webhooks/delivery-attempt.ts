@@ -67,13 +67,12 @@ export async function attemptDelivery(
   // While a new master key is rolled out, another instance may be able to open the secret: retry.
   const result = secrets
     ? await sender.send({ url: webhook.url, id, body: event.json, secrets }, at, lease.abortCall)
-    : SECRET_UNAVAILABLE;
+    : { status: null, error: SECRET_UNAVAILABLE, ms: 0, retryAfterMs: null };
   const { status, error, ms } = result;
   if (lease.abortCall.aborted && status === null) return { kind: 'stopped' };
 
   const attempt = { eventId: id, type, position: event.event.position, at, ms, status, error };
-  const isAcknowledged = status !== null && status >= 200 && status < 300;
-  const next: Cursor = isAcknowledged
+  const next: Cursor = isAcknowledged(status)
     ? { position: event.position, eventId: id, replay: cursor.replay, failing: null }
     : { ...cursor, failing: nextFailure(cursor.failing, result, at, clock()) };
   onAttempt(attempt);
@@ -88,12 +87,11 @@ export async function attemptDelivery(
   return { kind: 'retry' };
 }
 
-const SECRET_UNAVAILABLE: DeliveryResult = {
-  status: null,
-  error: 'The secret cannot be opened: its master key is missing. Rotate the secret',
-  ms: 0,
-  retryAfterMs: null,
-};
+/** Error of a webhook whose signing secret cannot be opened. */
+export const SECRET_UNAVAILABLE = 'The secret cannot be opened: its master key is missing. Rotate the secret';
+
+/** @param status HTTP status of the endpoint's answer; null without one */
+export const isAcknowledged = (status: number | null): boolean => status !== null && status >= 200 && status < 300;
 
 function nextFailure(
   before: Cursor['failing'],

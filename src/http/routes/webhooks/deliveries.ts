@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { resumeTokenOf } from '../../../event-store/resume-token.js';
 import type { Queries } from '../../../projections/queries.js';
+import { isAcknowledged, SECRET_UNAVAILABLE } from '../../../subscribers/webhooks/delivery-attempt.js';
 import type { Attempt, Cursor } from '../../../subscribers/webhooks/delivery-store.js';
 import type { WebhookDispatcher } from '../../../subscribers/webhooks/dispatcher.js';
 import { errors } from '../../schemas.js';
@@ -102,13 +103,10 @@ export const webhookDeliveryRoutes =
         const result = await webhookDispatcher.ping(webhook);
         if (!result) throw new KeyledgerError('UNAVAILABLE', { message: SECRET_UNAVAILABLE });
         const { status, error, ms } = result;
-        const delivered = status !== null && status >= 200 && status < 300;
-        return { success: true as const, delivered, status, error, ms };
+        return { success: true as const, delivered: isAcknowledged(status), status, error, ms };
       },
     );
   };
-
-const SECRET_UNAVAILABLE = 'The secret of this webhook cannot be opened: its master key is missing. Rotate the secret';
 
 const attemptView = ({ at, ...attempt }: Attempt) => ({ ...attempt, at: new Date(at).toISOString() });
 

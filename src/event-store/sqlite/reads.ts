@@ -10,8 +10,8 @@ const BATCH_SIZE = 512;
 /** Place of the event that creates the log, which no reader gets. */
 const BEGINNING = 1;
 
-/** Reads the events of an open log file. */
-export class SqliteReader {
+/** The reads of a log in an open file. */
+export abstract class SqliteReads {
   readonly logId: string;
   readonly #selectStream: StatementSyncInstance;
   readonly #selectAfter: StatementSyncInstance;
@@ -50,17 +50,17 @@ export class SqliteReader {
     }
   }
 
-  eventAt(position: Position): RecordedEvent | undefined {
+  async eventAt(position: Position): Promise<RecordedEvent | undefined> {
     const row = this.#selectAt.get(this.placeAfter(position)) as Row | undefined;
     return row && isKeyledgerStream(row.stream) ? this.#recorded(row) : undefined;
   }
 
-  end(): Position {
+  async end(): Promise<Position> {
     return this.position((this.#selectEnd.get() as { place: number }).place);
   }
 
   /** The next events after a place, and how far they reach. */
-  batchAfter(place: number): Pick<EventBatch, 'events' | 'caughtUp'> & {
+  protected batchAfter(place: number): Pick<EventBatch, 'events' | 'caughtUp'> & {
     readonly foreign: readonly RecordedEvent[];
     readonly place: number;
   } {
@@ -73,11 +73,11 @@ export class SqliteReader {
   }
 
   /** The place that reading after a position starts from. @throws KeyledgerError OTHER_LOG */
-  placeAfter(after: Position | undefined): number {
+  protected placeAfter(after: Position | undefined): number {
     return after === undefined ? BEGINNING : Number.parseInt(placeIn(after, this.logId), 16);
   }
 
-  position(place: number): Position {
+  protected position(place: number): Position {
     return makePosition(this.logId, hex16(place));
   }
 

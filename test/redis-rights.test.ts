@@ -98,7 +98,11 @@ whereThereIsRedis('a Redis', () => {
     it.each([
       ['a password', () => as('keyledger:wrong'), /WRONGPASS .*\. Check user and password in the URL/],
       ['somebody without a password', () => as('stranger:x'), /WRONGPASS .*\. Check user and password/],
-      ['a database', () => `${server.url}/9999`, /DB index is out of range\. Name a database/],
+      [
+        'a database',
+        () => `${server.url}/9999`,
+        /DB index is out of range\. End the URL with the number of a database/,
+      ],
       ['a connection', () => 'redis://127.0.0.1:1', /ECONNREFUSED .*\. Is it running there/],
     ])('%s says so once, with the setting, its answer and what to do', async (_, wrong, text) => {
       const { logged, failures } = await linesWith(wrong());

@@ -7,7 +7,6 @@ import { addLogCommands } from './cli/log.js';
 import { operatingSystemUser, refuseRepeatedOptions, repository } from './cli/options.js';
 import { ownCommand } from './cli/own-command.js';
 import { addProjectionCommands } from './cli/projection.js';
-import { print, printError, terminalOutput, terminalText } from './cli/terminal-text.js';
 import { type Config, loadConfig } from './config.js';
 import { isSubject, ROLES, type Role } from './domain/authorization.js';
 import { LogOutput } from './log-output.js';
@@ -15,6 +14,7 @@ import { type Service, startService } from './main.js';
 import { redactUrl } from './security/redact-url.js';
 import { mintToken } from './security/tokens.js';
 import { ConfigError } from './settings.js';
+import { print, printError, terminalOutput, terminalText } from './terminal-text.js';
 import { VERSION } from './version.js';
 
 const STOP_LIMIT_MS = 9500;

@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
 import { isatty } from 'node:tty';
 import { pino } from 'pino';
-import { terminalLines } from './cli/terminal-text.js';
+import { terminalLines } from './terminal-text.js';
 
 /** Size of the buffer; lines that do not fit are dropped. */
 const MAX_BUFFERED_BYTES = 1024 * 1024;

@@ -90,6 +90,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   cli: [
     'settings.ts',
+    'terminal-text.ts',
     'domain',
     'event-store',
     'security',

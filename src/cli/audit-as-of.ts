@@ -5,9 +5,9 @@ import { formatPointInTime, parsePointInTime } from '../audit/point-in-time.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
 import { matchesFilter } from '../projections/queries.js';
 import { isAccessKey } from '../security/credentials.js';
+import { jsonText, print, printError, terminalText } from '../terminal-text.js';
 import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
-import { jsonText, print, printError, terminalText } from './terminal-text.js';
 
 const AT = 'a time with its zone, such as 2030-01-31T12:00:00Z, or a position of the log';
 

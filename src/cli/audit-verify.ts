@@ -4,9 +4,9 @@ import { type CheckedLog, checkLog } from '../maintenance/check-log.js';
 import { type Compared, compare } from '../maintenance/compare.js';
 import { countOf } from '../quantity.js';
 import type { Settings } from '../settings.js';
+import { jsonText, print } from '../terminal-text.js';
 import { explain, withLog, withRedis } from './context.js';
 import { startProgressBar } from './progress-bar.js';
-import { jsonText, print } from './terminal-text.js';
 
 const EXIT_CODES = { equal: 0, drift: 1, 'could not tell': 2 } as const;
 

@@ -5,11 +5,11 @@ import { history, webhookHistory } from '../audit/history.js';
 import { repositoryHistory } from '../audit/repository-history.js';
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import { EVENT_TYPES } from '../event-store/event-schemas.js';
+import { jsonText, print } from '../terminal-text.js';
 import { addAsOfCommands } from './audit-as-of.js';
 import { auditVerify } from './audit-verify.js';
 import { recordCommandLineAccess, withLog } from './context.js';
 import { repository } from './options.js';
-import { jsonText, print } from './terminal-text.js';
 
 /** `keyledger audit`: queries of the log. */
 export function addAuditCommands(program: Command): void {

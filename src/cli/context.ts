@@ -11,8 +11,8 @@ import { type Connection, connectRedis, isRedisUrl } from '../redis/connection.j
 import { describeRedisProblem, NO_CONNECTION } from '../redis/report.js';
 import { redactUrl } from '../security/redact-url.js';
 import { loadSettings, type Settings } from '../settings.js';
+import { printError } from '../terminal-text.js';
 import { operatingSystemUser } from './options.js';
-import { printError } from './terminal-text.js';
 
 /** Exit code when the state of the log is unknown: EX_SOFTWARE of sysexits.h. */
 export const LOG_FAILED = 70;

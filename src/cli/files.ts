@@ -4,7 +4,7 @@ import { constants, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createGzip } from 'node:zlib';
-import { terminalLines } from './terminal-text.js';
+import { terminalLines } from '../terminal-text.js';
 
 /** Exports contain sealed secrets. */
 const OWNER_ONLY = 0o600;

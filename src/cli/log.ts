@@ -8,11 +8,11 @@ import { cloudEventLines, csvLines } from '../log-transfer/export-formats.js';
 import { importEvents } from '../log-transfer/import.js';
 import { checkExport, readExport } from '../log-transfer/read-export.js';
 import { count, countOf } from '../quantity.js';
+import { jsonText, print, printError } from '../terminal-text.js';
 import { explain, recordCommandLineAccess, withLog } from './context.js';
 import { openSource, type Source, writeFileAtomic, writeOut } from './files.js';
 import { repository } from './options.js';
 import { startProgressBar } from './progress-bar.js';
-import { jsonText, print, printError } from './terminal-text.js';
 
 const FORMATS = ['ndjson', 'csv', 'cloudevents'] as const;
 

@@ -6,9 +6,9 @@ import { type ProjectionStatus, projectionStatus } from '../maintenance/projecti
 import { inspectQuarantine, liftQuarantine, type Quarantined } from '../maintenance/quarantine.js';
 import { rebuild } from '../maintenance/rebuild.js';
 import { count, countOf } from '../quantity.js';
+import { jsonText, print } from '../terminal-text.js';
 import { withLog, withRedis } from './context.js';
 import { duration, type ProgressBar, startProgressBar } from './progress-bar.js';
-import { jsonText, print } from './terminal-text.js';
 
 const IN_MEMORY =
   'The read model is in the memory of each instance (READ_MODEL_URL is memory:), which builds it from the log when it starts';

@@ -1,4 +1,7 @@
-import type { AiType, ApiKeyStatus } from './types.js';
+export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
+
+/** `unavailable`: the service cannot read a part of its history; it is never valid, but can be deleted. */
+export type ApiKeyStatus = 'active' | 'suspended' | 'expired' | 'deleted' | 'unavailable';
 
 export type ClientOptions = {
   /** URL of the service, such as `https://keys.example`; it may have a path. */

@@ -1,13 +1,12 @@
 import { KeyledgerClientError } from './error.js';
 import { parseRetryAfter } from './retry.js';
 import { expiryPassed } from './token-expiry.js';
-import type { Call } from './transport.js';
 
 /** Error for an answer that is not the expected one. */
 export function failure(
   { ok, type, status, headers }: Response,
   answer: Readonly<Record<string, unknown>>,
-  { idempotencyKey }: Call,
+  idempotencyKey: string | undefined,
   sentToken: string | undefined,
 ): KeyledgerClientError {
   const field = (name: string) => {

@@ -83,14 +83,14 @@ export function createTransport({ baseUrl, token, attempts = 4, timeoutMs = 10_0
     const { ok, body, headers } = response;
     if (ok && body && headers.get('content-type')?.startsWith(EVENT_STREAM)) return { body, askedAt };
     const answer = jsonObject(await mapNetworkError(response.text(), request, signal)) ?? {};
-    throw failure(response, answer, request, sentToken);
+    throw failure(response, answer, request.idempotencyKey, sentToken);
   }
 
   async function send<T>(request: Call, body: string | undefined, signal: AbortSignal): Promise<Answer<T>> {
     const { response, sentToken } = await ask(request, body, new Headers(), signal);
     const answer = jsonObject(await mapNetworkError(response.text(), request, signal));
     if (!response.ok || answer?.['success'] !== true) {
-      throw failure(response, answer ?? {}, request, sentToken);
+      throw failure(response, answer ?? {}, request.idempotencyKey, sentToken);
     }
     return { answer: answer as T, headers: response.headers };
   }

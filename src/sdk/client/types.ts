@@ -1,6 +1,8 @@
 import type { ApiKeyHistory, AuditPage } from './audit-types.js';
 import type { KeyledgerEvent } from './event-types.js';
 import type {
+  AiType,
+  ApiKeyStatus,
   AuditOptions,
   CallOptions,
   CreateOptions,
@@ -10,11 +12,6 @@ import type {
   ReadOptions,
   RotateOptions,
 } from './options.js';
-
-export type AiType = 'OPENAI' | 'GOOGLE' | 'ANTHROPIC' | 'AWS' | 'OTHER';
-
-/** `unavailable`: the service cannot read a part of its history; it is never valid, but can be deleted. */
-export type ApiKeyStatus = 'active' | 'suspended' | 'expired' | 'deleted' | 'unavailable';
 
 /** Position of the change in the log, for `minPosition`; null if the service did not send it. */
 export type Positioned = { readonly position: string | null };

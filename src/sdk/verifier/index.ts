@@ -5,10 +5,9 @@
 
 import { type InvalidReason, verifyCredential } from '../../projections/verify.js';
 import type { ReplicaKey } from '../../subscribers/replica.js';
-import type { ClientOptions } from '../client/options.js';
+import type { AiType, ClientOptions } from '../client/options.js';
 import { rejectUnknown } from '../client/reject-unknown.js';
 import { createTransport } from '../client/transport.js';
-import type { AiType } from '../client/types.js';
 import { FailureNotifier } from './failure-notifier.js';
 import { type LastUse, LastUsedReporter } from './last-used-reporter.js';
 import { ReplicaFollower } from './replica-follower.js';

@@ -16,7 +16,7 @@ export const terminalText = (text: string): string => text.replaceAll(UNSAFE, co
 /** Escapes each line, for a text with line feeds of our own. */
 export const terminalLines = (text: string): string => text.split(/\r?\n/).map(terminalText).join('\n');
 
-/** JSON on one line with unsafe characters as `\uXXXX`, too; it parses to the same value. */
+/** JSON on one line, with unsafe characters as `\uXXXX`; it parses to the same value. */
 export const jsonText = (value: unknown): string => terminalText(JSON.stringify(value));
 
 /** Prints one line on standard output. */

@@ -142,7 +142,7 @@ describe.each(combinations)('verification on $name', ({ start }) => {
       }
     });
 
-    it('answers whatever a proxy asks with: any method, a path behind ours, a body', async () => {
+    it('answers every request of a proxy: any method, a longer path, a body', async () => {
       const made = await create();
       const headers = { ...ours(made.key, made.secret), 'content-type': 'text/plain' };
       const webDav = ['PROPFIND', 'PROPPATCH', 'REPORT', 'MKCOL', 'LOCK', 'UNLOCK', 'SEARCH', 'PURGE', 'COPY'];

@@ -18,7 +18,7 @@ export type Issued<State> = Pick<CommandResult<State>, 'state' | 'position'> & {
  * @param id of the key or webhook, for the details of IDEMPOTENCY_KEY_USED
  * @param handle runs the command that stores the sealed secret; it calls `seal` with the state before
  * @param audited what the audit trail records about a repeat
- * @throws KeyledgerError IDEMPOTENCY_KEY_USED: the first secret cannot be opened any more; what `handle` throws;
+ * @throws KeyledgerError IDEMPOTENCY_KEY_USED: the first secret can no longer be opened; what `handle` throws;
  * UNAVAILABLE, OUTCOME_UNKNOWN: a repeat could not be recorded
  */
 export async function issueSecret<State extends SealedSecret>(

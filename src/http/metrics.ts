@@ -28,7 +28,7 @@ export function createMetrics() {
     }),
     refusedTokens: new Counter({
       name: 'keyledger_refused_tokens_total',
-      help: 'Bearer tokens refused with 401, by what is wrong with them',
+      help: 'Bearer tokens refused with 401, by their fault',
       labelNames: ['reason'] as const,
       registers,
     }),

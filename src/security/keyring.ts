@@ -21,7 +21,7 @@ export class Keyring {
 
   /**
    * @param text `id:base64` entries separated by commas or white space, newest first; each key of 32 bytes
-   * @throws Error the message says what is wrong, without the key itself
+   * @throws Error the message names the fault, without the key itself
    */
   constructor(text: string) {
     const masterKeys = new Map<string, Buffer>();

@@ -207,7 +207,7 @@ class SqliteLog extends SqliteReads implements EventStore {
   }
 
   async #finish(): Promise<void> {
-    // A writer that dies settles what is in flight, like one that answers.
+    // A writer that dies settles the appends in flight, like one that answers.
     while (this.#inFlight.length > 0) await once(this.#writer, 'message').catch(() => undefined);
     // Not terminate(): a thread that is stopped inside native code, as when it opens the file, aborts the process.
     this.#writer.postMessage('close');

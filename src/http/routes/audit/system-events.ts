@@ -36,7 +36,7 @@ const SystemEventsBody = z.strictObject(
     context: Code.describe('12 (AI API keys) or 6 (any API keys); anything else selects nothing'),
     event: Code.describe('0 created, 1 updated, 2 deleted; anything else selects nothing'),
     userId: Text.describe('Subject of the actor'),
-    workspaceId: Text.describe('No event has one: any value selects nothing'),
+    workspaceId: Text.describe('Keyledger has no workspaces: any value selects nothing'),
     showUnread: z
       .boolean('must be true or false')
       .nullish()

@@ -152,6 +152,22 @@ whereThereIsRedis('Redis', () => {
     expect((await keysOf(next)).map(({ apiKeyId }) => apiKeyId)).toEqual(['b']);
   });
 
+  it('whose live generation was lost gets a new one from an instance that had nothing to restore', async () => {
+    const prefix = fresh();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    await one.restore([item('a', 1)], checkpoint(1), yes);
+    await two.restore([], undefined, yes);
+    await one.close();
+    const { live } = partitionKeys(versionRoot(prefix), partitionOf('shop'));
+    await admin.del(live);
+    await two.apply([item('a', 1), item('b', 2)], checkpoint(2));
+    expect(await keysOf(two)).toHaveLength(2);
+    await admin.del(live);
+    const three = await open(prefix);
+    await three.restore([], undefined, yes);
+    expect(await keysOf(three)).toEqual([]);
+  });
+
   it('emptied while two fill it, each in the belief to be the one that writes, is never half there', async () => {
     const prefix = fresh();
     const [one, two] = [await open(prefix), await open(prefix)];

@@ -121,7 +121,7 @@ export class PartitionModel {
     );
   }
 
-  /** Writes to the live generation, whichever it is meanwhile. */
+  /** Writes to the live generation, whichever it is meanwhile. There may be none any more: then nothing is written. */
   async #write(items: readonly ListItem[], checkpoint: Checkpoint, floor: Position | ''): Promise<WriteResult> {
     for (;;) {
       const target = { floor, checkpoint };
@@ -129,6 +129,7 @@ export class PartitionModel {
       const moved = movedTo(result);
       if (moved === undefined) return result;
       this.#generation = moved;
+      if (moved === '') return result;
     }
   }
 

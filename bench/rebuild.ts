@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { openEventStore } from '../src/event-store/open.js';
 import { apiKeyIdOf } from '../src/event-store/streams.js';
 import { rebuild } from '../src/maintenance/rebuild.js';
-import { ApiKeyIndex } from '../src/projections/api-key-index.js';
+import { type ApiKeyEntry, evolveApiKeyEntry } from '../src/projections/api-key-entry.js';
 import { type ListItem, toListItem } from '../src/projections/list-item.js';
 import { sortedSetMember, toDocument } from '../src/projections/redis/generations.js';
 import { READ_MODEL_SCRIPTS } from '../src/projections/redis/scripts.js';
@@ -58,12 +58,13 @@ const median = (values: number[]): number => values.sort((a, b) => a - b)[values
 const formatCount = (value: number) => Math.round(value).toLocaleString('en');
 
 let events = 0;
-const index = new ApiKeyIndex();
+const entries = new Map<string, ApiKeyEntry>();
 for await (const event of log.readAll()) {
   events++;
-  if (apiKeyIdOf(event.stream) !== undefined) index.apply(event);
+  const { stream } = event;
+  if (apiKeyIdOf(stream) !== undefined) entries.set(stream, evolveApiKeyEntry(entries.get(stream), event));
 }
-const items = [...index.entries()].map(toListItem);
+const items = [...entries.values()].map(toListItem);
 
 const times: Record<'reading' | 'writing' | 'rebuilding', number[]> = {
   reading: [],

@@ -8,6 +8,8 @@ import { createMetrics, observe } from './http/metrics.js';
 import { LastUsedTracker } from './last-used/last-used-tracker.js';
 import { openLastUsedStore } from './last-used/open.js';
 import type { LogOutput } from './log-output.js';
+import { buildInProcess } from './projections/local/build-in-process.js';
+import { localLists } from './projections/local/lists.js';
 import { openReadModel } from './projections/open.js';
 import { Projector } from './projections/projector.js';
 import { Queries } from './projections/queries.js';
@@ -44,8 +46,17 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
   const settings = httpSettings(config);
   const log = await openLogOrWait(config, { settings, metrics, logger }, logFailed);
   const readModel = openReadModel(config.READ_MODEL_URL, config.REDIS_PREFIX, logger);
-  const projector = new Projector(log, readModel, logger, clock, logFailed);
-  const queries = new Queries(projector, readModel, clock, config.VERIFY_MAX_STALENESS);
+  const projector = new Projector({
+    log,
+    folder: config.DATA_DIR,
+    readModel,
+    buildFile: buildInProcess(config.EVENT_STORE_URL, config.EVENT_STORE_PREFIX),
+    logger,
+    clock,
+    onLogReplaced: logFailed,
+  });
+  const lists = readModel ?? localLists(() => projector.store);
+  const queries = new Queries(projector, lists, clock, config.VERIFY_MAX_STALENESS);
   const lastUsedFile = join(config.DATA_DIR, 'usage.db');
   const lastUsedTracker = new LastUsedTracker(
     openLastUsedStore(config.READ_MODEL_URL, lastUsedFile, config.REDIS_PREFIX, logger),
@@ -106,7 +117,7 @@ export async function startService(config: Config, output: LogOutput, onFatal: (
     await projector.stop();
     await lastUsedTracker.stop();
     await readMarks.close();
-    await readModel.close();
+    await readModel?.close();
     await log.close();
   };
   try {

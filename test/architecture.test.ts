@@ -15,8 +15,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'commands/api-keys': ['domain', 'event-store', 'security', 'commands'],
   'commands/webhooks': ['domain', 'event-store', 'security', 'commands'],
   projections: ['domain', 'event-store', 'security'],
+  'projections/local': ['domain', 'event-store', 'sqlite', 'projections'],
   'projections/redis': ['event-store', 'projections', 'redis'],
-  subscribers: ['domain', 'event-store', 'security', 'projections'],
+  subscribers: ['domain', 'event-store', 'security', 'projections', 'projections/local'],
   'subscribers/webhooks': [
     'domain',
     'event-store',
@@ -31,7 +32,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'read-marks': ['redis', 'sqlite'],
   audit: ['domain', 'event-store', 'projections'],
   'log-transfer': ['domain', 'event-store'],
-  maintenance: ['domain', 'event-store', 'projections', 'projections/redis', 'redis'],
+  maintenance: ['domain', 'event-store', 'projections', 'projections/local', 'projections/redis', 'redis'],
   'http/plugins': ['domain', 'security'],
   'http/sse': ['domain', 'event-store', 'projections'],
   http: [
@@ -45,7 +46,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'subscribers/webhooks',
     'http/plugins',
   ],
-  'http/routes': ['domain', 'http'],
+  'http/routes': ['domain', 'projections/local', 'http'],
   'http/routes/api-keys': [
     'domain',
     'event-store',
@@ -62,6 +63,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'security',
     'commands',
     'projections',
+    'projections/local',
     'audit',
     'read-marks',
     'http',
@@ -83,6 +85,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'commands',
     'commands/webhooks',
     'projections',
+    'projections/local',
     'subscribers/webhooks',
     'audit',
     'http',
@@ -96,6 +99,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'security',
     'commands',
     'projections',
+    'projections/local',
     'projections/redis',
     'redis',
     'audit',
@@ -110,6 +114,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 const MAY_ALSO_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'event-store/open.ts': ['event-store/sqlite', 'event-store/eventstoredb'],
   'projections/open.ts': ['projections/redis'],
+  'projections/projector.ts': ['projections/local'],
+  'projections/queries.ts': ['projections/local'],
   'http/app.ts': [
     'http/routes',
     'http/routes/api-keys',
@@ -120,7 +126,7 @@ const MAY_ALSO_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 /** Small files of the root that every room may use, except those that stand alone. They know the domain only. */
-const SHARED = ['back-off.ts', 'grouping.ts', 'quantity.ts', 'staleness-clock.ts'];
+const SHARED = ['back-off.ts', 'grouping.ts', 'paced.ts', 'quantity.ts', 'staleness-clock.ts'];
 const WITHOUT_PACKAGES = ['domain', 'sdk/client'];
 
 const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));

@@ -9,9 +9,9 @@ import type { EventStore, RecordedEvent } from '../src/event-store/event-store.j
 import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
 import { apiKeyIdOf } from '../src/event-store/streams.js';
-import { ApiKeyIndex } from '../src/projections/api-key-index.js';
 import { toListItem } from '../src/projections/list-item.js';
 import { temporaryFolder } from './support/fixtures/temp-folder.js';
+import { KeyFold } from './support/models/key-fold.js';
 import { Life, step } from './support/models/life.js';
 import type { ModelKey } from './support/models/lifecycle.js';
 
@@ -21,7 +21,7 @@ type StateSince = Pick<ModelKey, 'name' | 'expiresAt' | 'suspended' | 'deleted'>
 const timeOf = ({ metadata }: RecordedEvent) => Date.parse((metadata as { occurredAt: string }).occurredAt);
 
 /** Every key of a repository, as each of the three queries returns it. */
-async function asOf(log: EventStore, index: ApiKeyIndex, repoId: string, pointInTime: PointInTime) {
+async function asOf(log: EventStore, index: KeyFold, repoId: string, pointInTime: PointInTime) {
   const whole = await repositoryAsOf(log, repoId, pointInTime);
   const one = await Promise.all(whole.map(({ apiKeyId }) => keyAsOf(log, apiKeyId, pointInTime)));
   const paged: KeyAsOf[] = [];
@@ -37,8 +37,8 @@ async function asOf(log: EventStore, index: ApiKeyIndex, repoId: string, pointIn
   return whole;
 }
 
-async function checkPositions(log: EventStore, events: readonly RecordedEvent[], all: ApiKeyIndex) {
-  const prefix = new ApiKeyIndex();
+async function checkPositions(log: EventStore, events: readonly RecordedEvent[], all: KeyFold) {
+  const prefix = new KeyFold();
   const lastEvents = new Map<string, string>();
   for (const recorded of events) {
     if (apiKeyIdOf(recorded.stream) !== undefined) prefix.apply(recorded);
@@ -58,7 +58,7 @@ async function checkTimes(log: EventStore, events: readonly RecordedEvent[], lif
   const turns = changes.flatMap(({ since, expiresAt }) => [since, expiresAt]).filter(Number.isFinite);
   for (const time of new Set(turns.flatMap((turn) => [turn - 1, turn]))) {
     const pointInTime = { time };
-    const then = new ApiKeyIndex();
+    const then = new KeyFold();
     for (const event of events) if (apiKeyIdOf(event.stream) !== undefined && timeOf(event) <= time) then.apply(event);
     for (const [key, states] of was) {
       const expected = states.findLast(({ since }) => since <= time);

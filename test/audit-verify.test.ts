@@ -72,9 +72,11 @@ describe('keyledger audit verify on the log', () => {
     const { status, of, verdict } = await verify();
     expect({ status, verdict }).toEqual({ status: 0, verdict: 'equal' });
     expect(of('log')).toEqual([expect.objectContaining({ events: 5, keys: 3, faults: 0 })]);
-    expect(of('read model')).toEqual([{ kind: 'read model', inMemory: true }]);
+    expect(of('projections')).toEqual([expect.objectContaining({ events: 5, keys: 3, differences: 0 })]);
     const { stdout } = await cli('audit', 'verify');
-    expect(stdout).toMatch(/ 5 events of 3 keys .* no fault\n.*memory.*\nResult: equal\n$/s);
+    expect(stdout).toMatch(
+      / 5 events of 3 keys .* no fault\n.*projections.db holds 5 events of 3 keys .* no difference from the log\nResult: equal\n$/s,
+    );
   });
 
   it.each([

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { pino } from 'pino';
@@ -8,7 +9,7 @@ import { createApp } from '../src/http/app.js';
 import { createMetrics } from '../src/http/metrics.js';
 import { LastUsedTracker } from '../src/last-used/last-used-tracker.js';
 import { openSqliteLastUsedStore } from '../src/last-used/sqlite-last-used.js';
-import { memoryReadModel } from '../src/projections/memory-read-model.js';
+import { localLists } from '../src/projections/local/lists.js';
 import { Projector } from '../src/projections/projector.js';
 import { Queries } from '../src/projections/queries.js';
 import { openSqliteReadMarks } from '../src/read-marks/sqlite-read-marks.js';
@@ -18,6 +19,7 @@ import { WebhookSender } from '../src/subscribers/webhooks/sender.js';
 import { openSqliteDeliveryStore } from '../src/subscribers/webhooks/sqlite-delivery-store.js';
 import { accessesIn, accessesOf } from './support/assertions/audit-accesses.js';
 import { eventually } from './support/assertions/eventually.js';
+import { withMethods } from './support/fixtures/log-with-methods.js';
 import { temporaryFolder } from './support/fixtures/temp-folder.js';
 import { combinations } from './support/servers/combinations.js';
 import { type Answer, type Json, type Running, runService } from './support/servers/service.js';
@@ -279,8 +281,21 @@ describe('an instance that lags', () => {
     };
     const log = await openSqliteLog(join(folder.path, 'log.db'), fail);
     const logger = pino({ level: 'silent' });
-    const readModel = memoryReadModel();
-    const projector = new Projector(log, readModel, logger, Date.now, fail);
+    const lag = new AbortController();
+    const lagging = withMethods(log, {
+      async *subscribe(after, signal) {
+        yield* log.subscribe(after, AbortSignal.any([signal, lag.signal]));
+        if (!signal.aborted) await once(signal, 'abort');
+      },
+    });
+    const projector = new Projector({
+      log: lagging,
+      folder: folder.path,
+      readModel: undefined,
+      logger,
+      clock: Date.now,
+      onLogReplaced: fail,
+    });
     const lastUsedTracker = new LastUsedTracker(openSqliteLastUsedStore(join(folder.path, 'usage.db'), logger), logger);
     const caller = { issuer: 'test', subject: 'eve' };
     const keyring = new Keyring(makeMasterKey('k1'));
@@ -292,7 +307,12 @@ describe('an instance that lags', () => {
       log,
       projector,
       webhookDispatcher,
-      queries: new Queries(projector, readModel, Date.now, 0),
+      queries: new Queries(
+        projector,
+        localLists(() => projector.store),
+        Date.now,
+        0,
+      ),
       lastUsedTracker,
       readMarks: openSqliteReadMarks(join(folder.path, 'read-marks.db'), logger),
       keyring,
@@ -326,16 +346,17 @@ describe('an instance that lags', () => {
     const list = (asOf: string) =>
       app.inject({ url: `/repo/shop/ai/apikey?asOf=${asOf}`, headers: { authorization: 'Bearer x' } });
     try {
-      expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'UNAVAILABLE' });
+      expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'STARTING' });
       projector.start();
       const seen = await make('seen');
       await eventually(() => projector.indexProgress.hasReached(seen.position));
-      await projector.stop();
+      lag.abort();
       await make('unseen');
       expect((await list(new Date().toISOString())).json()).toMatchObject({ code: 'BEHIND' });
       expect((await list(seen.position)).json()).toMatchObject({ apiKeys: [{ id: seen.id }] });
       expect((await accessesIn(log)).map(({ data }) => data.query)).toEqual([{ asOf: seen.position }]);
     } finally {
+      await projector.stop();
       await app.close();
       await projector.stop();
       await lastUsedTracker.stop();

@@ -1,5 +1,5 @@
-import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { describeReadModel } from './support/contracts/read-model.js';
+import { memoryReadModel } from './support/models/memory-read-model.js';
 import { describeReadModelModel } from './support/models/read-model.js';
 
 describeReadModel('memory', async () => memoryReadModel());

@@ -12,6 +12,7 @@ import { READ_MODEL_SCRIPTS } from '../src/projections/redis/scripts.js';
 import { connectRedis } from '../src/redis/connection.js';
 import { differencesBetween } from './support/assertions/differences.js';
 import { eventually } from './support/assertions/eventually.js';
+import { keySourceOf } from './support/fixtures/key-source.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 import { type Json, type Running, runService } from './support/servers/service.js';
 
@@ -238,7 +239,7 @@ whereThereIsRedis('versions of the read model in one Redis', () => {
       const model = openRedisReadModel(server.url, prefix, logger);
       await eventually(() =>
         model
-          .restore([], undefined, async () => false)
+          .restore(keySourceOf(), async () => false)
           .then(
             () => true,
             () => false,

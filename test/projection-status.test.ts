@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
 import { apiKeyStream } from '../src/domain/ai-api-key.js';
@@ -50,16 +52,48 @@ const quarantine = async (apiKeyId: string) => {
   await eventually(async () => (await fetchKey(apiKeyId))['status'] === 'unavailable');
 };
 
-describe('keyledger projection, with the read model in memory', () => {
+describe('keyledger projection, with lists from the projections of the process', () => {
   beforeEach(() => start());
+  const file = () => join(service.folder, 'projections.db');
 
-  it.each([
-    ['status', /in the memory of each instance/],
-    ['rebuild', /in the memory of each instance.*nothing to rebuild/],
-  ])('%s says that there is nothing stored', async (command, text) => {
-    const { status, stdout } = await cli(command);
-    expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(text) });
-    expect(JSON.parse((await cli(command, '--json')).stdout)).toEqual({ inMemory: true });
+  it('status shows what each file holds, in use and afterwards', async () => {
+    await quarantine(await create());
+    const held = { events: 2, keys: 1, quarantined: 1, position: expect.any(String) };
+    const status = async () => JSON.parse((await cli('status', '--json')).stdout) as unknown;
+    expect(await status()).toEqual({ files: [{ path: file(), isInUse: true, held }] });
+    const { stdout } = await cli('status');
+    expect(stdout).toMatch(/projections\.db {2}in use, 2 events of 1 key up to \S+, 1 key in quarantine\n/);
+  });
+
+  it('rebuild replaces the file of a service, which goes on serving meanwhile and afterwards', async () => {
+    const id = await create();
+    const before = statSync(file()).ino;
+    let isDone = false;
+    const rebuilding = cli('rebuild').finally(() => {
+      isDone = true;
+    });
+    while (!isDone) expect(await fetchKey(id)).toMatchObject({ id, status: 'active' });
+    expect(await rebuilding).toMatchObject({
+      status: 0,
+      stdout: `${file()} is built anew, and its process has taken it over\n`,
+    });
+    expect(statSync(file()).ino).not.toBe(before);
+    const other = await create();
+    expect(await fetchKey(other)).toMatchObject({ id: other });
+    expect(await fetchKey(id)).toMatchObject({ id });
+    expect(existsSync(`${file()}.next`)).toBe(false);
+  });
+
+  it('rebuild of a service that writes at the same time loses nothing', async () => {
+    const ids: string[] = [];
+    let isDone = false;
+    const rebuilding = cli('rebuild', '--json').finally(() => {
+      isDone = true;
+    });
+    while (!isDone) ids.push(await create());
+    const { stdout } = await rebuilding;
+    expect(JSON.parse(stdout)).toEqual({ files: [{ path: file(), isInUse: true }] });
+    for (const id of ids) expect(await fetchKey(id)).toMatchObject({ id });
   });
 
   it('release says whether this release can read the stream', async () => {
@@ -107,7 +141,9 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     const [sound, broken] = [await create(), await create()];
     await quarantine(broken);
     const found = await status();
+    const held = { events: 3, keys: 2, quarantined: 1, position: await log.end() };
     expect(found).toEqual({
+      files: [{ path: join(service.folder, 'projections.db'), isInUse: true, held }],
       version: 3,
       generations: expect.any(Object),
       others: [],
@@ -152,7 +188,9 @@ whereThereIsRedis('keyledger projection, with the read model in Redis', () => {
     const { status: code, stdout } = await cli('rebuild');
     expect({ code, stdout }).toEqual({
       code: 0,
-      stdout: expect.stringMatching(/^Generation \S+ is live: 1 key of 1 event, in 1s/),
+      stdout: expect.stringMatching(
+        /^Generation \S+ is live: 1 key of 1 event, in 1s.*\n\S+projections\.db is built anew/,
+      ),
     });
     const [generation] = /\d{8}T\d{6}Z-\w{8}/.exec(stdout) ?? [];
     expect(Object.keys((await status())['generations'] as Json)).toEqual([generation]);

@@ -7,13 +7,14 @@ import { createAiApiKey } from '../src/commands/api-keys/create-ai-api-key.js';
 import type { EventStore } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
-import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { type ReadModel, ReadModelLost } from '../src/projections/read-model.js';
 import { Keyring, makeMasterKey } from '../src/security/keyring.js';
 import { eventually } from './support/assertions/eventually.js';
 import { updateAiApiKey } from './support/fixtures/api-key-commands.js';
+import { keySourceOf } from './support/fixtures/key-source.js';
 import { temporaryFolder } from './support/fixtures/temp-folder.js';
+import { memoryReadModel } from './support/models/memory-read-model.js';
 
 /**
  * The projector over a read model whose writes each wait until the test settles them, while the log grows; a write may
@@ -60,7 +61,7 @@ function controlledReadModel() {
       if (outcome === 'failed') throw new Error('gone');
       if (outcome === 'done') return write(...args);
       isLost = true;
-      await inner.restore([], undefined, async () => false);
+      await inner.restore(keySourceOf(), async () => false);
       throw new ReadModelLost();
     };
   const restore: ReadModel['restore'] = async (...all) => {
@@ -85,7 +86,14 @@ it('what is said to be listed is listed, however slow the read model is, and wha
     fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
       const repoId = uuid();
       const { readModel, isLost, settleWrite, open } = controlledReadModel();
-      const projector = new Projector(log, readModel, logger, Date.now, fail);
+      const projector = new Projector({
+        log,
+        folder: folder.path,
+        readModel,
+        logger,
+        clock: Date.now,
+        onLogReplaced: fail,
+      });
       const changes: { readonly apiKeyId: string; readonly position: Position }[] = [];
       const context = {
         ...{ log, keyring, clock: Date.now, actor: { issuer: 'test', subject: 'ada' } },

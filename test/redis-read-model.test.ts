@@ -10,6 +10,7 @@ import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { isRedisUrl } from '../src/redis/connection.js';
 import { eventually } from './support/assertions/eventually.js';
 import { describeReadModel } from './support/contracts/read-model.js';
+import { keySourceOf } from './support/fixtures/key-source.js';
 import { describeReadModelModel, type ReadModelStore } from './support/models/read-model.js';
 import { type RedisServer, redisSource, startRedis } from './support/servers/redis-server.js';
 
@@ -115,12 +116,12 @@ whereThereIsRedis('Redis', () => {
   it('that was emptied is lost, not empty', async () => {
     const prefix = fresh();
     const model = await open(prefix);
-    await model.restore([item('a', 1)], checkpoint(1), no);
+    await model.restore(keySourceOf([item('a', 1)], checkpoint(1)), no);
     await forget(prefix);
     await expect(keysOf(model)).rejects.toThrow('lost');
     await expect(model.get('shop', 'a')).rejects.toThrow('lost');
     await expect(model.apply([item('b', 2)], checkpoint(2))).rejects.toThrow('lost');
-    await model.restore([item('a', 1), item('b', 2)], checkpoint(2), yes);
+    await model.restore(keySourceOf([item('a', 1), item('b', 2)], checkpoint(2)), yes);
     expect((await keysOf(model)).map(({ apiKeyId }) => apiKeyId)).toEqual(['b', 'a']);
   });
 
@@ -128,35 +129,36 @@ whereThereIsRedis('Redis', () => {
     const prefix = fresh();
     const [base] = [prefix];
     const model = await open(prefix);
-    await model.restore([item('a', 1)], checkpoint(1), no);
+    await model.restore(keySourceOf([item('a', 1)], checkpoint(1)), no);
     const keys = await admin.keys(`${base}:*`);
     const backup = await Promise.all(keys.map(async (key) => [key, await admin.dumpBuffer(key)] as const));
     await model.apply([item('b', 2)], checkpoint(2));
     await forget(prefix);
     for (const [key, dump] of backup) if (dump) await admin.restore(key, 0, dump);
     await expect(keysOf(model)).rejects.toThrow('lost');
-    await model.restore([item('a', 1), item('b', 2)], checkpoint(2), yes);
+    await model.restore(keySourceOf([item('a', 1), item('b', 2)], checkpoint(2)), yes);
     expect(await keysOf(model)).toHaveLength(2);
   });
 
   it('half filled by somebody who died is never served, and is filled anew', async () => {
     const prefix = fresh();
     const model = await open(prefix);
-    await model.restore([item('a', 1), item('b', 2)], checkpoint(2), no);
+    await model.restore(keySourceOf([item('a', 1), item('b', 2)], checkpoint(2)), no);
     const [live] = (await admin.keys(`${prefix}:*:live`)) as [string];
     await admin.del(live);
     await expect(keysOf(model)).rejects.toThrow('lost');
     const next = await open(prefix);
     await model.close();
-    await next.restore([item('b', 2)], checkpoint(2), yes);
+    await next.restore(keySourceOf([item('b', 2)], checkpoint(2)), yes);
     expect((await keysOf(next)).map(({ apiKeyId }) => apiKeyId)).toEqual(['b']);
   });
 
   it('whose live generation was lost gets a new one from an instance that had nothing to restore', async () => {
     const prefix = fresh();
     const [one, two] = [await open(prefix), await open(prefix)];
-    await one.restore([item('a', 1)], checkpoint(1), yes);
-    await two.restore([], undefined, yes);
+    await two.restore(keySourceOf(), yes);
+    await one.restore(keySourceOf([item('a', 1)], checkpoint(1)), yes);
+    expect(await keysOf(two)).toHaveLength(1);
     await one.close();
     const { live } = partitionKeys(versionRoot(prefix), partitionOf('shop'));
     await admin.del(live);
@@ -164,7 +166,7 @@ whereThereIsRedis('Redis', () => {
     expect(await keysOf(two)).toHaveLength(2);
     await admin.del(live);
     const three = await open(prefix);
-    await three.restore([], undefined, yes);
+    await three.restore(keySourceOf(), yes);
     expect(await keysOf(three)).toEqual([]);
   });
 
@@ -174,7 +176,7 @@ whereThereIsRedis('Redis', () => {
     const many = Array.from({ length: 2_600 }, (_, n) => item(`key-${n}`, n + 1));
     const restore = async (model: ReadModel) => {
       for (let done = false; !done; ) {
-        done = await model.restore(many, checkpoint(2_600), yes).then(
+        done = await model.restore(keySourceOf(many, checkpoint(2_600)), yes).then(
           () => true,
           () => false,
         );
@@ -200,8 +202,8 @@ whereThereIsRedis('Redis', () => {
   it('is written by one of its instances; the others see it written', async () => {
     const prefix = fresh();
     const [one, two] = [await open(prefix), await open(prefix)];
-    await one.restore([], undefined, no);
-    await two.restore([], undefined, no);
+    await one.restore(keySourceOf(), no);
+    await two.restore(keySourceOf(), no);
     const both = (items: ListItem[], place: number) =>
       Promise.all([one, two].map((model) => model.apply(items, checkpoint(place))));
     await both([item('a', 1), item('b', 2, 'other')], 2);
@@ -221,8 +223,8 @@ whereThereIsRedis('Redis', () => {
   it('is written by another instance when the writer has died', async () => {
     const prefix = fresh();
     const [one, two] = [await open(prefix), await open(prefix)];
-    await one.restore([item('a', 1)], checkpoint(1), no);
-    await two.restore([item('a', 1)], checkpoint(1), yes);
+    await one.restore(keySourceOf([item('a', 1)], checkpoint(1)), no);
+    await two.restore(keySourceOf([item('a', 1)], checkpoint(1)), yes);
     const waiting = two.apply([item('b', 2)], checkpoint(2));
     await one.close();
     await waiting;

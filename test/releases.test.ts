@@ -96,7 +96,8 @@ describe.each(releases)('what release %s wrote', (release) => {
   it('is sound, and nothing of it is in quarantine', () => {
     const env = { PATH: process.env['PATH'], EVENT_STORE_URL: place.urlOf('original.db'), ...SETTINGS };
     const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, 'audit', 'verify'], { env });
-    expect([status, String(stdout), String(stderr)]).toEqual([0, expect.any(String), '']);
+    // No service has folded it, so there are no projections to compare.
+    expect([status, String(stdout), String(stderr)]).toEqual([2, expect.stringContaining(', with no fault\n'), '']);
   });
 
   it('keeps each Idempotency-Key used', async () => {

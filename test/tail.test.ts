@@ -9,7 +9,6 @@ import { KeyledgerError } from '../src/domain/errors.js';
 import type { EventBatch, EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
-import { memoryReadModel } from '../src/projections/memory-read-model.js';
 import { Projector } from '../src/projections/projector.js';
 import { Tail } from '../src/projections/tail.js';
 import { readFeed } from '../src/subscribers/feed.js';
@@ -24,10 +23,19 @@ const fail = (error: Error) => {
 };
 beforeAll(async () => {
   log = await openSqliteLog(join(folder.path, 'log.db'), fail);
-  projector = new Projector(log, memoryReadModel(), pino({ level: 'silent' }), Date.now, fail);
+  projector = new Projector({
+    log,
+    folder: folder.path,
+    readModel: undefined,
+    logger: pino({ level: process.env['LOGX'] ?? 'silent' }),
+    clock: Date.now,
+    onLogReplaced: fail,
+  });
   projector.start();
   // Exceeds what the tail keeps in memory, so that readers can fall behind it.
   await write(3000);
+  const end = await log.end();
+  await eventually(() => projector.status.verify.ok && projector.indexProgress.hasReached(end));
 });
 afterAll(async () => {
   await projector.stop();

@@ -1,11 +1,16 @@
-import { describe, expect, it } from '@jest/globals';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
+import type { SealedSecret } from '../src/domain/sealed-secret.js';
 import { webhookStream } from '../src/domain/webhook.js';
 import { encode } from '../src/event-store/codec.js';
 import { EVENT_TYPES } from '../src/event-store/event-schemas.js';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
-import type { Position } from '../src/event-store/position.js';
-import { evolveWebhookEntry, type WebhookEntry, WebhookIndex } from '../src/projections/webhook-index.js';
+import { hex16, makePosition } from '../src/event-store/position.js';
+import { createFile } from '../src/projections/local/file.js';
+import type { ProjectionStore } from '../src/projections/local/store.js';
+import { evolveWebhookEntry, type WebhookEntry } from '../src/projections/webhook-entry.js';
 import {
   changed,
   deleted,
@@ -18,11 +23,13 @@ import {
   T0,
   webhookId,
 } from './support/fixtures/given-webhook.js';
+import { temporaryFolder } from './support/fixtures/temp-folder.js';
 
 type Event = Parameters<typeof encode>[0];
 
 const cause = { actor: { issuer: 'test', subject: 'ada' }, requestId: 'r', commandId: 'c' };
-const place = (revision: number) => `log:${revision}` as Position;
+const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
+const place = (revision: number) => makePosition(LOG, hex16(revision));
 
 /** Event of the endpoint's stream as the log records it; its position is that of its revision. */
 function recorded(event: Event, revision: number): RecordedEvent {
@@ -151,6 +158,19 @@ describe('an entry', () => {
 });
 
 describe('the endpoints of a log', () => {
+  let folder: ReturnType<typeof temporaryFolder>;
+  let close: () => void;
+  let store: ProjectionStore;
+  beforeEach(() => {
+    folder = temporaryFolder();
+    const file = createFile(join(folder.path, 'projections.db'), LOG);
+    store = file.store;
+    close = () => file.db.close();
+  });
+  afterEach(() => {
+    close();
+    folder.remove();
+  });
   const of = (id: string, event: RecordedEvent, data: object = {}): RecordedEvent => ({
     ...event,
     stream: webhookStream(id),
@@ -160,36 +180,36 @@ describe('the endpoints of a log', () => {
   const [one = '', two = '', three = ''] = ids;
 
   it('are listed by their repository in the order of their registration, without deleted ones', () => {
-    const webhooks = new WebhookIndex();
-    for (const id of [two, one, three]) webhooks.apply(of(id, here(registered, 0)));
-    webhooks.apply(of(webhookId, here(registered, 0), { repoId: 'bank' }));
+    const { webhooks } = store;
+    for (const id of [two, one, three]) store.fold(of(id, here(registered, 0)));
+    store.fold(of(webhookId, here(registered, 0), { repoId: 'bank' }));
+    store.commit();
     const listed = () => webhooks.ofRepository(repoId).map(({ webhook }) => webhook.webhookId);
     expect(listed()).toEqual([two, one, three]);
-    webhooks.apply(of(one, here(deleted, 1)));
+    store.fold(of(one, here(deleted, 1)));
+    store.commit();
     expect(listed()).toEqual([two, three]);
-    expect(webhooks.entryOf(one)?.webhook.status).toBe('deleted');
+    expect(webhooks.get(one)?.webhook.status).toBe('deleted');
+    expect([...webhooks.existing()].map(({ webhook }) => webhook.webhookId)).toEqual([two, three, webhookId]);
     expect(webhooks.ofRepository('nowhere')).toEqual([]);
   });
 
   it('are listed as unavailable where only their repository can be read', () => {
-    const webhooks = new WebhookIndex();
-    webhooks.apply({ ...unreadable(0, { repoId }), stream: webhookStream(one) });
-    expect(webhooks.ofRepository(repoId).map(({ webhook }) => webhook)).toMatchObject([
+    store.fold({ ...unreadable(0, { repoId }), stream: webhookStream(one) });
+    store.commit();
+    expect(store.webhooks.ofRepository(repoId).map(({ webhook }) => webhook)).toMatchObject([
       { webhookId: one, repoId, status: 'unavailable' },
     ]);
   });
 
-  it('are not made of streams of others', () => {
-    const webhooks = new WebhookIndex();
-    for (const stream of [
-      `aiApiKey-${one}`,
-      'aiApiKeyWebhook-',
-      'aiApiKeyWebhook-x',
-      `aiApiKeyWebhook-${one.toUpperCase()}`,
-      `webhook-${one}`,
-    ]) {
-      expect(webhooks.apply({ ...here(registered, 0), stream })).toBeUndefined();
+  it('are kept without their secrets, which only the log holds', () => {
+    store.fold(of(one, here(registered, 0)));
+    store.fold(of(one, here(rotated(2), 1)));
+    store.commit();
+    const stored = readFileSync(join(folder.path, 'projections.db'), 'latin1');
+    for (const { data } of [registered, rotated(2)]) {
+      const { sealedSecret, secretHash } = data as SealedSecret;
+      expect([stored.includes(sealedSecret), stored.includes(secretHash)]).toEqual([false, false]);
     }
-    expect([...webhooks.entries()]).toEqual([]);
   });
 });

@@ -108,8 +108,8 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'Redis is not trusted when the log does not hold its last event',
     file: 'projections/redis/partition-model.js',
-    text: 'const sound = at !== undefined && (await holds(at));',
-    instead: 'const sound = at !== undefined;',
+    text: 'const isSound = at !== undefined && (await holds(at));',
+    instead: 'const isSound = at !== undefined;',
     ...onRedis,
     noticedBy: 'reads',
   },
@@ -124,7 +124,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'an instance ends when its log was restored',
     file: 'projections/projector.js',
-    text: 'if (!(await this.#logContinues()))',
+    text: 'if (!(await this.#logContinues(file)))',
     instead: 'if (false)',
     ...onEventStoreDb,
     noticedBy: 'reads',
@@ -132,7 +132,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'a broken subscription is restarted',
     file: 'projections/projector.js',
-    text: "await backOff('The subscription to the log broke', error, failures, this.#logger, signal);",
+    text: 'await backOff(what, error, failures, this.#logger, signal);',
     instead: 'return;',
     ...onEventStoreDb,
     noticedBy: 'read models',

@@ -3,7 +3,7 @@ import { apiKeyStream, evolveApiKey } from '../domain/ai-api-key.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { apiKeyIdOf } from '../event-store/streams.js';
 import { chunksOf } from '../grouping.js';
-import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import type { ApiKeyEntry } from '../projections/api-key-entry.js';
 import { apiKeyView, type ListItem, toListItem } from '../projections/list-item.js';
 import { type ListPage, type ListQuery, matchesFilter } from '../projections/queries.js';
 import { type ApiKeyEventAt, eventsUpTo, type PointInTime } from './point-in-time.js';
@@ -32,26 +32,37 @@ export async function keyAsOf(
 }
 
 /**
- * A page of a repository's keys at a point in time.
+ * The keys of a repository that match a query at a point in time, in arrays that come while the caller takes them.
  * @param entries every key that may have existed, in list order; each is read from the log
  * @throws KeyledgerError UNAVAILABLE
  */
-export async function listAsOf(
+export async function* keysAsOf(
   log: EventStore,
   entries: Iterable<ApiKeyEntry>,
   pointInTime: PointInTime,
   query: ListQuery,
-): Promise<ListPage<KeyAsOf>> {
-  const { limit = Number.POSITIVE_INFINITY } = query;
-  const items: KeyAsOf[] = [];
+): AsyncGenerator<KeyAsOf[]> {
   for (const some of chunksOf(entries, CONCURRENT_READS)) {
     const there = some.filter((entry) => mayHaveExisted(entry, pointInTime));
-    for (const key of await Promise.all(there.map((entry) => keyAsOf(log, entry.key.apiKeyId, pointInTime)))) {
-      if (!key || !matchesFilter(key, query, pointInTime.time)) continue;
-      if (items.length === limit) return { items, next: items.at(-1)?.createdPosition ?? null };
+    const keys = await Promise.all(there.map((entry) => keyAsOf(log, entry.key.apiKeyId, pointInTime)));
+    yield keys.filter((key) => key !== undefined).filter((key) => matchesFilter(key, query, pointInTime.time));
+    await setImmediate();
+  }
+}
+
+/** A page of keysAsOf. @throws KeyledgerError UNAVAILABLE */
+export async function listAsOf(
+  log: EventStore,
+  entries: Iterable<ApiKeyEntry>,
+  pointInTime: PointInTime,
+  query: ListQuery & { readonly limit: number },
+): Promise<ListPage<KeyAsOf>> {
+  const items: KeyAsOf[] = [];
+  for await (const keys of keysAsOf(log, entries, pointInTime, query)) {
+    for (const key of keys) {
+      if (items.length === query.limit) return { items, next: items.at(-1)?.createdPosition ?? null };
       items.push(key);
     }
-    await setImmediate();
   }
   return { items, next: null };
 }

@@ -5,7 +5,7 @@ import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import { occurredAtOf } from '../event-store/peek-event.js';
 import { type Position, parsePosition } from '../event-store/position.js';
 import { classifyStream } from '../event-store/streams.js';
-import type { RangeBound } from '../projections/event-index.js';
+import type { RangeBound } from '../projections/event-filter.js';
 import { parseTime } from './point-in-time.js';
 
 /** Part of the log; all of it without bounds. */

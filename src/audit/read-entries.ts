@@ -1,6 +1,6 @@
 import type { EventStore } from '../event-store/event-store.js';
 import { chunksOf } from '../grouping.js';
-import type { EventRef } from '../projections/event-index.js';
+import type { EventRef } from '../projections/event-filter.js';
 import type { HistoryEntry } from './describe-event.js';
 import { streamHistory } from './history.js';
 

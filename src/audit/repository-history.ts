@@ -1,6 +1,6 @@
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { RangeBound } from '../projections/event-index.js';
+import type { RangeBound } from '../projections/event-filter.js';
 import { type FoldState, type HistoryEntry, INITIAL_FOLD } from './describe-event.js';
 import { eventsInRange } from './event-range.js';
 import { describeNext } from './history.js';

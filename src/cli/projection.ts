@@ -1,35 +1,40 @@
 import type { Command } from 'commander';
 import { apiKeyStream, isApiKeyId } from '../domain/ai-api-key.js';
+import type { EventStore } from '../event-store/event-store.js';
 import { fractionBefore } from '../event-store/position.js';
 import { apiKeyIdOf } from '../event-store/streams.js';
+import { findProjectionsFiles, type ProjectionsFile } from '../maintenance/compare-projections.js';
 import { type ProjectionStatus, projectionStatus } from '../maintenance/projection-status.js';
 import { inspectQuarantine, liftQuarantine, type Quarantined } from '../maintenance/quarantine.js';
 import { rebuild } from '../maintenance/rebuild.js';
+import { type RebuiltFile, rebuildProjections } from '../maintenance/rebuild-projections.js';
 import { count, countOf } from '../quantity.js';
+import type { Settings } from '../settings.js';
 import { jsonText, print } from '../terminal-text.js';
 import { withLog, withRedis } from './context.js';
 import { duration, type ProgressBar, startProgressBar } from './progress-bar.js';
 
-const IN_MEMORY =
-  'The read model is in the memory of each instance (READ_MODEL_URL is memory:), which builds it from the log when it starts';
-
 type Json = { readonly json?: boolean };
 
-/** `keyledger projection`: the read model that serves lists. */
+/** `keyledger projection`: the projections of each process, and the read model in Redis that serves lists. */
 export function addProjectionCommands(program: Command): void {
   const projection = program
     .command('projection')
-    .description('inspect and rebuild the read model, which serves lists');
+    .description('inspect and rebuild the projections, and the read model in Redis');
 
   projection
     .command('status')
-    .description('show the position and lag of the read model, and the quarantined streams')
+    .description(
+      'show how far the projections in DATA_DIR are; of a read model in Redis also lag and quarantined streams',
+    )
     .option('--json', 'one JSON object')
     .action(status);
 
   projection
     .command('rebuild')
-    .description('build the read model from the log beside the live one, then replace the live one')
+    .description(
+      'build the projections, and the read model in Redis, from the log beside those in use, then replace them',
+    )
     .option('--json', 'one JSON object')
     .action(rebuildProjection);
 
@@ -43,13 +48,21 @@ export function addProjectionCommands(program: Command): void {
 
 function status({ json }: Json): Promise<void> {
   return withLog(async (log, settings) => {
+    const files = findProjectionsFiles(settings.DATA_DIR);
     const found = await withRedis(settings, (redis) => projectionStatus(log, redis, settings.REDIS_PREFIX, Date.now()));
-    if (json) print(jsonText(found ?? { inMemory: true }));
-    else {
-      const lines = found ? describeStatus(found) : [`${IN_MEMORY}; /metrics shows its position`];
-      for (const line of lines) print(line);
-    }
+    if (json) return print(jsonText({ ...found, files }));
+    for (const line of found ? describeStatus(found) : []) print(line);
+    for (const line of files.map(describeFile)) print(line);
+    if (files.length === 0) print(`${settings.DATA_DIR} holds no projections: a service builds them when it starts`);
   });
+}
+
+function describeFile({ path, isInUse, held }: ProjectionsFile): string {
+  const use = isInUse ? 'in use' : 'not in use';
+  if (!held) return `${path}  ${use}, cannot be read`;
+  const { events, keys, position, quarantined } = held;
+  const quarantine = quarantined === 0 ? '' : `, ${countOf(quarantined, 'keys')} in quarantine`;
+  return `${path}  ${use}, ${countOf(events, 'events')} of ${countOf(keys, 'keys')} up to ${position ?? 'the beginning'}${quarantine}`;
 }
 
 function describeStatus(found: ProjectionStatus): string[] {
@@ -76,31 +89,57 @@ const causeText = ({ cause, stream }: Quarantined): string =>
 
 function rebuildProjection({ json }: Json): Promise<void> {
   return withLog(async (log, settings) => {
-    const started = performance.now();
-    const end = await log.end();
-    const folding = startProgressBar('Folding the log');
-    let writing: ProgressBar | undefined;
-    const done = await withRedis(settings, (redis) =>
-      rebuild(log, redis, settings.REDIS_PREFIX, {
-        onFold: ({ position }) => folding.add(1, fractionBefore(position, end)),
-        onWrite: (keys, total) => {
-          writing ??= startProgressBar('Writing to Redis', total, 'keys');
-          writing.add(keys);
-        },
-      }),
-    ).finally(() => {
-      folding.end();
-      writing?.end();
-    });
-    const seconds = (performance.now() - started) / 1000;
-    if (!done) print(json ? jsonText({ inMemory: true }) : `${IN_MEMORY}: there is nothing to rebuild`);
-    else if (json) print(jsonText({ ...done, seconds, eventsPerSecond: done.events / seconds }));
-    else {
+    const files = await rebuildFiles(log, settings.DATA_DIR);
+    const generation = await rebuildRedis(log, settings);
+    if (json) return print(jsonText({ ...generation, files }));
+    if (generation) {
+      const { generation: name, keys, events, seconds } = generation;
       print(
-        `Generation ${done.generation} is live: ${countOf(done.keys, 'keys')} of ${countOf(done.events, 'events')}, in ${duration(seconds)} (${count(done.events / seconds)} events/s)`,
+        `Generation ${name} is live: ${countOf(keys, 'keys')} of ${countOf(events, 'events')}, in ${duration(seconds)} (${count(events / seconds)} events/s)`,
+      );
+    }
+    for (const { path, isInUse } of files) {
+      print(`${path} is built anew${isInUse ? ', and its process has taken it over' : ''}`);
+    }
+    if (!generation && files.length === 0) {
+      print(
+        `${settings.DATA_DIR} holds no projections: there is nothing to rebuild, a service builds them when it starts`,
       );
     }
   });
+}
+
+async function rebuildFiles(log: EventStore, folder: string): Promise<RebuiltFile[]> {
+  const progress = startProgressBar('Building the projections');
+  let shown = 0;
+  return rebuildProjections(log, folder, ({ events, of }) => {
+    progress.add(events - shown, events / of);
+    shown = events;
+  }).finally(() => progress.end());
+}
+
+async function rebuildRedis(log: EventStore, settings: Settings) {
+  const started = performance.now();
+  const end = await log.end();
+  let folding: ProgressBar | undefined;
+  let writing: ProgressBar | undefined;
+  const done = await withRedis(settings, (redis) =>
+    rebuild(log, redis, settings.REDIS_PREFIX, {
+      onFold: ({ position }) => {
+        folding ??= startProgressBar('Folding the log');
+        folding.add(1, fractionBefore(position, end));
+      },
+      onWrite: (keys, total) => {
+        writing ??= startProgressBar('Writing to Redis', total, 'keys');
+        writing.add(keys);
+      },
+    }),
+  ).finally(() => {
+    folding?.end();
+    writing?.end();
+  });
+  const seconds = (performance.now() - started) / 1000;
+  return done && { ...done, seconds, eventsPerSecond: done.events / seconds };
 }
 
 function releaseStream(given: string, { json }: Json): Promise<void> {

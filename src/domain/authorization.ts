@@ -53,3 +53,18 @@ export function permits(caller: Caller, repoId: string, permission: Permission):
 /** True if the caller has the permission in at least one repository. */
 export const permitsSomewhere = (caller: Caller, permission: Permission): boolean =>
   Object.keys(caller.grants).some((repoId) => permits(caller, repoId, permission));
+
+/** The repositories in which a caller has a permission. */
+export type RepositoryScope = {
+  readonly includes: (repoId: string) => boolean;
+  /** Does it include the repositories that are not named? */
+  readonly others: boolean;
+  /** The repositories that the caller's grants name; `includes` tells of each. */
+  readonly named: readonly string[];
+};
+
+export const scopeOf = (caller: Caller, permission: Permission): RepositoryScope => ({
+  includes: (repoId) => permits(caller, repoId, permission),
+  others: permits(caller, '*', permission),
+  named: Object.keys(caller.grants).filter((repoId) => repoId !== '*'),
+});

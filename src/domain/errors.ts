@@ -49,6 +49,11 @@ export const ERRORS = {
     503,
     'It is unknown whether this was done completely or not at all; repeat it with the same Idempotency-Key',
   ],
+  STARTING: [503, 'This instance is still reading the log; try again, or another instance'],
+  PROJECTIONS_DAMAGED: [
+    503,
+    'The projections of this instance are damaged and are being built anew; try another instance',
+  ],
   STALE: [503, 'Not verified: the staleness of this instance is above VERIFY_MAX_STALENESS; try another'],
   BEHIND: [503, 'This instance has not yet reached the position that its answer must include; try again'],
 } as const satisfies Record<string, readonly [status: number, message: string]>;
@@ -59,7 +64,7 @@ export type ErrorCode = keyof typeof ERRORS;
 export class KeyledgerError extends Error {
   readonly code: ErrorCode;
   readonly status: number;
-  readonly details: Readonly<Record<string, string>>;
+  readonly details: Readonly<Record<string, unknown>>;
   /** An expected error is not logged as a warning. */
   readonly expected: boolean;
 
@@ -67,7 +72,7 @@ export class KeyledgerError extends Error {
     code: ErrorCode,
     options: {
       message?: string | undefined;
-      details?: Readonly<Record<string, string>>;
+      details?: Readonly<Record<string, unknown>>;
       cause?: unknown;
       expected?: boolean;
     } = {},

@@ -21,7 +21,7 @@ import { apiKeyCommandRoutes } from './routes/api-keys/commands.js';
 import { type ApiKeyQueryDependencies, apiKeyQueryRoutes } from './routes/api-keys/queries.js';
 import { auditRoutes } from './routes/audit/audit.js';
 import { type SystemEventDependencies, systemEventRoutes } from './routes/audit/system-events.js';
-import { healthRoutes } from './routes/health.js';
+import { healthRoutes, type Unready } from './routes/health.js';
 import { eventRoutes } from './routes/streams/events.js';
 import { replicaRoutes } from './routes/streams/replica.js';
 import { lastUsedRoutes } from './routes/verification/last-used.js';
@@ -85,7 +85,7 @@ export async function createWaitingApp(
   });
   app.addHook('onRequest', (request, _, done) => done(request.is404 ? waiting : undefined));
   if (settings.serveMetrics) serveMetrics(app, metrics);
-  await app.register(healthRoutes(reason));
+  await app.register(healthRoutes(() => ({ reason: reason() })));
   return app;
 }
 
@@ -159,7 +159,7 @@ const managementApi =
     await app.register(swaggerUi, apiPage);
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     if (settings.serveMetrics) serveMetrics(app, metrics);
-    await app.register(healthRoutes(() => reasonUnready(projector)));
+    await app.register(healthRoutes(() => unready(projector)));
     const onRefused = () => metrics.refused.inc();
     await app.register(async (api) => {
       api.addHook('onRequest', noStore);
@@ -188,8 +188,8 @@ const managementApi =
   };
 
 /** Why the instance cannot take traffic; undefined if it can. */
-function reasonUnready({ status }: Projector): string | undefined {
-  return status.ready.ok ? undefined : status.ready.reason;
+function unready({ status, building }: Projector): Unready | undefined {
+  return status.ready.ok ? undefined : { reason: status.ready.reason, building };
 }
 
 /** Aborts when the service stops, which ends the endless streams. */

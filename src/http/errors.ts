@@ -15,6 +15,10 @@ export const ErrorEnvelope = z
     requestId: z.string(),
     id: z.string().optional().describe('Id of the API key or webhook that the error is about'),
     reason: z.string().optional().describe('Why an API key with the correct secret is refused; see /verify'),
+    building: z
+      .object({ events: z.int(), of: z.int(), perSecond: z.int(), secondsLeft: z.int() })
+      .optional()
+      .describe('Of /health/ready: progress of building the projections from the log'),
   })
   .meta({ id: 'Error' });
 

@@ -103,7 +103,7 @@ export function observe(
   gauge(
     'keyledger_quarantined_streams',
     'API keys in quarantine: this release cannot read their history',
-    () => projector.apiKeyIndex.quarantined,
+    () => projector.quarantined,
   );
   gauge(
     'keyledger_followers',

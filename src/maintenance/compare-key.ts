@@ -1,6 +1,6 @@
 import { isApiKeyId } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
-import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import type { ApiKeyEntry } from '../projections/api-key-entry.js';
 import { type ListItem, toListItem } from '../projections/list-item.js';
 import { parseDocument, sortedSetMember, toDocument } from '../projections/redis/generations.js';
 import type { StoredKey } from '../projections/redis/stored.js';

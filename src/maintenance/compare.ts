@@ -2,16 +2,15 @@ import { apiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { groupBy } from '../grouping.js';
-import type { ApiKeyEntry } from '../projections/api-key-index.js';
-import { type ListItem, toListItem } from '../projections/list-item.js';
-import { logContains } from '../projections/read-model.js';
+import type { ListItem } from '../projections/list-item.js';
+import { type KeySource, logContains } from '../projections/read-model.js';
 import {
   type LiveGeneration,
   readLiveGeneration,
   sortedSetMember,
   toDocument,
 } from '../projections/redis/generations.js';
-import { generationSets, groupByPartition, type Partition } from '../projections/redis/keys.js';
+import { generationSets, type Partition, partitionOf } from '../projections/redis/keys.js';
 import { readKey, readRepository, type StoredRepository, takeInventory } from '../projections/redis/stored.js';
 import { countOf } from '../quantity.js';
 import type { Connection } from '../redis/connection.js';
@@ -46,21 +45,21 @@ const ATTEMPTS = 10;
 /**
  * Compares what Redis serves with the fold of the log, key by key, while both grow. Compares keys that differ at first
  * sight again, each at one position of the log: see compareKey.
- * @param entries every key in the log as of some position
+ * @param source every key in the log as of some position
  * @throws InconclusiveError
  */
 export async function compare(
   log: EventStore,
   redis: Connection,
   prefix: string,
-  entries: Iterable<ApiKeyEntry>,
+  source: KeySource,
   { onDifference, onCompared }: ComparisonProgress,
 ): Promise<Compared> {
-  const expected = groupByPartition([...entries].map(toListItem));
   const { repositories, unknown } = await takeInventory(redis, prefix);
   let [keys, differences, position] = [0, 0, '' as Position | ''];
   for (const [number, [partition, generations]] of [...repositories].entries()) {
-    const items = expected.get(number) ?? [];
+    const items: ListItem[] = [];
+    for await (const some of source.all((repoId) => partitionOf(repoId) === number)) items.push(...some);
     for (let attempt = 1; ; attempt++) {
       if (attempt > ATTEMPTS) throw new InconclusiveError('Rebuilds keep replacing the read model');
       const live = await readLiveGeneration(redis, partition);

@@ -1,7 +1,7 @@
 import { apiKeyStream } from '../domain/ai-api-key.js';
 import { decodeApiKeyEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
-import { type ApiKeyEntry, nextApiKeyEntry } from '../projections/api-key-index.js';
+import { type ApiKeyEntry, nextApiKeyEntry } from '../projections/api-key-entry.js';
 
 /** A key after one of its events. */
 export type FoldStep = {

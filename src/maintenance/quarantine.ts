@@ -1,7 +1,7 @@
 import { type AiApiKey, apiKeyStream } from '../domain/ai-api-key.js';
 import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import type { ApiKeyEntry } from '../projections/api-key-entry.js';
 import { toListItem } from '../projections/list-item.js';
 import { readLiveGeneration, type WriteResult, writeItems } from '../projections/redis/generations.js';
 import { partitionKeys, partitionOf, versionRoot } from '../projections/redis/keys.js';
@@ -65,7 +65,7 @@ export async function liftQuarantine(
     const { generation } = await readLiveGeneration(redis, partition);
     if (generation === '') throw new Error('Redis holds no read model yet: start the service first');
     const target = { floor: '', checkpoint: undefined } as const;
-    written = await writeItems(redis, partition, generation, [item], target);
+    written = await writeItems(redis, partition, generation, [[item]], target);
   }
   return report;
 }

@@ -1,11 +1,12 @@
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { apiKeyIdOf } from '../event-store/streams.js';
-import { type ApiKeyEntry, evolveApiKeyEntry } from '../projections/api-key-index.js';
-import { type ListItem, toListItem } from '../projections/list-item.js';
-import { type Checkpoint, logContains } from '../projections/read-model.js';
+import type { ListItem } from '../projections/list-item.js';
+import { keySource } from '../projections/local/key-source.js';
+import type { ProjectionStore } from '../projections/local/store.js';
+import { type Checkpoint, type KeySource, logContains } from '../projections/read-model.js';
 import {
   beginGeneration,
+  type Items,
   type LiveGeneration,
   newGenerationName,
   readLiveGeneration,
@@ -15,9 +16,17 @@ import {
   touchGeneration,
   writeItems,
 } from '../projections/redis/generations.js';
-import { groupByPartition, PARTITIONS, type Partition, partitionKeys, versionRoot } from '../projections/redis/keys.js';
+import {
+  groupByPartition,
+  PARTITIONS,
+  type Partition,
+  partitionKeys,
+  partitionOf,
+  versionRoot,
+} from '../projections/redis/keys.js';
 import { registerVersion } from '../projections/redis/versions.js';
 import type { Connection } from '../redis/connection.js';
+import { SCRATCH_COMMIT_EVENTS, withScratchProjections } from './scratch-projections.js';
 
 export type Rebuilt = {
   readonly generation: string;
@@ -39,36 +48,48 @@ export type RebuildProgress = {
  * early, each partition that it has not replaced keeps its live generation; a later rebuild removes the remains.
  * @throws GenerationLost
  */
-export async function rebuild(
+export function rebuild(
   log: EventStore,
   redis: Connection,
   prefix: string,
   progress: RebuildProgress,
 ): Promise<Rebuilt> {
+  return withScratchProjections(log.logId, async ({ store }) => {
+    const fold = new LogFold(log, store, progress.onFold);
+    await registerVersion(redis, prefix);
+    await fold.catchUp({ keepChanges: false });
+    return writeGeneration(log, redis, prefix, fold, progress.onWrite);
+  });
+}
+
+async function writeGeneration(
+  log: EventStore,
+  redis: Connection,
+  prefix: string,
+  fold: LogFold,
+  onWrite: RebuildProgress['onWrite'],
+): Promise<Rebuilt> {
   const generation = newGenerationName();
   const partitions = Array.from({ length: PARTITIONS }, (_, number) => partitionKeys(versionRoot(prefix), number));
-  const fold = new LogFold(log, progress.onFold);
-  await registerVersion(redis, prefix);
-  await fold.catchUp();
-  const items = fold.takeChanges();
-  const byPartition = groupByPartition(items);
+  const { keys, source } = fold;
   for (const [number, partition] of partitions.entries()) {
     await sweep(redis, partition);
     await beginGeneration(redis, partition, generation);
-    const own = byPartition.get(number) ?? [];
-    await writePartition(redis, partition, generation, own);
+    for await (const items of source.all((repoId) => partitionOf(repoId) === number)) {
+      await writePartition(redis, partition, generation, [items]);
+      onWrite(items.length, keys);
+    }
     for (const waiting of partitions.slice(0, number)) {
       if ((await touchGeneration(redis, waiting, generation)) !== 'OK') throw new GenerationLost();
     }
-    progress.onWrite(own.length, items.length);
   }
   for (const [number, partition] of partitions.entries()) {
     for (let answer = 'BEHIND'; answer !== 'OK'; ) {
       const live = await readLiveGeneration(redis, partition);
-      await fold.catchUp();
+      await fold.catchUp({ keepChanges: true });
       for (const [changed, changes] of groupByPartition(fold.takeChanges())) {
         const unswapped = partitions[changed];
-        if (unswapped && changed >= number) await writePartition(redis, unswapped, generation, changes);
+        if (unswapped && changed >= number) await writePartition(redis, unswapped, generation, [changes]);
       }
       answer = await swapPartition(log, redis, partition, generation, live, fold.checkpoint);
     }
@@ -81,7 +102,7 @@ async function writePartition(
   redis: Connection,
   partition: Partition,
   generation: string,
-  items: readonly ListItem[],
+  items: Items,
 ): Promise<void> {
   const written = await writeItems(redis, partition, generation, items, 'building');
   if (written !== 'OK') throw new GenerationLost();
@@ -120,35 +141,46 @@ export class GenerationLost extends Error {
 /** Fold of the log so far, and the keys that have changed since the last call of takeChanges. */
 class LogFold {
   readonly #log: EventStore;
+  readonly #store: ProjectionStore;
   readonly #onFold: (event: RecordedEvent) => void;
-  readonly #entries = new Map<string, ApiKeyEntry>();
   #changed = new Set<string>();
-  events = 0;
-  checkpoint: Checkpoint | undefined;
 
-  constructor(log: EventStore, onFold: (event: RecordedEvent) => void) {
+  constructor(log: EventStore, store: ProjectionStore, onFold: (event: RecordedEvent) => void) {
     this.#log = log;
+    this.#store = store;
     this.#onFold = onFold;
   }
 
-  async catchUp(): Promise<void> {
-    for await (const event of this.#log.readAll(this.checkpoint?.position)) {
-      if (apiKeyIdOf(event.stream) !== undefined) {
-        this.#entries.set(event.stream, evolveApiKeyEntry(this.#entries.get(event.stream), event));
-        this.#changed.add(event.stream);
-      }
-      this.events++;
-      this.checkpoint = { position: event.position, eventId: event.id };
-      this.#onFold(event);
-    }
+  get events(): number {
+    return this.#store.meta.events;
   }
 
   get keys(): number {
-    return this.#entries.size;
+    return this.#store.meta.keys;
+  }
+
+  get checkpoint(): Checkpoint | undefined {
+    return this.#store.checkpoint;
+  }
+
+  get source(): KeySource {
+    return keySource(this.#store);
+  }
+
+  /** @param keepChanges for takeChanges; without it the caller reads all keys */
+  async catchUp({ keepChanges }: { readonly keepChanges: boolean }): Promise<void> {
+    let uncommitted = 0;
+    for await (const event of this.#log.readAll(this.#store.position)) {
+      const { apiKey } = this.#store.fold(event);
+      if (apiKey && keepChanges) this.#changed.add(apiKey.key.apiKeyId);
+      if (++uncommitted % SCRATCH_COMMIT_EVENTS === 0) this.#store.commit();
+      this.#onFold(event);
+    }
+    this.#store.commit();
   }
 
   takeChanges(): ListItem[] {
-    const items = [...this.#changed].flatMap((stream) => this.#entries.get(stream) ?? []).map(toListItem);
+    const items = [...this.#changed].flatMap((apiKeyId) => this.source.get(apiKeyId) ?? []);
     this.#changed = new Set();
     return items;
   }

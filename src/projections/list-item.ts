@@ -1,7 +1,7 @@
 import { type AiApiKey, statusAt } from '../domain/ai-api-key.js';
 import type { EpochMs } from '../domain/time.js';
 import type { Position } from '../event-store/position.js';
-import type { ApiKeyEntry } from './api-key-index.js';
+import type { ApiKeyEntry } from './api-key-entry.js';
 
 /**
  * Version of what the read model computes from the log, and of how it stores that: increment it when either changes. A

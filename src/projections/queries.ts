@@ -1,21 +1,21 @@
-import { type AiApiKey, type AiType, type Status, statusAt } from '../domain/ai-api-key.js';
+import { type AiApiKey, type AiType, type Status, secretHashesAt, statusAt } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EpochMs } from '../domain/time.js';
 import type { Position } from '../event-store/position.js';
-import type { ApiKeyEntry } from './api-key-index.js';
-import type { EventIndex } from './event-index.js';
+import { hasHash } from '../security/credentials.js';
+import type { ApiKeyEntry } from './api-key-entry.js';
 import type { ListItem } from './list-item.js';
+import type { Events } from './local/events.js';
+import type { Webhooks } from './local/webhooks.js';
 import type { Projector } from './projector.js';
-import { type ReadModel, ReadModelLost } from './read-model.js';
-import type { VerifyRequest, VerifyResult } from './verify.js';
-import type { WebhookIndex } from './webhook-index.js';
+import { type Lists, ReadModelLost } from './read-model.js';
+import { type VerifyRequest, type VerifyResult, verifyCredential } from './verify.js';
 
-/** A list of the API keys of a repository; without a limit all of them. */
+/** A list of the API keys of a repository. */
 export type ListQuery = {
   readonly includeDeleted: boolean;
   readonly status?: Status | undefined;
   readonly aiType?: AiType | undefined;
-  readonly limit?: number | undefined;
   /** The `next` of the previous page. */
   readonly after?: Position | undefined;
 };
@@ -49,39 +49,64 @@ const MAX_READ_SIZE = 1000;
  */
 export class Queries {
   readonly #projector: Projector;
-  readonly #readModel: ReadModel;
+  readonly #lists: Lists;
   readonly #clock: () => EpochMs;
   readonly #maxStaleness: number;
 
   /** @param maxStaleness seconds of staleness above which no key is verified; 0: no limit */
-  constructor(projector: Projector, readModel: ReadModel, clock: () => EpochMs, maxStaleness: number) {
+  constructor(projector: Projector, lists: Lists, clock: () => EpochMs, maxStaleness: number) {
     this.#projector = projector;
-    this.#readModel = readModel;
+    this.#lists = lists;
     this.#clock = clock;
     this.#maxStaleness = maxStaleness || Number.POSITIVE_INFINITY;
   }
 
   /**
-   * The API keys of a repository, newest first by log position.
-   * @throws KeyledgerError UNAVAILABLE, BEHIND
+   * A page of the API keys of a repository, newest first by log position.
+   * @throws KeyledgerError UNAVAILABLE, BEHIND; so does `listAll`
    */
-  async list(repoId: string, query: ListQuery, minPosition: Position | undefined): Promise<WithStaleness<ListPage>> {
-    await this.#requireList(minPosition);
-    const staleness = this.#stalenessFromNow();
-    const { includeDeleted, limit = Number.POSITIVE_INFINITY } = query;
-    const now = this.#clock();
-    const size = Math.min(Math.max(limit + 1, MIN_READ_SIZE), MAX_READ_SIZE);
+  async list(
+    repoId: string,
+    query: ListQuery & { readonly limit: number },
+    minPosition: Position | undefined,
+  ): Promise<WithStaleness<ListPage>> {
+    const { pages, staleness } = await this.#startList(repoId, query, query.limit + 1, minPosition);
     const items: ListItem[] = [];
-    for (let before = query.after; ; ) {
-      const page = await this.#queryReadModel((model) => model.list(repoId, { includeDeleted, before, size }));
+    for await (const page of pages) {
       for (const item of page) {
-        if (!matchesFilter(item, query, now)) continue;
-        if (items.length === limit)
+        if (items.length === query.limit)
           return { items, next: items.at(-1)?.createdPosition ?? null, staleness: staleness() };
         items.push(item);
       }
-      if (page.length < size) return { items, next: null, staleness: staleness() };
-      before = page.at(-1)?.createdPosition;
+    }
+    return { items, next: null, staleness: staleness() };
+  }
+
+  /** All API keys of a repository, newest first, in arrays that come while the caller takes them. */
+  async listAll(
+    repoId: string,
+    query: ListQuery,
+    minPosition: Position | undefined,
+  ): Promise<WithStaleness<{ readonly pages: AsyncGenerator<ListItem[]> }>> {
+    const { pages, staleness } = await this.#startList(repoId, query, MAX_READ_SIZE, minPosition);
+    return { pages, staleness: staleness() };
+  }
+
+  async #startList(repoId: string, query: ListQuery, size: number, minPosition: Position | undefined) {
+    await this.#requireList(minPosition);
+    const staleness = this.#stalenessFromNow();
+    return { pages: this.#pages(repoId, query, Math.min(Math.max(size, MIN_READ_SIZE), MAX_READ_SIZE)), staleness };
+  }
+
+  /** The keys that match a query, an array for each read of `size` keys. */
+  async *#pages(repoId: string, query: ListQuery, size: number): AsyncGenerator<ListItem[]> {
+    const { includeDeleted } = query;
+    const now = this.#clock();
+    for (let before = query.after; ; ) {
+      const read = await this.#queryLists((lists) => lists.list(repoId, { includeDeleted, before, size }));
+      yield read.filter((item) => matchesFilter(item, query, now));
+      if (read.length < size) return;
+      before = read.at(-1)?.createdPosition;
     }
   }
 
@@ -97,7 +122,7 @@ export class Queries {
     await this.#requireList(minPosition);
     const staleness = this.#stalenessFromNow();
     return {
-      item: await this.#queryReadModel((model) => model.get(repoId, apiKeyId)),
+      item: await this.#queryLists((lists) => lists.get(repoId, apiKeyId)),
       staleness: staleness(),
     };
   }
@@ -113,39 +138,40 @@ export class Queries {
     minPosition: Position,
   ): Promise<Iterable<ApiKeyEntry>> {
     await this.requireIndexPosition(minPosition);
-    return this.#projector.apiKeyIndex.keysOf(repoId, before);
+    return this.#projector.store.keys.ofRepository(repoId, before);
   }
 
   /**
-   * The event index, once it holds the event at a position.
+   * The index of all events, once it holds the event at a position.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async eventIndexAt(position: Position): Promise<EventIndex> {
+  async eventsAt(position: Position): Promise<Events> {
     await this.requireIndexPosition(position);
-    return this.#projector.eventIndex;
+    return this.#projector.store.events;
   }
 
   /**
-   * The webhook index, once it holds the event at a position.
+   * The webhooks, once the projections hold the event at a position.
    * @throws KeyledgerError UNAVAILABLE, BEHIND
    */
-  async webhooks(minPosition: Position | undefined): Promise<WebhookIndex> {
+  async webhooks(minPosition: Position | undefined): Promise<Webhooks> {
     await this.requireIndexPosition(minPosition);
-    return this.#projector.webhookIndex;
+    return this.#projector.store.webhooks;
   }
 
   /**
-   * Verifies a credential from memory.
+   * Verifies a credential.
    * @param minPosition the answer holds the event at this position
-   * @throws KeyledgerError UNAVAILABLE, STALE, BEHIND
+   * @throws KeyledgerError UNAVAILABLE, STARTING, PROJECTIONS_DAMAGED, STALE, BEHIND
    */
   async verify(request: VerifyRequest, minPosition?: Position): Promise<Verification> {
     if (minPosition !== undefined) await this.requirePosition(minPosition);
-    const { status, indexProgress, apiKeyIndex } = this.#projector;
-    if (!status.verify.ok) throw unavailable(status.verify.reason);
+    this.#require('verify');
+    const { indexProgress, store } = this.#projector;
     const { staleness, position } = indexProgress;
     if (staleness > this.#maxStaleness) throw new KeyledgerError('STALE');
-    return { result: apiKeyIndex.verify(request, this.#clock()), position, staleness };
+    const key = store.keyToVerify(request.accessKey)?.key;
+    return { result: verifyCredential(key, request, this.#clock()), position, staleness };
   }
 
   /** Staleness of verifications, in seconds. */
@@ -164,7 +190,8 @@ export class Queries {
     minPosition: Position,
   ): Promise<AiApiKey | undefined> {
     await this.requirePosition(minPosition);
-    return this.#projector.apiKeyIndex.findBySecret(accessKey, secret, this.#clock());
+    const key = this.#projector.store.keyToVerify(accessKey)?.key;
+    return key && hasHash(secret, secretHashesAt(key, this.#clock())) ? key : undefined;
   }
 
   /** Waits until lists hold the event at a position. @returns false if they do not within a second */
@@ -187,16 +214,23 @@ export class Queries {
    */
   async requireIndexPosition(minPosition: Position | undefined): Promise<void> {
     const reached = minPosition === undefined || (await this.awaitIndex(minPosition));
-    const { verify } = this.#projector.status;
-    if (!verify.ok) throw unavailable(verify.reason);
+    this.#require('verify');
     if (!reached) throw new KeyledgerError('BEHIND');
   }
 
   async #requireList(minPosition: Position | undefined): Promise<void> {
     const reached = minPosition === undefined || (await this.awaitReadModel(minPosition));
-    const { list } = this.#projector.status;
-    if (!list.ok) throw unavailable(list.reason);
+    this.#require('list');
     if (!reached) throw new KeyledgerError('BEHIND');
+  }
+
+  /** @throws KeyledgerError UNAVAILABLE, STARTING, PROJECTIONS_DAMAGED */
+  #require(what: 'verify' | 'list'): void {
+    const state = this.#projector.status[what];
+    if (!state.ok) {
+      const { code, reason } = state;
+      throw new KeyledgerError(code, { message: reason, expected: code === 'STARTING' });
+    }
   }
 
   /** Staleness of an answer that is read from now on: that of the lists now, plus the time that reading takes. */
@@ -206,14 +240,13 @@ export class Queries {
     return () => staleness + (performance.now() - startedAt) / 1000;
   }
 
-  async #queryReadModel<T>(query: (readModel: ReadModel) => Promise<T>): Promise<T> {
+  async #queryLists<T>(query: (lists: Lists) => Promise<T>): Promise<T> {
     try {
-      return await query(this.#readModel);
+      return await query(this.#lists);
     } catch (cause) {
+      if (cause instanceof KeyledgerError) throw cause;
       if (cause instanceof ReadModelLost) this.#projector.restoreReadModel();
       throw new KeyledgerError('UNAVAILABLE', { cause });
     }
   }
 }
-
-const unavailable = (message: string) => new KeyledgerError('UNAVAILABLE', { message });

@@ -4,14 +4,18 @@ import type { Position } from '../event-store/position.js';
 import type { ClockReading } from '../staleness-clock.js';
 import type { ListItem } from './list-item.js';
 import { ProjectionProgress } from './projection-progress.js';
-import { type Checkpoint, logContains, type ReadModel, ReadModelLost } from './read-model.js';
+import { type Checkpoint, type KeySource, logContains, type ReadModel, ReadModelLost } from './read-model.js';
 import { backOff } from './retry.js';
 
-/** Snapshot of the fold: every key, and the last event that it includes. */
-export type FoldSnapshot = {
+/** Documents that wait for the read model; with more of them, all that it lacks is read from the store again. */
+const MAX_PENDING = 20_000;
+
+/** How far the fold is, and its keys at one position. */
+export type Fold = {
   readonly position: Position | undefined;
   readonly checkpoint: Checkpoint | undefined;
-  items(): readonly ListItem[];
+  /** Calls back with the keys as of one position, which the fold may leave behind meanwhile. */
+  withSource<T>(use: (source: KeySource) => Promise<T>): Promise<T>;
 };
 
 /**
@@ -24,12 +28,14 @@ export class ReadModelWriter {
   readonly #log: EventStore;
   readonly #readModel: ReadModel;
   readonly #logger: BaseLogger;
-  readonly #fold: () => FoldSnapshot;
+  readonly #fold: () => Fold;
   readonly #stopped: AbortSignal;
   /** Complete: it holds everything up to `progress`, except for pending changes. */
   #state: 'never synced' | 'incomplete' | 'complete' = 'never synced';
   /** Documents that the read model does not hold yet, one per key. */
   #pending = new Map<string, ListItem>();
+  /** Changes were dropped, so the read model lacks more than the pending ones. */
+  #isOverflown = false;
   #isWriting = false;
   #writing: Promise<void> = Promise.resolve();
 
@@ -38,7 +44,7 @@ export class ReadModelWriter {
     readonly readModel: ReadModel;
     readonly logger: BaseLogger;
     readonly now: () => ClockReading;
-    readonly fold: () => FoldSnapshot;
+    readonly fold: () => Fold;
     readonly stopped: AbortSignal;
   }) {
     this.#log = options.log;
@@ -60,12 +66,22 @@ export class ReadModelWriter {
 
   /** Does the read model hold everything that has been folded? */
   get isCurrent(): boolean {
-    return this.isComplete && this.#fold().position === this.progress.position;
+    return this.isComplete && !this.#isOverflown && this.#fold().position === this.progress.position;
   }
 
   /** Queues a changed key for the next write; the first write includes every key anyway. */
   add(item: ListItem): void {
-    if (this.isComplete || this.#isWriting) this.#pending.set(item.apiKeyId, item);
+    if (!this.isComplete && !this.#isWriting) return;
+    this.#pending.set(item.apiKeyId, item);
+    if (this.#pending.size <= MAX_PENDING) return;
+    this.#pending.clear();
+    this.#isOverflown = true;
+  }
+
+  /** Reads from the store what the read model lacks, because changes may have passed by `add`. */
+  resync(): void {
+    this.#isOverflown = true;
+    if (this.firstSyncAttempted) this.start();
   }
 
   /** Starts writing, unless it is under way. */
@@ -90,12 +106,14 @@ export class ReadModelWriter {
   async #write(): Promise<void> {
     this.#isWriting = true;
     for (let failures = 0; !this.#stopped.aborted && !this.isCurrent; ) {
-      const { position, checkpoint, items } = this.#fold();
+      const { position, checkpoint, withSource } = this.#fold();
       const batch = this.#pending;
+      const isOverflown = this.#isOverflown;
       this.#pending = new Map();
+      this.#isOverflown = false;
       try {
-        if (!this.isComplete) {
-          await this.#readModel.restore(items(), checkpoint, (held) => logContains(this.#log, held));
+        if (!this.isComplete || isOverflown) {
+          await withSource((source) => this.#readModel.restore(source, (held) => logContains(this.#log, held)));
           this.#state = 'complete';
         } else if (checkpoint && batch.size > 0) {
           await this.#readModel.apply([...batch.values()], checkpoint);
@@ -105,6 +123,7 @@ export class ReadModelWriter {
       } catch (error) {
         if (!this.firstSyncAttempted) this.#state = 'incomplete';
         this.#pending = new Map([...batch, ...this.#pending]);
+        this.#isOverflown ||= isOverflown;
         if (error instanceof ReadModelLost) this.restore();
         await backOff('The read model cannot be written', error, failures++, this.#logger, this.#stopped);
       }

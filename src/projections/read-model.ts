@@ -17,25 +17,43 @@ export type ListRequest = {
   readonly size: number;
 };
 
-/**
- * Port to the store that serves lists. `test/support/contracts/read-model.ts` is its definition.
- *
- * A read model may outlive the process, be shared, lose everything, or go back in time. So the writer first writes
- * everything (`restore`), then each change (`apply`); a read model that finds that it has lost data throws
- * ReadModelLost instead of answering.
- */
-export interface ReadModel {
+/** Serves lists: the projections store of the process, or a read model in Redis. */
+export interface Lists {
   /**
-   * Makes the read model hold these items, which are everything up to the checkpoint. It keeps what it has if the log
-   * holds the event of its own checkpoint; else it starts again from nothing.
-   * @param checkpoint undefined if the log is empty
+   * The next keys of a repository, newest first by log position: as many as requested, or all that are left.
+   * @throws KeyledgerError PROJECTIONS_DAMAGED, STARTING from the store; ReadModelLost from Redis; so does `get`
+   */
+  list(repoId: string, request: ListRequest): Promise<ListItem[]>;
+
+  /** One key, also after its deletion. */
+  get(repoId: string, apiKeyId: string): Promise<ListItem | undefined>;
+}
+
+/** The keys of a fold at one position, which a read model is filled from. They come in arrays of some hundred. */
+export type KeySource = {
+  /** The last event of the fold; undefined if the log is empty. */
+  readonly checkpoint: Checkpoint | undefined;
+  /** Every key of the repositories that are included. */
+  all(includes: (repoId: string) => boolean): AsyncIterable<ListItem[]>;
+  /** Every key of them with an event after a position, perhaps more than once. */
+  changedAfter(position: Position, includes: (repoId: string) => boolean): AsyncIterable<ListItem[]>;
+  get(apiKeyId: string): ListItem | undefined;
+};
+
+/**
+ * Port to a read model that instances share. `test/support/contracts/read-model.ts` is its definition.
+ *
+ * A read model outlives the process, and may lose everything or go back in time. So the writer first writes what it
+ * lacks (`restore`), then each change (`apply`); a read model that finds that it has lost data throws ReadModelLost
+ * instead of answering.
+ */
+export interface ReadModel extends Lists {
+  /**
+   * Makes the read model hold the keys of a fold. It keeps what it has if the log holds the event of its own checkpoint;
+   * else it starts again from nothing.
    * @param holds does the log hold the event of a checkpoint?
    */
-  restore(
-    items: readonly ListItem[],
-    checkpoint: Checkpoint | undefined,
-    holds: (checkpoint: Checkpoint) => Promise<boolean>,
-  ): Promise<void>;
+  restore(source: KeySource, holds: (checkpoint: Checkpoint) => Promise<boolean>): Promise<void>;
 
   /**
    * Stores each item unless it holds a later revision, and with them, atomically within a repository, the checkpoint
@@ -43,18 +61,6 @@ export interface ReadModel {
    * @throws ReadModelLost
    */
   apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void>;
-
-  /**
-   * The next keys of a repository, newest first by log position: as many as requested, or all that are left.
-   * @throws ReadModelLost
-   */
-  list(repoId: string, request: ListRequest): Promise<ListItem[]>;
-
-  /**
-   * One key, also after its deletion.
-   * @throws ReadModelLost
-   */
-  get(repoId: string, apiKeyId: string): Promise<ListItem | undefined>;
 
   /** Checkpoint of the partition that holds a repository, for tests; undefined if nothing was applied to it. */
   checkpoint(repoId: string): Promise<Checkpoint | undefined>;

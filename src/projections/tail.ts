@@ -3,8 +3,9 @@ import type { EventBatch, EventStore, RecordedEvent } from '../event-store/event
 import type { Position } from '../event-store/position.js';
 import { resumeTokenOf } from '../event-store/resume-token.js';
 
-/** Events in memory for readers near the end of the log; other readers read from the log. */
+/** Events in memory for readers near the end of the log, and characters of JSON; other readers read from the log. */
 const MAX_RECENT_EVENTS = 1000;
+const MAX_RECENT_LENGTH = 8 * 1024 * 1024;
 const LOG_BATCH_SIZE = 250;
 /** Waiting readers wake at this interval even without events. */
 const WAKE_INTERVAL_MS = 1000;
@@ -32,6 +33,7 @@ export class Tail {
   /** Oldest first. */
   #recent: EventBatch[] = [];
   #recentEvents = 0;
+  #recentLength = 0;
   /** The recent batches hold every event after this; undefined: from the log's first event on. */
   #recentFrom: Position | undefined;
   #end: Position | undefined;
@@ -49,18 +51,34 @@ export class Tail {
     return this.#waiting.size;
   }
 
+  /** The projections begin at a position: every event after it will be published. */
+  startAt(position: Position): void {
+    if (this.#end !== undefined) return;
+    this.#end = position;
+    this.#recentFrom = position;
+  }
+
   /**
-   * Passes on a batch that has just been folded.
+   * Passes on a batch that has just been folded. Ignores one that was passed on before, as after the projections were
+   * built anew.
    * @param repoIds the repositories of its events
    */
   publish(batch: EventBatch, repoIds: ReadonlySet<string>): void {
+    const end = this.#end;
+    if (end !== undefined && batch.position < end) return;
+    const events = end === undefined ? batch.events : batch.events.filter(({ position }) => position > end);
     this.#end = batch.position;
     this.#caughtUp = batch.caughtUp;
-    if (batch.events.length > 0) this.#recent.push(batch);
-    this.#recentEvents += batch.events.length;
-    while (this.#recentEvents > MAX_RECENT_EVENTS && this.#recent.length > 1) {
+    if (events.length > 0) this.#recent.push({ ...batch, events });
+    this.#recentEvents += events.length;
+    this.#recentLength += lengthOf(events);
+    while (
+      (this.#recentEvents > MAX_RECENT_EVENTS || this.#recentLength > MAX_RECENT_LENGTH) &&
+      this.#recent.length > 1
+    ) {
       const oldest = this.#recent.shift() as EventBatch;
       this.#recentEvents -= oldest.events.length;
+      this.#recentLength -= lengthOf(oldest.events);
       this.#recentFrom = oldest.position;
     }
     const concerned = [...this.#waiting].filter((reader) => {
@@ -187,6 +205,9 @@ export class Tail {
     for (const { wake } of this.#waiting) wake();
   }
 }
+
+const lengthOf = (events: readonly RecordedEvent[]): number =>
+  events.reduce((length, { data }) => length + JSON.stringify(data).length, 0);
 
 function canSeeAny({ canSee }: TailFilter, repoIds: ReadonlySet<string>): boolean {
   for (const repoId of repoIds) if (canSee(repoId)) return true;

@@ -43,13 +43,13 @@ export async function* readFeed(
   { after, canSee, types }: FeedQuery,
   signal: AbortSignal,
 ): AsyncGenerator<FeedBatch> {
-  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, canSee, types);
+  const skipTo = (position: Position | undefined) => projector.store.events.skipTo(position, canSee, types);
   for await (const { events, position, caughtUp } of projector.tail.read(after, signal, { skipTo, canSee })) {
     const wanted: FeedEvent[] = [];
     for (const recorded of events) {
       const { type } = recorded;
       if (types ? !types.has(type) : ONLY_BY_NAME.includes(type)) continue;
-      const repoId = projector.repositoryIdOf(recorded);
+      const repoId = projector.store.repositoryIdOf(recorded);
       if (repoId !== undefined && canSee(repoId)) wanted.push(feedEvent(recorded, repoId));
     }
     yield { events: wanted, position, caughtUp };

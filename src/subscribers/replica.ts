@@ -1,10 +1,10 @@
-import { setImmediate } from 'node:timers/promises';
 import type { AiApiKey } from '../domain/ai-api-key.js';
 import { type Caller, permits } from '../domain/authorization.js';
 import type { EventBatch } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { apiKeyIdOf } from '../event-store/streams.js';
-import type { ApiKeyEntry } from '../projections/api-key-index.js';
+import { paced } from '../paced.js';
+import type { ProjectionStore } from '../projections/local/store.js';
 import type { Projector } from '../projections/projector.js';
 import { hashOf } from '../security/credentials.js';
 
@@ -22,8 +22,6 @@ export type ReplicaBatch = {
 };
 
 const SNAPSHOT_PAGE_SIZE = 500;
-/** Keys that a snapshot visits before it yields to the event loop. */
-const YIELD_EVERY = 10_000;
 
 /**
  * Yields the keys of the repositories that the reader sees and then, without end, each key that changes. It sends a
@@ -38,36 +36,36 @@ export async function* readReplica(
 ): AsyncGenerator<ReplicaBatch> {
   // Read before the snapshot, so that keys that change meanwhile are sent again.
   const from = after ?? projector.indexProgress.position;
-  if (after === undefined) yield* snapshot(projector.apiKeyIndex.entries(), canSee);
+  if (after === undefined) yield* snapshot(projector.store, canSee);
   // Every type: an event that this release cannot decode makes its key unavailable.
-  const skipTo = (position: Position | undefined) => projector.eventIndex.skipTo(position, canSee, undefined);
+  const skipTo = (position: Position | undefined) => projector.store.events.skipTo(position, canSee, undefined);
   for await (const batch of projector.tail.read(from, signal, { skipTo, canSee })) {
     const { position, caughtUp } = batch;
     yield { keys: changedKeys(batch, projector).filter(({ repoId }) => canSee(repoId)), position, caughtUp };
   }
 }
 
-async function* snapshot(
-  entries: Iterable<ApiKeyEntry>,
-  canSee: (repoId: string) => boolean,
-): AsyncGenerator<ReplicaBatch> {
+async function* snapshot(store: ProjectionStore, canSee: (repoId: string) => boolean): AsyncGenerator<ReplicaBatch> {
   let keys: ReplicaKey[] = [];
-  let visited = 0;
-  for (const { key } of entries) {
-    if (canSee(key.repoId)) keys.push(replicaKey(key));
-    if (keys.length === SNAPSHOT_PAGE_SIZE) {
+  const giveWay = paced();
+  for (const { repoId } of store.repositories.all()) {
+    await giveWay();
+    if (!canSee(repoId)) continue;
+    for (const { key } of store.keys.ofRepository(repoId)) {
+      keys.push(replicaKey(key));
+      if (keys.length < SNAPSHOT_PAGE_SIZE) continue;
       yield { keys, position: undefined, caughtUp: false };
       keys = [];
+      await giveWay();
     }
-    if (++visited % YIELD_EVERY === 0) await setImmediate();
   }
   yield { keys, position: undefined, caughtUp: false };
 }
 
-function changedKeys({ events }: EventBatch, { apiKeyIndex: index }: Projector): ReplicaKey[] {
+function changedKeys({ events }: EventBatch, { store }: Projector): ReplicaKey[] {
   const ids = new Set(events.map(({ stream }) => apiKeyIdOf(stream) ?? ''));
   return [...ids].flatMap((id) => {
-    const key = index.entryOf(id)?.key;
+    const key = store.keys.get(id)?.key;
     return key ? [replicaKey(key)] : [];
   });
 }

@@ -39,18 +39,19 @@ export const movedTo = (answer: unknown): string | undefined =>
 /** Writes go to the live generation, with the checkpoint that they reach, or to one being built. */
 export type WriteTarget = { readonly floor: Position | ''; readonly checkpoint: Checkpoint | undefined } | 'building';
 
+/** Items in arrays of any size, as they come. */
+export type Items = Iterable<readonly ListItem[]> | AsyncIterable<readonly ListItem[]>;
+
 /** Writes items in chunks. The last chunk carries the checkpoint, after all others are written. */
 export async function writeItems(
   redis: Connection,
   partition: Partition,
   generation: string,
-  items: readonly ListItem[],
+  items: Items,
   target: WriteTarget,
 ): Promise<WriteResult> {
   const inFlight: Promise<WriteResult>[] = [];
-  const chunks = [...chunksOf(items, CHUNK_SIZE)];
-  for (const [i, chunk] of chunks.entries()) {
-    const isLast = i === chunks.length - 1;
+  for await (const { chunk, isLast } of chunked(items)) {
     if (isLast || inFlight.length === MAX_CHUNKS_IN_FLIGHT) {
       const refused = (await Promise.all(inFlight.splice(0))).find((result) => result !== 'OK');
       if (refused) return refused;
@@ -71,6 +72,19 @@ export async function writeItems(
     }
   }
   return (await Promise.all(inFlight)).find((result) => result !== 'OK') ?? 'OK';
+}
+
+async function* chunked(
+  items: Items,
+): AsyncGenerator<{ readonly chunk: readonly ListItem[]; readonly isLast: boolean }> {
+  let last: readonly ListItem[] | undefined;
+  for await (const some of items) {
+    for (const chunk of chunksOf(some, CHUNK_SIZE)) {
+      if (last) yield { chunk: last, isLast: false };
+      last = chunk;
+    }
+  }
+  if (last) yield { chunk: last, isLast: true };
 }
 
 /** Start time, and a random part against collisions within a second. */

@@ -3,9 +3,10 @@ import type { Position } from '../../event-store/position.js';
 import type { Connection } from '../../redis/connection.js';
 import type { Lease } from '../../redis/lease.js';
 import type { ListItem } from '../list-item.js';
-import { type Checkpoint, ReadModelLost } from '../read-model.js';
+import { type Checkpoint, type KeySource, ReadModelLost } from '../read-model.js';
 import {
   beginGeneration,
+  type Items,
   type LiveGeneration,
   movedTo,
   newGenerationName,
@@ -43,49 +44,58 @@ export class PartitionModel {
     return readLiveGeneration(this.#redis, this.#keys);
   }
 
-  /** See ReadModel.restore. */
+  /** See ReadModel.restore. @param includes the repositories of this partition */
   async restore(
-    items: readonly ListItem[],
-    checkpoint: Checkpoint | undefined,
+    source: KeySource,
+    includes: (repoId: string) => boolean,
     holds: (checkpoint: Checkpoint) => Promise<boolean>,
   ): Promise<void> {
     this.#floor = '';
-    while (!(await this.#tryRestore(items, checkpoint, holds)));
-    this.#floor = lastPosition(items);
+    for (;;) {
+      const floor = await this.#tryRestore(source, includes, holds);
+      if (floor === undefined) continue;
+      this.#floor = floor;
+      return;
+    }
   }
 
-  /** @returns false: another instance writes, or has swapped the generation; try again */
+  /** @returns the position that the partition has reached; undefined: another instance was faster, try again */
   async #tryRestore(
-    items: readonly ListItem[],
-    checkpoint: Checkpoint | undefined,
+    source: KeySource,
+    includes: (repoId: string) => boolean,
     holds: (checkpoint: Checkpoint) => Promise<boolean>,
-  ): Promise<boolean> {
+  ): Promise<Position | '' | undefined> {
     const { generation, checkpoint: at } = await this.live();
-    const sound = at !== undefined && (await holds(at));
-    const missing = sound ? await this.#missing(generation, items, at) : items;
-    if (missing.length === 0 && (sound || generation === '')) {
+    const isSound = at !== undefined && (await holds(at));
+    const missing = () => (isSound ? this.#missing(generation, source, includes, at) : source.all(includes));
+    if ((isSound || generation === '') && (await isEmpty(missing()))) {
       this.#generation = generation;
-      return true;
+      return at?.position ?? '';
     }
     if (!(await this.#writerLease.hold())) {
       await setTimeout(RESTORE_POLL_MS);
-      return false;
+      return undefined;
     }
     this.#generation = generation;
+    const { checkpoint } = source;
     const result =
-      sound && checkpoint ? await this.#write(missing, checkpoint, at.position) : await this.#build(items, checkpoint);
+      isSound && checkpoint
+        ? await this.#write(missing, checkpoint, at.position)
+        : await this.#build(missing, checkpoint);
     if (result === 'LOST') throw new ReadModelLost();
-    return result === 'OK';
+    if (result !== 'OK') return undefined;
+    return this.#generation === '' ? '' : (checkpoint?.position ?? '');
   }
 
   /** See ReadModel.apply. */
   async apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void> {
     const floor = this.#floor;
     const target = lastPosition(items);
+    const all = () => [items];
     for (;;) {
       if (await this.#writerLease.hold()) {
         const isNew = this.#generation === '' && floor === '';
-        const result = isNew ? await this.#build(items, checkpoint) : await this.#write(items, checkpoint, floor);
+        const result = isNew ? await this.#build(all, checkpoint) : await this.#write(all, checkpoint, floor);
         if (result === 'LOST') throw new ReadModelLost();
         if (result === 'OK') break;
       } else {
@@ -112,20 +122,24 @@ export class PartitionModel {
   }
 
   /** Items that a generation lacks, or holds as quarantined while this release can read them. */
-  async #missing(generation: string, items: readonly ListItem[], at: Checkpoint): Promise<ListItem[]> {
+  async *#missing(
+    generation: string,
+    source: KeySource,
+    includes: (repoId: string) => boolean,
+    at: Checkpoint,
+  ): AsyncGenerator<readonly ListItem[]> {
     const [, key] = generationSets(this.#keys, generation);
-    const quarantined = new Set(await this.#redis.smembers(key));
-    return items.filter(
-      ({ position, apiKeyId, status }) =>
-        position > at.position || (status !== 'unavailable' && quarantined.has(apiKeyId)),
-    );
+    const quarantined = (await this.#redis.smembers(key)).flatMap((id) => source.get(id) ?? []);
+    const readable = quarantined.filter(({ status }) => status !== 'unavailable');
+    if (readable.length > 0) yield readable;
+    yield* source.changedAfter(at.position, includes);
   }
 
   /** Writes to the live generation, whichever it is meanwhile. There may be none any more: then nothing is written. */
-  async #write(items: readonly ListItem[], checkpoint: Checkpoint, floor: Position | ''): Promise<WriteResult> {
+  async #write(items: () => Items, checkpoint: Checkpoint, floor: Position | ''): Promise<WriteResult> {
     for (;;) {
       const target = { floor, checkpoint };
-      const result = await writeItems(this.#redis, this.#keys, this.#generation, items, target);
+      const result = await writeItems(this.#redis, this.#keys, this.#generation, items(), target);
       const moved = movedTo(result);
       if (moved === undefined) return result;
       this.#generation = moved;
@@ -134,12 +148,11 @@ export class PartitionModel {
   }
 
   /** Builds a generation of these items, which are all there are, and swaps it in for the known live one. */
-  async #build(items: readonly ListItem[], checkpoint: Checkpoint | undefined): Promise<SwapResult> {
-    const isEmpty = items.length === 0 || checkpoint === undefined;
-    const generation = isEmpty ? '' : newGenerationName();
-    if (!isEmpty) {
+  async #build(items: () => Items, checkpoint: Checkpoint | undefined): Promise<SwapResult> {
+    const generation = checkpoint === undefined || (await isEmpty(items())) ? '' : newGenerationName();
+    if (generation !== '') {
       await beginGeneration(this.#redis, this.#keys, generation);
-      const result = await writeItems(this.#redis, this.#keys, generation, items, 'building');
+      const result = await writeItems(this.#redis, this.#keys, generation, items(), 'building');
       if (result !== 'OK') return result;
     }
     const swap = { generation, expectedLive: this.#generation, checkpoint, direction: 'any' } as const;
@@ -148,6 +161,11 @@ export class PartitionModel {
     this.#generation = swapped === 'OK' ? generation : (movedTo(swapped) ?? this.#generation);
     return swapped;
   }
+}
+
+async function isEmpty(items: Items): Promise<boolean> {
+  for await (const some of items) if (some.length > 0) return false;
+  return true;
 }
 
 /** '' if there are no items. */

@@ -3,7 +3,7 @@ import { type Connection, connectRedis, waitUntilReady, warnAboutDurability } fr
 import { Lease } from '../../redis/lease.js';
 import { RedisHealthLog, RedisUnavailable, redisErrorMapper } from '../../redis/report.js';
 import type { ListItem } from '../list-item.js';
-import type { Checkpoint, ListRequest, ReadModel } from '../read-model.js';
+import type { Checkpoint, KeySource, ListRequest, ReadModel } from '../read-model.js';
 import { parseDocument } from './generations.js';
 import { groupByPartition, PARTITIONS, partitionKeys, partitionOf, repositoryKeys, versionRoot } from './keys.js';
 import { PartitionModel } from './partition-model.js';
@@ -74,15 +74,11 @@ class RedisReadModel implements ReadModel {
     );
   }
 
-  async restore(
-    items: readonly ListItem[],
-    checkpoint: Checkpoint | undefined,
-    holds: (checkpoint: Checkpoint) => Promise<boolean>,
-  ): Promise<void> {
-    const groups = groupByPartition(items);
-    await settleAll(
-      this.#partitions.map((partition, number) => partition.restore(groups.get(number) ?? [], checkpoint, holds)),
-    );
+  /** One partition after another, so that few keys are in memory at once. */
+  async restore(source: KeySource, holds: (checkpoint: Checkpoint) => Promise<boolean>): Promise<void> {
+    for (const [number, partition] of this.#partitions.entries()) {
+      await partition.restore(source, (repoId) => partitionOf(repoId) === number, holds);
+    }
     await this.#versions.startAnnouncing();
   }
 

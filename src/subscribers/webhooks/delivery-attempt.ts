@@ -3,14 +3,15 @@ import { backOffMs } from '../../back-off.js';
 import { handleWebhookCommand } from '../../commands/aggregates.js';
 import type { CommandContext } from '../../commands/command-handler.js';
 import type { EpochMs } from '../../domain/time.js';
-import { type PauseCause, signingSecretsAt, type Webhook } from '../../domain/webhook.js';
+import type { PauseCause, Webhook } from '../../domain/webhook.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import type { Projector } from '../../projections/projector.js';
-import type { WebhookEntry } from '../../projections/webhook-index.js';
+import type { WebhookEntry } from '../../projections/webhook-entry.js';
 import type { Keyring } from '../../security/keyring.js';
 import type { FeedEvent } from '../feed.js';
 import type { Attempt, Cursor, DeliveryStore } from './delivery-store.js';
 import type { DeliveryResult, WebhookSender } from './sender.js';
+import { openSigningSecrets } from './signing-secrets.js';
 
 /** Issuer of the actor in events by which the dispatcher pauses a webhook. */
 const DISPATCHER_ISSUER = 'keyledger:webhooks';
@@ -49,6 +50,7 @@ export type AttemptOutcome =
 
 /**
  * Calls an endpoint once with an event and saves the cursor.
+ * @param entry with its sealed secrets, see readWebhook
  * @param isChanged was the endpoint changed since its entry was read? Then a failure does not pause it
  * @throws Error the delivery store or the log is unavailable
  */
@@ -106,15 +108,6 @@ function nextFailure(
     tries: failures + 1,
     nextAt: now + Math.round(Math.max(delay, retryAfterMs ?? 0)),
   };
-}
-
-/** The secrets that sign at a time, newest first; undefined if the newest cannot be opened. */
-export function openSigningSecrets(webhook: Webhook, keyring: Keyring, now: EpochMs): string[] | undefined {
-  const { webhookId } = webhook;
-  const [newest, ...older] = signingSecretsAt(webhook, now).map(({ sealedSecret, secretVersion, secretHash }) =>
-    keyring.open(sealedSecret, { webhookId, secretVersion }, secretHash),
-  );
-  return newest === undefined ? undefined : [newest, ...older.filter((secret) => secret !== undefined)];
 }
 
 async function pause(

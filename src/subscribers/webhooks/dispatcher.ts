@@ -4,10 +4,11 @@ import { sleep } from '../../back-off.js';
 import type { Webhook } from '../../domain/webhook.js';
 import { classifyStream } from '../../event-store/streams.js';
 import { hashOf } from '../../security/credentials.js';
-import { type DeliveryDependencies, openSigningSecrets } from './delivery-attempt.js';
+import type { DeliveryDependencies } from './delivery-attempt.js';
 import type { Attempt, Cursor } from './delivery-store.js';
 import { EndpointWorker } from './endpoint-worker.js';
 import type { DeliveryResult } from './sender.js';
+import { openSigningSecrets, readWebhook } from './signing-secrets.js';
 
 /** An instance that has not renewed its presence for this long counts as dead. */
 const PRESENCE_TTL_MS = 5000;
@@ -72,12 +73,13 @@ export class WebhookDispatcher {
   /**
    * Calls an endpoint once with a WebhookPing, which is in no log.
    * @returns undefined if the endpoint's secret cannot be opened
+   * @throws KeyledgerError UNAVAILABLE
    */
-  async ping(webhook: Webhook): Promise<DeliveryResult | undefined> {
+  async ping({ webhookId, repoId, url }: Webhook): Promise<DeliveryResult | undefined> {
     const { clock, keyring, sender, log } = this.#dependencies;
     const now = clock();
-    const secrets = openSigningSecrets(webhook, keyring, now);
-    const { webhookId, repoId, url } = webhook;
+    const webhook = await readWebhook(log, webhookId);
+    const secrets = webhook && openSigningSecrets(webhook, keyring, now);
     const event = {
       specversion: '1.0',
       id: randomUUID(),
@@ -139,7 +141,7 @@ export class WebhookDispatcher {
 
   async #rebalance(): Promise<void> {
     const { projector, store, instance } = this.#dependencies;
-    const active = [...projector.webhookIndex.entries()].filter(({ webhook }) => webhook.status === 'active');
+    const active = [...projector.store.webhooks.existing()].filter(({ webhook }) => webhook.status === 'active');
     if (active.length === 0 && this.#workers.size === 0) return;
     const startedAt = performance.now();
     const instances = await store.heartbeat(instance, PRESENCE_TTL_MS);
@@ -165,8 +167,7 @@ export class WebhookDispatcher {
   /** Lets other instances continue at once. Without it they wait until the leases of this one expire. */
   async #releaseAll(): Promise<void> {
     const { projector, store, instance } = this.#dependencies;
-    const webhooks = [...projector.webhookIndex.entries()].map(({ webhook }) => webhook);
-    const ids = webhooks.filter(({ status }) => status !== 'deleted').map(({ webhookId }) => webhookId);
+    const ids = [...projector.store.webhooks.existing()].map(({ webhook }) => webhook.webhookId);
     if (ids.length === 0) return;
     await store.releaseLeases(instance, ids);
     await store.heartbeat(instance, 0);
@@ -198,7 +199,7 @@ export class WebhookDispatcher {
   }
 
   #isDeleted(webhookId: string): boolean {
-    return this.#dependencies.projector.webhookIndex.entryOf(webhookId)?.webhook.status === 'deleted';
+    return this.#dependencies.projector.store.webhooks.get(webhookId)?.webhook.status === 'deleted';
   }
 
   #abortCalls(): void {

@@ -2,7 +2,7 @@ import { sleep } from '../../back-off.js';
 import type { EpochMs } from '../../domain/time.js';
 import type { EventStore } from '../../event-store/event-store.js';
 import type { Position } from '../../event-store/position.js';
-import type { WebhookEntry } from '../../projections/webhook-index.js';
+import type { WebhookEntry } from '../../projections/webhook-entry.js';
 import { readFeed } from '../feed.js';
 import {
   attemptDelivery,
@@ -12,6 +12,7 @@ import {
 } from './delivery-attempt.js';
 import type { Cursor } from './delivery-store.js';
 import { MAX_RETRY_AFTER_MS } from './sender.js';
+import { readWebhook } from './signing-secrets.js';
 
 /** A clock that was ahead computed a time further away than this: the worker then delivers at once. */
 const MAX_WAIT_MS = Math.max(MAX_RETRY_DELAY_MS, MAX_RETRY_AFTER_MS);
@@ -52,8 +53,11 @@ export class EndpointWorker {
     while (!this.#lease.stop.aborted) {
       this.#run = new AbortController();
       this.#isChanged = false;
-      const entry = projector.webhookIndex.entryOf(this.#webhookId);
-      if (entry?.webhook.status !== 'active') return;
+      const found = projector.store.webhooks.get(this.#webhookId);
+      if (found?.webhook.status !== 'active') return;
+      const webhook = await readWebhook(log, this.#webhookId);
+      if (webhook?.status !== 'active') return;
+      const entry = { ...found, webhook };
       const cursor = await resolveCursor(log, entry, await store.cursor(this.#webhookId));
       // The change may have fixed the endpoint: try at once.
       if (!wasChanged) await waitUntilDue(cursor.failing, clock, this.#run.signal);

@@ -3,9 +3,9 @@ import type { HistoryEntry } from '../../../src/audit/describe-event.js';
 import { history } from '../../../src/audit/history.js';
 import type { EventStore, RecordedEvent } from '../../../src/event-store/event-store.js';
 import { apiKeyIdOf } from '../../../src/event-store/streams.js';
-import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
 import { type ListItem, toListItem } from '../../../src/projections/list-item.js';
 import { eventsIn, withLogAt } from '../fixtures/log-copies.js';
+import { KeyFold } from '../models/key-fold.js';
 
 const SAMPLED_KEYS = 40;
 
@@ -13,7 +13,7 @@ const SAMPLED_KEYS = 40;
 export const answersOf = (url: string) => withLogAt(url, answersIn);
 
 async function answersIn(log: EventStore) {
-  const index = new ApiKeyIndex();
+  const index = new KeyFold();
   for await (const recorded of log.readAll()) if (apiKeyIdOf(recorded.stream)) index.apply(recorded);
   const items = [...index.entries()].map(toListItem);
   const lists = items.map(({ position: _, createdPosition: __, ...item }: ListItem) => item);

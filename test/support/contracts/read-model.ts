@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/glo
 import { hex16, makePosition, type Position } from '../../../src/event-store/position.js';
 import type { ListItem } from '../../../src/projections/list-item.js';
 import type { Checkpoint, ListRequest, ReadModel } from '../../../src/projections/read-model.js';
+import { keySourceOf } from '../fixtures/key-source.js';
 
 const LOG = '5d8f9fd6-4a14-4f67-9d0f-3b8f2a5c7e61';
 const at = (place: number) => makePosition(LOG, hex16(place));
@@ -35,12 +36,12 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
     beforeAll(async () => {
       model = await open();
     });
-    beforeEach(() => model.restore([], undefined, nothing));
+    beforeEach(() => model.restore(keySourceOf(), nothing));
     afterAll(() => model.close());
 
     it('restored from an empty log holds nothing, whatever it held', async () => {
       await model.apply([item('a', 0)], checkpoint(1));
-      await model.restore([], undefined, nothing);
+      await model.restore(keySourceOf(), nothing);
       expect(await model.checkpoint('shop')).toBeUndefined();
       expect(await list('shop')).toEqual([]);
       expect(await model.get('shop', 'a')).toBeUndefined();
@@ -118,7 +119,7 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
 
     it('restored holds these items and nothing else, if it was of another log', async () => {
       await model.apply([item('a', 5), item('b', 0, { repoId: 'other' })], checkpoint(6));
-      await model.restore([item('a', 0), item('c', 0)], checkpoint(2), nothing);
+      await model.restore(keySourceOf([item('a', 0), item('c', 0)], checkpoint(2)), nothing);
       expect((await ids()).sort()).toEqual(['a', 'c']);
       expect(await model.get('shop', 'a')).toMatchObject({ revision: 0 });
       expect(await ids('other')).toEqual([]);
@@ -127,7 +128,7 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
 
     it('restored to an earlier place of the same log, holds what came since', async () => {
       await model.apply([item('a', 0)], checkpoint(1));
-      await model.restore([item('a', 1), item('b', 0, { position: at(3) })], checkpoint(3), everything);
+      await model.restore(keySourceOf([item('a', 1), item('b', 0, { position: at(3) })], checkpoint(3)), everything);
       expect((await ids()).sort()).toEqual(['a', 'b']);
       expect(await model.get('shop', 'a')).toMatchObject({ revision: 1 });
       expect(await model.checkpoint('shop')).toEqual(checkpoint(3));

@@ -8,7 +8,6 @@ import { decodeApiKeyEvent } from '../../../src/event-store/codec.js';
 import type { EventStore } from '../../../src/event-store/event-store.js';
 import type { Position } from '../../../src/event-store/position.js';
 import { apiKeyIdOf } from '../../../src/event-store/streams.js';
-import { ApiKeyIndex } from '../../../src/projections/api-key-index.js';
 import { hashOf } from '../../../src/security/credentials.js';
 import { Keyring, makeMasterKey } from '../../../src/security/keyring.js';
 import {
@@ -18,6 +17,7 @@ import {
   suspendAiApiKey,
   updateAiApiKey,
 } from '../fixtures/api-key-commands.js';
+import { KeyFold } from './key-fold.js';
 import { type Answer, Model, type Outcome, type Request, verificationResult } from './lifecycle.js';
 
 /** Before the time of the log's own clock. */
@@ -93,7 +93,7 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
 /** Random keys in a log, changed by the real commands, and the model of what they must be. */
 export class Life {
   readonly model = new Model();
-  readonly index = new ApiKeyIndex();
+  readonly index = new KeyFold();
   readonly secrets: string[] = [];
   readonly #run = randomUUID();
   readonly #requests: Request[] = [];

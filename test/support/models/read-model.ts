@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { hex16, makePosition } from '../../../src/event-store/position.js';
 import type { ListItem } from '../../../src/projections/list-item.js';
 import { type Checkpoint, type ReadModel, ReadModelLost } from '../../../src/projections/read-model.js';
+import { keySourceOf } from '../fixtures/key-source.js';
 
 /**
  * Random lives of a read model that two instances of a service write to and read. The model is the log: any list must
@@ -247,7 +248,7 @@ class Run {
       this.#checkpoint(placeOf(checkpoint))?.eventId === checkpoint.eventId;
     for (one.restores++; ; ) {
       try {
-        await one.readModel.restore(fold(this.#log, place), this.#checkpoint(place), holds);
+        await one.readModel.restore(keySourceOf(fold(this.#log, place), this.#checkpoint(place)), holds);
         one.written = place;
         one.restores++;
         return;

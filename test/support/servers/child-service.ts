@@ -20,8 +20,15 @@ export type Child = {
   end(signal: NodeJS.Signals): Promise<number | null>;
 };
 
-/** `keyledger serve` as a child process, on a free port. */
+/** `keyledger serve` as a child process, on a free port, when it is ready. */
 export async function spawnService(folder: string, settings: NodeJS.ProcessEnv = {}): Promise<Child> {
+  const child = await spawnListening(folder, settings);
+  await eventually(async () => (await fetch(`${child.url}/health/ready`)).ok);
+  return child;
+}
+
+/** As spawnService, as soon as it listens. */
+export async function spawnListening(folder: string, settings: NodeJS.ProcessEnv = {}): Promise<Child> {
   const environment = { DATA_DIR: folder, PORT: '0', LOG_LEVEL: 'warn', ...settings };
   const child = spawn(process.execPath, [CLI, 'serve'], {
     env: { PATH: process.env['PATH'], ...environment },
@@ -36,7 +43,6 @@ export async function spawnService(folder: string, settings: NodeJS.ProcessEnv =
   await eventually(() => /listens on/.test(printed) || child.exitCode !== null);
   const url = /listens on\s+(\S+)/.exec(printed)?.[1];
   if (!url) throw new Error(`The service did not start: ${printed}`);
-  await eventually(async () => (await fetch(`${url}/health/ready`)).ok);
   return {
     url,
     process: child,

@@ -1,3 +1,4 @@
+import type { FastifyReply } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import type { Permission } from '../../../domain/authorization.js';
@@ -7,6 +8,7 @@ import { parsePosition } from '../../../event-store/position.js';
 import type { LastUsedTracker } from '../../../last-used/last-used-tracker.js';
 import { apiKeyView, type ListItem } from '../../../projections/list-item.js';
 import { type CommandDependencies, parseMinPosition, requireApiKeyId } from '../../command-context.js';
+import { jsonList } from '../../json-list.js';
 import { AiType, errors, KeyParams, Limit, ReadHeaders, RepoParams, Status } from '../../schemas.js';
 import { AsOf, getApiKeyAsOf, listApiKeysAsOf } from '../audit/as-of.js';
 
@@ -83,26 +85,27 @@ export const apiKeyQueryRoutes =
         const { include, status, aiType, limit, cursor, asOf } = request.query;
         const includeDeleted = include === 'deleted' || status === 'deleted';
         const after = cursor === undefined ? undefined : parsePosition(cursor, log.logId);
-        const query = { includeDeleted, status, aiType, limit, after };
+        const query = { includeDeleted, status, aiType, after };
         const minPosition = parseMinPosition(request.headers, log);
-        const answer = (apiKeys: z.infer<typeof ApiKey>[], nextCursor: string | null) =>
-          limit === undefined ? { success: true as const, apiKeys } : { success: true as const, apiKeys, nextCursor };
         if (asOf !== undefined) {
-          const { views, next } = await listApiKeysAsOf(request, reply, dependencies, {
-            asOf,
-            query,
-            minPosition,
-          });
-          return answer(views, next);
+          const found = await listApiKeysAsOf(request, reply, dependencies, { asOf, query, limit, minPosition });
+          if ('views' in found) {
+            return { success: true as const, apiKeys: found.views, nextCursor: found.next };
+          }
+          return sendWholeList(reply, found);
         }
-        const { items, next, staleness } = await queries.list(request.params.repoId, query, minPosition);
+        const { repoId } = request.params;
+        if (limit === undefined) {
+          const { pages, staleness } = await queries.listAll(repoId, query, minPosition);
+          reply.header('keyledger-staleness', staleness.toFixed(1));
+          return sendWholeList(reply, withLastUses(pages, dependencies));
+        }
+        const { items, next, staleness } = await queries.list(repoId, { ...query, limit }, minPosition);
         reply.header('keyledger-staleness', staleness.toFixed(1));
         const lastUsed = await readLastUses(lastUsedTracker, items);
         const now = clock();
-        return answer(
-          items.map((item) => apiKeyResponse(item, lastUsed, now)),
-          next,
-        );
+        const apiKeys = items.map((item) => apiKeyResponse(item, lastUsed, now));
+        return { success: true as const, apiKeys, nextCursor: next };
       },
     );
 
@@ -140,6 +143,20 @@ export const apiKeyQueryRoutes =
       },
     );
   };
+
+const sendWholeList = async (reply: FastifyReply, pages: AsyncGenerator<object[]>) =>
+  reply.type('application/json; charset=utf-8').send(await jsonList('apiKeys', pages));
+
+async function* withLastUses(
+  pages: AsyncIterable<ListItem[]>,
+  { lastUsedTracker, clock }: ApiKeyQueryDependencies,
+): AsyncGenerator<object[]> {
+  for await (const items of pages) {
+    const lastUsed = await readLastUses(lastUsedTracker, items);
+    const now = clock();
+    yield items.map((item) => apiKeyResponse(item, lastUsed, now));
+  }
+}
 
 const MINUTE_MS = 60_000;
 

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import { apiKeyAsOfView, keyAsOf, listAsOf } from '../../../audit/as-of.js';
+import { apiKeyAsOfView, type KeyAsOf, keyAsOf, keysAsOf, listAsOf } from '../../../audit/as-of.js';
 import { formatPointInTime, type PointInTime, parsePointInTime } from '../../../audit/point-in-time.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
@@ -20,13 +20,16 @@ export const AsOf = z
 
 type AsOfQuery = { readonly asOf: string; readonly minPosition: Position | undefined };
 
-/** @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE, BEHIND */
+/**
+ * Reads a page of keys, or without a limit all of them, in arrays.
+ * @throws KeyledgerError INVALID_INPUT, OTHER_LOG, UNAVAILABLE, BEHIND
+ */
 export async function listApiKeysAsOf(
   request: FastifyRequest,
   reply: FastifyReply,
   dependencies: CommandDependencies,
-  { asOf, query, minPosition }: AsOfQuery & { readonly query: ListQuery },
-) {
+  { asOf, query, limit, minPosition }: AsOfQuery & { readonly query: ListQuery; readonly limit: number | undefined },
+): Promise<{ views: ApiKeyAsOfView[]; next: Position | null } | AsyncGenerator<ApiKeyAsOfView[]>> {
   const { log, queries, clock } = dependencies;
   const { repoId } = request.params as { repoId: string };
   const pointInTime = await parsePointInTime(asOf, log, clock());
@@ -35,8 +38,16 @@ export async function listApiKeysAsOf(
   const upTo = minPosition !== undefined && minPosition > end ? minPosition : end;
   const entries = await queries.keysCreatedBefore(repoId, query.after, upTo);
   await record(request, reply, dependencies, pointInTime, { repoId, apiKeyId: null });
-  const { items, next } = await listAsOf(log, entries, pointInTime, query);
-  return { views: items.map((key) => apiKeyAsOfView(key, pointInTime)), next };
+  const viewOf = (key: KeyAsOf) => apiKeyAsOfView(key, pointInTime);
+  if (limit === undefined) return mapPages(keysAsOf(log, entries, pointInTime, query), viewOf);
+  const { items, next } = await listAsOf(log, entries, pointInTime, { ...query, limit });
+  return { views: items.map(viewOf), next };
+}
+
+type ApiKeyAsOfView = ReturnType<typeof apiKeyAsOfView>;
+
+async function* mapPages<T, U>(pages: AsyncIterable<T[]>, map: (item: T) => U): AsyncGenerator<U[]> {
+  for await (const page of pages) yield page.map(map);
 }
 
 /** @throws KeyledgerError INVALID_INPUT, OTHER_LOG, KEY_NOT_FOUND, UNAVAILABLE, BEHIND */

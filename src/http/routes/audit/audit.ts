@@ -7,7 +7,7 @@ import { readEntries } from '../../../audit/read-entries.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
-import type { EventRef } from '../../../projections/event-index.js';
+import type { EventRef } from '../../../projections/event-filter.js';
 import { type CommandDependencies, commandContext, requireApiKeyId } from '../../command-context.js';
 import { definedEntries, EventTypes, errors, KeyParams, Limit, RepoParams, TEXT_RULE } from '../../schemas.js';
 
@@ -112,8 +112,8 @@ export const auditRoutes =
           apiKeyId: apikeyId,
           before: cursor === undefined ? undefined : parsePosition(cursor, log.logId),
         };
-        const eventIndex = await queries.eventIndexAt(await log.end());
-        const refs = firstOf(eventIndex.ofRepository(repoId, query), limit + 1);
+        const index = await queries.eventsAt(await log.end());
+        const refs = await firstOf(index.search(repoId, query), limit + 1);
         const asked = { from, to, type: type?.join(), actor, limit, cursor };
         const context = commandContext(request, dependencies);
         const apiKeyId = apikeyId ?? null;
@@ -125,9 +125,9 @@ export const auditRoutes =
     );
   };
 
-function firstOf(refs: Iterable<EventRef>, count: number): EventRef[] {
+async function firstOf(refs: AsyncIterable<EventRef>, count: number): Promise<EventRef[]> {
   const first: EventRef[] = [];
-  for (const ref of refs) {
+  for await (const ref of refs) {
     first.push(ref);
     if (first.length === count) break;
   }

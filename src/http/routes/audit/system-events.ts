@@ -4,9 +4,10 @@ import type { HistoryEntry } from '../../../audit/describe-event.js';
 import { readEntries } from '../../../audit/read-entries.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../../domain/ai-api-key.js';
-import { type Actor, permits } from '../../../domain/authorization.js';
+import { type Actor, type RepositoryScope, scopeOf } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
-import { type EventRef, eventNumber } from '../../../projections/event-index.js';
+import { type EventRef, eventNumber } from '../../../projections/event-filter.js';
+import type { Events } from '../../../projections/local/events.js';
 import type { ReadMarks } from '../../../read-marks/read-marks.js';
 import { hashOf } from '../../../security/credentials.js';
 import { type CommandDependencies, commandContext } from '../../command-context.js';
@@ -110,12 +111,9 @@ export const systemEventRoutes =
         const marker = markerOf(caller);
         // Only showUnread needs the marks; without them all other queries answer events as unread.
         const except = showUnread ? await available(readMarks.of(marker)) : undefined;
-        const eventIndex = await queries.eventIndexAt(await log.end());
-        const refs = eventIndex.ofRepositories((repoId) => permits(caller, repoId, 'history'), {
-          ...queryFor(filters),
-          except,
-        });
-        const { page, total } = pageOf(refs, skip, take);
+        const events = await queries.eventsAt(await log.end());
+        const query = { ...queryFor(filters), except };
+        const { page, total } = await pageOf(events, scopeOf(caller, 'history'), query, { skip, take });
         await recordAuditAccess(commandContext(request, dependencies), {
           access: 'system-events',
           repoId: null,
@@ -125,8 +123,7 @@ export const systemEventRoutes =
         const entries = await readEntries(log, page);
         const numbers = entries.map(({ id }) => eventNumber(id));
         const read = except ?? (await readMarks.among(marker, numbers).catch(() => NOTHING_READ));
-        const events = entries.map((entry) => systemEvent(entry, read));
-        return { events, total, skip, take };
+        return { events: entries.map((entry) => systemEvent(entry, read)), total, skip, take };
       },
     );
 
@@ -198,11 +195,22 @@ function queryFor({ from_timestamp, to_timestamp, contextId, context, event, use
   };
 }
 
-function pageOf(refs: Iterable<EventRef>, skip: number, take: number) {
+/** Without other filters than types the total is a count that is kept, so that the search ends with the page. */
+async function pageOf(
+  events: Events,
+  scope: RepositoryScope,
+  query: ReturnType<typeof queryFor> & { readonly except: ReadonlySet<number> | undefined },
+  { skip, take }: { readonly skip: number; readonly take: number },
+) {
+  const { types, ...filters } = query;
+  const isCounted = Object.values(filters).every((filter) => filter === undefined);
   const page: EventRef[] = [];
-  let total = 0;
-  for (const ref of refs) if (total++ >= skip && page.length < take) page.push(ref);
-  return { page, total };
+  let found = 0;
+  for await (const ref of events.search(scope, query)) {
+    if (found++ >= skip && page.length < take) page.push(ref);
+    if (isCounted && page.length === take) break;
+  }
+  return { page, total: isCounted ? events.count(scope, types) : found };
 }
 
 function systemEvent({ id, type, at, actor, apiKeyId, changes, reason }: HistoryEntry, read: ReadonlySet<number>) {

@@ -56,7 +56,7 @@ export const lastUsedRoutes =
         await queries.requireIndexPosition(parseMinPosition(request.headers, log));
         const now = clock();
         const mayReport = (id: string) => {
-          const key = projector.apiKeyIndex.entryOf(id)?.key;
+          const key = projector.store.keys.get(id)?.key;
           return key !== undefined && permits(caller, key.repoId, 'replica');
         };
         const uses = request.body.keys.flatMap(({ id, at }): LastUse[] =>

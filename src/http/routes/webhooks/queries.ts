@@ -4,7 +4,7 @@ import type { HistoryEntry } from '../../../audit/describe-event.js';
 import { webhookHistory } from '../../../audit/history.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
-import type { WebhookEntry } from '../../../projections/webhook-index.js';
+import type { WebhookEntry } from '../../../projections/webhook-entry.js';
 import { type CommandDependencies, commandContext, parseMinPosition } from '../../command-context.js';
 import { errors, ReadHeaders, RepoParams } from '../../schemas.js';
 import { History } from '../audit/audit.js';

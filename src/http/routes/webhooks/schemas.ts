@@ -2,7 +2,8 @@ import { z } from 'zod';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { isWebhookId } from '../../../domain/webhook.js';
 import { EVENT_TYPES } from '../../../event-store/event-schemas.js';
-import type { WebhookEntry, WebhookIndex } from '../../../projections/webhook-index.js';
+import type { Webhooks } from '../../../projections/local/webhooks.js';
+import type { WebhookEntry } from '../../../projections/webhook-entry.js';
 import { allowsHost, FORBIDDEN_ADDRESS, schemePolicies } from '../../../subscribers/webhooks/ssrf-guard.js';
 import { RepoParams } from '../../schemas.js';
 
@@ -55,10 +56,10 @@ export function requireWebhookId(webhookId: string): string {
 
 /** @throws KeyledgerError WEBHOOK_NOT_FOUND: none, a deleted one, or that of another repository */
 export function requireWebhook(
-  webhooks: WebhookIndex,
+  webhooks: Webhooks,
   { repoId, webhookId }: { readonly repoId: string; readonly webhookId: string },
 ): WebhookEntry {
-  const entry = webhooks.entryOf(requireWebhookId(webhookId));
+  const entry = webhooks.get(requireWebhookId(webhookId));
   if (entry?.webhook.repoId !== repoId || entry.webhook.status === 'deleted') {
     throw new KeyledgerError('WEBHOOK_NOT_FOUND');
   }

@@ -1,5 +1,5 @@
-import type { ListItem } from './list-item.js';
-import type { Checkpoint, ReadModel } from './read-model.js';
+import type { ListItem } from '../../../src/projections/list-item.js';
+import type { Checkpoint, ReadModel } from '../../../src/projections/read-model.js';
 
 type Repository = {
   readonly items: Map<string, ListItem>;
@@ -8,7 +8,7 @@ type Repository = {
   checkpoint: Checkpoint;
 };
 
-/** A read model that lives as long as the process: restored from the log at each start. */
+/** A read model in memory, which a test can take away, hold up and empty. */
 export function memoryReadModel(): ReadModel {
   const repositories = new Map<string, Repository>();
 
@@ -26,9 +26,10 @@ export function memoryReadModel(): ReadModel {
   }
 
   return {
-    restore: async (items, checkpoint) => {
+    restore: async ({ checkpoint, all }) => {
       repositories.clear();
-      for (const item of items) if (checkpoint) put(item, checkpoint);
+      if (!checkpoint) return;
+      for await (const items of all(() => true)) for (const item of items) put(item, checkpoint);
     },
     apply: async (items, checkpoint) => {
       for (const item of items) put(item, checkpoint);

@@ -2,7 +2,6 @@ import { evolveWebhook, type Webhook } from '../domain/webhook.js';
 import { decodeWebhookEvent } from '../event-store/codec.js';
 import type { RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
-import { classifyStream } from '../event-store/streams.js';
 
 export type WebhookEntry = {
   readonly webhook: Webhook;
@@ -28,44 +27,4 @@ export function evolveWebhookEntry(before: WebhookEntry | undefined, recorded: R
   if (wasImported && webhook.status === 'active' && replay < 0) return { ...entry, from: position };
   const isReplay = event.type === 'WebhookReplayed' && webhook.status !== 'unavailable' && !event.imported;
   return isReplay ? { ...entry, from: event.data.after as Position | null, replay: revision } : entry;
-}
-
-/** In-memory index of every webhook in the log. */
-export class WebhookIndex {
-  readonly #entries = new Map<string, WebhookEntry>();
-  readonly #idsByRepo = new Map<string, string[]>();
-
-  /** Folds one event in. @returns the webhook's entry after it; undefined if the stream is not a webhook's */
-  apply(recorded: RecordedEvent): WebhookEntry | undefined {
-    const ref = classifyStream(recorded.stream);
-    if (ref?.kind !== 'webhook') return undefined;
-    const { id } = ref;
-    const before = this.#entries.get(id);
-    const entry = evolveWebhookEntry(before, recorded);
-    this.#entries.set(id, entry);
-    if (!before) {
-      const { repoId } = entry.webhook;
-      const ids = this.#idsByRepo.get(repoId);
-      if (ids) ids.push(id);
-      else this.#idsByRepo.set(repoId, [id]);
-    }
-    return entry;
-  }
-
-  entryOf(webhookId: string): WebhookEntry | undefined {
-    return this.#entries.get(webhookId);
-  }
-
-  /** The webhooks of a repository that are not deleted, in registration order. */
-  ofRepository(repoId: string): WebhookEntry[] {
-    const ids = this.#idsByRepo.get(repoId) ?? [];
-    return ids.flatMap((id) => {
-      const entry = this.#entries.get(id);
-      return entry && entry.webhook.status !== 'deleted' ? [entry] : [];
-    });
-  }
-
-  entries(): Iterable<WebhookEntry> {
-    return this.#entries.values();
-  }
 }

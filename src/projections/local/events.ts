@@ -1,0 +1,276 @@
+import type { RepositoryScope } from '../../domain/authorization.js';
+import type { RecordedEvent } from '../../event-store/event-store.js';
+import { occurredAtOf, peekEvent } from '../../event-store/peek-event.js';
+import { type Position, positionFromNumbers, positionNumbers } from '../../event-store/position.js';
+import { apiKeyIdOf } from '../../event-store/streams.js';
+import { paced } from '../../paced.js';
+import { type EventFilter, type EventRef, eventNumber } from '../event-filter.js';
+import { CHUNK_SIZE, EventChunk, NO_REPOSITORY, textHash } from './event-chunk.js';
+import type { Meta } from './meta.js';
+import type { ProjectionsDb } from './projections-db.js';
+import { RecordTable, textCodec } from './records.js';
+import type { Repositories } from './repositories.js';
+
+/** The events of a repository are a list of their places in the log, in base 36 of fixed width, in records of this many. */
+const LIST_SIZE = 512;
+const PLACE_LENGTH = 7;
+/** The lists of a repository are numbered from its number times this. */
+const MAX_LISTS = 2 ** 20;
+
+/** A skip over fewer events costs more than reading them. */
+const MIN_SKIP = 500;
+/** Events that one call of skipTo looks at: a few milliseconds. */
+const MAX_SKIP = 20_000;
+
+type RowTest = (chunk: EventChunk, row: number) => boolean;
+
+/** Every event of the log, by its place in it (from 0) and by repository. */
+export class Events {
+  readonly #meta: () => Meta;
+  readonly #repositories: Repositories;
+  readonly #chunks: RecordTable<EventChunk, Uint8Array>;
+  readonly #lists: RecordTable<string>;
+
+  constructor(db: ProjectionsDb, meta: () => Meta, repositories: Repositories) {
+    this.#meta = meta;
+    this.#repositories = repositories;
+    this.#chunks = new RecordTable<EventChunk, Uint8Array>(db, 'events', {
+      encode: (chunk) => chunk.bytes,
+      decode: (bytes) => new EventChunk(bytes),
+    });
+    this.#lists = new RecordTable(db, 'repository_events', textCodec, 2);
+  }
+
+  /** Adds the next event of the log, which becomes the checkpoint. @param repoId of the key or webhook that it is about; undefined for none */
+  add(recorded: RecordedEvent, repoId: string | undefined): void {
+    const meta = this.#meta();
+    const place = meta.events++;
+    meta.checkpoint = { position: recorded.position, eventId: recorded.id };
+    const type = typeNumber(meta, recorded.type);
+    const repository = repoId === undefined ? NO_REPOSITORY : this.#repositories.findOrAdd(repoId);
+    if (repository !== NO_REPOSITORY) {
+      increment(meta.eventsOfType, type);
+      this.#addToRepository(repository, place, type);
+    }
+    const [high, low] = positionNumbers(recorded.position);
+    const { subject = '', apiKeyId = '' } = peekEvent(recorded);
+    const number = Math.floor(place / CHUNK_SIZE);
+    const chunk = place % CHUNK_SIZE === 0 ? new EventChunk() : this.#chunks.get(number);
+    chunk.push({
+      high,
+      low,
+      stream: recorded.stream,
+      revision: recorded.revision,
+      at: Date.parse(occurredAtOf(recorded)),
+      number: eventNumber(recorded.id),
+      type,
+      repository,
+      subject,
+      apiKeyId: apiKeyIdOf(recorded.stream) ?? apiKeyId,
+    });
+    this.#chunks.set(number, chunk);
+  }
+
+  /**
+   * Events of one repository, or of all that a scope includes, newest first.
+   * @throws KeyledgerError PROJECTIONS_DAMAGED; so do all reads below
+   */
+  async *search(where: string | RepositoryScope, filter: EventFilter): AsyncGenerator<EventRef> {
+    const matches = this.#matcher(filter);
+    const isIncluded = typeof where === 'object' && where.others ? this.#isIncluded(where.includes) : () => true;
+    let chunk = new EventChunk();
+    let loaded = -1;
+    const giveWay = paced();
+    for (const place of this.#placesIn(where)) {
+      const number = Math.floor(place / CHUNK_SIZE);
+      if (number !== loaded) {
+        await giveWay();
+        chunk = this.#chunks.get(number);
+        loaded = number;
+      }
+      const row = place % CHUNK_SIZE;
+      if (isIncluded(chunk, row) && matches(chunk, row)) {
+        yield { stream: chunk.stream(row), revision: chunk.revision(row) };
+      }
+    }
+  }
+
+  /** Number of events of these types in a scope, from the counts that are kept. */
+  count({ includes, others, named }: RepositoryScope, types: ReadonlySet<string>): number {
+    const meta = this.#meta();
+    const numbers = [...types].map((type) => meta.types.indexOf(type));
+    const sum = (events: readonly number[]) => numbers.reduce((total, number) => total + (events[number] ?? 0), 0);
+    let count = others ? sum(meta.eventsOfType) : 0;
+    for (const repoId of named) {
+      const number = this.#repositories.find(repoId);
+      if (number === undefined || includes(repoId) === others) continue;
+      count += (others ? -1 : 1) * sum(this.#repositories.get(number).events);
+    }
+    return count;
+  }
+
+  /**
+   * Where a reader may continue that receives only events of these types in repositories that it sees: the position of
+   * the event before the next of them, or before the first that this did not look at. Undefined if that is not far.
+   */
+  skipTo(
+    after: Position | undefined,
+    canSee: (repoId: string) => boolean,
+    types: ReadonlySet<string> | undefined,
+  ): Position | undefined {
+    const isIncluded = this.#isIncluded(canSee);
+    const matches = this.#matcher({ types });
+    const { events } = this.#meta();
+    const first = this.#firstAfter(after);
+    const end = Math.min(events, first + MAX_SKIP);
+    let next = first;
+    for (let chunk = new EventChunk(), loaded = -1; next < end; next++) {
+      const number = Math.floor(next / CHUNK_SIZE);
+      if (number !== loaded) chunk = this.#chunks.get(number);
+      loaded = number;
+      const row = next % CHUNK_SIZE;
+      if (isIncluded(chunk, row) && matches(chunk, row)) break;
+    }
+    return next - first < MIN_SKIP ? undefined : this.#positionOf(next - 1);
+  }
+
+  /** Streams of the events after a position, oldest first; each stream may appear more than once. */
+  *streamsAfter(position: Position): Generator<string> {
+    const { events } = this.#meta();
+    for (let place = this.#firstAfter(position); place < events; ) {
+      const chunk = this.#chunks.get(Math.floor(place / CHUNK_SIZE));
+      for (let row = place % CHUNK_SIZE; row < chunk.length; row++, place++) yield chunk.stream(row);
+    }
+  }
+
+  flush(): void {
+    this.#chunks.flush();
+    this.#lists.flush();
+  }
+
+  discard(): void {
+    this.#chunks.discard();
+    this.#lists.discard();
+  }
+
+  #addToRepository(number: number, place: number, type: number): void {
+    const repository = this.#repositories.change(number);
+    const count = sumOf(repository.events);
+    const list = number * MAX_LISTS + Math.floor(count / LIST_SIZE);
+    const before = count % LIST_SIZE === 0 ? '' : this.#lists.get(list);
+    this.#lists.set(list, before + place.toString(36).padStart(PLACE_LENGTH, '0'));
+    increment(repository.events, type);
+  }
+
+  /** Places of the events that a search looks at, the latest first. */
+  #placesIn(where: string | RepositoryScope): Iterable<number> {
+    if (typeof where === 'string') return this.#placesOf(where);
+    if (where.others) return countDown(this.#meta().events - 1);
+    return mergeDescending(where.named.filter(where.includes).map((repoId) => this.#placesOf(repoId)));
+  }
+
+  *#placesOf(repoId: string): Generator<number> {
+    const number = this.#repositories.find(repoId);
+    const count = number === undefined ? 0 : sumOf(this.#repositories.get(number).events);
+    if (number === undefined) return;
+    const first = number * MAX_LISTS;
+    for (const list of this.#lists.rangeDown(first, first + Math.ceil(count / LIST_SIZE))) {
+      for (let end = list.length; end > 0; end -= PLACE_LENGTH) {
+        yield Number.parseInt(list.slice(end - PLACE_LENGTH, end), 36);
+      }
+    }
+  }
+
+  #firstAfter(position: Position | undefined): number {
+    if (position === undefined) return 0;
+    const numbers = positionNumbers(position);
+    let [low, high] = [0, this.#meta().events];
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (this.#chunks.get(Math.floor(middle / CHUNK_SIZE)).compare(middle % CHUNK_SIZE, numbers) > 0) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  #positionOf(place: number): Position {
+    const { checkpoint } = this.#meta();
+    const numbers = this.#chunks.get(Math.floor(place / CHUNK_SIZE)).position(place % CHUNK_SIZE);
+    return positionFromNumbers(checkpoint?.position as Position, numbers);
+  }
+
+  #isIncluded(includes: (repoId: string) => boolean): RowTest {
+    const known = new Map([[NO_REPOSITORY, false]]);
+    return (chunk, row) => {
+      const number = chunk.repository(row);
+      let isIncluded = known.get(number);
+      if (isIncluded === undefined) {
+        isIncluded = includes(this.#repositories.nameOf(number));
+        known.set(number, isIncluded);
+      }
+      return isIncluded;
+    };
+  }
+
+  #matcher({ types, subject, apiKeyId, from, to, before, except }: EventFilter): RowTest {
+    const tests: RowTest[] = [];
+    if (types) {
+      const all = this.#meta().types;
+      const numbers = new Set([...types].map((type) => all.indexOf(type)));
+      tests.push((chunk, row) => numbers.has(chunk.type(row)));
+    }
+    if (subject !== undefined) {
+      const hash = textHash(subject);
+      tests.push((chunk, row) => chunk.hasSubject(row, hash));
+    }
+    if (apiKeyId !== undefined) {
+      const hash = textHash(apiKeyId);
+      tests.push((chunk, row) => chunk.isAbout(row, hash));
+    }
+    if (from && 'time' in from) tests.push((chunk, row) => chunk.at(row) >= from.time);
+    if (to && 'time' in to) tests.push((chunk, row) => chunk.at(row) <= to.time);
+    if (from && 'position' in from) {
+      const position = positionNumbers(from.position);
+      tests.push((chunk, row) => chunk.compare(row, position) > 0);
+    }
+    if (to && 'position' in to) {
+      const position = positionNumbers(to.position);
+      tests.push((chunk, row) => chunk.compare(row, position) <= 0);
+    }
+    if (before !== undefined) {
+      const position = positionNumbers(before);
+      tests.push((chunk, row) => chunk.compare(row, position) < 0);
+    }
+    if (except && except.size > 0) tests.push((chunk, row) => !except.has(chunk.number(row)));
+    return (chunk, row) => tests.every((test) => test(chunk, row));
+  }
+}
+
+/** The number of a type, a new one if it has none. */
+function typeNumber({ types }: Meta, type: string): number {
+  const known = types.indexOf(type);
+  return known < 0 ? types.push(type) - 1 : known;
+}
+
+function increment(counts: number[], index: number): void {
+  while (counts.length <= index) counts.push(0);
+  counts[index] = (counts[index] as number) + 1;
+}
+
+const sumOf = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+
+function* countDown(from: number): Generator<number> {
+  for (let number = from; number >= 0; number--) yield number;
+}
+
+/** Merges sequences that descend into one that does. */
+function* mergeDescending(sequences: readonly Iterator<number>[]): Generator<number> {
+  const heads = sequences.map((sequence) => ({ sequence, next: sequence.next() }));
+  for (;;) {
+    let largest: (typeof heads)[number] | undefined;
+    for (const head of heads) if (!head.next.done && head.next.value > (largest?.next.value ?? -1)) largest = head;
+    if (!largest) return;
+    yield largest.next.value as number;
+    largest.next = largest.sequence.next();
+  }
+}

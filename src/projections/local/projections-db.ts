@@ -1,0 +1,65 @@
+import type { DatabaseSyncInstance, StatementSyncInstance } from '@photostructure/sqlite';
+import { KeyledgerError } from '../../domain/errors.js';
+
+/** The tables of a projections file. Each is a RecordTable. */
+export const TABLES = {
+  meta: 'TEXT',
+  repositories: 'TEXT',
+  keys: 'TEXT',
+  webhooks: 'TEXT',
+  events: 'BLOB',
+  repository_events: 'TEXT',
+  keys_by_id: 'TEXT',
+  keys_by_access_key: 'TEXT',
+  repositories_by_name: 'TEXT',
+  webhooks_by_id: 'TEXT',
+} as const;
+
+export const SCHEMA = Object.entries(TABLES)
+  .map(
+    ([name, type]) =>
+      `CREATE TABLE ${name} (id INTEGER PRIMARY KEY, body ${type} NOT NULL, sum INTEGER NOT NULL) STRICT;`,
+  )
+  .join('\n');
+
+/** Reads of an open projections file: one that fails, in whatever way, is damage. */
+export class ProjectionsDb {
+  readonly #db: DatabaseSyncInstance;
+  readonly #guard: DamageGuard;
+
+  constructor(db: DatabaseSyncInstance, guard: DamageGuard) {
+    this.#db = db;
+    this.#guard = guard;
+  }
+
+  prepare(sql: string): StatementSyncInstance {
+    return this.#db.prepare(sql);
+  }
+
+  /** @throws KeyledgerError PROJECTIONS_DAMAGED */
+  read<T>(query: () => T): T {
+    try {
+      this.#guard.assertUntouched();
+      return query();
+    } catch (cause) {
+      throw this.damaged((cause as Error).message, cause);
+    }
+  }
+
+  /** Reports damage. @returns the error to throw */
+  damaged(message: string, cause?: unknown): KeyledgerError {
+    const error = new KeyledgerError('PROJECTIONS_DAMAGED', { cause: new Error(message, { cause }) });
+    this.#guard.damaged(error);
+    return error;
+  }
+}
+
+export type DamageGuard = {
+  /** @throws Error somebody else has changed, replaced or removed the file */
+  assertUntouched(): void;
+  /** Learns of each failure of a read before it is thrown. */
+  damaged(error: Error): void;
+};
+
+/** For a file that nobody else can change, or that is only inspected. */
+export const NO_GUARD: DamageGuard = { assertUntouched: () => undefined, damaged: () => undefined };

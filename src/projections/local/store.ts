@@ -99,9 +99,14 @@ export class ProjectionStore {
     }
   }
 
-  /** Folds the next event of the log. Only a commit makes it visible. */
+  /**
+   * Folds the next event of the log. Only a commit makes it visible, and until then all reads are in its transaction.
+   * @throws Error of SQLite: the file is locked, or cannot be written
+   */
   fold(event: RecordedEvent): Folded {
     this.#change();
+    // Outside of a transaction each read would lock and unlock the file, which takes longer than reading.
+    if (!this.#db.isTransaction) this.#db.exec('BEGIN IMMEDIATE');
     const ref = classifyStream(event.stream);
     const apiKey = ref?.kind === 'api-key' ? this.keys.fold(event, ref.id) : undefined;
     if (apiKey) this.#changedKeys.push(apiKey);
@@ -131,12 +136,11 @@ export class ProjectionStore {
     draft.commits++;
     this.#metaTable.set(0, draft);
     try {
-      this.#db.exec('BEGIN IMMEDIATE');
+      if (!this.#db.isTransaction) this.#db.exec('BEGIN IMMEDIATE');
       for (const table of this.#tables()) table.flush();
       this.#db.exec('COMMIT');
     } catch (error) {
       this.discard();
-      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
     this.#meta = draft;
@@ -156,6 +160,7 @@ export class ProjectionStore {
     this.#draft = undefined;
     this.#changedKeys = [];
     for (const table of this.#tables()) table.discard();
+    if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
   }
 
   #change(): Meta {

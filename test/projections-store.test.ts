@@ -1,4 +1,4 @@
-import { copyFileSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
@@ -148,6 +148,20 @@ describe('the projections store', () => {
     db.close();
   });
 
+  it('keeps its WAL short, however many commits follow each other', async () => {
+    const events = creations(4000);
+    const file = await create();
+    let longest = 0;
+    for (let n = 0; n < events.length; n += 2) {
+      fold(file, events.slice(n, n + 2));
+      await file.walHasRoom();
+      longest = Math.max(longest, statSync(`${path}-wal`).size);
+    }
+    answers(file.store, folded(events));
+    expect(file.store.meta.commits).toBeGreaterThan(2000);
+    expect(longest).toBeLessThan(64 * 2 ** 20);
+  }, 60_000);
+
   it('gives its keys as of one moment to who fills a read model, while it goes on', async () => {
     const events = creations(300);
     const file = await create();
@@ -277,7 +291,7 @@ describe('a projections file that was damaged', () => {
     });
     await file.close('as it is');
     copyFileSync(`${path}.older`, path);
-    expect(() => open()).toThrow('its file and its WAL are of different times');
+    expect(() => open()).toThrow(UnusableProjections);
   });
 
   it.each([

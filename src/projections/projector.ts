@@ -275,8 +275,8 @@ export class Projector {
     this.#skipForeign(batch.foreign ?? []);
     for (const slice of slicesOf(batch)) {
       this.#foldSlice(file, slice);
-      if (slice.position === batch.position) continue;
-      await setImmediate();
+      await file.walHasRoom();
+      if (slice.position !== batch.position) await setImmediate();
       if (signal.aborted) return;
     }
   }

@@ -143,9 +143,8 @@ export class Events {
     }
   }
 
-  flush(): void {
-    this.#chunks.flush();
-    this.#lists.flush();
+  flush(): number {
+    return this.#chunks.flush() + this.#lists.flush();
   }
 
   discard(): void {

@@ -56,8 +56,8 @@ export class HashIndex {
     this.#buckets.set(bucket, this.#buckets.get(bucket) + encodeHash(hash) + number.toString(36).padStart(10, '0'));
   }
 
-  flush(): void {
-    this.#buckets.flush();
+  flush(): number {
+    return this.#buckets.flush();
   }
 
   discard(): void {

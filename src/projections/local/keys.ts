@@ -74,10 +74,8 @@ export class Keys {
     return entry;
   }
 
-  flush(): void {
-    this.#table.flush();
-    this.#byId.flush();
-    this.#byAccessKey.flush();
+  flush(): number {
+    return this.#table.flush() + this.#byId.flush() + this.#byAccessKey.flush();
   }
 
   discard(): void {

@@ -70,13 +70,15 @@ export class RecordTable<T, Body extends string | Uint8Array = string> {
     this.#changed.set(id, value);
   }
 
-  /** Writes what was set since the last call. */
-  flush(): void {
-    for (const [id, value] of this.#changed) {
+  /** Writes what was set since the last call, in order: neighbours are on one page. @returns the number of records */
+  flush(): number {
+    for (const [id, value] of [...this.#changed].sort(([a], [b]) => a - b)) {
       const body = this.#codec.encode(value, id);
       this.#upsert.run(id, body, this.#checksum(id, body));
     }
+    const { size } = this.#changed;
     this.#changed = new Map();
+    return size;
   }
 
   /** Forgets what was set since the last flush. */

@@ -80,9 +80,8 @@ export class Repositories {
     return repository;
   }
 
-  flush(): void {
-    this.#table.flush();
-    this.#byName.flush();
+  flush(): number {
+    return this.#table.flush() + this.#byName.flush();
   }
 
   discard(): void {

@@ -128,16 +128,18 @@ export class ProjectionStore {
 
   /**
    * Writes what was folded since the last commit, all of it or nothing. After a failure all of it must be folded again.
+   * @returns the number of records that it has written
    * @throws Error of SQLite: the disk is full, or the file cannot be written
    */
-  commit(): void {
+  commit(): number {
     const draft = this.#draft;
-    if (!draft) return;
+    if (!draft) return 0;
+    let records = 0;
     draft.commits++;
     this.#metaTable.set(0, draft);
     try {
       if (!this.#db.isTransaction) this.#db.exec('BEGIN IMMEDIATE');
-      for (const table of this.#tables()) table.flush();
+      for (const table of this.#tables()) records += table.flush();
       this.#db.exec('COMMIT');
     } catch (error) {
       this.discard();
@@ -153,6 +155,7 @@ export class ProjectionStore {
       else if (hot) this.#hotKeys.delete(accessKey);
     }
     this.#changedKeys = [];
+    return records;
   }
 
   /** Forgets what was folded since the last commit. */

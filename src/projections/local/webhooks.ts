@@ -69,9 +69,8 @@ export class Webhooks {
     return entry;
   }
 
-  flush(): void {
-    this.#table.flush();
-    this.#byId.flush();
+  flush(): number {
+    return this.#table.flush() + this.#byId.flush();
   }
 
   /** The flushed changes are committed. */

@@ -115,6 +115,7 @@ const MAY_ALSO_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'event-store/open.ts': ['event-store/sqlite', 'event-store/eventstoredb'],
   'projections/open.ts': ['projections/redis'],
   'projections/projector.ts': ['projections/local'],
+  'projections/projector-options.ts': ['projections/local'],
   'projections/queries.ts': ['projections/local'],
   'http/app.ts': [
     'http/routes',

@@ -124,7 +124,7 @@ export const GUARDS: readonly Guard[] = [
   {
     guard: 'an instance ends when its log was restored',
     file: 'projections/projector.js',
-    text: 'if (!(await this.#logContinues(file)))',
+    text: 'if (!(await logContinues(this.#log, file.store.checkpoint)))',
     instead: 'if (false)',
     ...onEventStoreDb,
     noticedBy: 'reads',
@@ -139,8 +139,8 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     guard: 'an unavailable log ends no instance',
-    file: 'projections/projector.js',
-    text: "this.#logger.debug({ err: error }, 'The end of the log is unknown');",
+    file: 'projections/poll-log-end.js',
+    text: "logger.debug({ err: error }, 'The end of the log is unknown');",
     instead: 'throw error;',
     ...onEventStoreDb,
     noticedBy: 'ended by itself',

@@ -5,7 +5,7 @@ import { apiKeyIdOf } from '../event-store/streams.js';
 import { chunksOf } from '../grouping.js';
 import type { ApiKeyEntry } from '../projections/api-key-entry.js';
 import { apiKeyView, type ListItem, toListItem } from '../projections/list-item.js';
-import { type ListPage, type ListQuery, matchesFilter } from '../projections/queries.js';
+import { type ListPage, type ListQuery, matchesFilter } from '../projections/list-query.js';
 import { type ApiKeyEventAt, eventsUpTo, type PointInTime } from './point-in-time.js';
 
 /** A key at a point in time, with position and id of the event that led to this state: the last one that counts. */

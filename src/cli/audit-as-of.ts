@@ -3,7 +3,7 @@ import { apiKeyAsOfView, repositoryAsOf } from '../audit/as-of.js';
 import { type CouldUse, couldUse } from '../audit/could-use.js';
 import { formatPointInTime, parsePointInTime } from '../audit/point-in-time.js';
 import { STATUSES, type Status } from '../domain/ai-api-key.js';
-import { matchesFilter } from '../projections/queries.js';
+import { matchesFilter } from '../projections/list-query.js';
 import { isAccessKey } from '../security/credentials.js';
 import { jsonText, print, printError, terminalText } from '../terminal-text.js';
 import { recordCommandLineAccess, withLog } from './context.js';

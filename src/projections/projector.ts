@@ -1,50 +1,25 @@
 import { setImmediate } from 'node:timers/promises';
 import type { BaseLogger } from 'pino';
-import { sleep } from '../back-off.js';
-import { type ErrorCode, KeyledgerError } from '../domain/errors.js';
+import { KeyledgerError } from '../domain/errors.js';
 import type { EpochMs } from '../domain/time.js';
 import type { EventBatch, EventStore, RecordedEvent } from '../event-store/event-store.js';
-import type { Position } from '../event-store/position.js';
-import { chunksOf } from '../grouping.js';
 import type { ClockReading } from '../staleness-clock.js';
+import { slicesOf } from './batch-slices.js';
+import { ForeignEvents } from './foreign-events.js';
 import { toListItem } from './list-item.js';
 import type { BuildProgress } from './local/file.js';
-import { withKeySource } from './local/key-source.js';
+import { foldOf } from './local/fold.js';
 import type { LiveFile, LiveFileEvents } from './local/live-file.js';
-import { type BuildFile, LocalProjections } from './local/local-projections.js';
+import { LocalProjections } from './local/local-projections.js';
 import type { Folded, ProjectionStore } from './local/store.js';
+import { pollLogEnd } from './poll-log-end.js';
 import { ProjectionProgress } from './projection-progress.js';
-import { logContains, type ReadModel } from './read-model.js';
-import { type Fold, ReadModelWriter } from './read-model-writer.js';
+import type { ProjectorOptions } from './projector-options.js';
+import { type ProjectorState, type ProjectorStatus, projectorStatus } from './projector-status.js';
+import { logContinues } from './read-model.js';
+import { ReadModelWriter } from './read-model-writer.js';
 import { backOff } from './retry.js';
 import { Tail } from './tail.js';
-
-const LOG_END_POLL_MS = 1000;
-/** Events in one transaction, and so in one turn of the event loop: a few milliseconds. */
-const COMMIT_EVENTS = 64;
-const FOREIGN_EVENTS =
-  'Skipping foreign events in streams whose names begin like those of Keyledger. keyledger audit verify lists them; EVENT_STORE_PREFIX keeps services apart';
-
-type Readiness = { readonly ok: true } | { readonly ok: false; readonly code: ErrorCode; readonly reason: string };
-/** What an instance can do now: verify keys, take traffic, serve lists. */
-export type ProjectorStatus = Readonly<Record<'verify' | 'ready' | 'list', Readiness>>;
-
-const OK: Readiness = { ok: true };
-const notOk = (code: ErrorCode, reason: string): Readiness => ({ ok: false, code, reason });
-
-export type ProjectorOptions = {
-  readonly log: EventStore;
-  /** Folder of the projections file. */
-  readonly folder: string;
-  /** Undefined: lists are served from the projections of this process. */
-  readonly readModel: ReadModel | undefined;
-  /** See LocalProjections. */
-  readonly buildFile?: BuildFile | undefined;
-  readonly logger: BaseLogger;
-  readonly clock: () => EpochMs;
-  /** Called if the log no longer holds what was folded: only a new process can start again. */
-  readonly onLogReplaced: (error: Error) => void;
-};
 
 /**
  * The one loop from the log to the projections: opens the projections file of this process, folds each batch of events
@@ -60,6 +35,7 @@ export class Projector {
   readonly #now: () => ClockReading;
   readonly #onLogReplaced: (error: Error) => void;
   readonly #local: LocalProjections;
+  readonly #foreign: ForeignEvents;
   readonly #writer: ReadModelWriter | undefined;
   readonly #stop = new AbortController();
   readonly #webhookListeners = new Set<(webhookId: string) => void>();
@@ -69,13 +45,12 @@ export class Projector {
   #useEnds = new AbortController();
   #damage: Error | undefined;
   /** 'folding' until the projections first reach the end of the log. */
-  #state: 'starting' | 'folding' | 'following' | 'damaged' | 'log replaced' = 'starting';
+  #state: ProjectorState = 'starting';
   /** Why events cannot be written to the projections at present. */
   #stalled: Error | undefined;
   #caughtUp = false;
   /** When the last folded event was recorded. */
   #lastRecordedAt: EpochMs | undefined;
-  #skippedForeign = 0;
 
   constructor(options: ProjectorOptions) {
     const { log, logger, clock, readModel } = options;
@@ -84,22 +59,25 @@ export class Projector {
     this.#now = () => ({ clock: clock(), steady: performance.now() });
     this.#onLogReplaced = options.onLogReplaced;
     this.#local = new LocalProjections(options);
+    this.#foreign = new ForeignEvents(logger);
     this.tail = new Tail(log);
     this.indexProgress = new ProjectionProgress(this.#now);
-    const [now, fold, stopped] = [this.#now, () => this.#fold(), this.#stop.signal];
+    const [now, fold, stopped] = [this.#now, () => foldOf(this.#file, this.indexProgress.position), this.#stop.signal];
     this.#writer = readModel && new ReadModelWriter({ log, readModel, logger, now, fold, stopped });
   }
 
   start(): void {
-    this.#running = Promise.all([this.#run(), this.#pollLogEnd()]);
+    const { signal } = this.#stop;
+    const progresses = this.#writer ? [this.indexProgress, this.#writer.progress] : [this.indexProgress];
+    const polling = pollLogEnd(this.#log, progresses, this.#now, this.#logger, signal);
+    this.#running = Promise.all([this.#run(), polling]);
   }
 
   async stop(): Promise<void> {
     this.#stop.abort();
     this.indexProgress.stop();
     const writerStopped = this.#writer?.stop();
-    await this.#running;
-    await writerStopped;
+    await Promise.all([this.#running, writerStopped]);
     await this.#file?.close('whole');
     this.#local.release();
   }
@@ -117,7 +95,7 @@ export class Projector {
 
   /** Number of skipped foreign events. */
   get foreignEvents(): number {
-    return this.#skippedForeign;
+    return this.#foreign.skipped;
   }
 
   /** Number of keys whose history cannot be decoded or folded. */
@@ -135,43 +113,13 @@ export class Projector {
    * it replaces older instances, and an unavailable read model stops no instance from verifying.
    */
   get status(): ProjectorStatus {
-    const verify = this.#verifyStatus();
-    if (!verify.ok) return { verify, ready: verify, list: verify };
-    const stalled = this.#stalled ? notOk('UNAVAILABLE', this.#stalledReason()) : OK;
-    if (!this.#writer) return { verify, ready: stalled, list: OK };
-    const synced = this.#writer.firstSyncAttempted ? stalled : notOk('UNAVAILABLE', 'The read model is being built');
-    const isComplete = this.#writer.isComplete;
-    const list = isComplete ? OK : notOk('UNAVAILABLE', 'The read model is being restored from the log');
-    return { verify, ready: synced, list };
-  }
-
-  #verifyStatus(): Readiness {
-    switch (this.#state) {
-      case 'log replaced':
-        return notOk('UNAVAILABLE', 'The log was restored from an older copy');
-      case 'damaged':
-        return notOk(
-          'PROJECTIONS_DAMAGED',
-          this.#local.problem ?? 'The projections were damaged and are being built anew',
-        );
-      case 'following':
-        return OK;
-      default:
-        return notOk(
-          'STARTING',
-          this.#local.problem ?? (this.#stalled ? this.#stalledReason() : 'This instance is still reading the log'),
-        );
-    }
-  }
-
-  #stalledReason(): string {
-    return `The projections cannot be written: ${this.#stalled?.message}`;
+    return projectorStatus(this.#state, this.#local.problem, this.#stalled, this.#writer);
   }
 
   /** Age in seconds of the last folded event while the read model does not hold it; 0 once it does. */
   get lag(): number {
-    if (this.#caughtUp && (this.#writer?.isCurrent ?? true)) return 0;
-    return this.#lastRecordedAt === undefined ? 0 : Math.max(0, this.#now().clock - this.#lastRecordedAt) / 1000;
+    const isCurrent = this.#caughtUp && (this.#writer?.isCurrent ?? true);
+    return isCurrent || !this.#lastRecordedAt ? 0 : Math.max(0, this.#now().clock - this.#lastRecordedAt) / 1000;
   }
 
   /** Calls back synchronously when an event of a webhook was folded. @returns a function that unsubscribes */
@@ -219,30 +167,24 @@ export class Projector {
 
   #use(file: LiveFile): void {
     this.#file = file;
-    const { position } = file.store;
-    if (position !== undefined) this.tail.startAt(position);
-    this.indexProgress.advanceTo(position);
+    if (file.store.position !== undefined) this.tail.startAt(file.store.position);
+    this.indexProgress.advanceTo(file.store.position);
     // Changes may have been folded elsewhere: in an earlier process, or while the file was built.
     this.#writer?.resync();
   }
 
   /** @returns the file to go on with; undefined: it has to be opened */
   async #takeNext(old: LiveFile): Promise<LiveFile | undefined> {
-    try {
-      return (await this.#local.takeNext(old, this.#fileEvents)) ?? old;
-    } catch (error) {
-      this.#file = undefined;
-      this.#state = 'starting';
-      this.#logger.warn({ err: error }, 'The new projections cannot be opened');
-      return undefined;
-    }
+    const file = await this.#local.takeNext(old, this.#fileEvents);
+    if (!file) [this.#file, this.#state] = [undefined, 'starting'];
+    return file;
   }
 
   async #follow(file: LiveFile, signal: AbortSignal): Promise<void> {
     if (this.#state === 'starting') this.#state = 'folding';
     for (let failures = 0; !signal.aborted; failures++) {
       try {
-        if (!(await this.#logContinues(file))) return this.#failLogReplaced();
+        if (!(await logContinues(this.#log, file.store.checkpoint))) return this.#failLogReplaced();
         for await (const batch of this.#log.subscribe(this.indexProgress.position, signal)) {
           await this.#foldBatch(file, batch, signal);
           failures = 0;
@@ -258,11 +200,6 @@ export class Projector {
     }
   }
 
-  /** Does the log still hold the last folded event? While it was unavailable, an older copy may have replaced it. */
-  async #logContinues({ store: { checkpoint } }: LiveFile): Promise<boolean> {
-    return checkpoint === undefined || logContains(this.#log, checkpoint);
-  }
-
   #failLogReplaced(): void {
     this.#state = 'log replaced';
     const error = new KeyledgerError('UNAVAILABLE', { message: 'The log was restored from an older copy' });
@@ -272,7 +209,7 @@ export class Projector {
 
   /** Folds a batch in slices, between which the event loop goes on. */
   async #foldBatch(file: LiveFile, batch: EventBatch, signal: AbortSignal): Promise<void> {
-    this.#skipForeign(batch.foreign ?? []);
+    this.#foreign.skip(batch.foreign ?? []);
     for (const slice of slicesOf(batch)) {
       this.#foldSlice(file, slice);
       await file.walHasRoom();
@@ -291,7 +228,9 @@ export class Projector {
     this.indexProgress.advanceTo(slice.position);
     this.tail.publish(slice, new Set(folded.flatMap(({ repoId }) => repoId ?? [])));
     for (const { apiKey } of folded) if (apiKey) this.#writer?.add(toListItem(apiKey));
-    for (const { webhookId } of folded) if (webhookId !== undefined) this.#notifyWebhook(webhookId);
+    for (const notify of this.#webhookListeners) {
+      for (const { webhookId } of folded) if (webhookId !== undefined) notify(webhookId);
+    }
     if (this.#state === 'following') this.#writer?.start();
   }
 
@@ -307,59 +246,5 @@ export class Projector {
       this.#stalled = error as Error;
       throw error;
     }
-  }
-
-  #notifyWebhook(webhookId: string): void {
-    for (const notify of this.#webhookListeners) notify(webhookId);
-  }
-
-  #fold(): Fold {
-    const file = this.#file;
-    return {
-      position: this.indexProgress.position,
-      checkpoint: file?.store.checkpoint,
-      withSource: async (use) => {
-        if (!file) throw new KeyledgerError('STARTING', { expected: true });
-        return withKeySource(file.path, use);
-      },
-    };
-  }
-
-  /** Reads the end of the log once a second, which tells a quiet log from an unavailable one. */
-  async #pollLogEnd(): Promise<void> {
-    const { signal } = this.#stop;
-    while (!signal.aborted) {
-      const askedAt = this.#now();
-      const confirm = async (progress: ProjectionProgress, end: Position) => {
-        if (await progress.waitFor(end)) progress.confirmCurrentAt(askedAt);
-      };
-      try {
-        const end = await this.#log.end();
-        if (this.#writer) void confirm(this.#writer.progress, end);
-        await confirm(this.indexProgress, end);
-      } catch (error) {
-        this.#logger.debug({ err: error }, 'The end of the log is unknown');
-      }
-      await sleep(LOG_END_POLL_MS, signal);
-    }
-  }
-
-  #skipForeign(foreign: readonly RecordedEvent[]): void {
-    const [first] = foreign;
-    if (!first) return;
-    if (this.#skippedForeign === 0) {
-      const { stream, type, position } = first;
-      this.#logger.warn({ stream, type, position }, FOREIGN_EVENTS);
-    }
-    this.#skippedForeign += foreign.length;
-  }
-}
-
-/** The events of a batch in slices; the last one is as far as the batch. */
-function* slicesOf({ events, position, caughtUp }: EventBatch): Generator<EventBatch> {
-  for (const slice of events.length > 0 ? chunksOf(events, COMMIT_EVENTS) : [[]]) {
-    const last = slice.at(-1);
-    if (last === events.at(-1)) yield { events: slice, position, caughtUp };
-    else if (last) yield { events: slice, position: last.position, caughtUp: false };
   }
 }

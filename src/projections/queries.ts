@@ -1,27 +1,16 @@
-import { type AiApiKey, type AiType, type Status, secretHashesAt, statusAt } from '../domain/ai-api-key.js';
+import { type AiApiKey, secretHashesAt } from '../domain/ai-api-key.js';
 import { KeyledgerError } from '../domain/errors.js';
 import type { EpochMs } from '../domain/time.js';
 import type { Position } from '../event-store/position.js';
 import { hasHash } from '../security/credentials.js';
 import type { ApiKeyEntry } from './api-key-entry.js';
 import type { ListItem } from './list-item.js';
+import { type ListPage, type ListQuery, matchesFilter } from './list-query.js';
 import type { Events } from './local/events.js';
 import type { Webhooks } from './local/webhooks.js';
 import type { Projector } from './projector.js';
 import { type Lists, ReadModelLost } from './read-model.js';
 import { type VerifyRequest, type VerifyResult, verifyCredential } from './verify.js';
-
-/** A list of the API keys of a repository. */
-export type ListQuery = {
-  readonly includeDeleted: boolean;
-  readonly status?: Status | undefined;
-  readonly aiType?: AiType | undefined;
-  /** The `next` of the previous page. */
-  readonly after?: Position | undefined;
-};
-
-/** A page of a list, and where the next page starts; null on the last page. */
-export type ListPage<Item = ListItem> = { readonly items: readonly Item[]; readonly next: Position | null };
 
 /** An answer and its staleness: seconds since the projection was last known to hold the whole log. */
 export type WithStaleness<T> = T & { readonly staleness: number };
@@ -31,13 +20,6 @@ export type Verification = WithStaleness<{
   readonly result: VerifyResult<AiApiKey>;
   readonly position: Position | undefined;
 }>;
-
-/** Does an item match the filters of a query at a time? */
-export function matchesFilter(item: ListItem, { includeDeleted, status, aiType }: ListQuery, now: EpochMs): boolean {
-  if (!includeDeleted && item.status === 'deleted') return false;
-  if (status !== undefined && statusAt(item, now) !== status) return false;
-  return aiType === undefined || item.aiType === aiType;
-}
 
 /** Items that one read of a filtered list fetches from the read model. */
 const MIN_READ_SIZE = 100;

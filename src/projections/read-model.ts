@@ -9,6 +9,10 @@ export type Checkpoint = { readonly position: Position; readonly eventId: string
 export const logContains = async (log: EventStore, { position, eventId }: Checkpoint): Promise<boolean> =>
   position.startsWith(`${log.logId}:`) && (await log.eventAt(position))?.id === eventId;
 
+/** As `logContains`; a log contains the checkpoint of a projection that holds nothing. */
+export const logContinues = async (log: EventStore, checkpoint: Checkpoint | undefined): Promise<boolean> =>
+  checkpoint === undefined || logContains(log, checkpoint);
+
 /** A read of the keys that were created before a position (without one, from the newest on). */
 export type ListRequest = {
   readonly includeDeleted: boolean;

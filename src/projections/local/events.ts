@@ -6,7 +6,8 @@ import { apiKeyIdOf } from '../../event-store/streams.js';
 import { paced } from '../../paced.js';
 import { type EventFilter, type EventRef, eventNumber } from '../event-filter.js';
 import { CHUNK_SIZE, EventChunk, NO_REPOSITORY, textHash } from './event-chunk.js';
-import type { Meta } from './meta.js';
+import { type Meta, typeNumber } from './meta.js';
+import { countDown, increment, mergeDescending, sumOf } from './number-sequences.js';
 import type { ProjectionsDb } from './projections-db.js';
 import { RecordTable, textCodec } from './records.js';
 import type { Repositories } from './repositories.js';
@@ -163,12 +164,12 @@ export class Events {
 
   /** Places of the events that a search looks at, the latest first. */
   #placesIn(where: string | RepositoryScope): Iterable<number> {
-    if (typeof where === 'string') return this.#placesOf(where);
+    if (typeof where === 'string') return this.#placesInRepository(where);
     if (where.others) return countDown(this.#meta().events - 1);
-    return mergeDescending(where.named.filter(where.includes).map((repoId) => this.#placesOf(repoId)));
+    return mergeDescending(where.named.filter(where.includes).map((repoId) => this.#placesInRepository(repoId)));
   }
 
-  *#placesOf(repoId: string): Generator<number> {
+  *#placesInRepository(repoId: string): Generator<number> {
     const number = this.#repositories.find(repoId);
     const count = number === undefined ? 0 : sumOf(this.#repositories.get(number).events);
     if (number === undefined) return;
@@ -242,34 +243,5 @@ export class Events {
     }
     if (except && except.size > 0) tests.push((chunk, row) => !except.has(chunk.number(row)));
     return (chunk, row) => tests.every((test) => test(chunk, row));
-  }
-}
-
-/** The number of a type, a new one if it has none. */
-function typeNumber({ types }: Meta, type: string): number {
-  const known = types.indexOf(type);
-  return known < 0 ? types.push(type) - 1 : known;
-}
-
-function increment(counts: number[], index: number): void {
-  while (counts.length <= index) counts.push(0);
-  counts[index] = (counts[index] as number) + 1;
-}
-
-const sumOf = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
-
-function* countDown(from: number): Generator<number> {
-  for (let number = from; number >= 0; number--) yield number;
-}
-
-/** Merges sequences that descend into one that does. */
-function* mergeDescending(sequences: readonly Iterator<number>[]): Generator<number> {
-  const heads = sequences.map((sequence) => ({ sequence, next: sequence.next() }));
-  for (;;) {
-    let largest: (typeof heads)[number] | undefined;
-    for (const head of heads) if (!head.next.done && head.next.value > (largest?.next.value ?? -1)) largest = head;
-    if (!largest) return;
-    yield largest.next.value as number;
-    largest.next = largest.sequence.next();
   }
 }

@@ -147,7 +147,7 @@ function markOpen(db: DatabaseSyncInstance): void {
   db.exec('PRAGMA wal_checkpoint(PASSIVE)');
 }
 
-/** Closes an open file as whole without its WAL. On a full disk it stays as a crash leaves it, which opening mends. */
+/** Closes an open file as whole without its WAL. On a full disk it stays as after a crash; the next start recovers it. */
 export function closeFile(db: DatabaseSyncInstance, store: ProjectionStore): void {
   try {
     store.discard();

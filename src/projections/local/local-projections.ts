@@ -79,8 +79,7 @@ export class LocalProjections {
   /**
    * Takes over the file that `projection rebuild` has left: folds into it what came meanwhile, while the old one serves,
    * and puts it in the place of the old one.
-   * @returns undefined: it cannot be used, and was removed
-   * @throws UnusableProjections, Error of SQLite: the old one is gone, and the new one cannot be opened
+   * @returns the old one if the new one cannot be used; undefined: the old one is gone, and the new one does not open
    */
   async takeNext(old: LiveFile, events: LiveFileEvents): Promise<LiveFile | undefined> {
     const { path } = old;
@@ -93,13 +92,18 @@ export class LocalProjections {
     } catch (error) {
       removeFile(next);
       this.#logger.warn({ err: error }, `${next} cannot take the place of ${path}, and was removed`);
-      return undefined;
+      return old;
     }
     old.retire();
     removeFile(path);
     renameSync(next, path);
     this.#logger.info(`${path} was replaced by the one that keyledger projection rebuild has built`);
-    return new LiveFile(path, this.#log.logId, events);
+    try {
+      return new LiveFile(path, this.#log.logId, events);
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'The new projections cannot be opened');
+      return undefined;
+    }
   }
 
   /** Keeps a file that cannot be used until the next one is whole. */

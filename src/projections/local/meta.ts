@@ -44,3 +44,9 @@ export const emptyMeta = (logId: string, foldVersion: string): Meta => ({
   quarantined: 0,
   webhooks: 0,
 });
+
+/** The number of a type, a new one if it has none. */
+export function typeNumber({ types }: Meta, type: string): number {
+  const known = types.indexOf(type);
+  return known < 0 ? types.push(type) - 1 : known;
+}

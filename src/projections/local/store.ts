@@ -72,7 +72,7 @@ export class ProjectionStore {
     return this.checkpoint?.position;
   }
 
-  /** The key with an access key, from memory if it was asked for lately. */
+  /** The key with an access key, from memory if it was verified recently. */
   keyToVerify(accessKey: string): ApiKeyEntry | undefined {
     const hot = this.#hotKeys.get(accessKey);
     if (hot) return hot;

@@ -5,7 +5,7 @@ import { formatPointInTime, type PointInTime, parsePointInTime } from '../../../
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import type { Position } from '../../../event-store/position.js';
-import type { ListQuery } from '../../../projections/queries.js';
+import type { ListQuery } from '../../../projections/list-query.js';
 import { type CommandDependencies, commandContext } from '../../command-context.js';
 import { definedEntries } from '../../schemas.js';
 

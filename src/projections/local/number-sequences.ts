@@ -1,0 +1,24 @@
+/** Adds one to the count at an index. */
+export function increment(counts: number[], index: number): void {
+  while (counts.length <= index) counts.push(0);
+  counts[index] = (counts[index] as number) + 1;
+}
+
+export const sumOf = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+
+/** Every number from one down to 0. */
+export function* countDown(from: number): Generator<number> {
+  for (let number = from; number >= 0; number--) yield number;
+}
+
+/** Merges sequences that descend into one that does. */
+export function* mergeDescending(sequences: readonly Iterator<number>[]): Generator<number> {
+  const heads = sequences.map((sequence) => ({ sequence, next: sequence.next() }));
+  for (;;) {
+    let largest: (typeof heads)[number] | undefined;
+    for (const head of heads) if (!head.next.done && head.next.value > (largest?.next.value ?? -1)) largest = head;
+    if (!largest) return;
+    yield largest.next.value as number;
+    largest.next = largest.sequence.next();
+  }
+}

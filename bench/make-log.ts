@@ -1,156 +1,78 @@
+import { once } from 'node:events';
+import { existsSync, renameSync, rmSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { startProgressBar } from '../src/cli/progress-bar.js';
-import { type ApiKeyCommand, type ApiKeyState, apiKeyStream, evolveApiKey } from '../src/domain/ai-api-key.js';
-import { auditAccessStream } from '../src/domain/audit-access.js';
-import { decideApiKey } from '../src/domain/decide-ai-api-key.js';
-import { encode } from '../src/event-store/codec.js';
 import type { AppendRequest } from '../src/event-store/event-store.js';
 import { isEventStoreUrl, openEventStore } from '../src/event-store/open.js';
-import { hashOf, makeAccessKey, makeSecret } from '../src/security/credentials.js';
-import { Keyring } from '../src/security/keyring.js';
-import { seeded } from './seeded.js';
+import { encodeAppend } from '../src/event-store/sqlite/bulk-append.js';
+import { generateAppends } from './generate-appends.js';
+import type { EventRow } from './write-sqlite-log.js';
 
 /**
- * Fills an empty log with the life of many keys: `make-log <sqlite file or esdb url> [events]`. A quarter of the events
- * are creations, so 1,000,000 events are about 250,000 keys, in 1,000 repositories of very different sizes, over half a
- * year. The domain decides each event from a command. Every run makes the same ids, times and order; only the
- * credentials are new. MASTER_KEYS opens the sealed secrets.
+ * Fills an empty log with the life of many keys, see `generateAppends`: `make-log <sqlite file or esdb url> [events]`.
+ * A SQLite file is made at full speed beside its place and moved there when it is whole.
  */
-export const MASTER_KEYS = `k1:${Buffer.alloc(32, 7).toString('base64')}`;
-const REPOSITORIES = 1_000;
-const START = Date.parse('2025-01-01T00:00:00Z');
-const DAY_MS = 86_400_000;
-const SPAN_MS = 180 * DAY_MS;
 
-type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: ApiKeyState };
-
-/** Appends that make a log of at least `total` events, in order. */
-export function* generateAppends(total: number): Iterable<AppendRequest> {
-  const random = seeded(1);
-  const below = (n: number) => Math.floor(random() * n);
-  const chance = (percent: number) => random() * 100 < percent;
-  const hex = () =>
-    below(2 ** 32)
-      .toString(16)
-      .padStart(8, '0');
-  const uuid = () => {
-    const digits = hex() + hex() + hex() + hex();
-    const [a, b, c, d] = [digits.slice(0, 8), digits.slice(8, 12), digits.slice(13, 16), digits.slice(17, 20)];
-    return `${a}-${b}-4${c}-8${d}-${digits.slice(20)}`;
-  };
-  /** The first repositories have thousands of keys, the last ones a few. */
-  const repository = () => `repository-${Math.floor(REPOSITORIES ** random())}`;
-  const keyring = new Keyring(MASTER_KEYS);
-  const keys: Key[] = [];
-  let made = 0;
-  const now = () => START + Math.floor((made / total) * SPAN_MS);
-  const cause = () => ({
-    actor: { issuer: 'keyledger', subject: `person-${below(300)}` },
-    requestId: uuid(),
-    commandId: uuid(),
-  });
-  const later = () => new Date(now() + (1 + below(90)) * DAY_MS).toISOString();
-  const secretFor = (apiKeyId: string, secretVersion: number) => {
-    const secret = makeSecret();
-    const sealedSecret = keyring.seal(secret, { apiKeyId, secretVersion });
-    const idempotency = chance(50) ? { keyHash: hashOf(uuid()), requestHash: hashOf(uuid()) } : undefined;
-    return { secretHash: hashOf(secret), sealedSecret, idempotency };
-  };
-
-  const creation = (ref: { apiKeyId: string; repoId: string }): ApiKeyCommand => ({
-    type: 'CreateAiApiKey',
-    ...ref,
-    name: `search feature ${made}`,
-    aiType: (['OPENAI', 'GOOGLE', 'ANTHROPIC', 'AWS', 'OTHER'] as const)[below(5)] ?? 'OTHER',
-    accessKey: makeAccessKey(),
-    ...secretFor(ref.apiKeyId, 1),
-    expiresAt: chance(30) ? later() : null,
-  });
-  const change = ({ apiKeyId, repoId, state }: Key): ApiKeyCommand => {
-    const ref = { apiKeyId, repoId };
-    const dice = below(100);
-    if (state?.status === 'suspended' && dice < 60) return { type: 'ResumeAiApiKey', ...ref };
-    if (dice < 30) return { type: 'UpdateAiApiKey', ...ref, name: `renamed ${made}` };
-    if (dice < 45) return { type: 'UpdateAiApiKey', ...ref, expiresAt: chance(20) ? null : later() };
-    if (dice < 50) return { type: 'UpdateAiApiKey', ...ref, name: `both ${made}`, expiresAt: later() };
-    if (dice < 70) {
-      const secretVersion = (state?.secretVersion ?? 0) + 1;
-      const overlapSeconds = chance(50) ? 3600 : 0;
-      const secret = secretFor(apiKeyId, secretVersion);
-      return { type: 'RotateAiApiKey', ...ref, secretVersion, overlapSeconds, ...secret };
-    }
-    if (dice < 85) return { type: 'SuspendAiApiKey', ...ref, reason: chance(50) ? 'odd traffic' : null };
-    if (dice < 99) return { type: 'DeleteAiApiKey', ...ref };
-    return { type: 'RevokeLeakedAiApiKey', ...ref, secretHash: state?.secretHash ?? '' };
-  };
-  const handled = (key: Key, command: ApiKeyCommand): AppendRequest | undefined => {
-    const at = new Date(now()).toISOString();
-    const because = cause();
-    const decided = decideApiKey(command, key.state, at);
-    if (decided.length === 0) return undefined;
-    const expected = key.revision < 0 ? ('no-stream' as const) : key.revision;
-    for (const event of decided) key.state = evolveApiKey(key.state, { ...event, occurredAt: at });
-    key.revision += decided.length;
-    const events = decided.map((event) => encode(event, uuid(), at, because));
-    return { stream: apiKeyStream(key.apiKeyId), events, expectedRevision: expected };
-  };
-  const look = (repoId: string): AppendRequest => {
-    const data = {
-      access: 'history',
-      repoId,
-      apiKeyId: null,
-      query: {},
-      from: '192.0.2.7',
-      verified: true,
-    } as const;
-    const event = encode({ type: 'AuditAccessed', data }, uuid(), new Date(now()).toISOString(), cause());
-    return { stream: auditAccessStream(uuid()), events: [event], expectedRevision: 'no-stream' };
-  };
-
-  while (made < total) {
-    let step: AppendRequest | undefined;
-    if (chance(1)) step = look(repository());
-    else if (keys.length === 0 || chance(25)) {
-      const key: Key = { apiKeyId: uuid(), repoId: repository(), revision: -1, state: undefined };
-      step = handled(key, creation({ apiKeyId: key.apiKeyId, repoId: key.repoId }));
-      keys.push(key);
-    } else {
-      const place = below(keys.length);
-      const key = keys[place] as Key;
-      step = handled(key, change(key));
-      // A deleted key accepts no more commands: the last key replaces it.
-      if (key.state?.status === 'deleted') {
-        const last = keys.pop() as Key;
-        if (place < keys.length) keys[place] = last;
-      }
-    }
-    if (!step) continue;
-    yield step;
-    made += step.events.length;
-  }
-}
+const BATCH_ROWS = 4000;
+/** Batches that may wait for the writer. */
+const MAX_WAITING = 4;
 
 async function main(target: string | undefined, total: number): Promise<void> {
   if (!target || !(total > 0)) throw new Error('make-log <sqlite file or esdb url> [events=1000000]');
-  const url = isEventStoreUrl(target) ? target : `sqlite:${target}`;
-  const failed = (error: Error) => {
-    throw error;
-  };
-  const log = await openEventStore(url, { onFatal: failed, warn: console.error });
   const started = performance.now();
-  let written = 0;
   const progress = startProgressBar('Making', total);
-  async function* counted() {
+  let made = 0;
+  function* counted(): Generator<AppendRequest> {
     for (const append of generateAppends(total)) {
       yield append;
-      written += append.events.length;
+      made += append.events.length;
       progress.add(append.events.length);
     }
   }
-  await log.bulkAppend(counted());
-  await log.close();
+  await (isEventStoreUrl(target) ? fillEventStoreDb(target, counted()) : makeSqliteLog(target, counted()));
   progress.end();
   const seconds = (performance.now() - started) / 1000;
-  console.log(`${written} events in ${seconds.toFixed(1)} s, ${(written / seconds).toFixed(0)} events/s`);
+  console.log(`${made} events in ${seconds.toFixed(1)} s, ${(made / seconds).toFixed(0)} events/s`);
 }
 
-if (process.argv[1]?.endsWith('make-log.js')) await main(process.argv[2], Number(process.argv[3] ?? 1_000_000));
+async function fillEventStoreDb(url: string, appends: Generator<AppendRequest>): Promise<void> {
+  const onFatal = (error: Error) => {
+    throw error;
+  };
+  const log = await openEventStore(url, { onFatal, warn: console.error });
+  await log.bulkAppend(
+    (async function* () {
+      yield* appends;
+    })(),
+  );
+  await log.close();
+}
+
+async function makeSqliteLog(path: string, appends: Generator<AppendRequest>): Promise<void> {
+  if (existsSync(path)) throw new Error(`${path} exists. Remove it, or name another file`);
+  const unfinished = `${path}.unfinished`;
+  for (const suffix of ['', '-wal', '-shm']) rmSync(unfinished + suffix, { force: true });
+  const writer = new Worker(new URL('./write-sqlite-log.js', import.meta.url), { workerData: unfinished });
+  const ended = once(writer, 'exit');
+  let waiting = 0;
+  writer.on('message', () => waiting--);
+  const send = async (rows: EventRow[]) => {
+    writer.postMessage(rows);
+    if (++waiting >= MAX_WAITING) await once(writer, 'message');
+  };
+  let rows: EventRow[] = [];
+  for (const append of appends) {
+    const { stream, events, expectedRevision } = encodeAppend(append);
+    let revision = expectedRevision === 'no-stream' ? -1 : expectedRevision;
+    for (const event of events) rows.push([stream, ++revision, ...event]);
+    if (rows.length < BATCH_ROWS) continue;
+    await send(rows);
+    rows = [];
+  }
+  writer.postMessage(rows);
+  writer.postMessage('end');
+  await ended;
+  renameSync(unfinished, path);
+}
+
+await main(process.argv[2], Number(process.argv[3] ?? 1_000_000));

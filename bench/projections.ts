@@ -15,8 +15,8 @@ import type { ProjectionStore } from '../src/projections/local/store.js';
 import { verifyCredential } from '../src/projections/verify.js';
 import { makeAccessKey, makeSecret } from '../src/security/credentials.js';
 import { Keyring } from '../src/security/keyring.js';
+import { MASTER_KEYS } from './generate-appends.js';
 import { median } from './load.js';
-import { MASTER_KEYS } from './make-log.js';
 
 /**
  * The projections of a log that bench:make-log has made: `projections <sqlite file> [--json]`. Builds them beside a bare

@@ -6,6 +6,8 @@ import { isKeyledgerStream, partitionForeign } from '../streams.js';
 
 /** Events per query, and so the longest work between two yields to the event loop. */
 const BATCH_SIZE = 512;
+/** Characters of JSON above which a query takes no more events. */
+const MAX_BATCH_LENGTH = 2 * 1024 * 1024;
 
 /** Place of the event that creates the log, which no reader gets. */
 const BEGINNING = 1;
@@ -31,9 +33,9 @@ export abstract class SqliteReads {
 
   async *readStream(stream: string): AsyncIterable<RecordedEvent> {
     for (let last = -1; ; ) {
-      const rows = this.#selectStream.all(stream, last) as Row[];
+      const { rows, isLast } = takeBatch(this.#selectStream.iterate(stream, last));
       for (const row of rows) yield this.#recorded(row);
-      if (rows.length < BATCH_SIZE) return;
+      if (isLast) return;
       last = (rows.at(-1) as Row).revision;
       await setImmediate();
     }
@@ -64,11 +66,11 @@ export abstract class SqliteReads {
     readonly foreign: readonly RecordedEvent[];
     readonly place: number;
   } {
-    const rows = this.#selectAfter.all(place) as Row[];
+    const { rows, isLast } = takeBatch(this.#selectAfter.iterate(place));
     return {
       ...partitionForeign(rows.map((row) => this.#recorded(row))),
       place: rows.at(-1)?.place ?? place,
-      caughtUp: rows.length < BATCH_SIZE,
+      caughtUp: isLast,
     };
   }
 
@@ -105,6 +107,18 @@ type Row = {
   metadata: string;
   recorded_at: number;
 };
+
+/** The first rows of a query that has at most BATCH_SIZE. */
+function takeBatch(query: Iterable<Row>): { readonly rows: readonly Row[]; readonly isLast: boolean } {
+  const rows: Row[] = [];
+  let length = 0;
+  for (const row of query) {
+    rows.push(row);
+    length += row.data.length + row.metadata.length;
+    if (length > MAX_BATCH_LENGTH) return { rows, isLast: false };
+  }
+  return { rows, isLast: rows.length < BATCH_SIZE };
+}
 
 /** The JSON value of a column; text that is not JSON stays text, which no schema accepts. */
 function parseJsonOrText(text: string): unknown {

@@ -25,6 +25,12 @@ export const DISK_FULL: readonly number[] = [SQLITE_FULL, SQLITE_IOERR_WRITE];
 /** Stream of the log's first event, which no reader gets; its id is the log id. */
 const LOG_STREAM = 'keyledger-log';
 
+/** Finds the events of a stream, and refuses a revision that it has. Files of 0.1.0 have it as a constraint of the table. */
+export const STREAM_INDEX = {
+  name: 'events_by_stream',
+  create: 'CREATE UNIQUE INDEX events_by_stream ON events (stream, revision)',
+};
+
 /** f_type of statfs(2), see linux/magic.h: WAL needs shared memory, which these do not provide. */
 const NETWORK_FILE_SYSTEMS: Readonly<Record<number, string>> = {
   26985: 'NFS',
@@ -149,9 +155,9 @@ function create(db: DatabaseSyncInstance): void {
         type TEXT NOT NULL,
         data TEXT NOT NULL,
         metadata TEXT NOT NULL,
-        recorded_at INTEGER NOT NULL,
-        UNIQUE (stream, revision)
+        recorded_at INTEGER NOT NULL
       ) STRICT;
+      ${STREAM_INDEX.create};
       PRAGMA application_id = ${APPLICATION_ID};
       PRAGMA user_version = ${FILE_VERSION};`);
     db.prepare("INSERT INTO events VALUES (1, ?, 0, ?, 'LogCreated', '{}', '{}', ?)").run(

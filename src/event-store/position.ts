@@ -36,8 +36,10 @@ export function parsePosition(text: string, logId: string): Position {
  * The fixed-width place of a position in this log.
  * @throws KeyledgerError OTHER_LOG
  */
-export const placeIn = (position: Position, logId: string): string =>
-  parsePosition(position, logId).slice(ID_LENGTH + 1);
+export const placeIn = (position: Position, logId: string): string => placeOf(parsePosition(position, logId));
+
+/** The fixed-width place of a position that is known to be of this log. */
+export const placeOf = (position: Position): string => position.slice(ID_LENGTH + 1);
 
 /**
  * Fraction of a log before a position, 0 to 1, accurate enough to estimate the remaining time. @param end of the log

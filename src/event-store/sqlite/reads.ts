@@ -28,6 +28,8 @@ export abstract class SqliteReads {
     );
     this.#selectAfter = db.prepare(`${select} WHERE place > ? ORDER BY place LIMIT ${BATCH_SIZE}`);
     this.#selectAt = db.prepare(`${select} WHERE place = ? AND place > ${BEGINNING}`);
+    // Half the time of rows as objects.
+    for (const rows of [this.#selectStream, this.#selectAfter, this.#selectAt]) rows.setReturnArrays(true);
     this.#selectEnd = db.prepare('SELECT max(place) AS place FROM events');
   }
 
@@ -36,7 +38,7 @@ export abstract class SqliteReads {
       const { rows, isLast } = takeBatch(this.#selectStream.iterate(stream, last));
       for (const row of rows) yield this.#recorded(row);
       if (isLast) return;
-      last = (rows.at(-1) as Row).revision;
+      last = (rows.at(-1) as Row)[2];
       await setImmediate();
     }
   }
@@ -54,7 +56,7 @@ export abstract class SqliteReads {
 
   async eventAt(position: Position): Promise<RecordedEvent | undefined> {
     const row = this.#selectAt.get(this.placeAfter(position)) as Row | undefined;
-    return row && isKeyledgerStream(row.stream) ? this.#recorded(row) : undefined;
+    return row && isKeyledgerStream(row[1]) ? this.#recorded(row) : undefined;
   }
 
   async end(): Promise<Position> {
@@ -69,7 +71,7 @@ export abstract class SqliteReads {
     const { rows, isLast } = takeBatch(this.#selectAfter.iterate(place));
     return {
       ...partitionForeign(rows.map((row) => this.#recorded(row))),
-      place: rows.at(-1)?.place ?? place,
+      place: rows.at(-1)?.[0] ?? place,
       caughtUp: isLast,
     };
   }
@@ -83,30 +85,30 @@ export abstract class SqliteReads {
     return makePosition(this.logId, hex16(place));
   }
 
-  #recorded(row: Row): RecordedEvent {
+  #recorded([place, stream, revision, id, type, data, metadata, recordedAt]: Row): RecordedEvent {
     return {
-      id: row.id,
-      stream: row.stream,
-      revision: row.revision,
-      position: this.position(row.place),
-      type: row.type,
-      data: parseJsonOrText(row.data),
-      metadata: parseJsonOrText(row.metadata),
-      recordedAt: new Date(row.recorded_at).toISOString(),
+      id,
+      stream,
+      revision,
+      position: this.position(place),
+      type,
+      data: parseJsonOrText(data),
+      metadata: parseJsonOrText(metadata),
+      recordedAt: new Date(recordedAt).toISOString(),
     };
   }
 }
 
-type Row = {
-  place: number;
-  stream: string;
-  revision: number;
-  id: string;
-  type: string;
-  data: string;
-  metadata: string;
-  recorded_at: number;
-};
+type Row = [
+  place: number,
+  stream: string,
+  revision: number,
+  id: string,
+  type: string,
+  data: string,
+  metadata: string,
+  recordedAt: number,
+];
 
 /** The first rows of a query that has at most BATCH_SIZE. */
 function takeBatch(query: Iterable<Row>): { readonly rows: readonly Row[]; readonly isLast: boolean } {
@@ -114,7 +116,8 @@ function takeBatch(query: Iterable<Row>): { readonly rows: readonly Row[]; reado
   let length = 0;
   for (const row of query) {
     rows.push(row);
-    length += row.data.length + row.metadata.length;
+    const [, , , , , data, metadata] = row;
+    length += data.length + metadata.length;
     if (length > MAX_BATCH_LENGTH) return { rows, isLast: false };
   }
   return { rows, isLast: rows.length < BATCH_SIZE };

@@ -5,7 +5,7 @@ import { type BuildProgress, createFile, finishFile } from './file.js';
 import type { ProjectionStore } from './store.js';
 
 /** Events in one transaction: the larger, the more changes of a key become one. */
-const COMMIT_EVENTS = 20_000;
+const COMMIT_EVENTS = 30_000;
 /** A build is whole when this few events have come since it last looked. */
 const CAUGHT_UP_EVENTS = 1000;
 const PROGRESS_MS = 500;

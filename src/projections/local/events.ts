@@ -39,7 +39,7 @@ export class Events {
       encode: (chunk) => chunk.bytes,
       decode: (bytes) => new EventChunk(bytes),
     });
-    this.#lists = new RecordTable(db, 'repository_events', textCodec, 2);
+    this.#lists = new RecordTable(db, 'repository_events', textCodec, { rangeSize: 2 });
   }
 
   /** Adds the next event of the log, which becomes the checkpoint. @param repoId of the key or webhook that it is about; undefined for none */

@@ -24,7 +24,7 @@ const APPLICATION_ID = 0x4b50726a;
 const FILE_VERSION = 1;
 /** Page cache while the service runs, and while a file is built. */
 const CACHE_KIB = 32 * 1024;
-const BUILD_CACHE_KIB = 256 * 1024;
+const BUILD_CACHE_KIB = 160 * 1024;
 
 /** Changes with every type or schema version of an event that a release can read, because its fold changes then. */
 const FOLD_VERSION = EVENT_TYPES.map(

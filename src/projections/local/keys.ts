@@ -1,6 +1,6 @@
 import type { AiApiKey } from '../../domain/ai-api-key.js';
 import type { RecordedEvent } from '../../event-store/event-store.js';
-import { makePosition, type Position, placeIn } from '../../event-store/position.js';
+import { makePosition, type Position, placeOf } from '../../event-store/position.js';
 import { type ApiKeyEntry, evolveApiKeyEntry, NO_RECORDS } from '../api-key-entry.js';
 import { HashIndex } from './hash-index.js';
 import type { Meta } from './meta.js';
@@ -23,7 +23,7 @@ export class Keys {
     this.#meta = meta;
     this.#repositories = repositories;
     this.#table = new RecordTable(db, 'keys', {
-      encode: (entry) => encodeEntry(entry, meta().logId),
+      encode: encodeEntry,
       decode: (body, id) =>
         decodeEntry(body, repositories.nameOf(Math.floor(id / MAX_KEYS_OF_REPOSITORY)), meta().logId),
     });
@@ -132,7 +132,7 @@ type Stored = [
   place: string,
 ];
 
-function encodeEntry({ key, revision, createdPosition, position }: ApiKeyEntry, logId: string): string {
+function encodeEntry({ key, revision, createdPosition, position }: ApiKeyEntry): string {
   const { oldSecret } = key;
   return JSON.stringify([
     key.apiKeyId,
@@ -148,8 +148,8 @@ function encodeEntry({ key, revision, createdPosition, position }: ApiKeyEntry, 
     key.secretHash,
     oldSecret && [oldSecret.hash, oldSecret.goodUntil],
     revision,
-    placeIn(createdPosition, logId),
-    placeIn(position, logId),
+    placeOf(createdPosition),
+    placeOf(position),
   ] satisfies Stored);
 }
 

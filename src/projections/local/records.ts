@@ -1,11 +1,19 @@
 import { crc32 } from 'node:zlib';
 import type { StatementSyncInstance } from '@photostructure/sqlite';
+import { LRUCache } from 'lru-cache';
 import type { ProjectionsDb, TABLES } from './projections-db.js';
 
 /** Converts between a value and the body of its record. */
 export type RecordCodec<T, Body extends string | Uint8Array> = {
   readonly encode: (value: T, id: number) => Body;
   readonly decode: (body: Body, id: number) => T;
+};
+
+export type RecordTableOptions = {
+  /** Records in one query of a range. */
+  readonly rangeSize?: number;
+  /** Records that stay in memory after they were read or written. */
+  readonly kept?: number;
 };
 
 type Row<Body> = { readonly id: number; readonly body: Body; readonly sum: number };
@@ -16,7 +24,7 @@ type Row<Body> = { readonly id: number; readonly body: Body; readonly sum: numbe
  *
  * Writes collect in memory, one per record, until `flush` writes them in the transaction of the caller; reads see them.
  */
-export class RecordTable<T, Body extends string | Uint8Array = string> {
+export class RecordTable<T extends object | string, Body extends string | Uint8Array = string> {
   readonly #db: ProjectionsDb;
   readonly #name: string;
   readonly #codec: RecordCodec<T, Body>;
@@ -25,17 +33,21 @@ export class RecordTable<T, Body extends string | Uint8Array = string> {
   readonly #selectUp: StatementSyncInstance;
   readonly #selectDown: StatementSyncInstance;
   readonly #upsert: StatementSyncInstance;
+  readonly #kept: LRUCache<number, T> | undefined;
   #changed = new Map<number, T>();
 
-  /**
-   * @param name of the table, see TABLES
-   * @param rangeSize records in one query of a range
-   */
-  constructor(db: ProjectionsDb, name: keyof typeof TABLES, codec: RecordCodec<T, Body>, rangeSize = 100) {
+  /** @param name of the table, see TABLES */
+  constructor(
+    db: ProjectionsDb,
+    name: keyof typeof TABLES,
+    codec: RecordCodec<T, Body>,
+    { rangeSize = 100, kept }: RecordTableOptions = {},
+  ) {
     this.#db = db;
     this.#name = name;
     this.#codec = codec;
     this.#seed = crc32(name);
+    this.#kept = kept === undefined ? undefined : new LRUCache({ max: kept });
     const select = `SELECT id, body, sum FROM ${name}`;
     this.#select = db.prepare(`${select} WHERE id = ?`);
     this.#selectUp = db.prepare(`${select} WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ${rangeSize}`);
@@ -47,7 +59,12 @@ export class RecordTable<T, Body extends string | Uint8Array = string> {
   get(id: number): T {
     const changed = this.#changed.get(id);
     if (changed !== undefined) return changed;
-    return this.#open(id, this.#db.read(() => this.#select.get(id)) as Row<Body> | undefined);
+    // Through the guard too: memory says nothing of a file that is gone.
+    const kept = this.#kept && this.#db.read(() => this.#kept?.get(id));
+    if (kept !== undefined) return kept;
+    const value = this.#open(id, this.#db.read(() => this.#select.get(id)) as Row<Body> | undefined);
+    this.#kept?.set(id, value);
+    return value;
   }
 
   /** The stored records from `first` on, before `end`; without what was set since the last flush. */
@@ -75,15 +92,17 @@ export class RecordTable<T, Body extends string | Uint8Array = string> {
     for (const [id, value] of [...this.#changed].sort(([a], [b]) => a - b)) {
       const body = this.#codec.encode(value, id);
       this.#upsert.run(id, body, this.#checksum(id, body));
+      this.#kept?.set(id, value);
     }
     const { size } = this.#changed;
     this.#changed = new Map();
     return size;
   }
 
-  /** Forgets what was set since the last flush. */
+  /** Forgets what was set since the last commit, which a flush may have written. */
   discard(): void {
     this.#changed = new Map();
+    this.#kept?.clear();
   }
 
   #open(id: number, row: Row<Body> | undefined): T {

@@ -11,6 +11,9 @@ import type { FailureNotifier } from './failure-notifier.js';
 /** The service sends a heartbeat every second; longest silence of a connection (milliseconds). */
 const SILENT_MS = 10_000;
 
+/** A key in memory, without what no verification of it needs. */
+type Kept = Omit<ReplicaKey, 'accessKey'>;
+
 type Begin = { readonly scope: string; readonly snapshot: boolean };
 /** In seconds; `elapsed` counts from the start of the answer. */
 type Heartbeat = { readonly staleness: number | null; readonly elapsed: number };
@@ -22,7 +25,9 @@ export class ReplicaFollower {
   readonly #signal: AbortSignal;
   readonly #stalenessClock = new StalenessClock();
   #firstOutcome = deferred();
-  #byAccessKey = new Map<string, ReplicaKey>();
+  #byAccessKey = new Map<string, Kept>();
+  /** Each name of a repository once, for all of its keys. */
+  readonly #repoIds = new Map<string, string>();
   #position: string | undefined;
   #failure: Error | undefined;
 
@@ -33,7 +38,7 @@ export class ReplicaFollower {
     void this.#run();
   }
 
-  find(accessKey: string): ReplicaKey | undefined {
+  find(accessKey: string): Kept | undefined {
     return this.#byAccessKey.get(accessKey);
   }
 
@@ -112,7 +117,7 @@ export class ReplicaFollower {
           break;
         }
         case 'keys':
-          for (const key of JSON.parse(data) as ReplicaKey[]) keys.set(key.accessKey, key);
+          for (const key of JSON.parse(data) as ReplicaKey[]) keys.set(key.accessKey, this.#kept(key));
           break;
         case 'caught-up':
         case 'heartbeat': {
@@ -132,5 +137,19 @@ export class ReplicaFollower {
       this.#position = lastId;
     }
     throw new Error('The endless stream of the replica ended');
+  }
+
+  #kept({ apiKeyId, repoId, name, aiType, status, expiresAt, secretHash, oldSecret }: ReplicaKey): Kept {
+    if (!this.#repoIds.has(repoId)) this.#repoIds.set(repoId, repoId);
+    return {
+      apiKeyId,
+      repoId: this.#repoIds.get(repoId) as string,
+      name: status === 'deleted' ? '' : name,
+      aiType,
+      status,
+      expiresAt,
+      secretHash,
+      oldSecret: oldSecret && Date.parse(oldSecret.goodUntil) > Date.now() ? oldSecret : null,
+    };
   }
 }

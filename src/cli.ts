@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { resolve } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { Command, InvalidArgumentError } from 'commander';
 import { addAuditCommands } from './cli/audit.js';
 import { endWhenOutputFails, explain, LOG_FAILED } from './cli/context.js';
@@ -56,6 +57,8 @@ try {
 }
 
 async function serve(): Promise<void> {
+  // V8 lets the heap double or more before it collects garbage; the rest of it is worth less than the memory.
+  setFlagsFromString('--heap-growing-percent=40');
   const config = loadConfig(process.env);
   let service: Service | undefined;
   let stopping = false;

@@ -3,8 +3,8 @@ import { RecordTable, textCodec } from './records.js';
 
 /** Mean number of entries in a bucket: about 550 bytes. */
 const BUCKET_SIZE = 32;
-/** Buckets in memory, 25 MB at most. */
-const KEPT_BUCKETS = 32_768;
+/** Buckets in memory, 20 MB at most. */
+const KEPT_BUCKETS = 24_576;
 /** An entry is the hash of the text and the number that it stands for, both in base 36 of fixed width. */
 const HASH_LENGTH = 7;
 const ENTRY_LENGTH = HASH_LENGTH + 10;

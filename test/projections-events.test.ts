@@ -100,11 +100,8 @@ async function withEvents<T>(
     db.close();
   }
 }
-async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const found: T[] = [];
-  for await (const item of items) found.push(item);
-  return found;
-}
+const all = async (events: Events, ...query: [Parameters<Events['find']>[0], EventFilter]) =>
+  (await events.find(...query, { take: Number.POSITIVE_INFINITY })).page;
 const ALL: RepositoryScope = { includes: () => true, others: true, named: [] };
 const only = (...named: string[]): RepositoryScope => ({
   includes: (repoId) => named.includes(repoId),
@@ -128,18 +125,33 @@ describe('the events in the projections', () => {
             .map(({ recorded: { stream, revision } }) => ({ stream, revision }))
             .reverse();
         await withEvents(made, async (events) => {
-          expect(await all(events.search(repoId, query))).toEqual(found((one) => one.repoId === repoId));
-          expect(await all(events.search(only(repoId, 'nowhere'), query))).toEqual(
-            found((one) => one.repoId === repoId),
-          );
-          expect(await all(events.search(only('b', 'a'), query))).toEqual(found((one) => one.repoId !== undefined));
-          expect(await all(events.search(ALL, query))).toEqual(found((one) => one.repoId !== undefined));
-          expect(await all(events.search(allBut(repoId), query))).toEqual(
+          expect(await all(events, repoId, query)).toEqual(found((one) => one.repoId === repoId));
+          expect(await all(events, only(repoId, 'nowhere'), query)).toEqual(found((one) => one.repoId === repoId));
+          expect(await all(events, only('b', 'a'), query)).toEqual(found((one) => one.repoId !== undefined));
+          expect(await all(events, ALL, query)).toEqual(found((one) => one.repoId !== undefined));
+          expect(await all(events, allBut(repoId), query)).toEqual(
             found((one) => one.repoId !== undefined && one.repoId !== repoId),
           );
         });
       }),
       { numRuns: 200 },
+    );
+  });
+
+  it('are found page by page, with the number of all', async () => {
+    const cases = lives.chain((made) => fc.tuple(fc.constant(made), asked(made)));
+    const page = fc.record({ skip: fc.nat(20), take: fc.integer({ min: 1, max: 20 }), countAll: fc.boolean() });
+    await fc.assert(
+      fc.asyncProperty(cases, page, ([made, query], { skip, take, countAll }) =>
+        withEvents(made, async (events) => {
+          const found = await all(events, ALL, query);
+          expect(await events.find(ALL, query, { skip, take, countAll })).toEqual({
+            page: found.slice(skip, skip + take),
+            found: countAll ? found.length : Math.min(found.length, skip + take),
+          });
+        }),
+      ),
+      { numRuns: 100 },
     );
   });
 
@@ -151,7 +163,7 @@ describe('the events in the projections', () => {
     await fc.assert(
       fc.asyncProperty(lives, scopes, types, (made, scope, some) =>
         withEvents(made, async (events) => {
-          expect(events.count(scope, some)).toBe((await all(events.search(scope, { types: some }))).length);
+          expect(events.count(scope, some)).toBe((await all(events, scope, { types: some })).length);
         }),
       ),
       { numRuns: 100 },
@@ -207,6 +219,6 @@ describe('the events in the projections', () => {
   });
 
   it('are none in a repository that never was', async () => {
-    await withEvents([], async (events) => expect(await all(events.search('shop', {}))).toEqual([]));
+    await withEvents([], async (events) => expect(await all(events, 'shop', {})).toEqual([]));
   });
 });

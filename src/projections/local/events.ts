@@ -23,6 +23,8 @@ const MIN_SKIP = 500;
 /** Events that one call of skipTo looks at: a few milliseconds. */
 const MAX_SKIP = 20_000;
 
+type Page = { readonly skip?: number; readonly take: number; readonly countAll?: boolean };
+
 type RowTest = (chunk: EventChunk, row: number) => boolean;
 
 /** Every event of the log, by its place in it (from 0) and by repository. */
@@ -73,27 +75,31 @@ export class Events {
   }
 
   /**
-   * Events of one repository, or of all that a scope includes, newest first.
+   * Finds events of one repository, or of all that a scope includes, newest first.
+   * @returns those after the first `skip`, at most `take`; and how many there are, with `countAll` beyond them too
    * @throws KeyledgerError PROJECTIONS_DAMAGED; so do all reads below
    */
-  async *search(where: string | RepositoryScope, filter: EventFilter): AsyncGenerator<EventRef> {
-    const matches = this.#matcher(filter);
-    const isIncluded = typeof where === 'object' && where.others ? this.#isIncluded(where.includes) : () => true;
-    let chunk = new EventChunk();
-    let loaded = -1;
+  async find(
+    where: string | RepositoryScope,
+    filter: EventFilter,
+    { skip = 0, take, countAll = false }: Page,
+  ): Promise<{ readonly page: readonly EventRef[]; readonly found: number }> {
+    const tests = this.#testsOf(filter);
+    if (typeof where === 'object' && where.others) tests.push(this.#isIncluded(where.includes));
+    const page: EventRef[] = [];
+    let found = 0;
     const giveWay = paced();
-    for (const place of this.#placesIn(where)) {
-      const number = Math.floor(place / CHUNK_SIZE);
-      if (number !== loaded) {
-        await giveWay();
-        chunk = this.#chunks.get(number);
-        loaded = number;
-      }
-      const row = place % CHUNK_SIZE;
-      if (isIncluded(chunk, row) && matches(chunk, row)) {
-        yield { stream: chunk.stream(row), revision: chunk.revision(row) };
+    for (const { number, rows } of this.#rowsIn(where)) {
+      await giveWay();
+      const chunk = this.#chunks.get(number);
+      for (const row of rows) {
+        if (!tests.every((test) => test(chunk, row))) continue;
+        if (found++ < skip || page.length === take) continue;
+        page.push({ stream: chunk.stream(row), revision: chunk.revision(row) });
+        if (page.length === take && !countAll) return { page, found };
       }
     }
+    return { page, found };
   }
 
   /** Number of events of these types in a scope, from the counts that are kept. */
@@ -119,8 +125,7 @@ export class Events {
     canSee: (repoId: string) => boolean,
     types: ReadonlySet<string> | undefined,
   ): Position | undefined {
-    const isIncluded = this.#isIncluded(canSee);
-    const matches = this.#matcher({ types });
+    const tests = [...this.#testsOf({ types }), this.#isIncluded(canSee)];
     const { events } = this.#meta();
     const first = this.#firstAfter(after);
     const end = Math.min(events, first + MAX_SKIP);
@@ -130,7 +135,7 @@ export class Events {
       if (number !== loaded) chunk = this.#chunks.get(number);
       loaded = number;
       const row = next % CHUNK_SIZE;
-      if (isIncluded(chunk, row) && matches(chunk, row)) break;
+      if (tests.every((test) => test(chunk, row))) break;
     }
     return next - first < MIN_SKIP ? undefined : this.#positionOf(next - 1);
   }
@@ -162,11 +167,12 @@ export class Events {
     increment(repository.events, type);
   }
 
-  /** Places of the events that a search looks at, the latest first. */
-  #placesIn(where: string | RepositoryScope): Iterable<number> {
-    if (typeof where === 'string') return this.#placesInRepository(where);
-    if (where.others) return countDown(this.#meta().events - 1);
-    return mergeDescending(where.named.filter(where.includes).map((repoId) => this.#placesInRepository(repoId)));
+  /** What a search looks at, chunk by chunk, the latest event first. */
+  #rowsIn(where: string | RepositoryScope): Iterable<{ readonly number: number; readonly rows: Iterable<number> }> {
+    if (typeof where === 'string') return byChunk(this.#placesInRepository(where));
+    if (where.others) return allRows(this.#meta().events);
+    const repoIds = where.named.filter(where.includes);
+    return byChunk(mergeDescending(repoIds.map((repoId) => this.#placesInRepository(repoId))));
   }
 
   *#placesInRepository(repoId: string): Generator<number> {
@@ -212,7 +218,7 @@ export class Events {
     };
   }
 
-  #matcher({ types, subject, apiKeyId, from, to, before, except }: EventFilter): RowTest {
+  #testsOf({ types, subject, apiKeyId, from, to, before, except }: EventFilter): RowTest[] {
     const tests: RowTest[] = [];
     if (types) {
       const all = this.#meta().types;
@@ -242,6 +248,26 @@ export class Events {
       tests.push((chunk, row) => chunk.compare(row, position) < 0);
     }
     if (except && except.size > 0) tests.push((chunk, row) => !except.has(chunk.number(row)));
-    return (chunk, row) => tests.every((test) => test(chunk, row));
+    return tests;
   }
+}
+
+function* allRows(events: number) {
+  for (let number = Math.ceil(events / CHUNK_SIZE) - 1; number >= 0; number--) {
+    yield { number, rows: countDown(Math.min(events - number * CHUNK_SIZE, CHUNK_SIZE) - 1) };
+  }
+}
+
+/** Descending places, by the chunk that they are in. */
+function* byChunk(places: Iterable<number>) {
+  let [number, rows]: [number, number[]] = [-1, []];
+  for (const place of places) {
+    const next = Math.floor(place / CHUNK_SIZE);
+    if (next !== number) {
+      if (rows.length > 0) yield { number, rows };
+      [number, rows] = [next, []];
+    }
+    rows.push(place % CHUNK_SIZE);
+  }
+  if (rows.length > 0) yield { number, rows };
 }

@@ -7,9 +7,7 @@ export function increment(counts: number[], index: number): void {
 export const sumOf = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
 
 /** Every number from one down to 0. */
-export function* countDown(from: number): Generator<number> {
-  for (let number = from; number >= 0; number--) yield number;
-}
+export const countDown = (from: number): number[] => Array.from({ length: from + 1 }, (_, i) => from - i);
 
 /** Merges sequences that descend into one that does. */
 export function* mergeDescending(sequences: readonly Iterator<number>[]): Generator<number> {

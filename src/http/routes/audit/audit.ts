@@ -7,7 +7,6 @@ import { readEntries } from '../../../audit/read-entries.js';
 import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { KeyledgerError } from '../../../domain/errors.js';
 import { parsePosition } from '../../../event-store/position.js';
-import type { EventRef } from '../../../projections/event-filter.js';
 import { type CommandDependencies, commandContext, requireApiKeyId } from '../../command-context.js';
 import { definedEntries, EventTypes, errors, KeyParams, Limit, RepoParams, TEXT_RULE } from '../../schemas.js';
 
@@ -113,7 +112,7 @@ export const auditRoutes =
           before: cursor === undefined ? undefined : parsePosition(cursor, log.logId),
         };
         const index = await queries.eventsAt(await log.end());
-        const refs = await firstOf(index.search(repoId, query), limit + 1);
+        const { page: refs } = await index.find(repoId, query, { take: limit + 1 });
         const asked = { from, to, type: type?.join(), actor, limit, cursor };
         const context = commandContext(request, dependencies);
         const apiKeyId = apikeyId ?? null;
@@ -124,12 +123,3 @@ export const auditRoutes =
       },
     );
   };
-
-async function firstOf(refs: AsyncIterable<EventRef>, count: number): Promise<EventRef[]> {
-  const first: EventRef[] = [];
-  for await (const ref of refs) {
-    first.push(ref);
-    if (first.length === count) break;
-  }
-  return first;
-}

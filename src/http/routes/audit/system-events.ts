@@ -6,7 +6,7 @@ import { recordAuditAccess } from '../../../commands/record-audit-access.js';
 import { API_KEY_EVENTS, type ApiKeyEvent } from '../../../domain/ai-api-key.js';
 import { type Actor, type RepositoryScope, scopeOf } from '../../../domain/authorization.js';
 import { KeyledgerError } from '../../../domain/errors.js';
-import { type EventRef, eventNumber } from '../../../projections/event-filter.js';
+import { eventNumber } from '../../../projections/event-filter.js';
 import type { Events } from '../../../projections/local/events.js';
 import type { ReadMarks } from '../../../read-marks/read-marks.js';
 import { hashOf } from '../../../security/credentials.js';
@@ -112,7 +112,7 @@ export const systemEventRoutes =
         // Only showUnread needs the marks; without them all other queries answer events as unread.
         const except = showUnread ? await available(readMarks.of(marker)) : undefined;
         const events = await queries.eventsAt(await log.end());
-        const query = { ...queryFor(filters), except };
+        const query = { ...queryFor(filters), except: except?.size ? except : undefined };
         const { page, total } = await pageOf(events, scopeOf(caller, 'history'), query, { skip, take });
         await recordAuditAccess(commandContext(request, dependencies), {
           access: 'system-events',
@@ -204,12 +204,7 @@ async function pageOf(
 ) {
   const { types, ...filters } = query;
   const isCounted = Object.values(filters).every((filter) => filter === undefined);
-  const page: EventRef[] = [];
-  let found = 0;
-  for await (const ref of events.search(scope, query)) {
-    if (found++ >= skip && page.length < take) page.push(ref);
-    if (isCounted && page.length === take) break;
-  }
+  const { page, found } = await events.find(scope, query, { skip, take, countAll: !isCounted });
   return { page, total: isCounted ? events.count(scope, types) : found };
 }
 

@@ -2,8 +2,8 @@ import type { EpochMs } from '../../domain/time.js';
 import { STREAM_CATEGORIES } from '../../event-store/streams.js';
 import { hashOf } from './hash-index.js';
 
-/** Events in a full chunk: 10 KB, which is written again with each batch of events. */
-export const CHUNK_SIZE = 128;
+/** Events in a full chunk: as many as fit on one page of SQLite, which each batch of events writes again. */
+export const CHUNK_SIZE = 50;
 
 /** The repository number of an event that concerns no known repository. */
 export const NO_REPOSITORY = 2 ** 32 - 1;

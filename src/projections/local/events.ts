@@ -5,7 +5,8 @@ import { type Position, positionFromNumbers, positionNumbers } from '../../event
 import { apiKeyIdOf } from '../../event-store/streams.js';
 import { paced } from '../../paced.js';
 import { type EventFilter, type EventRef, eventNumber } from '../event-filter.js';
-import { CHUNK_SIZE, EventChunk, NO_REPOSITORY, textHash } from './event-chunk.js';
+import { CHUNK_SIZE, EventChunk, NO_REPOSITORY } from './event-chunk.js';
+import { isIncluded, rowTests } from './event-tests.js';
 import { type Meta, typeNumber } from './meta.js';
 import { countDown, increment, mergeDescending, sumOf } from './number-sequences.js';
 import type { ProjectionsDb } from './projections-db.js';
@@ -25,7 +26,9 @@ const MAX_SKIP = 20_000;
 
 type Page = { readonly skip?: number; readonly take: number; readonly countAll?: boolean };
 
-type RowTest = (chunk: EventChunk, row: number) => boolean;
+/** Rows of a chunk, in descending order. */
+type Rows = { readonly chunk: EventChunk; readonly rows: readonly number[] };
+const FULL_CHUNK = countDown(CHUNK_SIZE - 1);
 
 /** Every event of the log, by its place in it (from 0) and by repository. */
 export class Events {
@@ -84,14 +87,13 @@ export class Events {
     filter: EventFilter,
     { skip = 0, take, countAll = false }: Page,
   ): Promise<{ readonly page: readonly EventRef[]; readonly found: number }> {
-    const tests = this.#testsOf(filter);
-    if (typeof where === 'object' && where.others) tests.push(this.#isIncluded(where.includes));
+    const tests = rowTests(filter, this.#meta().types);
+    if (typeof where === 'object' && where.others) tests.push(isIncluded(where.includes, this.#repositories));
     const page: EventRef[] = [];
     let found = 0;
     const giveWay = paced();
-    for (const { number, rows } of this.#rowsIn(where)) {
+    for (const { chunk, rows } of this.#rowsIn(where)) {
       await giveWay();
-      const chunk = this.#chunks.get(number);
       for (const row of rows) {
         if (!tests.every((test) => test(chunk, row))) continue;
         if (found++ < skip || page.length === take) continue;
@@ -125,7 +127,7 @@ export class Events {
     canSee: (repoId: string) => boolean,
     types: ReadonlySet<string> | undefined,
   ): Position | undefined {
-    const tests = [...this.#testsOf({ types }), this.#isIncluded(canSee)];
+    const tests = [...rowTests({ types }, this.#meta().types), isIncluded(canSee, this.#repositories)];
     const { events } = this.#meta();
     const first = this.#firstAfter(after);
     const end = Math.min(events, first + MAX_SKIP);
@@ -168,11 +170,30 @@ export class Events {
   }
 
   /** What a search looks at, chunk by chunk, the latest event first. */
-  #rowsIn(where: string | RepositoryScope): Iterable<{ readonly number: number; readonly rows: Iterable<number> }> {
-    if (typeof where === 'string') return byChunk(this.#placesInRepository(where));
-    if (where.others) return allRows(this.#meta().events);
+  #rowsIn(where: string | RepositoryScope): Iterable<Rows> {
+    if (typeof where === 'string') return this.#rowsAt(this.#placesInRepository(where));
+    if (where.others) return this.#allRows();
     const repoIds = where.named.filter(where.includes);
-    return byChunk(mergeDescending(repoIds.map((repoId) => this.#placesInRepository(repoId))));
+    return this.#rowsAt(mergeDescending(repoIds.map((repoId) => this.#placesInRepository(repoId))));
+  }
+
+  *#allRows(): Generator<Rows> {
+    const chunks = Math.ceil(this.#meta().events / CHUNK_SIZE);
+    for (const chunk of this.#chunks.rangeDown(0, chunks)) {
+      yield { chunk, rows: chunk.length === CHUNK_SIZE ? FULL_CHUNK : countDown(chunk.length - 1) };
+    }
+  }
+
+  /** @param places in descending order */
+  *#rowsAt(places: Iterable<number>): Generator<Rows> {
+    let [number, rows]: [number, number[]] = [-1, []];
+    for (const place of places) {
+      const next = Math.floor(place / CHUNK_SIZE);
+      if (next !== number && rows.length > 0) yield { chunk: this.#chunks.get(number), rows };
+      if (next !== number) [number, rows] = [next, []];
+      rows.push(place % CHUNK_SIZE);
+    }
+    if (rows.length > 0) yield { chunk: this.#chunks.get(number), rows };
   }
 
   *#placesInRepository(repoId: string): Generator<number> {
@@ -204,70 +225,4 @@ export class Events {
     const numbers = this.#chunks.get(Math.floor(place / CHUNK_SIZE)).position(place % CHUNK_SIZE);
     return positionFromNumbers(checkpoint?.position as Position, numbers);
   }
-
-  #isIncluded(includes: (repoId: string) => boolean): RowTest {
-    const known = new Map([[NO_REPOSITORY, false]]);
-    return (chunk, row) => {
-      const number = chunk.repository(row);
-      let isIncluded = known.get(number);
-      if (isIncluded === undefined) {
-        isIncluded = includes(this.#repositories.nameOf(number));
-        known.set(number, isIncluded);
-      }
-      return isIncluded;
-    };
-  }
-
-  #testsOf({ types, subject, apiKeyId, from, to, before, except }: EventFilter): RowTest[] {
-    const tests: RowTest[] = [];
-    if (types) {
-      const all = this.#meta().types;
-      const numbers = new Set([...types].map((type) => all.indexOf(type)));
-      tests.push((chunk, row) => numbers.has(chunk.type(row)));
-    }
-    if (subject !== undefined) {
-      const hash = textHash(subject);
-      tests.push((chunk, row) => chunk.hasSubject(row, hash));
-    }
-    if (apiKeyId !== undefined) {
-      const hash = textHash(apiKeyId);
-      tests.push((chunk, row) => chunk.isAbout(row, hash));
-    }
-    if (from && 'time' in from) tests.push((chunk, row) => chunk.at(row) >= from.time);
-    if (to && 'time' in to) tests.push((chunk, row) => chunk.at(row) <= to.time);
-    if (from && 'position' in from) {
-      const position = positionNumbers(from.position);
-      tests.push((chunk, row) => chunk.compare(row, position) > 0);
-    }
-    if (to && 'position' in to) {
-      const position = positionNumbers(to.position);
-      tests.push((chunk, row) => chunk.compare(row, position) <= 0);
-    }
-    if (before !== undefined) {
-      const position = positionNumbers(before);
-      tests.push((chunk, row) => chunk.compare(row, position) < 0);
-    }
-    if (except && except.size > 0) tests.push((chunk, row) => !except.has(chunk.number(row)));
-    return tests;
-  }
-}
-
-function* allRows(events: number) {
-  for (let number = Math.ceil(events / CHUNK_SIZE) - 1; number >= 0; number--) {
-    yield { number, rows: countDown(Math.min(events - number * CHUNK_SIZE, CHUNK_SIZE) - 1) };
-  }
-}
-
-/** Descending places, by the chunk that they are in. */
-function* byChunk(places: Iterable<number>) {
-  let [number, rows]: [number, number[]] = [-1, []];
-  for (const place of places) {
-    const next = Math.floor(place / CHUNK_SIZE);
-    if (next !== number) {
-      if (rows.length > 0) yield { number, rows };
-      [number, rows] = [next, []];
-    }
-    rows.push(place % CHUNK_SIZE);
-  }
-  if (rows.length > 0) yield { number, rows };
 }

@@ -4,7 +4,8 @@ import type { BuildReply, BuildRequest } from './build-in-process.js';
 
 /** The process that builds a projections file: it ends with its parent, and its memory with it. */
 
-const send = (reply: BuildReply) => void process.send?.(reply);
+/** The parent may be gone already, of which 'disconnect' tells. */
+const send = (reply: BuildReply) => void process.send?.(reply, undefined, undefined, () => undefined);
 
 process.once('disconnect', () => process.exit(1));
 process.once('message', (request: BuildRequest) => {

@@ -22,6 +22,9 @@ const STOP_LIMIT_MS = 9500;
 /** Time to write the last log lines. */
 const FLUSH_MS = 1000;
 
+// V8 lets the heap double or more before it collects garbage; the memory is worth more than the time.
+setFlagsFromString('--heap-growing-percent=40');
+
 const program = new Command('keyledger')
   .configureOutput(terminalOutput)
   .description('Event-sourced AI API keys. Settings come from the environment: see docs/reference/configuration.md')
@@ -57,8 +60,6 @@ try {
 }
 
 async function serve(): Promise<void> {
-  // V8 lets the heap double or more before it collects garbage; the rest of it is worth less than the memory.
-  setFlagsFromString('--heap-growing-percent=40');
   const config = loadConfig(process.env);
   let service: Service | undefined;
   let stopping = false;

@@ -211,8 +211,7 @@ export class Projector {
   async #foldBatch(file: LiveFile, batch: EventBatch, signal: AbortSignal): Promise<void> {
     this.#foreign.skip(batch.foreign ?? []);
     for (const slice of slicesOf(batch)) {
-      // The file may have been found damaged since the last slice: no more is served from it.
-      if (signal.aborted) return;
+      if (signal.aborted) return; // Damage may have been found since the last slice.
       this.#foldSlice(file, slice);
       await file.walHasRoom();
       if (slice.position !== batch.position) await setImmediate();

@@ -1,57 +1,64 @@
-import { positionNumbers } from '../../event-store/position.js';
 import type { EventFilter } from '../event-filter.js';
-import { type EventChunk, NO_REPOSITORY, textHash } from './event-chunk.js';
+import { type EventBlock, NO_REPOSITORY, textHash } from './event-block.js';
 import type { Repositories } from './repositories.js';
 
-/** Tests of one event, in a row of a chunk. */
-export type RowTest = (chunk: EventChunk, row: number) => boolean;
+/** Tests the events of a block by their rows. */
+export type BlockTest = (block: EventBlock) => (row: number) => boolean;
 
-/** What a filter asks of an event. @param allTypes see Meta */
-export function rowTests(
-  { types, subject, apiKeyId, from, to, before, except }: EventFilter,
+/** What a filter asks of an event, apart from its position. @param allTypes see Meta */
+export function blockTests(
+  { types, subject, apiKeyId, from, to, except }: EventFilter,
   allTypes: readonly string[],
-): RowTest[] {
-  const tests: RowTest[] = [];
+): BlockTest[] {
+  const tests: BlockTest[] = [];
   if (types) {
-    const numbers = new Set([...types].map((type) => allTypes.indexOf(type)));
-    tests.push((chunk, row) => numbers.has(chunk.type(row)));
+    const wanted = allTypes.map((type) => types.has(type));
+    tests.push((block) => {
+      const column = block.column('type');
+      return (row) => wanted[column[row] as number] as boolean;
+    });
   }
-  if (subject !== undefined) {
-    const hash = textHash(subject);
-    tests.push((chunk, row) => chunk.hasSubject(row, hash));
+  if (subject !== undefined) tests.push(isHashed('subject', subject));
+  if (apiKeyId !== undefined) tests.push(isHashed('apiKeyId', apiKeyId));
+  if (from && 'time' in from) {
+    tests.push((block) => {
+      const column = block.column('at');
+      return (row) => (column[row] as number) >= from.time;
+    });
   }
-  if (apiKeyId !== undefined) {
-    const hash = textHash(apiKeyId);
-    tests.push((chunk, row) => chunk.isAbout(row, hash));
+  if (to && 'time' in to) {
+    tests.push((block) => {
+      const column = block.column('at');
+      return (row) => (column[row] as number) <= to.time;
+    });
   }
-  if (from && 'time' in from) tests.push((chunk, row) => chunk.at(row) >= from.time);
-  if (to && 'time' in to) tests.push((chunk, row) => chunk.at(row) <= to.time);
-  if (from && 'position' in from) {
-    const position = positionNumbers(from.position);
-    tests.push((chunk, row) => chunk.compare(row, position) > 0);
+  if (except && except.size > 0) {
+    tests.push((block) => {
+      const column = block.column('number');
+      return (row) => !except.has(column[row] as number);
+    });
   }
-  if (to && 'position' in to) {
-    const position = positionNumbers(to.position);
-    tests.push((chunk, row) => chunk.compare(row, position) <= 0);
-  }
-  if (before !== undefined) {
-    const position = positionNumbers(before);
-    tests.push((chunk, row) => chunk.compare(row, position) < 0);
-  }
-  if (except && except.size > 0) tests.push((chunk, row) => !except.has(chunk.number(row)));
   return tests;
 }
 
+function isHashed(name: 'subject' | 'apiKeyId', text: string): BlockTest {
+  const [first, second] = textHash(text);
+  return (block) => {
+    const column = block.column(name);
+    return (row) => column[row * 2] === first && column[row * 2 + 1] === second;
+  };
+}
+
 /** The event is of a repository that `includes` is true of. */
-export function isIncluded(includes: (repoId: string) => boolean, repositories: Repositories): RowTest {
-  const known = new Map([[NO_REPOSITORY, false]]);
-  return (chunk, row) => {
-    const number = chunk.repository(row);
-    let answer = known.get(number);
-    if (answer === undefined) {
-      answer = includes(repositories.nameOf(number));
-      known.set(number, answer);
-    }
-    return answer;
+export function isIncluded(includes: (repoId: string) => boolean, repositories: Repositories): BlockTest {
+  const known: boolean[] = [];
+  return (block) => {
+    const column = block.column('repository');
+    return (row) => {
+      const number = column[row] as number;
+      if (number === NO_REPOSITORY) return false;
+      known[number] ??= includes(repositories.nameOf(number));
+      return known[number];
+    };
   };
 }

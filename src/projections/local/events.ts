@@ -1,12 +1,13 @@
 import type { RepositoryScope } from '../../domain/authorization.js';
 import type { RecordedEvent } from '../../event-store/event-store.js';
 import { occurredAtOf, peekEvent } from '../../event-store/peek-event.js';
-import { type Position, positionFromNumbers, positionNumbers } from '../../event-store/position.js';
+import { type Position, positionNumbers } from '../../event-store/position.js';
 import { apiKeyIdOf } from '../../event-store/streams.js';
 import { paced } from '../../paced.js';
 import { type EventFilter, type EventRef, eventNumber } from '../event-filter.js';
-import { CHUNK_SIZE, EventChunk, NO_REPOSITORY } from './event-chunk.js';
-import { isIncluded, rowTests } from './event-tests.js';
+import { type EventBlock, NO_REPOSITORY } from './event-block.js';
+import { EventTable, GROUP_SIZE } from './event-table.js';
+import { blockTests, isIncluded } from './event-tests.js';
 import { type Meta, typeNumber } from './meta.js';
 import { countDown, increment, mergeDescending, sumOf } from './number-sequences.js';
 import type { ProjectionsDb } from './projections-db.js';
@@ -26,31 +27,31 @@ const MAX_SKIP = 20_000;
 
 type Page = { readonly skip?: number; readonly take: number; readonly countAll?: boolean };
 
-/** Rows of a chunk, in descending order. */
-type Rows = { readonly chunk: EventChunk; readonly rows: readonly number[] };
-const FULL_CHUNK = countDown(CHUNK_SIZE - 1);
+/** Rows of a block, in descending order. */
+type Rows = { readonly block: EventBlock; readonly rows: readonly number[] };
+const FULL_GROUP = countDown(GROUP_SIZE - 1);
+
+/** Places of events in the log, from the first up to but not including the end. */
+type Places = { readonly first: number; readonly end: number };
 
 /** Every event of the log, by its place in it (from 0) and by repository. */
 export class Events {
   readonly #meta: () => Meta;
   readonly #repositories: Repositories;
-  readonly #chunks: RecordTable<EventChunk, Uint8Array>;
+  readonly #table: EventTable;
   readonly #lists: RecordTable<string>;
 
   constructor(db: ProjectionsDb, meta: () => Meta, repositories: Repositories) {
     this.#meta = meta;
     this.#repositories = repositories;
-    this.#chunks = new RecordTable<EventChunk, Uint8Array>(db, 'events', {
-      encode: (chunk) => chunk.bytes,
-      decode: (bytes) => new EventChunk(bytes),
-    });
+    this.#table = new EventTable(db, meta);
     this.#lists = new RecordTable(db, 'repository_events', textCodec, { rangeSize: 2 });
   }
 
   /** Adds the next event of the log, which becomes the checkpoint. @param repoId of the key or webhook that it is about; undefined for none */
   add(recorded: RecordedEvent, repoId: string | undefined): void {
     const meta = this.#meta();
-    const place = meta.events++;
+    const place = meta.events;
     meta.checkpoint = { position: recorded.position, eventId: recorded.id };
     const type = typeNumber(meta, recorded.type);
     const repository = repoId === undefined ? NO_REPOSITORY : this.#repositories.findOrAdd(repoId);
@@ -60,9 +61,7 @@ export class Events {
     }
     const [high, low] = positionNumbers(recorded.position);
     const { subject = '', apiKeyId = '' } = peekEvent(recorded);
-    const number = Math.floor(place / CHUNK_SIZE);
-    const chunk = place % CHUNK_SIZE === 0 ? new EventChunk() : this.#chunks.get(number);
-    chunk.push({
+    this.#table.add({
       high,
       low,
       stream: recorded.stream,
@@ -74,7 +73,6 @@ export class Events {
       subject,
       apiKeyId: apiKeyIdOf(recorded.stream) ?? apiKeyId,
     });
-    this.#chunks.set(number, chunk);
   }
 
   /**
@@ -87,17 +85,18 @@ export class Events {
     filter: EventFilter,
     { skip = 0, take, countAll = false }: Page,
   ): Promise<{ readonly page: readonly EventRef[]; readonly found: number }> {
-    const tests = rowTests(filter, this.#meta().types);
+    const tests = blockTests(filter, this.#meta().types);
     if (typeof where === 'object' && where.others) tests.push(isIncluded(where.includes, this.#repositories));
     const page: EventRef[] = [];
     let found = 0;
     const giveWay = paced();
-    for (const { chunk, rows } of this.#rowsIn(where)) {
+    for (const { block, rows } of this.#rowsIn(where, this.#placesWithin(filter))) {
       await giveWay();
+      const rowTests = tests.map((test) => test(block));
       for (const row of rows) {
-        if (!tests.every((test) => test(chunk, row))) continue;
+        if (!rowTests.every((test) => test(row))) continue;
         if (found++ < skip || page.length === take) continue;
-        page.push({ stream: chunk.stream(row), revision: chunk.revision(row) });
+        page.push({ stream: block.stream(row), revision: block.revision(row) });
         if (page.length === take && !countAll) return { page, found };
       }
     }
@@ -127,36 +126,38 @@ export class Events {
     canSee: (repoId: string) => boolean,
     types: ReadonlySet<string> | undefined,
   ): Position | undefined {
-    const tests = [...rowTests({ types }, this.#meta().types), isIncluded(canSee, this.#repositories)];
-    const { events } = this.#meta();
-    const first = this.#firstAfter(after);
-    const end = Math.min(events, first + MAX_SKIP);
+    const tests = [...blockTests({ types }, this.#meta().types), isIncluded(canSee, this.#repositories)];
+    const first = this.#table.firstAfter(after);
+    const end = Math.min(this.#meta().events, first + MAX_SKIP);
     let next = first;
-    for (let chunk = new EventChunk(), loaded = -1; next < end; next++) {
-      const number = Math.floor(next / CHUNK_SIZE);
-      if (number !== loaded) chunk = this.#chunks.get(number);
-      loaded = number;
-      const row = next % CHUNK_SIZE;
-      if (tests.every((test) => test(chunk, row))) break;
+    search: while (next < end) {
+      const group = Math.floor(next / GROUP_SIZE);
+      const block = this.#table.group(group);
+      const rowTests = tests.map((test) => test(block));
+      for (const groupEnd = Math.min(end, (group + 1) * GROUP_SIZE); next < groupEnd; next++) {
+        if (rowTests.every((test) => test(next % GROUP_SIZE))) break search;
+      }
     }
-    return next - first < MIN_SKIP ? undefined : this.#positionOf(next - 1);
+    return next - first < MIN_SKIP ? undefined : this.#table.positionOf(next - 1);
   }
 
   /** Streams of the events after a position, oldest first; each stream may appear more than once. */
   *streamsAfter(position: Position): Generator<string> {
     const { events } = this.#meta();
-    for (let place = this.#firstAfter(position); place < events; ) {
-      const chunk = this.#chunks.get(Math.floor(place / CHUNK_SIZE));
-      for (let row = place % CHUNK_SIZE; row < chunk.length; row++, place++) yield chunk.stream(row);
+    for (let place = this.#table.firstAfter(position); place < events; ) {
+      const group = Math.floor(place / GROUP_SIZE);
+      const block = this.#table.group(group);
+      const end = Math.min(events, (group + 1) * GROUP_SIZE);
+      for (; place < end; place++) yield block.stream(place % GROUP_SIZE);
     }
   }
 
   flush(): number {
-    return this.#chunks.flush() + this.#lists.flush();
+    return this.#table.flush() + this.#lists.flush();
   }
 
   discard(): void {
-    this.#chunks.discard();
+    this.#table.discard();
     this.#lists.discard();
   }
 
@@ -169,60 +170,53 @@ export class Events {
     increment(repository.events, type);
   }
 
-  /** What a search looks at, chunk by chunk, the latest event first. */
-  #rowsIn(where: string | RepositoryScope): Iterable<Rows> {
-    if (typeof where === 'string') return this.#rowsAt(this.#placesInRepository(where));
-    if (where.others) return this.#allRows();
-    const repoIds = where.named.filter(where.includes);
-    return this.#rowsAt(mergeDescending(repoIds.map((repoId) => this.#placesInRepository(repoId))));
+  #placesWithin({ from, to, before }: EventFilter): Places {
+    const first = from && 'position' in from ? this.#table.firstAfter(from.position) : 0;
+    const afterLast = to && 'position' in to ? this.#table.firstAfter(to.position) : this.#meta().events;
+    return { first, end: before === undefined ? afterLast : Math.min(afterLast, this.#table.firstAt(before)) };
   }
 
-  *#allRows(): Generator<Rows> {
-    const chunks = Math.ceil(this.#meta().events / CHUNK_SIZE);
-    for (const chunk of this.#chunks.rangeDown(0, chunks)) {
-      yield { chunk, rows: chunk.length === CHUNK_SIZE ? FULL_CHUNK : countDown(chunk.length - 1) };
+  /** What a search looks at, group by group, the latest event first. */
+  #rowsIn(where: string | RepositoryScope, places: Places): Iterable<Rows> {
+    if (typeof where === 'string') return this.#rowsAt(this.#placesInRepository(where, places));
+    if (where.others) return this.#allRows(places);
+    const repoIds = where.named.filter(where.includes);
+    return this.#rowsAt(mergeDescending(repoIds.map((repoId) => this.#placesInRepository(repoId, places))));
+  }
+
+  *#allRows({ first, end }: Places): Generator<Rows> {
+    for (let next = end; next > first; ) {
+      const group = Math.floor((next - 1) / GROUP_SIZE);
+      const groupStart = group * GROUP_SIZE;
+      const rows = FULL_GROUP.slice(GROUP_SIZE - (next - groupStart), GROUP_SIZE - Math.max(0, first - groupStart));
+      yield { block: this.#table.group(group), rows };
+      next = groupStart;
     }
   }
 
   /** @param places in descending order */
   *#rowsAt(places: Iterable<number>): Generator<Rows> {
-    let [number, rows]: [number, number[]] = [-1, []];
+    let [group, rows]: [number, number[]] = [-1, []];
     for (const place of places) {
-      const next = Math.floor(place / CHUNK_SIZE);
-      if (next !== number && rows.length > 0) yield { chunk: this.#chunks.get(number), rows };
-      if (next !== number) [number, rows] = [next, []];
-      rows.push(place % CHUNK_SIZE);
+      const next = Math.floor(place / GROUP_SIZE);
+      if (next !== group && rows.length > 0) yield { block: this.#table.group(group), rows };
+      if (next !== group) [group, rows] = [next, []];
+      rows.push(place % GROUP_SIZE);
     }
-    if (rows.length > 0) yield { chunk: this.#chunks.get(number), rows };
+    if (rows.length > 0) yield { block: this.#table.group(group), rows };
   }
 
-  *#placesInRepository(repoId: string): Generator<number> {
+  *#placesInRepository(repoId: string, { first, end }: Places): Generator<number> {
     const number = this.#repositories.find(repoId);
     const count = number === undefined ? 0 : sumOf(this.#repositories.get(number).events);
     if (number === undefined) return;
-    const first = number * MAX_LISTS;
-    for (const list of this.#lists.rangeDown(first, first + Math.ceil(count / LIST_SIZE))) {
-      for (let end = list.length; end > 0; end -= PLACE_LENGTH) {
-        yield Number.parseInt(list.slice(end - PLACE_LENGTH, end), 36);
+    const firstList = number * MAX_LISTS;
+    for (const list of this.#lists.rangeDown(firstList, firstList + Math.ceil(count / LIST_SIZE))) {
+      for (let i = list.length; i > 0; i -= PLACE_LENGTH) {
+        const place = Number.parseInt(list.slice(i - PLACE_LENGTH, i), 36);
+        if (place < first) return;
+        if (place < end) yield place;
       }
     }
-  }
-
-  #firstAfter(position: Position | undefined): number {
-    if (position === undefined) return 0;
-    const numbers = positionNumbers(position);
-    let [low, high] = [0, this.#meta().events];
-    while (low < high) {
-      const middle = Math.floor((low + high) / 2);
-      if (this.#chunks.get(Math.floor(middle / CHUNK_SIZE)).compare(middle % CHUNK_SIZE, numbers) > 0) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
-
-  #positionOf(place: number): Position {
-    const { checkpoint } = this.#meta();
-    const numbers = this.#chunks.get(Math.floor(place / CHUNK_SIZE)).position(place % CHUNK_SIZE);
-    return positionFromNumbers(checkpoint?.position as Position, numbers);
   }
 }

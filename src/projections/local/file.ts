@@ -21,7 +21,7 @@ import { ProjectionStore } from './store.js';
 /** 'KPrj' marks a projections file: https://www.sqlite.org/pragma.html#pragma_application_id */
 const APPLICATION_ID = 0x4b50726a;
 /** Version of the tables and records, and of how they follow from events: increment it when either changes. */
-const FILE_VERSION = 2;
+const FILE_VERSION = 3;
 /** Page cache while the service runs, and while a file is built. */
 const CACHE_KIB = 32 * 1024;
 const BUILD_CACHE_KIB = 160 * 1024;

@@ -15,18 +15,18 @@ const START = Date.parse('2025-01-01T00:00:00Z');
 const DAY_MS = 86_400_000;
 const SPAN_MS = 180 * DAY_MS;
 /** Keys that still change; the others stay as they are, so that a log of any length takes the same memory. */
-const KEYS_IN_PLAY = 250_000;
+const KEYS_IN_PLAY = 100_000;
 
 type Key = { readonly apiKeyId: string; readonly repoId: string; revision: number; state: ApiKeyState };
 
 /**
  * The life of many keys, as appends that make a log of at least `total` events, in order. A quarter of the events are
  * creations, so 1,000,000 events are about 250,000 keys, in 1,000 repositories of very different sizes, over half a
- * year. The domain decides each event from a command. Every run makes the same ids, times and order; only the
+ * year. The domain decides each event from a command. Every run makes the same ids, times and order of a seed; only the
  * credentials are new.
  */
-export function* generateAppends(total: number): Iterable<AppendRequest> {
-  const random = seeded(1);
+export function* generateAppends(total: number, seed = 1): Iterable<AppendRequest> {
+  const random = seeded(seed);
   const below = (n: number) => Math.floor(random() * n);
   const chance = (percent: number) => random() * 100 < percent;
   const words = new Uint32Array(4);

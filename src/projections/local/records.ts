@@ -109,7 +109,8 @@ export class RecordTable<T extends object | string, Body extends string | Uint8A
     if (row?.id !== id) throw this.#db.damaged(`Record ${id} of ${this.#name} is missing`);
     // Damage to a row's header changes the type of its values.
     const isBody = typeof row.body === 'string' || row.body instanceof Uint8Array;
-    if (!isBody || row.sum !== this.#checksum(id, row.body)) throw this.#db.damaged(`Record ${id} of ${this.#name} was changed`);
+    if (!isBody || row.sum !== this.#checksum(id, row.body))
+      throw this.#db.damaged(`Record ${id} of ${this.#name} was changed`);
     return this.#codec.decode(row.body, id);
   }
 

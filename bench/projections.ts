@@ -24,7 +24,8 @@ import { median } from './load.js';
  */
 const ROUNDS = 5;
 const ROUND_SIZE = 50_000;
-const SAMPLE = 20_000;
+/** More than stay in memory. */
+const SAMPLE = 100_000;
 const HOT = 100;
 const [path] = process.argv.slice(2).filter((arg) => !arg.startsWith('--'));
 if (!path) throw new Error('projections <sqlite file> [--json]');

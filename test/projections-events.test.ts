@@ -32,7 +32,9 @@ const livesOf = (times: number) =>
   fc.array(happening, { maxLength: 30 }).map((all) =>
     Array.from({ length: times }, () => all)
       .flat()
-      .map(({ key, repoId, subject, type, at, place, isBroken }, i): Made => {
+      .map(({ key, repoId, subject, type, at: second, place, isBroken }, i): Made => {
+        // Later groups begin later, so that some are wholly within a span of time, or wholly outside.
+        const at = second + 5 * Math.floor(i / 2000);
         const apiKeyId = keys[key] as string;
         const occurredAt = new Date(start + at * 1000).toISOString();
         const recorded = {
@@ -53,7 +55,7 @@ const lives = livesOf(1);
 const bound = (made: readonly Made[]) =>
   fc.oneof(
     fc.constant(undefined),
-    fc.nat(9).map((at) => ({ time: start + at * 1000 })),
+    fc.nat(25).map((at) => ({ time: start + at * 1000 })),
     fc.nat(Math.max(0, made.length - 1)).map((i) => {
       const position = made[i]?.recorded.position;
       return position === undefined ? undefined : { position };

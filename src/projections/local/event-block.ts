@@ -34,9 +34,9 @@ const COLUMNS = {
   position: [Float64Array, 2],
   subject: [Uint32Array, 2],
   apiKeyId: [Uint32Array, 2],
-  repository: [Uint32Array, 1],
+  /** Repository and type: most searches ask for both. */
+  kind: [Uint32Array, 2],
   revision: [Uint32Array, 1],
-  type: [Uint16Array, 1],
   /** Category and id. */
   stream: [Uint8Array, 17],
 } as const;
@@ -48,13 +48,24 @@ export const COLUMN_NAMES = Object.keys(COLUMNS) as ColumnName[];
 
 const EVENT_BYTES = COLUMN_NAMES.reduce((sum, name) => sum + COLUMNS[name][0].BYTES_PER_ELEMENT * COLUMNS[name][1], 0);
 
+/** The first and the last moment of some events. */
+export type TimeSpan = readonly [first: EpochMs, last: EpochMs];
+const ANY_TIME: TimeSpan = [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
+
 /** Consecutive events of the log by columns, each of which is loaded when it is first read. */
 export class EventBlock {
   readonly #load: (name: ColumnName) => Column;
+  readonly #times: () => TimeSpan;
   readonly #columns: Partial<Record<ColumnName, Column>> = {};
 
-  constructor(load: (name: ColumnName) => Column) {
+  constructor(load: (name: ColumnName) => Column, times: () => TimeSpan = () => ANY_TIME) {
     this.#load = load;
+    this.#times = times;
+  }
+
+  /** When its events occurred, none earlier and none later. */
+  get times(): TimeSpan {
+    return this.#times();
   }
 
   column<Name extends ColumnName>(name: Name): ColumnOf<Name> {
@@ -104,9 +115,8 @@ export class EventChunk extends EventBlock {
     this.column('position').set([high, low], row * 2);
     this.column('subject').set(textHash(subject), row * 2);
     this.column('apiKeyId').set(textHash(apiKeyId), row * 2);
-    this.column('repository')[row] = repository;
+    this.column('kind').set([repository, type], row * 2);
     this.column('revision')[row] = revision;
-    this.column('type')[row] = type;
     const category = STREAM_CATEGORIES.findIndex((prefix) => stream.startsWith(prefix));
     const id = stream.slice(STREAM_CATEGORIES[category]?.length).replaceAll('-', '');
     this.column('stream')[row * 17] = category;

@@ -11,10 +11,11 @@ import {
   EventChunk,
   type EventFacts,
   joined,
+  type TimeSpan,
 } from './event-block.js';
 import type { Meta } from './meta.js';
 import type { ProjectionsDb } from './projections-db.js';
-import { RecordTable } from './records.js';
+import { jsonCodec, RecordTable } from './records.js';
 
 /** Events of a group. A full one is stored by columns: a search reads only those that it asks for. */
 export const GROUP_SIZE = 2_000;
@@ -27,6 +28,7 @@ const MAX_GROUPS = 2 ** 32;
 export class EventTable {
   readonly #meta: () => Meta;
   readonly #columns: RecordTable<Column, Uint8Array>;
+  readonly #times: RecordTable<TimeSpan>;
   readonly #chunks: RecordTable<EventChunk, Uint8Array>;
 
   constructor(db: ProjectionsDb, meta: () => Meta) {
@@ -35,6 +37,7 @@ export class EventTable {
       encode: bytesOf,
       decode: (bytes, id) => columnFrom(bytes, Math.floor(id / MAX_GROUPS)),
     });
+    this.#times = new RecordTable(db, 'event_times', jsonCodec<TimeSpan>());
     const codec = { encode: (chunk: EventChunk) => chunk.bytes, decode: (bytes: Uint8Array) => new EventChunk(bytes) };
     const options = { kept: GROUP_SIZE / CHUNK_SIZE };
     this.#chunks = new RecordTable<EventChunk, Uint8Array>(db, 'latest_events', codec, options);
@@ -50,15 +53,20 @@ export class EventTable {
     this.#chunks.set(number, chunk);
     if (row < GROUP_SIZE - 1) return;
     const block = joined(this.#latestChunks(GROUP_SIZE));
-    for (const name of COLUMN_NAMES)
-      this.#columns.set(columnId(name, Math.floor(place / GROUP_SIZE)), block.column(name));
+    const group = Math.floor(place / GROUP_SIZE);
+    for (const name of COLUMN_NAMES) this.#columns.set(columnId(name, group), block.column(name));
+    const times = block.column('at');
+    this.#times.set(group, [Math.min(...times), Math.max(...times)]);
   }
 
   /** A group of events. @throws KeyledgerError PROJECTIONS_DAMAGED, as do all reads below and those of the block */
   group(number: number): EventBlock {
     const { events } = this.#meta();
     if (number < Math.floor(events / GROUP_SIZE)) {
-      return new EventBlock((name) => this.#columns.get(columnId(name, number)));
+      return new EventBlock(
+        (name) => this.#columns.get(columnId(name, number)),
+        () => this.#times.get(number),
+      );
     }
     return joined(this.#latestChunks(events % GROUP_SIZE));
   }
@@ -80,11 +88,12 @@ export class EventTable {
   }
 
   flush(): number {
-    return this.#columns.flush() + this.#chunks.flush();
+    return this.#columns.flush() + this.#times.flush() + this.#chunks.flush();
   }
 
   discard(): void {
     this.#columns.discard();
+    this.#times.discard();
     this.#chunks.discard();
   }
 

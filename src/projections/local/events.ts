@@ -7,7 +7,7 @@ import { paced } from '../../paced.js';
 import { type EventFilter, type EventRef, eventNumber } from '../event-filter.js';
 import { type EventBlock, NO_REPOSITORY } from './event-block.js';
 import { EventTable, GROUP_SIZE } from './event-table.js';
-import { blockTests, isIncluded } from './event-tests.js';
+import { blockTests, isIncluded, passing } from './event-tests.js';
 import { type Meta, typeNumber } from './meta.js';
 import { countDown, increment, mergeDescending, sumOf } from './number-sequences.js';
 import type { ProjectionsDb } from './projections-db.js';
@@ -92,9 +92,7 @@ export class Events {
     const giveWay = paced();
     for (const { block, rows } of this.#rowsIn(where, this.#placesWithin(filter))) {
       await giveWay();
-      const rowTests = tests.map((test) => test(block));
-      for (const row of rows) {
-        if (!rowTests.every((test) => test(row))) continue;
+      for (const row of passing(tests, block, rows)) {
         if (found++ < skip || page.length === take) continue;
         page.push({ stream: block.stream(row), revision: block.revision(row) });
         if (page.length === take && !countAll) return { page, found };
@@ -130,13 +128,13 @@ export class Events {
     const first = this.#table.firstAfter(after);
     const end = Math.min(this.#meta().events, first + MAX_SKIP);
     let next = first;
-    search: while (next < end) {
+    while (next < end) {
       const group = Math.floor(next / GROUP_SIZE);
-      const block = this.#table.group(group);
-      const rowTests = tests.map((test) => test(block));
-      for (const groupEnd = Math.min(end, (group + 1) * GROUP_SIZE); next < groupEnd; next++) {
-        if (rowTests.every((test) => test(next % GROUP_SIZE))) break search;
-      }
+      const groupEnd = Math.min(end, (group + 1) * GROUP_SIZE);
+      const rows = Array.from({ length: groupEnd - next }, (_, i) => (next % GROUP_SIZE) + i);
+      const [hit] = passing(tests, this.#table.group(group), rows);
+      next = hit === undefined ? groupEnd : group * GROUP_SIZE + hit;
+      if (hit !== undefined) break;
     }
     return next - first < MIN_SKIP ? undefined : this.#table.positionOf(next - 1);
   }
@@ -188,7 +186,8 @@ export class Events {
     for (let next = end; next > first; ) {
       const group = Math.floor((next - 1) / GROUP_SIZE);
       const groupStart = group * GROUP_SIZE;
-      const rows = FULL_GROUP.slice(GROUP_SIZE - (next - groupStart), GROUP_SIZE - Math.max(0, first - groupStart));
+      const isWhole = next - groupStart === GROUP_SIZE && first <= groupStart;
+      const rows = isWhole ? FULL_GROUP : countDown(next - 1 - groupStart).slice(0, next - first);
       yield { block: this.#table.group(group), rows };
       next = groupStart;
     }

@@ -8,6 +8,7 @@ export const TABLES = {
   keys: 'TEXT',
   webhooks: 'TEXT',
   event_columns: 'BLOB',
+  event_times: 'TEXT',
   latest_events: 'BLOB',
   repository_events: 'TEXT',
   keys_by_id: 'TEXT',

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { takenPath } from '../src/projections/local/live-file.js';
 import { eventually } from './support/assertions/eventually.js';
 import { recordedEvents } from './support/fixtures/random-log.js';
 import { temporaryFolder } from './support/fixtures/temp-folder.js';
@@ -108,6 +109,20 @@ describe('a service that is killed', () => {
       for (const key of keys) expect((await verify(service, key)).json).toMatchObject({ valid: true });
     }
   }, 60_000);
+});
+
+it('that was killed while it took over rebuilt projections goes on with the old ones', async () => {
+  let service = await start();
+  await ready(service);
+  const key = await create(service);
+  await service.end('SIGKILL');
+  // What it leaves then: a file that holds half a transaction.
+  writeFileSync(takenPath(path), readFileSync(path).subarray(0, 50_000));
+  service = await start();
+  await ready(service);
+  expect((await verify(service, key)).json).toMatchObject({ valid: true });
+  expect(existsSync(takenPath(path))).toBe(false);
+  expect(service.output()).not.toContain('anew');
 });
 
 describe('a service whose projections are damaged while it runs', () => {

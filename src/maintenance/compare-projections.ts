@@ -4,7 +4,7 @@ import type { EventStore } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { paced } from '../paced.js';
 import type { Meta } from '../projections/local/meta.js';
-import { TABLES } from '../projections/local/projections-db.js';
+import { closeDb, TABLES } from '../projections/local/projections-db.js';
 import { existingSlots, tryClaim } from '../projections/local/slot.js';
 import { ProjectionStore } from '../projections/local/store.js';
 import { InconclusiveError } from './compare.js';
@@ -78,7 +78,7 @@ export async function compareProjections(
         return { keys: meta.keys, events: meta.events, position };
       }
     } finally {
-      db.close();
+      closeDb(db);
     }
     if (performance.now() > deadline) throw new InconclusiveError(`${path} is behind the log: is its process at work?`);
   }
@@ -110,7 +110,7 @@ function tryRead<T>(path: string, read: (store: ProjectionStore) => T): T | unde
     try {
       return read(new ProjectionStore(db));
     } finally {
-      db.close();
+      closeDb(db);
     }
   } catch {
     return undefined;

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { EventStore } from '../event-store/event-store.js';
 import { buildProjections } from '../projections/local/build.js';
 import { type BuildProgress, removeFile } from '../projections/local/file.js';
-import { nextPath } from '../projections/local/live-file.js';
+import { nextPath, takenPath } from '../projections/local/live-file.js';
 import { existingSlots, tryClaim } from '../projections/local/slot.js';
 
 /** How long a process may take to fold what came during the build, and to use the new file. */
@@ -43,19 +43,22 @@ export async function rebuildProjections(
 
 /** @returns true if a process uses the file and has taken over */
 async function takeOver(path: string): Promise<boolean> {
-  const next = nextPath(path);
-  for (const deadline = performance.now() + TAKE_OVER_MS; existsSync(next); await setTimeout(TAKE_OVER_POLL_MS)) {
+  const [next, taken] = [nextPath(path), takenPath(path)];
+  const deadline = performance.now() + TAKE_OVER_MS;
+  for (; existsSync(next) || existsSync(taken); await setTimeout(TAKE_OVER_POLL_MS)) {
     const slot = tryClaim(path);
-    if (slot) {
-      try {
+    try {
+      if (slot && existsSync(taken))
+        throw new Error(`The process that used ${path} ended while it took over. Try again`);
+      if (slot) {
         removeFile(path);
         renameSync(next, path);
         return false;
-      } finally {
-        slot.release();
       }
+    } finally {
+      slot?.release();
     }
-    if (performance.now() < deadline) continue;
+    if (existsSync(taken) || performance.now() < deadline) continue;
     removeFile(next);
     throw new Error(`The process that uses ${path} has not taken over the new file: is it still starting? Try again`);
   }

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { DatabaseSyncInstance } from '@photostructure/sqlite';
 import { createFile } from '../projections/local/file.js';
+import { closeDb } from '../projections/local/projections-db.js';
 import type { ProjectionStore } from '../projections/local/store.js';
 
 /** Projections that a command folds for itself, in a file of the folder for temporary files (TMPDIR). */
@@ -19,7 +20,7 @@ export async function withScratchProjections<T>(
     try {
       return await use(projections);
     } finally {
-      projections.db.close();
+      closeDb(projections.db);
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });

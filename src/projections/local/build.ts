@@ -2,6 +2,7 @@ import type { EventStore } from '../../event-store/event-store.js';
 import { fractionBefore } from '../../event-store/position.js';
 import { paced } from '../../paced.js';
 import { type BuildProgress, createFile, finishFile } from './file.js';
+import { closeDb } from './projections-db.js';
 import type { ProjectionStore } from './store.js';
 
 /** Events in one transaction: the larger, the more changes of a key become one. */
@@ -39,7 +40,7 @@ export async function buildProjections(
     }
     onProgress(progressOf(events, 1, (performance.now() - startedAt) / 1000));
   } catch (error) {
-    db.close();
+    closeDb(db);
     throw error;
   }
   await finishFile(db, path, path);
@@ -51,11 +52,17 @@ function progressOf(events: number, fraction: number, seconds: number): BuildPro
   return { events, of, perSecond, secondsLeft: Math.ceil((of - events) / Math.max(1, perSecond)) };
 }
 
-/** Folds the events that projections lack, in turns that the event loop does not notice. */
+/** Events in one transaction of `foldRest`, and so in one turn of the event loop: a few milliseconds. */
+const REST_COMMIT_EVENTS = 64;
+
+/** Folds into a file that is being built the events that it lacks, in turns that the event loop does not notice. */
 export async function foldRest(log: EventStore, store: ProjectionStore): Promise<void> {
   const giveWay = paced();
-  for await (const event of log.readAll(store.position)) {
+  let events = 0;
+  for await (const event of log.readAll(store.position, () => store.skipForeign(1))) {
     store.fold(event);
+    if (++events % REST_COMMIT_EVENTS > 0) continue;
+    store.commit();
     await giveWay();
   }
   store.commit();

@@ -14,7 +14,7 @@ import {
   SQLITE_READONLY,
 } from '../../sqlite/result-codes.js';
 import { emptyMeta, type Meta } from './meta.js';
-import { NO_GUARD, ProjectionsDb, SCHEMA } from './projections-db.js';
+import { closeDb, NO_GUARD, ProjectionsDb, SCHEMA } from './projections-db.js';
 import { jsonCodec, RecordTable } from './records.js';
 import { ProjectionStore } from './store.js';
 
@@ -74,7 +74,7 @@ function openDraft(path: string, prepare: (db: DatabaseSyncInstance) => void): D
     prepare(db);
     return { db, store: new ProjectionStore(db) };
   } catch (error) {
-    db.close();
+    closeDb(db);
     throw error;
   }
 }
@@ -84,7 +84,7 @@ function openDraft(path: string, prepare: (db: DatabaseSyncInstance) => void): D
  * @param store that has committed everything
  */
 export async function finishFile(db: DatabaseSyncInstance, path: string, finalPath: string): Promise<void> {
-  db.close();
+  closeDb(db);
   await sync(path);
   if (path !== finalPath) renameSync(path, finalPath);
   await sync(dirname(finalPath));
@@ -119,7 +119,7 @@ export function openFile(path: string, logId: string): DatabaseSyncInstance {
     markOpen(db);
     return db;
   } catch (error) {
-    db.close();
+    closeDb(db);
     throw isAboutToPass(error) ? error : unusable(error);
   }
 }
@@ -158,7 +158,7 @@ export function closeFile(db: DatabaseSyncInstance, store: ProjectionStore): voi
   } catch {
     // The WAL has what the file lacks.
   } finally {
-    db.close();
+    closeDb(db);
   }
 }
 
@@ -174,7 +174,7 @@ function readMetaInFile(path: string): Meta {
       if (pragma('user_version') !== FILE_VERSION) throw new UnusableProjections('it is of another release');
       return metaTable(db).get(0);
     } finally {
-      db.close();
+      closeDb(db);
     }
   } catch (error) {
     throw unusable(error);

@@ -5,6 +5,7 @@ import { chunksOf } from '../../grouping.js';
 import { paced } from '../../paced.js';
 import { type ListItem, toListItem } from '../list-item.js';
 import type { KeySource } from '../read-model.js';
+import { closeDb } from './projections-db.js';
 import { ProjectionStore } from './store.js';
 
 const CHUNK_SIZE = 200;
@@ -21,7 +22,7 @@ export async function withKeySource<T>(path: string, use: (source: KeySource) =>
   } finally {
     // Closing alone ends no transaction before the statements are garbage-collected.
     db.exec('COMMIT');
-    db.close();
+    closeDb(db);
   }
 }
 

@@ -4,7 +4,7 @@ import type { DatabaseSyncInstance } from '@photostructure/sqlite';
 import { isDamage } from '../../sqlite/result-codes.js';
 import type { CheckpointReply } from './checkpointer.js';
 import { closeFile, openFile } from './file.js';
-import type { DamageGuard } from './projections-db.js';
+import { closeDb, type DamageGuard } from './projections-db.js';
 import { ProjectionStore } from './store.js';
 
 /** Interval of checks that nobody removed, replaced or changed the file. */
@@ -24,6 +24,8 @@ export type LiveFileEvents = { readonly onDamage: (error: Error) => void; readon
 
 /** Where `projection rebuild` leaves a file that the process which uses this one takes over. */
 export const nextPath = (path: string): string => `${path}.next`;
+/** That file while its process folds into it what came since: torn, if the process ends meanwhile. */
+export const takenPath = (path: string): string => `${path}.taken`;
 
 /**
  * An open projections file that this process folds into. Another thread moves commits from the WAL into the file, because
@@ -120,7 +122,7 @@ export class LiveFile implements DamageGuard {
     this.retire();
     await this.#checkpointerEnded;
     if (how === 'whole') closeFile(this.#db, this.store);
-    else this.#db.close();
+    else closeDb(this.#db);
   }
 
   #check(): void {

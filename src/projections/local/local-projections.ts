@@ -6,7 +6,7 @@ import { logContains } from '../read-model.js';
 import { backOff } from '../retry.js';
 import { foldRest } from './build.js';
 import { type BuildProgress, createFile, finishFile, removeFile, reopenDraft, UnusableProjections } from './file.js';
-import { LiveFile, type LiveFileEvents, nextPath } from './live-file.js';
+import { LiveFile, type LiveFileEvents, nextPath, takenPath } from './live-file.js';
 import { claimSlot, type Slot } from './slot.js';
 
 /** Builds a whole file from the log; `build.ts` does so in another process. */
@@ -83,20 +83,22 @@ export class LocalProjections {
    */
   async takeNext(old: LiveFile, events: LiveFileEvents): Promise<LiveFile | undefined> {
     const { path } = old;
-    const next = nextPath(path);
+    const taken = takenPath(path);
     try {
-      const { db, store } = reopenDraft(next, this.#log.logId);
+      renameSync(nextPath(path), taken);
+      const { db, store } = reopenDraft(taken, this.#log.logId);
       await foldRest(this.#log, store);
       if ((store.position ?? '') < (old.store.position ?? '')) throw new UnusableProjections('it is behind the log');
-      await finishFile(db, next, next);
+      await finishFile(db, taken, taken);
     } catch (error) {
-      removeFile(next);
-      this.#logger.warn({ err: error }, `${next} cannot take the place of ${path}, and was removed`);
+      removeFile(nextPath(path));
+      removeFile(taken);
+      this.#logger.warn({ err: error }, `The rebuilt projections cannot take the place of ${path}, and were removed`);
       return old;
     }
     old.retire();
     removeFile(path);
-    renameSync(next, path);
+    renameSync(taken, path);
     this.#logger.info(`${path} was replaced by the one that keyledger projection rebuild has built`);
     try {
       return new LiveFile(path, this.#log.logId, events);
@@ -130,6 +132,8 @@ export class LocalProjections {
     if (this.#slot) return this.#slot;
     const slot = claimSlot(this.#folder);
     this.#slot = slot;
+    // Left by a process that was killed.
+    for (const unfinished of [draftPath(slot.path), takenPath(slot.path)]) removeFile(unfinished);
     if (slot.number > 1) {
       this.#logger.info(`Another process uses the first projections in ${this.#folder}; this one uses ${slot.path}`);
     }
@@ -154,7 +158,7 @@ export class LocalProjections {
   }
 
   async #build(path: string, signal: AbortSignal): Promise<void> {
-    const draft = `${path}.new`;
+    const draft = draftPath(path);
     try {
       if (!this.#buildFile || (await this.#isShort())) {
         const { db } = createFile(draft, this.#log.logId);
@@ -199,4 +203,5 @@ export class LocalProjections {
   }
 }
 
+const draftPath = (path: string): string => `${path}.new`;
 const asidePath = (path: string): string => `${path}.old`;

@@ -24,10 +24,11 @@ export const SCHEMA = Object.entries(TABLES)
   )
   .join('\n');
 
-/** Reads of an open projections file: one that fails, in whatever way, is damage. */
+/** An open projections file. A read of it that fails, in whatever way, is damage. */
 export class ProjectionsDb {
   readonly #db: DatabaseSyncInstance;
   readonly #guard: DamageGuard;
+  #isReading = false;
 
   constructor(db: DatabaseSyncInstance, guard: DamageGuard) {
     this.#db = db;
@@ -42,9 +43,44 @@ export class ProjectionsDb {
   read<T>(query: () => T): T {
     try {
       this.#guard.assertUntouched();
+      this.#beginReading();
       return query();
     } catch (cause) {
       throw this.damaged((cause as Error).message, cause);
+    }
+  }
+
+  /** Begins a transaction that writes, unless one is open. @throws Error of SQLite: the file is locked or not writable */
+  beginWriting(): void {
+    this.#endReading();
+    if (!this.#db.isTransaction) this.#db.exec('BEGIN IMMEDIATE');
+  }
+
+  commit(): void {
+    this.#db.exec('COMMIT');
+  }
+
+  rollback(): void {
+    this.#isReading = false;
+    if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+  }
+
+  /** The reads of one turn of the event loop share a transaction: each by itself locks and unlocks the file, which takes as long. */
+  #beginReading(): void {
+    if (this.#db.isTransaction) return;
+    this.#db.exec('BEGIN');
+    this.#isReading = true;
+    setImmediate(() => this.#endReading());
+  }
+
+  #endReading(): void {
+    const isOver = !this.#isReading || !this.#db.isOpen || !this.#db.isTransaction;
+    this.#isReading = false;
+    if (isOver) return;
+    try {
+      this.#db.exec('ROLLBACK');
+    } catch (cause) {
+      this.damaged((cause as Error).message, cause);
     }
   }
 
@@ -53,6 +89,17 @@ export class ProjectionsDb {
     const error = new KeyledgerError('PROJECTIONS_DAMAGED', { cause: new Error(message, { cause }) });
     this.#guard.damaged(error);
     return error;
+  }
+}
+
+/** Closes a database. It would stay locked while a transaction is open, until its statements are garbage-collected. */
+export function closeDb(db: DatabaseSyncInstance): void {
+  try {
+    if (db.isTransaction) db.exec('ROLLBACK');
+  } catch {
+    // Of a damaged file nothing is kept.
+  } finally {
+    db.close();
   }
 }
 

@@ -36,7 +36,7 @@ export class ProjectionStore {
   readonly keys: Keys;
   readonly webhooks: Webhooks;
   readonly events: Events;
-  readonly #db: DatabaseSyncInstance;
+  readonly #db: ProjectionsDb;
   readonly #metaTable: RecordTable<Meta>;
   #meta: Meta;
   /** The meta record with the changes since the last commit. */
@@ -46,15 +46,15 @@ export class ProjectionStore {
 
   /** @throws KeyledgerError PROJECTIONS_DAMAGED */
   constructor(db: DatabaseSyncInstance, guard: DamageGuard = NO_GUARD) {
-    this.#db = db;
-    const reads = new ProjectionsDb(db, guard);
+    const projections = new ProjectionsDb(db, guard);
+    this.#db = projections;
     const meta = () => this.#draft ?? this.#meta;
-    this.#metaTable = new RecordTable(reads, 'meta', jsonCodec<Meta>());
+    this.#metaTable = new RecordTable(projections, 'meta', jsonCodec<Meta>());
     this.#meta = this.#metaTable.get(0);
-    this.repositories = new Repositories(reads, meta);
-    this.keys = new Keys(reads, meta, this.repositories);
-    this.webhooks = new Webhooks(reads, meta, this.repositories);
-    this.events = new Events(reads, meta, this.repositories);
+    this.repositories = new Repositories(projections, meta);
+    this.keys = new Keys(projections, meta, this.repositories);
+    this.webhooks = new Webhooks(projections, meta, this.repositories);
+    this.events = new Events(projections, meta, this.repositories);
     this.webhooks.load();
   }
 
@@ -105,8 +105,7 @@ export class ProjectionStore {
    */
   fold(event: RecordedEvent): Folded {
     this.#change();
-    // Outside of a transaction each read would lock and unlock the file, which takes longer than reading.
-    if (!this.#db.isTransaction) this.#db.exec('BEGIN IMMEDIATE');
+    this.#db.beginWriting();
     const ref = classifyStream(event.stream);
     const apiKey = ref?.kind === 'api-key' ? this.keys.fold(event, ref.id) : undefined;
     if (apiKey) this.#changedKeys.push(apiKey);
@@ -138,9 +137,9 @@ export class ProjectionStore {
     draft.commits++;
     this.#metaTable.set(0, draft);
     try {
-      if (!this.#db.isTransaction) this.#db.exec('BEGIN IMMEDIATE');
+      this.#db.beginWriting();
       for (const table of this.#tables()) records += table.flush();
-      this.#db.exec('COMMIT');
+      this.#db.commit();
     } catch (error) {
       this.discard();
       throw error;
@@ -163,7 +162,7 @@ export class ProjectionStore {
     this.#draft = undefined;
     this.#changedKeys = [];
     for (const table of this.#tables()) table.discard();
-    if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+    this.#db.rollback();
   }
 
   #change(): Meta {

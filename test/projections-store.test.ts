@@ -99,7 +99,7 @@ describe('the projections store', () => {
       { numRuns: 30 },
     );
     expect(damages).toEqual([]);
-  }, 60_000);
+  }, 180_000);
 
   it('finds every one of thousands of keys, and none that is not there', async () => {
     const events = creations(5000);
@@ -222,7 +222,7 @@ describe('a projections file that was damaged', () => {
       { numRuns: 300 },
     );
     expect(found).toBeGreaterThan(100);
-  }, 60_000);
+  }, 180_000);
 
   it.each([
     ['cut in half', (bytes: Buffer) => bytes.subarray(0, bytes.length / 2)],

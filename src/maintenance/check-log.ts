@@ -2,6 +2,7 @@ import { decodeAuditAccess, decodeWebhookEvent } from '../event-store/codec.js';
 import type { EventStore, RecordedEvent } from '../event-store/event-store.js';
 import type { Position } from '../event-store/position.js';
 import { classifyStream } from '../event-store/streams.js';
+import type { ApiKeyEntry } from '../projections/api-key-entry.js';
 import { eventNumber } from '../projections/event-filter.js';
 import type { ProjectionStore } from '../projections/local/store.js';
 import { evolveWebhookEntry, type WebhookEntry } from '../projections/webhook-entry.js';
@@ -63,8 +64,7 @@ export async function checkLog(
     }
     if (position !== undefined && recorded.position <= position)
       reportFault(`its position does not follow ${position}`);
-    reportFault(validateEvent(store, recorded));
-    store.fold(recorded);
+    reportFault(foldAndValidate(store, recorded));
     if (++events % SCRATCH_COMMIT_EVENTS === 0) store.commit();
     position = recorded.position;
     onChecked(recorded);
@@ -111,22 +111,23 @@ async function* repeatedIds(log: EventStore, suspects: ReadonlySet<number>): Asy
   }
 }
 
-/**
- * Checks an event before it is folded.
- * @returns what is wrong with it
- */
-function validateEvent(store: ProjectionStore, recorded: RecordedEvent): string | undefined {
+/** @returns what is wrong with the event */
+function foldAndValidate(store: ProjectionStore, recorded: RecordedEvent): string | undefined {
   const ref = classifyStream(recorded.stream);
-  switch (ref?.kind) {
-    case 'api-key':
-      return foldStep(store.keys.get(ref.id), recorded).fault;
-    case 'webhook':
-      return validateWebhookEvent(store.webhooks.get(ref.id), recorded);
-    case 'audit-access':
-      return validateAuditAccess(recorded);
-    case undefined:
-      return undefined;
-  }
+  const webhookBefore = ref?.kind === 'webhook' ? store.webhooks.get(ref.id) : undefined;
+  const { apiKey, apiKeyBefore } = store.fold(recorded);
+  if (apiKey) return validateApiKeyEvent(apiKey, apiKeyBefore, recorded);
+  if (ref?.kind === 'webhook') return validateWebhookEvent(webhookBefore, recorded);
+  return ref?.kind === 'audit-access' ? validateAuditAccess(recorded) : undefined;
+}
+
+function validateApiKeyEvent(
+  { key, position }: ApiKeyEntry,
+  before: ApiKeyEntry | undefined,
+  recorded: RecordedEvent,
+): string | undefined {
+  const isFolded = position === recorded.position && key.status !== 'unavailable';
+  return isFolded ? undefined : foldStep(before, recorded).fault;
 }
 
 function validateAuditAccess(recorded: RecordedEvent): string | undefined {

@@ -65,13 +65,13 @@ export class Keys {
     yield* this.#table.rangeDown(first, end);
   }
 
-  /** Folds an event of a key's stream. @returns the key's entry after it */
-  fold(recorded: RecordedEvent, apiKeyId: string): ApiKeyEntry {
+  /** Folds an event of a key's stream. @returns the key's entry after it, and before */
+  fold(recorded: RecordedEvent, apiKeyId: string): { readonly entry: ApiKeyEntry; readonly before?: ApiKeyEntry } {
     const found = this.#findById(apiKeyId);
     const entry = evolveApiKeyEntry(found?.entry, recorded);
     this.#table.set(found?.number ?? this.#add(entry), entry);
     this.#meta().quarantined += Number(isQuarantined(entry)) - Number(isQuarantined(found?.entry));
-    return entry;
+    return found ? { entry, before: found.entry } : { entry };
   }
 
   flush(): number {

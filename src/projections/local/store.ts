@@ -22,8 +22,12 @@ export type Folded = {
   /** Of the key or webhook that the event is about; undefined if the event concerns no repository. */
   readonly repoId: string | undefined;
   readonly apiKey: ApiKeyEntry | undefined;
+  /** The entry of the key before the event. */
+  readonly apiKeyBefore: ApiKeyEntry | undefined;
   readonly webhookId: string | undefined;
 };
+
+const NO_KEY = { entry: undefined, before: undefined };
 
 /**
  * The projections of one process in an open SQLite file: every key, every webhook, and where each event is. `fold` takes
@@ -107,12 +111,12 @@ export class ProjectionStore {
     this.#change();
     this.#db.beginWriting();
     const ref = classifyStream(event.stream);
-    const apiKey = ref?.kind === 'api-key' ? this.keys.fold(event, ref.id) : undefined;
+    const { entry: apiKey, before: apiKeyBefore } = ref?.kind === 'api-key' ? this.keys.fold(event, ref.id) : NO_KEY;
     if (apiKey) this.#changedKeys.push(apiKey);
     if (ref?.kind === 'webhook') this.webhooks.fold(event, ref.id);
     const repoId = apiKey ? apiKey.key.repoId || undefined : this.repositoryIdOf(event);
     this.events.add(event, repoId);
-    return { repoId, apiKey, webhookId: ref?.kind === 'webhook' ? ref.id : undefined };
+    return { repoId, apiKey, apiKeyBefore, webhookId: ref?.kind === 'webhook' ? ref.id : undefined };
   }
 
   /** Counts events that were skipped, see classifyStream. */

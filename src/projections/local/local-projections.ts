@@ -63,8 +63,10 @@ export class LocalProjections {
       try {
         const slot = this.#claim();
         const file = await this.#tryOpen(slot.path, events);
-        this.#problem = undefined;
-        if (file) return file;
+        if (file) {
+          this.#problem = undefined;
+          return file;
+        }
         await this.#build(slot.path, signal);
         failures = 0;
       } catch (error) {

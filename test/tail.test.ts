@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -9,6 +10,7 @@ import { KeyledgerError } from '../src/domain/errors.js';
 import type { EventBatch, EventStore, RecordedEvent } from '../src/event-store/event-store.js';
 import type { Position } from '../src/event-store/position.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { buildProjections } from '../src/projections/local/build.js';
 import { Projector } from '../src/projections/projector.js';
 import { Tail } from '../src/projections/tail.js';
 import { readFeed } from '../src/subscribers/feed.js';
@@ -46,13 +48,12 @@ afterAll(async () => {
 let written = 0;
 /** Appends one event each to new keys: every 700th is of repository b, all others are of a. */
 async function write(count: number): Promise<void> {
-  const one = () => {
-    const apiKeyId = randomUUID();
-    const repoId = written++ % 700 === 699 ? 'b' : 'a';
-    const event = { id: randomUUID(), type: 'ApiKeyCreated', data: { apiKeyId, repoId }, metadata: {} };
-    return log.append(apiKeyStream(apiKeyId), [event], 'no-stream');
-  };
-  await Promise.all(Array.from({ length: count }, one));
+  await Promise.all(Array.from({ length: count }, () => appendTo(log, written++ % 700 === 699 ? 'b' : 'a')));
+}
+function appendTo(to: EventStore, repoId: string) {
+  const apiKeyId = randomUUID();
+  const event = { id: randomUUID(), type: 'ApiKeyCreated', data: { apiKeyId, repoId }, metadata: {} };
+  return to.append(apiKeyStream(apiKeyId), [event], 'no-stream');
 }
 
 async function all(): Promise<RecordedEvent[]> {
@@ -246,5 +247,53 @@ describe('the tail', () => {
     const first = events.findIndex(isB);
     expect(first).toBe(699);
     expect(reached[0]).toBe(events[first - 1]?.position);
+  });
+});
+
+describe('a projector whose projections are built elsewhere', () => {
+  it('passes on what happened meanwhile to readers and webhooks', async () => {
+    const own = temporaryFolder();
+    const elsewhere = await openSqliteLog(join(own.path, 'log.db'), fail);
+    const append = async (count: number) => {
+      await Promise.all(Array.from({ length: count }, () => appendTo(elsewhere, 'a')));
+    };
+    await append(5001); // More than a projector folds by itself.
+    const rebuilt = new Projector({
+      log: elsewhere,
+      folder: own.path,
+      readModel: undefined,
+      logger: pino({ level: 'silent' }),
+      clock: Date.now,
+      onLogReplaced: fail,
+      buildFile: async (path) => {
+        await append(20);
+        await buildProjections(elsewhere, path, () => undefined);
+      },
+    });
+    rebuilt.start();
+    const stop = new AbortController();
+    try {
+      await eventually(() => rebuilt.status.ready.ok);
+      const received: RecordedEvent[] = [];
+      let webhooksTold = 0;
+      rebuilt.onWebhookChanged((webhookId) => {
+        if (webhookId === undefined) webhooksTold++;
+      });
+      const reading = (async () => {
+        for await (const { events } of rebuilt.tail.read(undefined, stop.signal)) received.push(...events);
+      })();
+      await eventually(() => received.length === 5021 && rebuilt.tail.waiting === 1);
+      rmSync(join(own.path, 'projections.db'));
+      await eventually(() => received.length === 5041);
+      expect(new Set(received.map(({ id }) => id)).size).toBe(5041);
+      expect(webhooksTold).toBe(1);
+      stop.abort();
+      await reading;
+    } finally {
+      stop.abort();
+      await rebuilt.stop();
+      await elsewhere.close();
+      own.remove();
+    }
   });
 });

@@ -8,7 +8,7 @@ import { streamHistory } from './history.js';
 const CONCURRENT_READS = 32;
 
 /**
- * Reads the events to which lines of the event index refer, in their order; reads each stream once.
+ * Reads the events to which the projections refer, in their order; reads each stream once.
  * @throws KeyledgerError UNAVAILABLE
  */
 export async function readEntries(log: EventStore, refs: readonly EventRef[]): Promise<HistoryEntry[]> {

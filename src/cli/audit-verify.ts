@@ -63,27 +63,41 @@ async function checkLogAndFiles(
   found: (problems: number) => void,
 ): Promise<number> {
   const files = findProjectionsFiles(DATA_DIR);
-  const compareFile = async (path: string) => found(await compareOne(log, path, scratch, report));
+  const inUse = files.flatMap(({ path, isInUse }) => (isInUse ? [path] : []));
   const atRest = files.flatMap(({ path, isInUse, held }) =>
     isInUse ? [] : [{ path, position: held?.position ?? ('' as Position) }],
   );
+  const compareFile = async (path: string, last?: Position) => {
+    const differences = await compareOne(log, path, scratch, report, last);
+    if (differences === undefined) inUse.push(path);
+    else found(differences);
+  };
   const stops = atRest
     .sort((a, b) => (a.position < b.position ? -1 : 1))
-    .map(({ path, position }) => ({ position, run: () => compareFile(path) }));
+    .map(({ path, position }) => ({ position, run: () => compareFile(path, position) }));
   const { faults } = await checkTheLog(log, scratch, stops, report);
   found(faults);
-  for (const { path, isInUse } of files) if (isInUse) await compareFile(path);
+  for (const path of inUse) await compareFile(path);
   return files.length;
 }
 
-/** @returns the number of differences */
-async function compareOne(log: EventStore, path: string, scratch: ScratchProjections, report: Report): Promise<number> {
+/** @returns the number of differences; undefined if the file is beyond `last`, see compareProjections */
+async function compareOne(
+  log: EventStore,
+  path: string,
+  scratch: ScratchProjections,
+  report: Report,
+  last: Position | undefined,
+): Promise<number | undefined> {
   let differences = 0;
-  const { keys, events, position } = await compareProjections(log, path, scratch, (difference) => {
+  const onDifference = (difference: string) => {
     differences++;
     if (differences <= MAX_PRINTED)
       report({ kind: 'difference', path, difference }, `${basename(path)}: ${difference}`);
-  });
+  };
+  const compared = await compareProjections(log, path, scratch, onDifference, last);
+  if (!compared) return undefined;
+  const { keys, events, position } = compared;
   const result = differences === 0 ? 'no difference from the log' : countOf(differences, 'differences');
   report(
     { kind: 'projections', path, keys, events, differences, position: position ?? null },

@@ -53,6 +53,7 @@ export function findProjectionsFiles(folder: string): ProjectionsFile[] {
  * transaction, so at one position, while its process goes on.
  * @param scratch of the events up to the position of the file or before it; folds on to exactly that position
  * @param onDifference called with each difference
+ * @param last where the file was: undefined is returned if it is beyond, because a process has begun to use it
  * @throws InconclusiveError the file is behind, or cannot be opened
  */
 export async function compareProjections(
@@ -60,7 +61,8 @@ export async function compareProjections(
   path: string,
   scratch: ScratchProjections,
   onDifference: (difference: string) => void,
-): Promise<ComparedFile> {
+  last?: Position,
+): Promise<ComparedFile | undefined> {
   const reached = scratch.store.position;
   for (const deadline = performance.now() + CATCH_UP_MS; ; await setTimeout(CATCH_UP_POLL_MS)) {
     const db = openToRead(path);
@@ -68,6 +70,7 @@ export async function compareProjections(
       const store = openStore(db, onDifference);
       if (!store) return { keys: 0, events: 0, position: undefined };
       const { position, meta } = store;
+      if (last !== undefined && (position ?? '') > last) return undefined;
       if (meta.logId !== log.logId) {
         onDifference('it is of another log');
         return { keys: meta.keys, events: meta.events, position };
@@ -142,7 +145,7 @@ async function compareTables(
       for (let compared = 1; !a.done || !b.done; compared++) {
         if (compared % ROWS === 0) await giveWay();
         const [found, wanted] = [a.value, b.value];
-        if (!wanted || (found && found.id < wanted.id)) onDifference(`${table}: record ${found?.id} is too many`);
+        if (!wanted || (found && found.id < wanted.id)) onDifference(`${table}: record ${found?.id} is extra`);
         else if (!found || wanted.id < found.id) onDifference(`${table}: record ${wanted.id} is missing`);
         else if (!isSame(table, found, wanted)) onDifference(`${table}: ${describe(found, wanted)}`);
         const [foundId, wantedId] = [found?.id ?? Number.POSITIVE_INFINITY, wanted?.id ?? Number.POSITIVE_INFINITY];

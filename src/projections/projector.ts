@@ -38,7 +38,7 @@ export class Projector {
   readonly #foreign: ForeignEvents;
   readonly #writer: ReadModelWriter | undefined;
   readonly #stop = new AbortController();
-  readonly #webhookListeners = new Set<(webhookId: string) => void>();
+  readonly #webhookListeners = new Set<(webhookId?: string) => void>();
   #running: Promise<unknown> = Promise.resolve();
   #file: LiveFile | undefined;
   /** Aborted when the file is damaged, or another is to take its place. */
@@ -122,8 +122,11 @@ export class Projector {
     return isCurrent || !this.#lastRecordedAt ? 0 : Math.max(0, this.#now().clock - this.#lastRecordedAt) / 1000;
   }
 
-  /** Calls back synchronously when an event of a webhook was folded. @returns a function that unsubscribes */
-  onWebhookChanged(listener: (webhookId: string) => void): () => void {
+  /**
+   * Calls back synchronously when an event of a webhook was folded, and without an id when any webhook may have changed.
+   * @returns a function that unsubscribes
+   */
+  onWebhookChanged(listener: (webhookId?: string) => void): () => void {
     this.#webhookListeners.add(listener);
     return () => this.#webhookListeners.delete(listener);
   }
@@ -146,7 +149,7 @@ export class Projector {
       if (!isOver && !this.#damage) file = await this.#takeNext(file);
       if (!this.#damage) continue;
       await file?.close('as it is');
-      this.#local.putAside(this.#damage.message);
+      this.#local.condemn(this.#damage.message);
       this.#damage = undefined;
       file = undefined;
     }
@@ -171,6 +174,7 @@ export class Projector {
     this.indexProgress.advanceTo(file.store.position);
     // Changes may have been folded elsewhere: in an earlier process, or while the file was built.
     this.#writer?.resync();
+    for (const notify of this.#webhookListeners) notify();
   }
 
   /** @returns the file to go on with; undefined: it has to be opened */
@@ -224,7 +228,7 @@ export class Projector {
     this.#caughtUp = slice.caughtUp;
     const last = slice.events.at(-1);
     if (last) this.#lastRecordedAt = Date.parse(last.recordedAt);
-    if (slice.caughtUp && this.#state !== 'log replaced') this.#state = 'following';
+    if (slice.caughtUp && this.#state !== 'log replaced' && !this.#damage) this.#state = 'following';
     this.indexProgress.advanceTo(slice.position);
     this.tail.publish(slice, new Set(folded.flatMap(({ repoId }) => repoId ?? [])));
     for (const { apiKey } of folded) if (apiKey) this.#writer?.add(toListItem(apiKey));

@@ -51,11 +51,16 @@ export class Tail {
     return this.#waiting.size;
   }
 
-  /** The projections begin at a position: every event after it will be published. */
+  /**
+   * The projections hold the log up to a position: from here on every event is published. If that is beyond the end of the
+   * tail, because they were built elsewhere, readers read from the log what was never published.
+   */
   startAt(position: Position): void {
-    if (this.#end !== undefined) return;
-    this.#end = position;
-    this.#recentFrom = position;
+    if (this.#end !== undefined && position <= this.#end) return;
+    this.#recent = [];
+    [this.#recentEvents, this.#recentLength] = [0, 0];
+    [this.#end, this.#recentFrom] = [position, position];
+    this.#wakeAll();
   }
 
   /**

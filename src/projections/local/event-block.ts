@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import type { EpochMs } from '../../domain/time.js';
 import { STREAM_CATEGORIES } from '../../event-store/streams.js';
 import { hashOf } from './hash-index.js';
@@ -23,9 +24,9 @@ export type EventFacts = {
   readonly apiKeyId: string;
 };
 
-/** A text that is compared but never shown: 64 bits of it. */
+/** A text that is compared but never shown: two independent hashes of 32 bits each. */
 export type TextHash = readonly [number, number];
-export const textHash = (text: string): TextHash => [hashOf(text), hashOf(`${text}\0`)];
+export const textHash = (text: string): TextHash => [hashOf(text), crc32(text)];
 
 /** Type and width of each column: how many of its numbers an event takes. The widest types first: each begins aligned. */
 const COLUMNS = {
@@ -48,7 +49,7 @@ export const COLUMN_NAMES = Object.keys(COLUMNS) as ColumnName[];
 
 const EVENT_BYTES = COLUMN_NAMES.reduce((sum, name) => sum + COLUMNS[name][0].BYTES_PER_ELEMENT * COLUMNS[name][1], 0);
 
-/** The first and the last moment of some events. */
+/** When the first and the last of some events occurred. */
 export type TimeSpan = readonly [first: EpochMs, last: EpochMs];
 const ANY_TIME: TimeSpan = [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
 
@@ -125,7 +126,7 @@ export class EventChunk extends EventBlock {
 }
 
 /** Full chunks, and a last one, as one block. */
-export const joined = (chunks: readonly EventChunk[]): EventBlock =>
+export const joinChunks = (chunks: readonly EventChunk[]): EventBlock =>
   new EventBlock((name) => {
     const size = chunks[0]?.column(name).length ?? 0;
     const column = new COLUMNS[name][0](size * chunks.length);

@@ -10,7 +10,7 @@ import {
   EventBlock,
   EventChunk,
   type EventFacts,
-  joined,
+  joinChunks,
   type TimeSpan,
 } from './event-block.js';
 import type { Meta } from './meta.js';
@@ -52,7 +52,7 @@ export class EventTable {
     chunk.set(row % CHUNK_SIZE, facts);
     this.#chunks.set(number, chunk);
     if (row < GROUP_SIZE - 1) return;
-    const block = joined(this.#latestChunks(GROUP_SIZE));
+    const block = joinChunks(this.#latestChunks(GROUP_SIZE));
     const group = Math.floor(place / GROUP_SIZE);
     for (const name of COLUMN_NAMES) this.#columns.set(columnId(name, group), block.column(name));
     const times = block.column('at');
@@ -68,7 +68,7 @@ export class EventTable {
         () => this.#times.get(number),
       );
     }
-    return joined(this.#latestChunks(events % GROUP_SIZE));
+    return joinChunks(this.#latestChunks(events % GROUP_SIZE));
   }
 
   /** The place of the first event after a position. */

@@ -22,8 +22,8 @@ const MAX_LISTS = 2 ** 20;
 
 /** A skip over fewer events costs more than reading them. */
 const MIN_SKIP = 500;
-/** Events that one call of skipTo looks at: a few milliseconds. */
-const MAX_SKIP = 20_000;
+/** Events that one call of skipTo tests: a few milliseconds. */
+const MAX_SKIP = 5_000;
 
 type Page = { readonly skip?: number; readonly take: number; readonly countAll?: boolean };
 
@@ -174,7 +174,7 @@ export class Events {
     return { first, end: before === undefined ? afterLast : Math.min(afterLast, this.#table.firstAt(before)) };
   }
 
-  /** What a search looks at, group by group, the latest event first. */
+  /** The events that a search tests, group by group, the latest first. */
   #rowsIn(where: string | RepositoryScope, places: Places): Iterable<Rows> {
     if (typeof where === 'string') return this.#rowsAt(this.#placesInRepository(where, places));
     if (where.others) return this.#allRows(places);
@@ -210,12 +210,25 @@ export class Events {
     const count = number === undefined ? 0 : sumOf(this.#repositories.get(number).events);
     if (number === undefined) return;
     const firstList = number * MAX_LISTS;
-    for (const list of this.#lists.rangeDown(firstList, firstList + Math.ceil(count / LIST_SIZE))) {
+    const lists = this.#listsBefore(end, firstList, Math.ceil(count / LIST_SIZE));
+    for (const list of this.#lists.rangeDown(firstList, firstList + lists)) {
       for (let i = list.length; i > 0; i -= PLACE_LENGTH) {
         const place = Number.parseInt(list.slice(i - PLACE_LENGTH, i), 36);
         if (place < first) return;
         if (place < end) yield place;
       }
     }
+  }
+
+  /** How many of a repository's lists, of which there are `lists`, begin before a place. */
+  #listsBefore(end: number, firstList: number, lists: number): number {
+    let [low, high] = [0, lists];
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      const place = Number.parseInt(this.#lists.get(firstList + middle).slice(0, PLACE_LENGTH), 36);
+      if (place < end) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }

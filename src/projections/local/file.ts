@@ -21,9 +21,9 @@ import { ProjectionStore } from './store.js';
 /** 'KPrj' marks a projections file: https://www.sqlite.org/pragma.html#pragma_application_id */
 const APPLICATION_ID = 0x4b50726a;
 /** Version of the tables and records, and of how they follow from events: increment it when either changes. */
-const FILE_VERSION = 3;
+const FILE_VERSION = 4;
 /** Page cache while the service runs, and while a file is built. */
-const CACHE_KIB = 32 * 1024;
+const CACHE_KIB = 24 * 1024;
 const BUILD_CACHE_KIB = 160 * 1024;
 
 /** Changes with every type or schema version of an event that a release can read, because its fold changes then. */
@@ -120,12 +120,12 @@ export function openFile(path: string, logId: string): DatabaseSyncInstance {
     return db;
   } catch (error) {
     closeDb(db);
-    throw isAboutToPass(error) ? error : unusable(error);
+    throw mayPass(error) ? error : unusable(error);
   }
 }
 
 /** Full, locked or write-protected: that says nothing of what the file holds. */
-const isAboutToPass = (error: unknown): boolean =>
+const mayPass = (error: unknown): boolean =>
   [SQLITE_BUSY, SQLITE_READONLY, SQLITE_FULL, SQLITE_CANTOPEN].includes(resultCode(error)) ||
   (resultCode(error) === SQLITE_IOERR && !isDamage(error));
 

@@ -20,8 +20,6 @@ export async function withKeySource<T>(path: string, use: (source: KeySource) =>
     db.exec('PRAGMA cache_size = -8192; BEGIN;');
     return await use(keySource(new ProjectionStore(db)));
   } finally {
-    // Closing alone ends no transaction before the statements are garbage-collected.
-    db.exec('COMMIT');
     closeDb(db);
   }
 }

@@ -69,7 +69,7 @@ export class LiveFile implements DamageGuard {
     this.#checkpointer.unref();
     this.#timers = [
       setInterval(() => this.#check(), FILE_CHECK_MS).unref(),
-      setInterval(() => void this.#checkpoint(), CHECKPOINT_MS).unref(),
+      setInterval(() => this.#checkpointSoon(), CHECKPOINT_MS).unref(),
     ];
   }
 
@@ -81,7 +81,7 @@ export class LiveFile implements DamageGuard {
       if (isDamage(error)) this.damaged(error as Error);
       throw error;
     }
-    if (this.#walRecords >= CHECKPOINT_RECORDS) void this.#checkpoint();
+    if (this.#walRecords >= CHECKPOINT_RECORDS) this.#checkpointSoon();
   }
 
   /** Resolves when the WAL has room for another commit, mostly at once. */
@@ -92,7 +92,7 @@ export class LiveFile implements DamageGuard {
   }
 
   assertUntouched(): void {
-    if (performance.now() - this.#checkedAt < CHECK_VALID_MS) return;
+    if (this.#isClosed || performance.now() - this.#checkedAt < CHECK_VALID_MS) return;
     const now = statSync(this.path, { throwIfNoEntry: false });
     if (!now) throw new Error(`${this.path} was removed`);
     if (now.ino !== this.#inode) throw new Error(`${this.path} was replaced`);
@@ -132,6 +132,10 @@ export class LiveFile implements DamageGuard {
     } catch (error) {
       this.damaged(error as Error);
     }
+  }
+
+  #checkpointSoon(): void {
+    this.#checkpoint().catch((error: Error) => this.damaged(error));
   }
 
   /** Moves the commits into the file, unless there are none, or that is under way. */

@@ -1,12 +1,14 @@
 import { existsSync, renameSync } from 'node:fs';
 import type { BaseLogger } from 'pino';
 import type { EventStore } from '../../event-store/event-store.js';
+import type { Position } from '../../event-store/position.js';
 import type { Checkpoint } from '../read-model.js';
 import { logContains } from '../read-model.js';
 import { backOff } from '../retry.js';
 import { foldRest } from './build.js';
 import { type BuildProgress, createFile, finishFile, removeFile, reopenDraft, UnusableProjections } from './file.js';
 import { LiveFile, type LiveFileEvents, nextPath, takenPath } from './live-file.js';
+import { closeDb } from './projections-db.js';
 import { claimSlot, type Slot } from './slot.js';
 
 /** Builds a whole file from the log; `build.ts` does so in another process. */
@@ -30,6 +32,7 @@ export class LocalProjections {
   #slot: Slot | undefined;
   #building: BuildProgress | undefined;
   #problem: string | undefined;
+  #condemned: string | undefined;
 
   /** @param buildFile undefined: this process folds even a long log */
   constructor(options: {
@@ -62,6 +65,8 @@ export class LocalProjections {
     for (let failures = 0; !signal.aborted; failures++) {
       try {
         const slot = this.#claim();
+        if (this.#condemned !== undefined) this.#putAside(slot.path, this.#condemned);
+        this.#condemned = undefined;
         const file = await this.#tryOpen(slot.path, events);
         if (file) {
           this.#problem = undefined;
@@ -87,22 +92,18 @@ export class LocalProjections {
     const { path } = old;
     const taken = takenPath(path);
     try {
-      renameSync(nextPath(path), taken);
-      const { db, store } = reopenDraft(taken, this.#log.logId);
-      await foldRest(this.#log, store);
-      if ((store.position ?? '') < (old.store.position ?? '')) throw new UnusableProjections('it is behind the log');
-      await finishFile(db, taken, taken);
+      await this.#prepareNext(path, taken, old.store.position);
     } catch (error) {
-      removeFile(nextPath(path));
-      removeFile(taken);
-      this.#logger.warn({ err: error }, `The rebuilt projections cannot take the place of ${path}, and were removed`);
+      this.#logger.warn({ err: error }, `The rebuilt projections cannot take the place of ${path}, and are removed`);
+      tryRemove(nextPath(path));
+      tryRemove(taken);
       return old;
     }
-    old.retire();
-    removeFile(path);
-    renameSync(taken, path);
-    this.#logger.info(`${path} was replaced by the one that keyledger projection rebuild has built`);
     try {
+      old.retire();
+      removeFile(path);
+      renameSync(taken, path);
+      this.#logger.info(`${path} was replaced by the one that keyledger projection rebuild has built`);
       return new LiveFile(path, this.#log.logId, events);
     } catch (error) {
       this.#logger.warn({ err: error }, 'The new projections cannot be opened');
@@ -110,9 +111,27 @@ export class LocalProjections {
     }
   }
 
+  /** @throws UnusableProjections, Error of SQLite or the file system */
+  async #prepareNext(path: string, taken: string, reached: Position | undefined): Promise<void> {
+    renameSync(nextPath(path), taken);
+    const { db, store } = reopenDraft(taken, this.#log.logId);
+    try {
+      await foldRest(this.#log, store);
+      if ((store.position ?? '') < (reached ?? '')) throw new UnusableProjections('it is behind the log');
+    } catch (error) {
+      closeDb(db);
+      throw error;
+    }
+    await finishFile(db, taken, taken);
+  }
+
+  /** The file cannot be used any more: `open` builds another. */
+  condemn(reason: string): void {
+    this.#condemned = reason;
+  }
+
   /** Keeps a file that cannot be used until the next one is whole. */
-  putAside(reason: string): void {
-    const { path } = this.#claim();
+  #putAside(path: string, reason: string): void {
     if (!existsSync(path)) {
       this.#logger.warn(`${path}: ${reason}. Building it anew from the log`);
       return;
@@ -154,7 +173,7 @@ export class LocalProjections {
     } catch (error) {
       await file?.close('as it is');
       if (!(error instanceof UnusableProjections)) throw error;
-      this.putAside(error.message);
+      this.#putAside(path, error.message);
       return undefined;
     }
   }
@@ -207,3 +226,11 @@ export class LocalProjections {
 
 const draftPath = (path: string): string => `${path}.new`;
 const asidePath = (path: string): string => `${path}.old`;
+
+function tryRemove(path: string): void {
+  try {
+    removeFile(path);
+  } catch {
+    // A disk that cannot be written keeps it; the next start of the process removes it.
+  }
+}

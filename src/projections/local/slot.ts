@@ -14,7 +14,10 @@ export const slotPath = (folder: string, number: number): string =>
 /** The projections files of a folder that exist. */
 export function existingSlots(folder: string): string[] {
   const paths: string[] = [];
-  for (let number = 1; existsSync(slotPath(folder, number)); number++) paths.push(slotPath(folder, number));
+  for (let number = 1; number <= MAX_SLOTS; number++) {
+    const path = slotPath(folder, number);
+    if (existsSync(path)) paths.push(path);
+  }
   return paths;
 }
 

@@ -49,9 +49,9 @@ export class WebhookDispatcher {
   }
 
   start(): void {
-    const unsubscribe = this.#dependencies.projector.onWebhookChanged((webhookId) =>
-      this.#workers.get(webhookId)?.worker.changed(),
-    );
+    const unsubscribe = this.#dependencies.projector.onWebhookChanged((webhookId) => {
+      for (const [id, { worker }] of this.#workers) if (webhookId === undefined || webhookId === id) worker.changed();
+    });
     this.#running = this.#run().finally(unsubscribe);
   }
 

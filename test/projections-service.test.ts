@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { RecordedEvent } from '../src/event-store/event-store.js';
 import { openSqliteLog } from '../src/event-store/sqlite/log.js';
+import { rebuildProjections } from '../src/maintenance/rebuild-projections.js';
 import { takenPath } from '../src/projections/local/live-file.js';
 import { eventually } from './support/assertions/eventually.js';
 import { recordedEvents } from './support/fixtures/random-log.js';
@@ -40,10 +41,11 @@ const create = async (service: Child) => {
 const verify = async (service: Child, { key, secret }: { key: string; secret: string }) =>
   service.ask('POST', '/verify', { token: await service.token('verifier'), body: { key, secret } });
 
+const fail = (error: Error) => {
+  throw error;
+};
 async function fillLog(events: readonly RecordedEvent[]): Promise<void> {
-  const log = await openSqliteLog(join(folder.path, 'keyledger.db'), (error) => {
-    throw error;
-  });
+  const log = await openSqliteLog(join(folder.path, 'keyledger.db'), fail);
   await log.bulkAppend(
     (async function* () {
       for (const { stream, revision, id, type, data, metadata } of events) {
@@ -123,6 +125,20 @@ it('that was killed while it took over rebuilt projections goes on with the old 
   expect((await verify(service, key)).json).toMatchObject({ valid: true });
   expect(existsSync(takenPath(path))).toBe(false);
   expect(service.output()).not.toContain('anew');
+});
+
+it('a rebuild replaces the projections of a process that was killed while it took over others', async () => {
+  const service = await start();
+  await ready(service);
+  await service.end('SIGKILL');
+  writeFileSync(takenPath(path), 'half a file');
+  const { ino } = statSync(path);
+  const log = await openSqliteLog(join(folder.path, 'keyledger.db'), fail);
+  expect(await rebuildProjections(log, folder.path, () => undefined)).toEqual([{ path, isInUse: false }]);
+  await log.close();
+  expect(statSync(path).ino).not.toBe(ino);
+  await ready(await start());
+  expect(existsSync(takenPath(path))).toBe(false);
 });
 
 describe('a service whose projections are damaged while it runs', () => {

@@ -91,7 +91,8 @@ export async function compareProjections(
 function openToRead(path: string): DatabaseSyncInstance {
   try {
     const db = new DatabaseSync(path, { readOnly: true });
-    db.exec('PRAGMA cache_size = -8192; BEGIN;');
+    // A process that closes the file locks it for a moment.
+    db.exec('PRAGMA busy_timeout = 5000; PRAGMA cache_size = -8192; BEGIN;');
     return db;
   } catch (cause) {
     throw new InconclusiveError(`${path} cannot be opened: ${(cause as Error).message}`, { cause });

@@ -146,7 +146,10 @@ export class Projector {
       this.#use(file);
       await this.#follow(file, AbortSignal.any([signal, this.#useEnds.signal]));
       const isOver = !this.#useEnds.signal.aborted;
-      if (!isOver && !this.#damage) file = await this.#takeNext(file);
+      if (!isOver && !this.#damage) {
+        file = await this.#local.takeNext(file, this.#fileEvents);
+        if (!file) [this.#file, this.#state] = [undefined, 'starting'];
+      }
       if (!this.#damage) continue;
       await file?.close('as it is');
       this.#local.condemn(this.#damage.message);
@@ -175,13 +178,6 @@ export class Projector {
     // Changes may have been folded elsewhere: in an earlier process, or while the file was built.
     this.#writer?.resync();
     for (const notify of this.#webhookListeners) notify();
-  }
-
-  /** @returns the file to go on with; undefined: it has to be opened */
-  async #takeNext(old: LiveFile): Promise<LiveFile | undefined> {
-    const file = await this.#local.takeNext(old, this.#fileEvents);
-    if (!file) [this.#file, this.#state] = [undefined, 'starting'];
-    return file;
   }
 
   async #follow(file: LiveFile, signal: AbortSignal): Promise<void> {

@@ -14,6 +14,7 @@ import {
   type TimeSpan,
 } from './event-block.js';
 import type { Meta } from './meta.js';
+import { firstWhere } from './number-sequences.js';
 import type { ProjectionsDb } from './projections-db.js';
 import { jsonCodec, RecordTable } from './records.js';
 
@@ -101,20 +102,16 @@ export class EventTable {
     return Array.from({ length: Math.ceil(events / CHUNK_SIZE) }, (_, i) => this.#chunks.get(i));
   }
 
-  /** Binary search. @param isThere given how an event's position compares: negative, 0 or positive */
+  /** @param isThere given how an event's position compares: negative, 0 or positive */
   #firstWhere(position: Position, isThere: (comparison: number) => boolean): number {
     const [high, low] = positionNumbers(position);
-    let [first, end] = [0, this.#meta().events];
     let [loaded, group]: [number, EventBlock | undefined] = [-1, undefined];
-    while (first < end) {
-      const middle = Math.floor((first + end) / 2);
-      const number = Math.floor(middle / GROUP_SIZE);
+    return firstWhere(0, this.#meta().events, (place) => {
+      const number = Math.floor(place / GROUP_SIZE);
       if (number !== loaded || !group) [loaded, group] = [number, this.group(number)];
-      const [ownHigh, ownLow] = group.position(middle % GROUP_SIZE);
-      if (isThere(ownHigh - high || ownLow - low)) end = middle;
-      else first = middle + 1;
-    }
-    return first;
+      const [ownHigh, ownLow] = group.position(place % GROUP_SIZE);
+      return isThere(ownHigh - high || ownLow - low);
+    });
   }
 }
 

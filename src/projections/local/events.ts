@@ -9,7 +9,7 @@ import { type EventBlock, NO_REPOSITORY } from './event-block.js';
 import { EventTable, GROUP_SIZE } from './event-table.js';
 import { blockTests, isIncluded, passing } from './event-tests.js';
 import { type Meta, typeNumber } from './meta.js';
-import { countDown, increment, mergeDescending, sumOf } from './number-sequences.js';
+import { countDown, firstWhere, increment, mergeDescending, sumOf } from './number-sequences.js';
 import type { ProjectionsDb } from './projections-db.js';
 import { RecordTable, textCodec } from './records.js';
 import type { Repositories } from './repositories.js';
@@ -210,25 +210,14 @@ export class Events {
     const count = number === undefined ? 0 : sumOf(this.#repositories.get(number).events);
     if (number === undefined) return;
     const firstList = number * MAX_LISTS;
-    const lists = this.#listsBefore(end, firstList, Math.ceil(count / LIST_SIZE));
-    for (const list of this.#lists.rangeDown(firstList, firstList + lists)) {
+    const beginsAt = (list: number) => Number.parseInt(this.#lists.get(list).slice(0, PLACE_LENGTH), 36);
+    const endList = firstWhere(firstList, firstList + Math.ceil(count / LIST_SIZE), (list) => beginsAt(list) >= end);
+    for (const list of this.#lists.rangeDown(firstList, endList)) {
       for (let i = list.length; i > 0; i -= PLACE_LENGTH) {
         const place = Number.parseInt(list.slice(i - PLACE_LENGTH, i), 36);
         if (place < first) return;
         if (place < end) yield place;
       }
     }
-  }
-
-  /** How many of a repository's lists, of which there are `lists`, begin before a place. */
-  #listsBefore(end: number, firstList: number, lists: number): number {
-    let [low, high] = [0, lists];
-    while (low < high) {
-      const middle = Math.floor((low + high) / 2);
-      const place = Number.parseInt(this.#lists.get(firstList + middle).slice(0, PLACE_LENGTH), 36);
-      if (place < end) low = middle + 1;
-      else high = middle;
-    }
-    return low;
   }
 }

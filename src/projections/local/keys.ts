@@ -4,6 +4,7 @@ import { makePosition, type Position, placeOf } from '../../event-store/position
 import { type ApiKeyEntry, evolveApiKeyEntry, NO_RECORDS } from '../api-key-entry.js';
 import { HashIndex } from './hash-index.js';
 import type { Meta } from './meta.js';
+import { firstWhere } from './number-sequences.js';
 import type { ProjectionsDb } from './projections-db.js';
 import { RecordTable } from './records.js';
 import type { Repositories } from './repositories.js';
@@ -61,7 +62,8 @@ export class Keys {
     if (repository === undefined) return;
     const first = repository * MAX_KEYS_OF_REPOSITORY;
     let end = first + this.#repositories.get(repository).keys;
-    if (before !== undefined) end = this.#firstCreatedAt(before, first, end);
+    if (before !== undefined)
+      end = firstWhere(first, end, (number) => this.#table.get(number).createdPosition >= before);
     yield* this.#table.rangeDown(first, end);
   }
 
@@ -99,16 +101,6 @@ export class Keys {
     this.#byId.add(apiKeyId, number);
     if (accessKey !== '') this.#byAccessKey.add(accessKey, number);
     return number;
-  }
-
-  /** The first of the numbers `low` to `high` whose key was created at or after a position; `high` if none was. */
-  #firstCreatedAt(position: Position, low: number, high: number): number {
-    while (low < high) {
-      const middle = Math.floor((low + high) / 2);
-      if (this.#table.get(middle).createdPosition >= position) high = middle;
-      else low = middle + 1;
-    }
-    return low;
   }
 }
 

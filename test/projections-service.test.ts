@@ -113,6 +113,19 @@ describe('a service that is killed', () => {
   }, 60_000);
 });
 
+it('whose projections were removed without their WAL builds them once', async () => {
+  let service = await start();
+  await ready(service);
+  const key = await create(service);
+  await service.end('SIGKILL');
+  rmSync(path);
+  expect(statSync(`${path}-wal`).size).toBeGreaterThan(0);
+  service = await start();
+  await ready(service);
+  expect((await verify(service, key)).json).toMatchObject({ valid: true });
+  expect(service.output()).not.toContain('anew');
+});
+
 it('that was killed while it took over rebuilt projections goes on with the old ones', async () => {
   let service = await start();
   await ready(service);

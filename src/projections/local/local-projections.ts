@@ -181,6 +181,8 @@ export class LocalProjections {
   async #build(path: string, signal: AbortSignal): Promise<void> {
     const draft = draftPath(path);
     try {
+      // SQLite would apply the WAL of a file that is gone to the new one.
+      removeFile(path);
       if (!this.#buildFile || (await this.#isShort())) {
         const { db } = createFile(draft, this.#log.logId);
         await finishFile(db, draft, path);

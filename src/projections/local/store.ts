@@ -15,7 +15,7 @@ import { Repositories } from './repositories.js';
 import { Webhooks } from './webhooks.js';
 
 /** Keys in memory for verification, about a kilobyte each. */
-const MAX_HOT_KEYS = 20_000;
+const MAX_HOT_KEYS = 10_000;
 
 /** What an event changed. */
 export type Folded = {

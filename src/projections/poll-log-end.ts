@@ -8,10 +8,11 @@ const LOG_END_POLL_MS = 1000;
 
 /**
  * Reads the end of the log once a second, which tells a quiet log from an unavailable one, and confirms the projections
- * that reach it. The next read waits for the first of them only: the others may be slow.
+ * that reach it. The next read waits for the first of them only, for a second at most: the others may be slow. So a
+ * projection that catches up after minutes is confirmed by a reading of the last second.
  */
 export async function pollLogEnd(
-  log: EventStore,
+  log: Pick<EventStore, 'end'>,
   progresses: readonly ProjectionProgress[],
   now: () => ClockReading,
   logger: BaseLogger,
@@ -28,6 +29,6 @@ export async function pollLogEnd(
     } catch (error) {
       logger.debug({ err: error }, 'The end of the log is unknown');
     }
-    await sleep(LOG_END_POLL_MS, signal);
+    await sleep(Math.max(0, askedAt.steady + LOG_END_POLL_MS - now().steady), signal);
   }
 }

@@ -427,6 +427,53 @@ describe('a log that breaks', () => {
     },
   );
 
+  it('is not written to the read model before it is known to be the same log', async () => {
+    let breakDown = new AbortController();
+    let answered = Promise.resolve();
+    let asked = 0;
+    const source = withMethods(log, {
+      async *subscribe(after, signal) {
+        yield* log.subscribe(after, AbortSignal.any([signal, breakDown.signal]));
+      },
+      eventAt: async (position) => {
+        asked++;
+        await answered;
+        return log.eventAt(position);
+      },
+    });
+    const fresh = memoryReadModel();
+    let applied = 0;
+    const slow: ReadModel = {
+      ...fresh,
+      apply: async (items, checkpoint, signal) => {
+        if (applied++ === 0) await new Promise((resolve) => signal?.addEventListener('abort', resolve));
+        return fresh.apply(items, checkpoint, signal);
+      },
+    };
+    const next = startProjector(source, slow);
+    await caughtUp(next);
+    const namesIn = async (model: ReadModel) => (await listed(model)).map(({ name }) => name);
+    await create('a');
+    await eventually(() => applied === 1);
+
+    let answer = () => {};
+    answered = new Promise((resolve) => {
+      answer = resolve;
+    });
+    const askedBefore = asked;
+    breakDown.abort();
+    breakDown = new AbortController();
+    await eventually(() => asked > askedBefore);
+    next.restoreReadModel();
+    expect(applied).toBe(1);
+    expect(await namesIn(fresh)).toEqual([]);
+
+    answer();
+    await create('b');
+    await caughtUp(next);
+    expect(await namesIn(fresh)).toEqual(['b', 'a']);
+  });
+
   it('is subscribed to again where it was left, without a gap and without a repeat', async () => {
     await projector.stop();
     let breaks = 3;

@@ -4,7 +4,7 @@ import { Redis } from 'ioredis';
 import { pino } from 'pino';
 import { hex16, makePosition } from '../src/event-store/position.js';
 import type { ListItem } from '../src/projections/list-item.js';
-import type { ReadModel } from '../src/projections/read-model.js';
+import type { KeySource, ReadModel } from '../src/projections/read-model.js';
 import { partitionKeys, partitionOf, versionRoot } from '../src/projections/redis/keys.js';
 import { openRedisReadModel } from '../src/projections/redis/read-model.js';
 import { isRedisUrl } from '../src/redis/connection.js';
@@ -218,6 +218,37 @@ whereThereIsRedis('Redis', () => {
     const writes = /cmdstat_hset:calls=(\d+)/.exec(stats)?.[1];
     expect(Number(writes)).toBe(4);
     for (const model of [one, two]) expect(await keysOf(model)).toHaveLength(1);
+  });
+
+  it('is not written by an instance that waits for the writer, once its signal is aborted', async () => {
+    const prefix = fresh();
+    const [one, two] = [await open(prefix), await open(prefix)];
+    await one.restore(keySourceOf([item('a', 1)], checkpoint(1)), no);
+    await two.restore(keySourceOf([item('a', 1)], checkpoint(1)), yes);
+    const abort = new AbortController();
+    const waiting = two.apply([item('b', 2)], checkpoint(2), abort.signal);
+    abort.abort(new Error('another log'));
+    await one.close();
+    await expect(waiting).rejects.toThrow('another log');
+    expect(await keysOf(two)).toHaveLength(1);
+  });
+
+  it('is not filled further when the signal is aborted meanwhile', async () => {
+    const model = await open(fresh());
+    await model.restore(keySourceOf([item('a', 1)], checkpoint(1)), no);
+    const abort = new AbortController();
+    const source = keySourceOf([item('b', 2), item('c', 3)], checkpoint(3));
+    const abortedHalfway: KeySource = {
+      ...source,
+      async *all(includes) {
+        for await (const items of source.all(includes)) {
+          yield items;
+          if (items.length > 0) abort.abort(new Error('another log'));
+        }
+      },
+    };
+    await expect(model.restore(abortedHalfway, no, abort.signal)).rejects.toThrow('another log');
+    expect((await keysOf(model)).map(({ apiKeyId }) => apiKeyId)).toEqual(['a']);
   });
 
   it('is written by another instance when the writer has died', async () => {

@@ -46,6 +46,8 @@ export class Projector {
   #damage: Error | undefined;
   /** 'folding' until the projections first reach the end of the log. */
   #state: ProjectorState = 'starting';
+  /** Aborted while there is no subscription to a log that is known to be the one that was folded. */
+  #logIsSame = AbortSignal.abort();
   /** Why events cannot be written to the projections at present. */
   #stalled: Error | undefined;
   #caughtUp = false;
@@ -62,7 +64,8 @@ export class Projector {
     this.#foreign = new ForeignEvents(logger);
     this.tail = new Tail(log);
     this.indexProgress = new ProjectionProgress(this.#now);
-    const [now, fold, stopped] = [this.#now, () => foldOf(this.#file, this.indexProgress.position), this.#stop.signal];
+    const fold = () => foldOf(this.#file, this.indexProgress.position, this.#logIsSame);
+    const [now, stopped] = [this.#now, this.#stop.signal];
     this.#writer = readModel && new ReadModelWriter({ log, readModel, logger, now, fold, stopped });
   }
 
@@ -183,14 +186,18 @@ export class Projector {
   async #follow(file: LiveFile, signal: AbortSignal): Promise<void> {
     if (this.#state === 'starting') this.#state = 'folding';
     for (let failures = 0; !signal.aborted; failures++) {
+      const subscription = new AbortController();
       try {
         if (!(await logContinues(this.#log, file.store.checkpoint))) return this.#failLogReplaced();
+        this.#logIsSame = subscription.signal;
         for await (const batch of this.#log.subscribe(this.indexProgress.position, signal)) {
           await this.#foldBatch(file, batch, signal);
           failures = 0;
         }
         if (!signal.aborted) throw new Error('The subscription ended');
+        subscription.abort();
       } catch (error) {
+        subscription.abort();
         this.#caughtUp = false;
         if (signal.aborted) return;
         const what =

@@ -12,6 +12,8 @@ const MAX_PENDING = 20_000;
 
 /** How far the fold is, and its keys at one position. */
 export type Fold = {
+  /** Aborted when it is no longer known that the log is the one that was folded: it may have been restored. */
+  readonly signal: AbortSignal;
   readonly position: Position | undefined;
   readonly checkpoint: Checkpoint | undefined;
   /** Calls back with the keys as of one position, which the fold may leave behind meanwhile. */
@@ -84,7 +86,7 @@ export class ReadModelWriter {
     if (this.firstSyncAttempted) this.start();
   }
 
-  /** Starts writing, unless it is under way. */
+  /** Starts writing, unless it is under way. It ends by itself when the signal of the fold is aborted. */
   start(): void {
     if (!this.#isWriting) this.#writing = this.#write();
   }
@@ -106,17 +108,19 @@ export class ReadModelWriter {
   async #write(): Promise<void> {
     this.#isWriting = true;
     for (let failures = 0; !this.#stopped.aborted && !this.isCurrent; ) {
-      const { position, checkpoint, withSource } = this.#fold();
+      const { signal, position, checkpoint, withSource } = this.#fold();
+      if (signal.aborted) break;
       const batch = this.#pending;
       const isOverflown = this.#isOverflown;
       this.#pending = new Map();
       this.#isOverflown = false;
       try {
         if (!this.isComplete || isOverflown) {
-          await withSource((source) => this.#readModel.restore(source, (held) => logContains(this.#log, held)));
+          const holds = (held: Checkpoint) => logContains(this.#log, held);
+          await withSource((source) => this.#readModel.restore(source, holds, signal));
           this.#state = 'complete';
         } else if (checkpoint && batch.size > 0) {
-          await this.#readModel.apply([...batch.values()], checkpoint);
+          await this.#readModel.apply([...batch.values()], checkpoint, signal);
         }
         this.progress.advanceTo(position);
         failures = 0;
@@ -124,6 +128,7 @@ export class ReadModelWriter {
         if (!this.firstSyncAttempted) this.#state = 'incomplete';
         this.#pending = new Map([...batch, ...this.#pending]);
         this.#isOverflown ||= isOverflown;
+        if (signal.aborted) break;
         if (error instanceof ReadModelLost) this.restore();
         await backOff('The read model cannot be written', error, failures++, this.#logger, this.#stopped);
       }

@@ -56,15 +56,17 @@ export interface ReadModel extends Lists {
    * Makes the read model hold the keys of a fold. It keeps what it has if the log holds the event of its own checkpoint;
    * else it starts again from nothing.
    * @param holds does the log hold the event of a checkpoint?
+   * @param signal no write begins after it is aborted: rejects with its reason
    */
-  restore(source: KeySource, holds: (checkpoint: Checkpoint) => Promise<boolean>): Promise<void>;
+  restore(source: KeySource, holds: (checkpoint: Checkpoint) => Promise<boolean>, signal?: AbortSignal): Promise<void>;
 
   /**
    * Stores each item unless it holds a later revision, and with them, atomically within a repository, the checkpoint
    * unless it holds a later one. So batches may arrive twice, late or out of order.
+   * @param signal as for `restore`
    * @throws ReadModelLost
    */
-  apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void>;
+  apply(items: readonly ListItem[], checkpoint: Checkpoint, signal?: AbortSignal): Promise<void>;
 
   /** Checkpoint of the partition that holds a repository, for tests; undefined if nothing was applied to it. */
   checkpoint(repoId: string): Promise<Checkpoint | undefined>;

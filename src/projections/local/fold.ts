@@ -5,7 +5,8 @@ import { withKeySource } from './key-source.js';
 import type { LiveFile } from './live-file.js';
 
 /** What a read model is written from. @param file undefined: there are no projections at present */
-export const foldOf = (file: LiveFile | undefined, position: Position | undefined): Fold => ({
+export const foldOf = (file: LiveFile | undefined, position: Position | undefined, signal: AbortSignal): Fold => ({
+  signal,
   position,
   checkpoint: file?.store.checkpoint,
   withSource: async (use) => {

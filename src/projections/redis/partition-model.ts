@@ -49,10 +49,11 @@ export class PartitionModel {
     source: KeySource,
     includes: (repoId: string) => boolean,
     holds: (checkpoint: Checkpoint) => Promise<boolean>,
+    signal?: AbortSignal,
   ): Promise<void> {
     this.#floor = '';
     for (;;) {
-      const floor = await this.#tryRestore(source, includes, holds);
+      const floor = await this.#tryRestore(source, includes, holds, signal);
       if (floor === undefined) continue;
       this.#floor = floor;
       return;
@@ -64,7 +65,9 @@ export class PartitionModel {
     source: KeySource,
     includes: (repoId: string) => boolean,
     holds: (checkpoint: Checkpoint) => Promise<boolean>,
+    signal: AbortSignal | undefined,
   ): Promise<Position | '' | undefined> {
+    signal?.throwIfAborted();
     const { generation, checkpoint: at } = await this.live();
     const isSound = at !== undefined && (await holds(at));
     const missing = () => (isSound ? this.#missing(generation, source, includes, at) : source.all(includes));
@@ -80,22 +83,25 @@ export class PartitionModel {
     const { checkpoint } = source;
     const result =
       isSound && checkpoint
-        ? await this.#write(missing, checkpoint, at.position)
-        : await this.#build(missing, checkpoint);
+        ? await this.#write(missing, checkpoint, at.position, signal)
+        : await this.#build(missing, checkpoint, signal);
     if (result === 'LOST') throw new ReadModelLost();
     if (result !== 'OK') return undefined;
     return this.#generation === '' ? '' : (checkpoint?.position ?? '');
   }
 
   /** See ReadModel.apply. */
-  async apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void> {
+  async apply(items: readonly ListItem[], checkpoint: Checkpoint, signal?: AbortSignal): Promise<void> {
     const floor = this.#floor;
     const target = lastPosition(items);
     const all = () => [items];
     for (;;) {
+      signal?.throwIfAborted();
       if (await this.#writerLease.hold()) {
         const isNew = this.#generation === '' && floor === '';
-        const result = isNew ? await this.#build(all, checkpoint) : await this.#write(all, checkpoint, floor);
+        const result = isNew
+          ? await this.#build(all, checkpoint, signal)
+          : await this.#write(all, checkpoint, floor, signal);
         if (result === 'LOST') throw new ReadModelLost();
         if (result === 'OK') break;
       } else {
@@ -136,10 +142,16 @@ export class PartitionModel {
   }
 
   /** Writes to the live generation, whichever it is meanwhile. There may be none any more: then nothing is written. */
-  async #write(items: () => Items, checkpoint: Checkpoint, floor: Position | ''): Promise<WriteResult> {
+  async #write(
+    items: () => Items,
+    checkpoint: Checkpoint,
+    floor: Position | '',
+    signal: AbortSignal | undefined,
+  ): Promise<WriteResult> {
     for (;;) {
       const target = { floor, checkpoint };
-      const result = await writeItems(this.#redis, this.#keys, this.#generation, items(), target);
+      const some = unlessAborted(items(), signal);
+      const result = await writeItems(this.#redis, this.#keys, this.#generation, some, target);
       const moved = movedTo(result);
       if (moved === undefined) return result;
       this.#generation = moved;
@@ -148,18 +160,30 @@ export class PartitionModel {
   }
 
   /** Builds a generation of these items, which are all there are, and swaps it in for the known live one. */
-  async #build(items: () => Items, checkpoint: Checkpoint | undefined): Promise<SwapResult> {
+  async #build(
+    items: () => Items,
+    checkpoint: Checkpoint | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<SwapResult> {
     const generation = checkpoint === undefined || (await isEmpty(items())) ? '' : newGenerationName();
     if (generation !== '') {
       await beginGeneration(this.#redis, this.#keys, generation);
-      const result = await writeItems(this.#redis, this.#keys, generation, items(), 'building');
+      const result = await writeItems(this.#redis, this.#keys, generation, unlessAborted(items(), signal), 'building');
       if (result !== 'OK') return result;
     }
+    signal?.throwIfAborted();
     const swap = { generation, expectedLive: this.#generation, checkpoint, direction: 'any' } as const;
     const swapped = await swapGeneration(this.#redis, this.#keys, swap);
     if (swapped !== 'OK' && generation !== '') await removeGeneration(this.#redis, this.#keys, generation);
     this.#generation = swapped === 'OK' ? generation : (movedTo(swapped) ?? this.#generation);
     return swapped;
+  }
+}
+
+async function* unlessAborted(items: Items, signal: AbortSignal | undefined): AsyncGenerator<readonly ListItem[]> {
+  for await (const some of items) {
+    signal?.throwIfAborted();
+    yield some;
   }
 }
 

@@ -75,16 +75,20 @@ class RedisReadModel implements ReadModel {
   }
 
   /** One partition after another, so that few keys are in memory at once. */
-  async restore(source: KeySource, holds: (checkpoint: Checkpoint) => Promise<boolean>): Promise<void> {
+  async restore(
+    source: KeySource,
+    holds: (checkpoint: Checkpoint) => Promise<boolean>,
+    signal?: AbortSignal,
+  ): Promise<void> {
     for (const [number, partition] of this.#partitions.entries()) {
-      await partition.restore(source, (repoId) => partitionOf(repoId) === number, holds);
+      await partition.restore(source, (repoId) => partitionOf(repoId) === number, holds, signal);
     }
     await this.#versions.startAnnouncing();
   }
 
-  async apply(items: readonly ListItem[], checkpoint: Checkpoint): Promise<void> {
+  async apply(items: readonly ListItem[], checkpoint: Checkpoint, signal?: AbortSignal): Promise<void> {
     const groups = [...groupByPartition(items)];
-    await settleAll(groups.map(([number, changed]) => this.#partition(number).apply(changed, checkpoint)));
+    await settleAll(groups.map(([number, changed]) => this.#partition(number).apply(changed, checkpoint, signal)));
   }
 
   async list(repoId: string, { includeDeleted, before, size }: ListRequest): Promise<ListItem[]> {

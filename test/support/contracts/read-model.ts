@@ -133,5 +133,16 @@ export function describeReadModel(name: string, open: () => Promise<ReadModel>):
       expect(await model.get('shop', 'a')).toMatchObject({ revision: 1 });
       expect(await model.checkpoint('shop')).toEqual(checkpoint(3));
     });
+
+    it('is not written when the signal is aborted', async () => {
+      const aborted = AbortSignal.abort(new Error('another log'));
+      await model.apply([item('a', 0)], checkpoint(1));
+      await expect(model.apply([item('b', 0)], checkpoint(2), aborted)).rejects.toThrow('another log');
+      const later = keySourceOf([item('a', 1), item('b', 0, { position: at(3) })], checkpoint(3));
+      for (const holds of [nothing, everything])
+        await expect(model.restore(later, holds, aborted)).rejects.toThrow('another log');
+      expect(await list('shop')).toEqual([item('a', 0)]);
+      expect(await model.checkpoint('shop')).toEqual(checkpoint(1));
+    });
   });
 }

@@ -26,12 +26,14 @@ export function memoryReadModel(): ReadModel {
   }
 
   return {
-    restore: async ({ checkpoint, all }) => {
+    restore: async ({ checkpoint, all }, _holds, signal) => {
+      signal?.throwIfAborted();
       repositories.clear();
       if (!checkpoint) return;
       for await (const items of all(() => true)) for (const item of items) put(item, checkpoint);
     },
-    apply: async (items, checkpoint) => {
+    apply: async (items, checkpoint, signal) => {
+      signal?.throwIfAborted();
       for (const item of items) put(item, checkpoint);
     },
     list: async (repoId, { includeDeleted, before, size }) => {

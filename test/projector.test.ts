@@ -60,7 +60,7 @@ const context = () => ({
   verified: true,
 });
 const create = (name: string) => createAiApiKey(context(), { repoId, name, aiType: 'OPENAI', expiresAt: null });
-const names = async () => (await listed(readModel)).map(({ name }) => name);
+const names = async (model = readModel) => (await listed(model)).map(({ name }) => name);
 const everything = { includeDeleted: false, before: undefined, size: 1000 };
 const listed = (model: ReadModel) => model.list(repoId, everything);
 /** Names of the keys in a list. */
@@ -452,7 +452,6 @@ describe('a log that breaks', () => {
     };
     const next = startProjector(source, slow);
     await caughtUp(next);
-    const namesIn = async (model: ReadModel) => (await listed(model)).map(({ name }) => name);
     await create('a');
     await eventually(() => applied === 1);
 
@@ -466,12 +465,12 @@ describe('a log that breaks', () => {
     await eventually(() => asked > askedBefore);
     next.restoreReadModel();
     expect(applied).toBe(1);
-    expect(await namesIn(fresh)).toEqual([]);
+    expect(await names(fresh)).toEqual([]);
 
     answer();
     await create('b');
     await caughtUp(next);
-    expect(await namesIn(fresh)).toEqual(['b', 'a']);
+    expect(await names(fresh)).toEqual(['b', 'a']);
   });
 
   it('is subscribed to again where it was left, without a gap and without a repeat', async () => {

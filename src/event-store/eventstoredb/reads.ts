@@ -7,8 +7,8 @@ import type {
 import { withTimeout } from './retry.js';
 
 /**
- * Events in a batch, and events buffered before the client applies back-pressure. The client counts
- * events, not bytes, and one may have a mebibyte; with 512 a subscription catches up no faster.
+ * Events in a batch, and events buffered before the client applies back-pressure. The client counts events, not
+ * bytes, and one may have a mebibyte; with 512 a subscription catches up no faster.
  */
 export const BATCH_SIZE = 64;
 
